@@ -1,0 +1,50 @@
+# The whole project by its verbs. `make demo` is the place to start.
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+STAMP := $(VENV)/.made-from-requirements
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## the environment in .venv, from pinned and hashed versions
+
+$(STAMP): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %s. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up .venv (half a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: setup ## two pictures and three bills, offline, in a minute
+	@$(BIN)/python starter.py demo
+
+up: setup ## the embedded stack, until Ctrl-C
+	@$(BIN)/python starter.py up
+
+test: setup ## every test
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: setup ## format, lint, strict types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(MAKE) --no-print-directory test
+
+format: setup ## put the code in order
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## pin every dependency again, with hashes (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements/runtime.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## forget the environment and all local data
+	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache

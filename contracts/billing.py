@@ -1,0 +1,91 @@
+"""What goes into `compute_cost` and `record_billing`, and what comes out. Amounts are decimal strings in USD."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from contracts.base import Contract, SparseContract
+from contracts.images import ImageRef
+from contracts.money import Usd
+from contracts.request import MissingUsage, Operation
+
+Basis = Literal["token_usage", "size_quality_estimate", "none"]
+BillingState = Literal["billed", "estimated", "pending", "reconciled"]
+EntryKind = Literal["charge", "estimate", "hold", "adjustment", "reversal"]
+
+
+class LineItem(Contract):
+    """One class of tokens on a bill: `amount_usd` is exact (up to 12 places), the total alone is rounded."""
+
+    token_class: str
+    tokens: int
+    usd_per_million: str
+    amount_usd: Usd
+
+
+class CostInput(SparseContract):
+    """What a price depends on. `usage` is the provider's object, verbatim, or None; `images` is how many were returned."""
+
+    provider: str
+    model: str
+    usage: JsonValue = None
+    usage_problem: str | None = None
+    missing_usage: MissingUsage
+    operation: Operation
+    images: int
+    size: str | None = None
+    quality: str | None = None
+    output_format: str | None = None
+    sent_at: datetime
+
+
+class Cost(SparseContract):
+    """An amount and how it came about.
+
+    `amount_usd` is None exactly where `basis` is "none": then `reason` says why nothing can be billed yet.
+    `flags` name what a reader of the bill has to know (see `billing.flags`). `rates` and `list_rates` are the
+    snapshots that the amounts can be derived from again: USD per million tokens by token class.
+    """
+
+    amount_usd: Usd | None = None
+    basis: Basis
+    flags: tuple[str, ...] = ()
+    reason: str | None = None
+    rate_card: str | None = None
+    rates: dict[str, str] = Field(default_factory=dict)
+    line_items: tuple[LineItem, ...] = ()
+    list_cost_usd: Usd | None = None
+    list_rate_card: str | None = None
+    list_rates: dict[str, str] = Field(default_factory=dict)
+
+
+class BillingInput(SparseContract):
+    """One run's line for the ledger, with everything that explains it."""
+
+    run_id: str
+    tenant: str
+    request_id: str
+    fingerprint: str
+    operation: Operation
+    requested_model: str
+    model: str
+    provider: str
+    provider_request_id: str | None = None
+    simulated: bool = False
+    attempt_id: str
+    images: tuple[ImageRef, ...]
+    size: str | None = None
+    quality: str | None = None
+    usage: JsonValue = None
+    cost: Cost
+    metadata: dict[str, str] = Field(default_factory=dict)
+    sent_at: datetime
+
+
+class BillingRecord(SparseContract):
+    """A run's billing state and the entry that gave it. `reason` says why a run is pending."""
+
+    state: BillingState
+    entry_id: str
+    reason: str | None = None

@@ -1,0 +1,73 @@
+"""What goes into `check_request` and `call_gpt_image`, and what comes out."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from contracts.base import Contract, SparseContract
+from contracts.images import ImageRef
+from contracts.money import Usd
+from contracts.problems import Problem
+from contracts.request import ImageRequest, MissingUsage, Operation
+
+
+class CheckInput(Contract):
+    """A payload as somebody sent it, and the id of the workflow that was started with it."""
+
+    payload: Any
+    workflow_id: str
+
+
+class Admission(SparseContract):
+    """Whether a request may run, and what was settled before anything is sent.
+
+    `problems` empty means admitted; only then do the other fields hold. `model` is the one that will be called (the
+    replacement, where a setting says so), `price_ceiling_usd` the worst case, None where no price is known.
+    `warnings` are sentences for the operator.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    tenant: str = "default"
+    request_id: str = ""
+    model: str = ""
+    provider: str = ""
+    missing_usage: MissingUsage = "estimate"
+    price_ceiling_usd: Usd | None = None
+    fingerprint: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class CallInput(SparseContract):
+    """One run's request to the provider. `model` is the one to call, which `request.model` may have been replaced by."""
+
+    run_id: str
+    request: ImageRequest
+    request_id: str
+    model: str
+    fingerprint: str
+    price_ceiling_usd: Usd | None = None
+
+
+class CallResult(SparseContract):
+    """What was paid for: pictures in the store and the provider's usage, verbatim.
+
+    `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
+    `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt only.
+    `sent_at` is when the paying attempt was sent, and decides which dated prices apply.
+    """
+
+    attempt_id: str
+    attempts: int
+    model: str
+    provider: str
+    provider_request_id: str | None = None
+    simulated: bool = False
+    operation: Operation
+    images: tuple[ImageRef, ...]
+    usage: JsonValue = None
+    usage_problem: str | None = None
+    size: str | None = None
+    quality: str | None = None
+    output_format: str | None = None
+    sent_at: datetime

@@ -1,0 +1,46 @@
+"""Money: integers in micro-USD inside, decimal strings outside, never a float."""
+
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+MICRO_USD_PER_USD = 1_000_000
+_USD = re.compile(r"-?\d{1,15}\.\d{6,12}", re.ASCII)
+
+
+def format_usd(micro_usd: int) -> str:
+    """An amount in micro-USD as a decimal string with 6 places: 166900 is "0.166900"."""
+    sign = "-" if micro_usd < 0 else ""
+    whole, rest = divmod(abs(micro_usd), MICRO_USD_PER_USD)
+    return f"{sign}{whole}.{rest:06d}"
+
+
+def parse_usd(usd: str) -> int:
+    """The amount in micro-USD of a decimal string: "0.1669" is 166900.
+
+    Raises:
+        ValueError: not a plain decimal number, or finer than a micro-USD.
+    """
+    try:
+        micro_usd = Decimal(usd) * MICRO_USD_PER_USD
+    except ArithmeticError:
+        micro_usd = Decimal("NaN")
+    if not micro_usd.is_finite() or micro_usd != int(micro_usd):
+        raise ValueError(
+            f"{usd!r} is no amount in USD: write a decimal number with at most 6 places, such as 0.166900"
+        )
+    return int(micro_usd)
+
+
+def _check_usd(usd: str) -> str:
+    if not _USD.fullmatch(usd):
+        raise ValueError(
+            f"{usd!r} is no amount in USD: write a decimal number with 6 places, such as 0.166900"
+        )
+    return usd
+
+
+Usd = Annotated[str, AfterValidator(_check_usd)]
+"""A decimal string in USD with 6 places (line items: up to 12, where a token's share is finer than a micro-USD)."""

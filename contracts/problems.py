@@ -1,0 +1,39 @@
+"""What is wrong with a request, in words for the person who sent it."""
+
+from typing import Any
+
+from contracts.base import Contract
+
+_LONGEST_VALUE = 80
+
+
+class Problem(Contract):
+    """One thing that is wrong: the field, its value (shortened), and what is allowed there."""
+
+    field: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.value}; allowed: {self.allowed}"
+
+
+def describe_value(field: str, value: Any) -> str:
+    """A value as a person should see it in a message: short, and never a prompt or a picture."""
+    if isinstance(value, str) and (field.partition(".")[0] == "prompt" or value.startswith("data:")):
+        return f"a text of {len(value):,} characters"
+    if isinstance(value, (list, tuple, dict)):
+        return f"a list of {len(value):,}" if not isinstance(value, dict) else f"an object of {len(value):,}"
+    text = (
+        ascii(value)
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text):,} characters)"
+
+
+def describe_problems(problems: tuple[Problem, ...]) -> str:
+    """All problems as one message: a line each."""
+    return "The request is refused, nothing was sent:\n" + "\n".join(f"- {problem}" for problem in problems)

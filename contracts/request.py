@@ -1,0 +1,94 @@
+"""What is asked: the provider's own payload, and who asks.
+
+The payload in the provider's documentation is a valid request as it stands. What depends on the model (sizes,
+qualities, formats) is the catalogue's business; here is what holds for every model.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+
+from contracts.base import SparseContract
+from contracts.images import ImageInput
+
+Operation = Literal["generate", "edit"]
+MissingUsage = Literal["estimate", "hold"]
+
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+LARGEST_PROMPT = 32_000
+LARGEST_DATA_URIS = 1024 * 1024
+"""All `data:` URIs of one request together, in characters: they travel through Temporal's history."""
+
+_CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F])) - set("\t\n\r")
+
+
+def _refuse_control_characters(text: str) -> str:
+    if _CONTROLS.intersection(text):
+        raise ValueError("control characters")
+    return text
+
+
+def _refuse_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("blank")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_refuse_control_characters)]
+
+
+class ImageRequest(SparseContract):
+    """One image request. With `images` it is an edit, without it is a generation.
+
+    Fields that are None are not sent to the provider, which then applies its own defaults. Types are strict: "1" is
+    no number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+    prompt: Annotated[
+        PlainText, AfterValidator(_refuse_blank), Field(min_length=1, max_length=LARGEST_PROMPT)
+    ]
+    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    size: Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None
+    quality: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}$")] | None = None
+    background: Literal["auto", "opaque", "transparent"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    moderation: Literal["auto", "low"] | None = None
+    safety_identifier: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = None
+    user: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = None
+    input_fidelity: Literal["low", "high"] | None = None
+    images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
+    mask: ImageInput | None = None
+
+    tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = "default"
+    request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
+    missing_usage: MissingUsage | None = None
+    metadata: (
+        Annotated[
+            dict[
+                Annotated[PlainText, Field(min_length=1, max_length=64)],
+                Annotated[PlainText, Field(max_length=512)],
+            ],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
+
+    @property
+    def operation(self) -> Operation:
+        """What is done: an edit where there are pictures to edit."""
+        return "edit" if self.images else "generate"
+
+    @property
+    def image_count(self) -> int:
+        """How many pictures are asked for."""
+        return self.n or 1
+
+    def inputs(self) -> tuple[tuple[str, ImageInput], ...]:
+        """Every picture that the request brings, with the name of its field."""
+        named = [(f"images.{index}", image) for index, image in enumerate(self.images or ())]
+        return (*named, ("mask", self.mask)) if self.mask else tuple(named)

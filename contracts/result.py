@@ -1,0 +1,69 @@
+"""What a run answers, while it runs and when it is done."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from contracts.base import Contract
+from contracts.billing import Basis, BillingState, LineItem
+from contracts.images import ImageRef
+from contracts.money import Usd
+from contracts.request import Operation
+
+Stage = Literal["checking", "generating", "pricing", "recording", "completed", "refused", "failed"]
+
+
+class ResultCost(Contract):
+    """What the run costs; `amount_usd` is null where it is not known yet (`basis` "none")."""
+
+    amount_usd: Usd | None
+    basis: Basis
+    flags: tuple[str, ...]
+    rate_card: str | None
+    list_cost_usd: Usd | None
+    line_items: tuple[LineItem, ...]
+
+
+class ResultBilling(Contract):
+    """Where the run stands with finance. `reason` says why it is pending."""
+
+    state: BillingState
+    entry_id: str
+    reason: str | None
+
+
+class ResultProvider(Contract):
+    """The provider's side: its id of the paid request, and how many requests were sent for this run."""
+
+    name: str
+    request_id: str | None
+    attempts: int
+    simulated: bool
+
+
+class RunResult(Contract):
+    """A run that is done: its pictures and its bill."""
+
+    run_id: str
+    status: Literal["completed"] = "completed"
+    operation: Operation
+    model: str
+    requested_model: str
+    images: tuple[ImageRef, ...]
+    usage: JsonValue
+    cost: ResultCost
+    billing: ResultBilling
+    provider: ResultProvider
+
+
+class RunStatus(Contract):
+    """The answer to the query `status`: where the run is, and what is known so far."""
+
+    run_id: str
+    stage: Stage
+    model: str | None = None
+    billing_state: BillingState | None = None
+    cost_usd: Usd | None = None
+    images: int = 0
+    warnings: tuple[str, ...] = ()
+    reason: str | None = None
