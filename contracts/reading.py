@@ -99,7 +99,7 @@ def _field_of(location: tuple[int | str, ...]) -> str:
 
 def _allowed(field: str, kind: str, value: Any) -> str:
     name = field.partition(".")[0]
-    if name == "output_format" and value in _NOT_SUPPORTED_FORMATS:
+    if name == "output_format" and isinstance(value, str) and value in _NOT_SUPPORTED_FORMATS:
         return f"png, jpeg or webp ({value} is not supported yet, as it changes what is billed)"
     if kind != "extra_forbidden" or name in ALLOWED:
         return ALLOWED.get(name, "a well-formed request")

@@ -24,6 +24,7 @@ _CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F])) - set("\t\n\r")
 
 
 def _refuse_control_characters(text: str) -> str:
+    text.encode()  # half a surrogate pair can be written in JSON, but neither sent nor stored; raises a ValueError
     if _CONTROLS.intersection(text):
         raise ValueError("control characters")
     return text
