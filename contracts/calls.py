@@ -28,6 +28,7 @@ class Admission(SparseContract):
     """
 
     problems: tuple[Problem, ...] = ()
+    run_id: str = ""
     tenant: str = "default"
     request_id: str = ""
     model: str = ""
@@ -42,8 +43,9 @@ class CallInput(SparseContract):
     """One run's request to the provider. `model` is the one to call, which `request.model` may have been replaced by."""
 
     run_id: str
-    request: ImageRequest
+    tenant: str
     request_id: str
+    request: ImageRequest
     model: str
     fingerprint: str
     price_ceiling_usd: Usd | None = None
@@ -54,7 +56,7 @@ class CallResult(SparseContract):
 
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
     `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt only.
-    `sent_at` is when the paying attempt was sent, and decides which dated prices apply.
+    `sent_at` is when the paying attempt was sent, and decides which dated prices apply. `warnings` are for the operator.
     """
 
     attempt_id: str
@@ -71,3 +73,4 @@ class CallResult(SparseContract):
     quality: str | None = None
     output_format: str | None = None
     sent_at: datetime
+    warnings: tuple[str, ...] = ()

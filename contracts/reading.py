@@ -77,6 +77,18 @@ def read_request(payload: Any) -> Reading:
     return Reading(None if problems else request, problems, request)
 
 
+def reread_request(payload: Any) -> ImageRequest:
+    """The request in a payload that has been admitted before, so that reading it cannot find a problem.
+
+    Raises:
+        ValueError: it does, because the contract has become stricter since: which it never should.
+    """
+    request, problems, _ = read_request(payload)
+    if request is None:
+        raise ValueError(f"A request that was admitted can no longer be read: {problems[0]}")
+    return request
+
+
 def _problems_of(error: ValidationError) -> tuple[Problem, ...]:
     problems: dict[str, Problem] = {}
     for detail in error.errors(include_url=False, include_context=False):

@@ -1,0 +1,1 @@
+"""The order of effects, their timeouts and retry policies. No I/O, no clock, no prices."""

@@ -1,0 +1,43 @@
+"""From what came of a request to what the ledger keeps of the attempt. Pure, apart from the clock."""
+
+from datetime import UTC, datetime
+
+from billing.attempt_records import AttemptOutcome
+from contracts.images import ImageRef
+from imaging.answers import Answer
+from imaging.client import RawAnswer
+from imaging.errors import MalformedAnswer, ProviderFailure
+
+
+def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
+    """Pictures came, and are in the store."""
+    return AttemptOutcome(
+        outcome="succeeded",
+        finished_at=datetime.now(UTC),
+        latency_ms=raw.latency_ms,
+        http_status=raw.http_status,
+        provider_request_id=raw.provider_request_id,
+        size=answer.size,
+        quality=answer.quality,
+        output_format=answer.output_format,
+        background=answer.background,
+        response=answer.response,
+        images=tuple(image.model_dump(mode="json") for image in images),
+        simulated=raw.simulated,
+    )
+
+
+def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
+    """No pictures came: refused, not sent, or nobody knows."""
+    body = failure.raw_body
+    return AttemptOutcome(
+        outcome=failure.outcome,
+        finished_at=datetime.now(UTC),
+        http_status=failure.http_status,
+        provider_request_id=failure.provider_request_id,
+        error_type=type(failure).__name__,
+        error_code=failure.code,
+        error_message=str(failure),
+        response=failure.response if isinstance(failure, MalformedAnswer) else None,
+        raw_body=None if body is None else body.decode("utf-8", "backslashreplace"),
+    )

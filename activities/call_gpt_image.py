@@ -1,0 +1,157 @@
+"""`call_gpt_image`: one HTTP request to the provider, written down before it is sent and given an outcome after.
+
+Every attempt of this activity is one attempt of the run. It first looks whether an earlier one was paid: then it
+answers with that. Money itself (prices, entries) is no business of this file.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+from temporalio import activity
+
+from activities.attempt_outcomes import describe_delivery, describe_failure
+from activities.call_results import describe_success, settle_attempt
+from activities.earlier_attempts import find_paid, refuse_endless_resends
+from activities.heartbeat import finish_what_is_paid, heartbeats
+from activities.picture_keeper import PictureKeeper
+from activities.provider_failures import (
+    describe_conflict,
+    describe_provider_failure,
+    describe_refused_inputs,
+)
+from activities.receipts import write_receipt
+from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
+from billing.attempts import AttemptLog
+from billing.errors import RunConflict
+from billing.runs import RunIdentity
+from contracts import names
+from contracts.calls import CallInput, CallResult
+from contracts.money import parse_usd
+from imaging.client import FilePart, ImageClient, ProviderCall
+from imaging.errors import MalformedAnswer, ProviderFailure
+from imaging.inputs import Inputs, InputsRefused, load_inputs
+from imaging.store import ImageStore
+
+log = structlog.get_logger("call_gpt_image")
+
+
+class GptImageCaller:
+    """Calls one provider for runs, keeping its pictures in one store and its attempts in one ledger.
+
+    `resends` is how many attempts of unknown outcome a run may have before the one that is its last.
+    """
+
+    def __init__(
+        self,
+        client: ImageClient,
+        store: ImageStore,
+        attempts: AttemptLog,
+        *,
+        provider: str,
+        simulated: bool,
+        resends: int,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._keeper = PictureKeeper(store)
+        self._attempts = attempts
+        self._provider = provider
+        self._simulated = simulated
+        self._resends = resends
+
+    @activity.defn(name=names.CALL_GPT_IMAGE)
+    async def call_gpt_image(self, order: CallInput) -> CallResult:
+        """The run's pictures and usage, paid for at most once by this attempt, or found where they were paid before.
+
+        Raises:
+            ApplicationError: named after the failure (see `imaging.errors`), with the provider's delay where it has
+                one; not retryable where trying again cannot help or might pay for ever.
+            LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
+        """
+        async with heartbeats():
+            try:
+                await asyncio.to_thread(self._attempts.claim_run, _identify(order))
+                earlier = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
+                paid = await find_paid(earlier, self._attempts, self._store)
+                if paid:
+                    log.info(
+                        "An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id
+                    )
+                    return describe_success(paid, order, len(earlier))
+                refuse_endless_resends(earlier, self._resends)
+                inputs = await load_inputs(order.request, self._store)
+                await self._keeper.prove()
+            except InputsRefused as refused:
+                raise describe_refused_inputs(refused) from None
+            except RunConflict as conflict:
+                raise describe_conflict(conflict) from None
+            return await finish_what_is_paid(self._pay(order, inputs))
+
+    async def _pay(self, order: CallInput, inputs: Inputs) -> CallResult:
+        attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))
+        log.info(
+            "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
+        )
+        try:
+            outcome = await self._send(order, inputs, attempt)
+        except ProviderFailure as failure:
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_failure(failure))
+            log.info(
+                "The request failed.",
+                attempt_id=attempt.attempt_id,
+                outcome=failure.outcome,
+                error_type=type(failure).__name__,
+                http_status=failure.http_status,
+            )
+            raise describe_provider_failure(failure, attempt.attempt_id) from None
+        await write_receipt(self._store, attempt.attempt_id, outcome)
+        await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
+        log.info("The pictures are kept.", attempt_id=attempt.attempt_id, latency_ms=outcome.latency_ms)
+        return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
+
+    async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt) -> AttemptOutcome:
+        raw = await self._client.send(
+            ProviderCall(
+                request=order.request,
+                model=order.model,
+                images=tuple(
+                    FilePart(data=image.data, media_type=image.media_type) for image in inputs.images
+                ),
+                mask=FilePart(data=inputs.mask.data, media_type=inputs.mask.media_type)
+                if inputs.mask
+                else None,
+                client_request_id=attempt.client_request_id,
+            )
+        )
+        try:
+            answer, images = await self._keeper.keep(raw, order.request)
+        except MalformedAnswer:
+            await self._keeper.keep_body(attempt.attempt_id, raw)
+            raise
+        return describe_delivery(raw, answer, images)
+
+    def _announce(self, order: CallInput) -> NewAttempt:
+        return NewAttempt(
+            run_id=order.run_id,
+            workflow_run_id=activity.info().workflow_run_id or "",
+            model=order.model,
+            provider=self._provider,
+            sent_at=datetime.now(UTC),
+            reserved_micro_usd=None
+            if order.price_ceiling_usd is None
+            else parse_usd(order.price_ceiling_usd),
+            simulated=self._simulated,
+        )
+
+
+def _identify(order: CallInput) -> RunIdentity:
+    return RunIdentity(
+        run_id=order.run_id,
+        tenant=order.tenant,
+        request_id=order.request_id,
+        workflow_id=activity.info().workflow_id or "",
+        fingerprint=order.fingerprint,
+        operation=order.request.operation,
+        requested_model=order.request.model,
+    )

@@ -1,0 +1,69 @@
+"""From an attempt that succeeded to what the workflow is told of it. Pure."""
+
+import dataclasses
+import json
+
+from pydantic import JsonValue
+
+from billing.attempt_records import Attempt, AttemptOutcome
+from contracts.calls import CallInput, CallResult
+from contracts.images import ImageRef
+
+LARGEST_USAGE = 16 * 1024
+"""Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
+the result would be refused after the provider was paid."""
+
+
+def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
+    """The attempt as the ledger holds it once the outcome is recorded."""
+    learned = {name: value for name, value in vars(outcome).items() if value is not None}
+    return dataclasses.replace(attempt, **learned)
+
+
+def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
+    """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
+    response = paid.response if isinstance(paid.response, dict) else {}
+    usage, usage_problem = _carry_usage(response.get("usage"), paid.attempt_id)
+    images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
+    return CallResult(
+        attempt_id=paid.attempt_id,
+        attempts=attempts,
+        model=paid.model,
+        provider=paid.provider,
+        provider_request_id=paid.provider_request_id,
+        simulated=paid.simulated,
+        operation=order.request.operation,
+        images=images,
+        usage=usage,
+        usage_problem=usage_problem,
+        size=paid.size,
+        quality=paid.quality,
+        output_format=paid.output_format,
+        sent_at=paid.sent_at,
+        warnings=_compare(images, order, paid),
+    )
+
+
+def _carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+    size = len(json.dumps(usage))
+    if size <= LARGEST_USAGE:
+        return usage, None
+    return None, (
+        f"The provider's usage has {size:,} characters, more than the {LARGEST_USAGE:,} that are read;"
+        f" it is kept whole with attempt {attempt_id}."
+    )
+
+
+def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:
+    """Pictures that are not quite what was asked for are kept, as they were paid for; the operator is told."""
+    warnings = []
+    if len(images) != order.request.image_count:
+        warnings.append(f"{order.request.image_count} pictures were asked for and {len(images)} delivered.")
+    wanted = f"image/{order.request.output_format or 'png'}"
+    others = {image.media_type for image in images} - {wanted}
+    if others:
+        warnings.append(f"{wanted} was asked for and {', '.join(sorted(others))} delivered.")
+    sizes = {f"{image.width}x{image.height}" for image in images} - {paid.size}
+    if paid.size and sizes:
+        warnings.append(f"Size {paid.size} was reported and {', '.join(sorted(sizes))} delivered.")
+    return tuple(warnings)

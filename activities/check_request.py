@@ -1,0 +1,104 @@
+"""`check_request`: whether a run may start, decided before anything is sent.
+
+A local activity of the workflow's worker: its verdict is kept in the history, so that a later catalogue or another day
+does not change what a run has been told.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from temporalio import activity
+
+from billing.ceilings import price_ceiling
+from billing.rate_cards import RateCards
+from contracts import names
+from contracts.calls import Admission, CheckInput
+from contracts.money import format_usd
+from contracts.problems import Problem, describe_value
+from contracts.request import REQUEST_ID_PATTERN, ImageRequest, MissingUsage
+from imaging.admission import check_payload, fingerprint
+from imaging.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPolicy:
+    """What a deployment decides: see the settings of the same names."""
+
+    missing_usage: MissingUsage
+    retired_models: Literal["refuse", "replace"]
+    unpriced_models: Literal["hold", "refuse"]
+
+
+class RequestChecker:
+    """Checks requests against the catalogue, the calendar and the rate cards of one provider."""
+
+    def __init__(self, catalogue: Catalogue, cards: RateCards, policy: CheckPolicy) -> None:
+        self._catalogue = catalogue
+        self._cards = cards
+        self._policy = policy
+
+    @activity.defn(name=names.CHECK_REQUEST)
+    async def check_request(self, given: CheckInput) -> Admission:
+        """The verdict on a payload: its problems, all at once, or what the run goes on with."""
+        now = datetime.now(UTC)
+        checked = check_payload(
+            given.payload,
+            self._catalogue,
+            now.date(),
+            replace_retired=self._policy.retired_models == "replace",
+        )
+        if checked.request is None or checked.resolved is None:
+            return Admission(problems=checked.problems, warnings=checked.warnings)
+        request, model = checked.request, checked.resolved.model
+        request_id = request.request_id or _request_id_from(given.workflow_id, request.tenant)
+        ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards)
+        problems = (*_check_id(request_id, given.workflow_id), *self._check_price(ceiling, model, now))
+        if problems or request_id is None:
+            return Admission(problems=problems, warnings=checked.warnings)
+        return Admission(
+            run_id=names.run_id_for(request.tenant, request_id),
+            tenant=request.tenant,
+            request_id=request_id,
+            model=model,
+            provider=self._catalogue.provider,
+            missing_usage=request.missing_usage or self._policy.missing_usage,
+            price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
+            fingerprint=fingerprint(request, model),
+            warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
+        )
+
+    def _check_price(self, ceiling: int | None, model: str, now: datetime) -> tuple[Problem, ...]:
+        if ceiling is not None or self._policy.unpriced_models == "hold":
+            return ()
+        allowed = (
+            f"a model with a price: none is known for {model} at {self._catalogue.provider} on {now.date()};"
+            " add it to a rate card of your own (RATE_CARD), or set UNPRICED_MODELS=hold to run it unpriced"
+        )
+        return (Problem(field="model", value=describe_value("model", model), allowed=allowed),)
+
+    def _warn_unpriced(self, ceiling: int | None, model: str, request: ImageRequest) -> tuple[str, ...]:
+        if ceiling is not None:
+            return ()
+        warning = (
+            f"No price is known for {model} at {self._catalogue.provider}: {request.image_count} image(s) are bought"
+            " without knowing what they cost, and the bill waits for a price."
+        )
+        return (warning,)
+
+
+def _request_id_from(workflow_id: str, tenant: str) -> str | None:
+    """The request id of a run whose starter sent none: the rest of the workflow's id, or the whole of it."""
+    candidate = workflow_id.removeprefix(names.run_id_for(tenant, ""))
+    return candidate if re.fullmatch(REQUEST_ID_PATTERN, candidate) else None
+
+
+def _check_id(request_id: str | None, workflow_id: str) -> tuple[Problem, ...]:
+    if request_id is not None:
+        return ()
+    allowed = (
+        "a request_id in the request, or a workflow id of the form image:TENANT:REQUEST_ID"
+        f" (the workflow's id is {describe_value('request_id', workflow_id)})"
+    )
+    return (Problem(field="request_id", value="absent", allowed=allowed),)

@@ -1,0 +1,53 @@
+"""Keeping an activity alive, and keeping a paid call alive against everything that would only waste it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from temporalio import activity
+
+T = TypeVar("T")
+
+_BEATS_PER_TIMEOUT = 3
+_log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def heartbeats() -> AsyncIterator[None]:
+    """Heartbeats in the background while the block runs, three in each heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout
+    if timeout is None:
+        yield
+        return
+    beating = asyncio.create_task(_beat(timeout.total_seconds() / _BEATS_PER_TIMEOUT))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+
+
+async def _beat(interval_seconds: float) -> None:
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(interval_seconds)
+
+
+async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its end, whoever cancels it: hanging up on the provider saves no money and loses the picture.
+
+    A worker's shutdown, a pause, a cancelled run, a timeout: each only asks; `work` is bounded by the client's own
+    timeout. What it returns is accepted where Temporal still wants it, and otherwise found by the next attempt.
+    """
+    task = asyncio.ensure_future(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                raise
+            details = activity.cancellation_details()
+            _log.info("A cancellation is ignored until the provider has answered.", details=repr(details))

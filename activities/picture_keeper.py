@@ -1,0 +1,104 @@
+"""Getting what was paid for into the store, while the event loop stays free and whatever else goes wrong."""
+
+import asyncio
+import time
+
+import structlog
+from temporalio import activity
+
+from contracts.images import ImageRef
+from contracts.request import ImageRequest
+from imaging.answers import Answer, read_answer
+from imaging.client import RawAnswer
+from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
+from imaging.pictures import NotAPicture, verify_picture
+from imaging.store import ImageStore
+from imaging.store_errors import StoreUnavailable
+
+_PROVEN_FOR_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+# What is left of the attempt's time when the keeper gives up: enough to write the outcome down.
+_RESERVE_SECONDS = 20.0
+
+log = structlog.get_logger("picture_keeper")
+
+
+class PictureKeeper:
+    """Stores the pictures of answers, patiently: a store that is away is waited for while the attempt has time."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._proven_at = -_PROVEN_FOR_SECONDS
+
+    async def prove(self) -> None:
+        """Nothing is bought that could not be kept: checks the store, unless it was seen to work just now.
+
+        Raises:
+            StoreUnavailable: it does not take what is written.
+        """
+        if time.monotonic() - self._proven_at > _PROVEN_FOR_SECONDS:
+            await self._store.check()
+            self._proven_at = time.monotonic()
+
+    async def keep(self, raw: RawAnswer, request: ImageRequest) -> tuple[Answer, tuple[ImageRef, ...]]:
+        """Reads an answer, makes sure that its pictures are pictures, and stores them.
+
+        Raises:
+            MalformedAnswer: there is no picture in it, or one that cannot be decoded.
+            StoreUnavailable: the store stayed away for as long as the attempt has time.
+        """
+        answer = await asyncio.to_thread(_open_answer, raw, request)
+        images = [
+            await self._put_patiently(lambda data=data: self._store.put_image(data))
+            for data in answer.pictures
+        ]
+        self._proven_at = time.monotonic()
+        return answer, tuple(images)
+
+    async def keep_body(self, attempt_id: str, raw: RawAnswer) -> None:
+        """Keeps the whole body of an answer that could not be used; the ledger holds its beginning."""
+        try:
+            await self._store.put_document(f"malformed/{attempt_id}.body", raw.body)
+        except StoreUnavailable as error:
+            log.warning(
+                "The body of a malformed answer was not kept.", attempt_id=attempt_id, error=str(error)
+            )
+
+    async def _put_patiently(self, data: bytes) -> ImageRef:
+        give_up_at = _end_of_attempt() - _RESERVE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._store.put_image(data)
+            except StoreUnavailable as error:
+                if time.time() + pause > give_up_at:
+                    raise
+                log.warning(
+                    "The store is away; what was paid for is held until it is back.", error=str(error)
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _open_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
+    answer = read_answer(raw, request)
+    for index, data in enumerate(answer.pictures):
+        try:
+            verify_picture(data)
+        except NotAPicture as error:
+            raise MalformedAnswer(
+                detail=f"data[{index}] is no picture: {error}",
+                http_status=raw.http_status,
+                provider_request_id=raw.provider_request_id,
+                raw_body=raw.body[:LARGEST_RAW_BODY],
+                response=answer.response,
+            ) from None
+    return answer
+
+
+def _end_of_attempt() -> float:
+    """When Temporal gives the attempt up, in seconds since the epoch."""
+    info = activity.info()
+    allowed = info.start_to_close_timeout.total_seconds() if info.start_to_close_timeout else 600.0
+    return info.started_time.timestamp() + allowed

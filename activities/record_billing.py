@@ -1,0 +1,25 @@
+"""`record_billing`: the run's results, raw usage and amount, into the ledger, once."""
+
+import asyncio
+
+from temporalio import activity
+
+from billing.ledger import Ledger
+from contracts import names
+from contracts.billing import BillingInput, BillingRecord
+
+
+class BillingRecorder:
+    """Writes bills into one ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @activity.defn(name=names.RECORD_BILLING)
+    async def record_billing(self, order: BillingInput) -> BillingRecord:
+        """The run's entry: made now, or found where an earlier attempt or an earlier run has made it.
+
+        Raises:
+            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+        """
+        return await asyncio.to_thread(self._ledger.record, order)

@@ -1,0 +1,97 @@
+"""Child processes of the embedded stack: started, watched, started again when they die, and ended with their parent."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+# Loaded before any fork: a child between fork and exec must not import or take locks.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PAUSE_BEFORE_RESTART_SECONDS = 1.0
+
+
+class ProcessFailed(Exception):
+    """A child process did not come up, as a sentence with the end of its log."""
+
+
+class ChildProcess:
+    """One program that should keep running. Its output goes to a log file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None while it does not run."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Starts the program."""
+        self._process = await self._spawn()
+
+    def watch(self, on_restart: Callable[[str], None]) -> None:
+        """Starts the program again whenever it dies, until `stop`."""
+        self._watcher = asyncio.create_task(self._keep_running(on_restart))
+
+    async def stop(self, *, patience_seconds: float) -> None:
+        """Asks the program to end, waits, and insists after `patience_seconds`."""
+        if self._watcher:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if not self._process or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), patience_seconds)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    def failure(self) -> ProcessFailed:
+        """Why the program is not there: its exit status and the end of its log."""
+        code = self._process.returncode if self._process else None
+        with contextlib.suppress(OSError):
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+            return ProcessFailed(
+                f"The {self.name} did not come up (exit status {code}). From {self.log}:\n{tail}"
+            )
+        return ProcessFailed(f"The {self.name} did not come up (exit status {code}).")
+
+    async def _keep_running(self, on_restart: Callable[[str], None]) -> None:
+        while self._process:
+            code = await self._process.wait()
+            on_restart(f"The {self.name} ended unexpectedly (exit status {code}); starting it again.")
+            await asyncio.sleep(_PAUSE_BEFORE_RESTART_SECONDS)
+            self._process = await self._spawn()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        with self.log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **self._environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A session of its own: Ctrl-C reaches us alone, and we end the children in the right order.
+                start_new_session=True,
+                preexec_fn=_end_with_parent if _LIBC else None,
+            )
+
+
+def _end_with_parent() -> None:
+    """In the child, before it runs: a parent that is killed takes the child with it instead of leaving it on our ports."""
+    if _LIBC:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,94 @@
+"""The connection to Temporal: the SDK's own settings, or the embedded server of this directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.common import SearchAttributeKey
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+from runtime.stack_file import read_stack_file
+
+
+class TemporalUnavailable(Exception):
+    """No Temporal server answers, as a sentence that says what to do."""
+
+
+async def connect_to_temporal(data_dir: Path) -> Client:
+    """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`, else the default.
+
+    Raises:
+        TemporalUnavailable: nothing answers there, or the settings cannot be used.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise TemporalUnavailable(f"The TEMPORAL_* settings cannot be used: {error}") from error
+    stack = read_stack_file(data_dir)
+    if stack and not config.get("target_host"):
+        config["target_host"] = stack.temporal_address
+    config.setdefault("target_host", "localhost:7233")
+    try:
+        return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, ValueError, RPCError) as error:
+        raise TemporalUnavailable(
+            f"No Temporal server answers at {config['target_host']}. Start the embedded one with `make up`,"
+            " or set TEMPORAL_ADDRESS to a server of yours."
+        ) from error
+
+
+async def register_search_attributes(
+    client: Client, wanted: tuple[SearchAttributeKey[Any], ...]
+) -> list[str]:
+    """Registers the search attributes that the namespace lacks; returns the names of those it added.
+
+    Raises:
+        TemporalUnavailable: the server does not let us, with the command for its operator.
+    """
+    service = client.operator_service
+    listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    missing = {key.name: _indexed_type(key) for key in wanted if key.name not in listed.custom_attributes}
+    if not missing:
+        return []
+    try:
+        await service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+        )
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            commands = "\n".join(
+                f"temporal operator search-attribute create --namespace {client.namespace} --name {name} --type"
+                f" {IndexedValueType.Name(kind).removeprefix('INDEXED_VALUE_TYPE_').title()}"
+                for name, kind in missing.items()
+            )
+            raise TemporalUnavailable(
+                f"The namespace {client.namespace} lacks search attributes that this worker may not add"
+                f" ({error.message}). Ask its operator to run:\n{commands}"
+            ) from error
+    return sorted(missing)
+
+
+async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
+    """Whether some worker polls each of these task queues."""
+    kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+    for queue in queues:
+        polled = False
+        for kind in kinds:
+            request = DescribeTaskQueueRequest(
+                namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+            )
+            polled = polled or bool((await client.workflow_service.describe_task_queue(request)).pollers)
+        if not polled:
+            return False
+    return True
+
+
+def _indexed_type(key: SearchAttributeKey[Any]) -> "IndexedValueType.ValueType":
+    return IndexedValueType.ValueType(key.indexed_value_type.value)

@@ -1,0 +1,169 @@
+"""The worker: `python worker.py` runs both task queues until SIGTERM or SIGINT, then lets paid calls finish.
+
+`--only workflows` runs the workflows, the check before and the money after; `--only provider` runs the calls to the
+provider. Wiring only.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.call_gpt_image import GptImageCaller
+from activities.check_request import CheckPolicy, RequestChecker
+from activities.compute_cost import CostComputer
+from activities.record_billing import BillingRecorder
+from billing.attempts import AttemptLog
+from billing.database import Database, open_database
+from billing.errors import LedgerError
+from billing.ledger import Ledger
+from billing.rate_card_files import RateCardError
+from billing.rate_cards import RateCards
+from contracts import names
+from imaging.catalogue import Catalogue, CatalogueError
+from imaging.client import ProviderSettings, open_client
+from imaging.errors import ProviderFailure
+from imaging.store import ImageStore
+from imaging.store_errors import StoreFailure
+from runtime.embedded import SIMULATOR
+from runtime.logging import configure_logging
+from runtime.settings import Settings, SettingsError, load_settings
+from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
+from workflows.image_generation import ImageGeneration
+
+# A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.policies.CALL_ATTEMPT).
+GRACE = timedelta(minutes=11)
+
+_STARTING_PROBLEMS = (
+    SettingsError,
+    TemporalUnavailable,
+    LedgerError,
+    RateCardError,
+    CatalogueError,
+    StoreFailure,
+    ProviderFailure,
+)
+
+log = structlog.get_logger("worker")
+
+
+def build_runs_worker(client: Client, settings: Settings, database: Database) -> Worker:
+    """Workflows, the check before and the money after."""
+    cards = RateCards.load(settings.rate_card)
+    policy = CheckPolicy(settings.missing_usage, settings.retired_models, settings.unpriced_models)
+    checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
+    return Worker(
+        client,
+        task_queue=names.RUNS_QUEUE,
+        workflows=[ImageGeneration],
+        activities=[
+            checker.check_request,
+            CostComputer(cards).compute_cost,
+            BillingRecorder(Ledger(database)).record_billing,
+        ],
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
+async def build_provider_worker(
+    client: Client, settings: Settings, database: Database, resources: AsyncExitStack
+) -> Worker:
+    """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says."""
+    provider = await resources.enter_async_context(open_client(provider_settings(settings)))
+    caller = GptImageCaller(
+        provider,
+        ImageStore.from_url(settings.store_url()),
+        AttemptLog(database),
+        provider=settings.provider_name(),
+        simulated=settings.provider_name() == SIMULATOR,
+        resends=settings.unknown_outcome_resends,
+    )
+    return Worker(
+        client,
+        task_queue=names.PROVIDER_QUEUE,
+        activities=[caller.call_gpt_image],
+        max_concurrent_activities=settings.provider_concurrency,
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
+def provider_settings(settings: Settings) -> ProviderSettings:
+    """The provider's client as the environment describes it."""
+    azure = settings.azure_openai_endpoint is not None
+    key = settings.azure_openai_api_key if azure else settings.openai_api_key
+    return ProviderSettings(
+        api_key=key.get_secret_value() if key else None,
+        base_url=settings.openai_base_url,
+        azure_endpoint=settings.azure_openai_endpoint,
+        azure_api_version=settings.openai_api_version,
+        timeout_seconds=settings.provider_timeout_seconds,
+        max_connections=settings.provider_concurrency,
+    )
+
+
+async def run_worker(only: str | None) -> None:
+    """Runs until a signal says stop, then drains. A second signal ends at once, and leaves open calls as unknown."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    stop = listen_for_stop()
+    async with AsyncExitStack() as resources:
+        database = await asyncio.to_thread(
+            open_database, settings.ledger_url(), create=settings.creates_ledger()
+        )
+        resources.callback(database.close)
+        client = await connect_to_temporal(settings.data_dir)
+        await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+        workers = []
+        if only != "provider":
+            workers.append(build_runs_worker(client, settings, database))
+        if only != "workflows":
+            workers.append(await build_provider_worker(client, settings, database, resources))
+        for worker in workers:
+            await resources.enter_async_context(worker)
+        log.info("The worker polls.", task_queues=[worker.task_queue for worker in workers])
+        await stop.wait()
+        log.info("The worker drains: calls in flight are let finish.")
+    log.info("The worker has ended.")
+
+
+def listen_for_stop() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def main() -> int:
+    """The command line: exit status 0 after a drain, 1 with a sentence on stderr where it cannot start."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=["workflows", "provider"], help="run one of the two task queues")
+    only = parser.parse_args().only
+    try:
+        asyncio.run(run_worker(only))
+    except _STARTING_PROBLEMS as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    # The native runtime of a process that was a Temporal client may crash at interpreter exit and spoil the status.
+    os._exit(status)

@@ -1,0 +1,45 @@
+"""What an operator reads at the top of a run's page in the Web UI: markdown made from a run's status. Pure."""
+
+from collections.abc import Sequence
+
+from contracts.images import ImageRef
+from contracts.result import RunStatus
+
+_STAGES = {
+    "checking": "Checking the request",
+    "generating": "Waiting for the provider",
+    "pricing": "Computing the cost",
+    "recording": "Recording the bill",
+    "completed": "Completed",
+    "refused": "Refused: nothing was sent",
+    "failed": "Failed",
+}
+
+
+def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str:
+    """The run's stage, cost and billing state as a table, then its pictures and what an operator should know."""
+    rows = [
+        ("Stage", _STAGES[status.stage]),
+        ("Model", status.model),
+        ("Cost", f"{status.cost_usd} USD" if status.cost_usd else None),
+        ("Billing state", status.billing_state),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows if value)
+    links = "\n".join(
+        f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}) {picture.bytes:,} bytes"
+        for picture in pictures
+    )
+    notes = [f"**Reason:** {_quote(status.reason)}"] if status.reason else []
+    notes += [f"**Note:** {_quote(warning)}" for warning in status.warnings]
+    return "\n\n".join(filter(None, [f"| | |\n|---|---|\n{table}", links, *notes]))
+
+
+def _quote(text: str) -> str:
+    # Words from outside are shown as they are: not as headings, links or tables of ours.
+    return " ".join(text.split()).replace("[", "(").replace("]", ")").replace("|", "/").replace("`", "'")
+
+
+def describe_call(model: str, operation: str, size: str | None, quality: str | None, count: int) -> str:
+    """One line for the timeline: what is asked of the provider, without the prompt."""
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    return f"{operation} {pictures} with {model}, size {size or 'auto'}, quality {quality or 'auto'}"

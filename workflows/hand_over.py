@@ -1,0 +1,89 @@
+"""What one step hands to the next: plain copies from value to value, no decisions. Pure."""
+
+from contracts.billing import BillingInput, BillingRecord, Cost, CostInput
+from contracts.calls import Admission, CallInput, CallResult
+from contracts.request import ImageRequest
+from contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
+
+
+def call_input(request: ImageRequest, admission: Admission) -> CallInput:
+    """What `call_gpt_image` needs."""
+    return CallInput(
+        run_id=admission.run_id,
+        tenant=admission.tenant,
+        request_id=admission.request_id,
+        request=request,
+        model=admission.model,
+        fingerprint=admission.fingerprint,
+        price_ceiling_usd=admission.price_ceiling_usd,
+    )
+
+
+def cost_input(request: ImageRequest, admission: Admission, call: CallResult) -> CostInput:
+    """What `compute_cost` needs."""
+    return CostInput(
+        provider=admission.provider,
+        model=call.model,
+        usage=call.usage,
+        usage_problem=call.usage_problem,
+        missing_usage=admission.missing_usage,
+        operation=request.operation,
+        images=len(call.images),
+        size=call.size,
+        quality=call.quality,
+        output_format=call.output_format,
+        sent_at=call.sent_at,
+    )
+
+
+def billing_input(request: ImageRequest, admission: Admission, call: CallResult, cost: Cost) -> BillingInput:
+    """What `record_billing` needs."""
+    return BillingInput(
+        run_id=admission.run_id,
+        tenant=admission.tenant,
+        request_id=admission.request_id,
+        fingerprint=admission.fingerprint,
+        operation=request.operation,
+        requested_model=request.model,
+        model=call.model,
+        provider=call.provider,
+        provider_request_id=call.provider_request_id,
+        simulated=call.simulated,
+        attempt_id=call.attempt_id,
+        images=call.images,
+        size=call.size,
+        quality=call.quality,
+        usage=call.usage,
+        cost=cost,
+        metadata=request.metadata or {},
+        sent_at=call.sent_at,
+    )
+
+
+def run_result(
+    run_id: str, request: ImageRequest, call: CallResult, cost: Cost, record: BillingRecord
+) -> RunResult:
+    """What the run answers."""
+    return RunResult(
+        run_id=run_id,
+        operation=request.operation,
+        model=call.model,
+        requested_model=request.model,
+        images=call.images,
+        usage=call.usage,
+        cost=ResultCost(
+            amount_usd=cost.amount_usd,
+            basis=cost.basis,
+            flags=cost.flags,
+            rate_card=cost.rate_card,
+            list_cost_usd=cost.list_cost_usd,
+            line_items=cost.line_items,
+        ),
+        billing=ResultBilling(state=record.state, entry_id=record.entry_id, reason=record.reason),
+        provider=ResultProvider(
+            name=call.provider,
+            request_id=call.provider_request_id,
+            attempts=call.attempts,
+            simulated=call.simulated,
+        ),
+    )

@@ -1,0 +1,159 @@
+"""The workflow of one run: check, call the provider, compute the cost, record the bill.
+
+Generation and editing are the same run. Only the order of effects lives here; the numbers are in `workflows.policies`.
+"""
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from contracts import names
+    from contracts.billing import BillingRecord, Cost
+    from contracts.calls import Admission, CallResult, CheckInput
+    from contracts.problems import describe_problems
+    from contracts.reading import reread_request
+    from contracts.request import ImageRequest
+    from contracts.result import RunResult, RunStatus
+    from workflows import policies
+    from workflows.cancellation import finish_despite_cancellation
+    from workflows.details import describe_call, describe_status
+    from workflows.hand_over import billing_input, call_input, cost_input, run_result
+
+
+@workflow.defn(name=names.WORKFLOW)
+class ImageGeneration:
+    """One image request, carried out and billed once. The run's id is the workflow's id."""
+
+    def __init__(self) -> None:
+        self._status = RunStatus(run_id=workflow.info().workflow_id, stage="checking")
+
+    @workflow.query(name=names.QUERY_STATUS)
+    def status(self) -> RunStatus:
+        """Where the run is, and what is known so far."""
+        return self._status
+
+    @workflow.run
+    async def run(self, payload: Any = None) -> RunResult:
+        """Carries out one `ImageRequest`, given as the JSON that anybody may have sent.
+
+        Raises:
+            ApplicationError: type `RequestRefused` with a list of problems as its details, before anything is sent; or
+                the type of the failure that the provider's answer was.
+        """
+        admission = await self._check(payload)
+        request = reread_request(payload)
+        call = await self._call(request, admission)
+        return await finish_despite_cancellation(self._bill(request, admission, call))
+
+    async def _check(self, payload: Any) -> Admission:
+        admission: Admission = await workflow.execute_local_activity(
+            names.CHECK_REQUEST,
+            CheckInput(payload=payload, workflow_id=workflow.info().workflow_id),
+            result_type=Admission,
+            start_to_close_timeout=policies.CHECK_ATTEMPT,
+            retry_policy=policies.CHECK_RETRY,
+        )
+        if admission.problems:
+            message = describe_problems(admission.problems)
+            self._show(stage="refused", reason=message)
+            raise ApplicationError(
+                message, *admission.problems, type=names.REQUEST_REFUSED, non_retryable=True
+            )
+        return admission
+
+    async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
+        self._index(
+            names.TENANT.value_set(admission.tenant),
+            names.MODEL.value_set(admission.model),
+            names.OPERATION.value_set(request.operation),
+        )
+        self._show(
+            stage="generating", run_id=admission.run_id, model=admission.model, warnings=admission.warnings
+        )
+        try:
+            call: CallResult = await workflow.execute_activity(
+                names.CALL_GPT_IMAGE,
+                call_input(request, admission),
+                result_type=CallResult,
+                task_queue=names.PROVIDER_QUEUE,
+                start_to_close_timeout=policies.CALL_ATTEMPT,
+                schedule_to_close_timeout=policies.CALL_IN_ALL,
+                heartbeat_timeout=policies.CALL_HEARTBEAT,
+                retry_policy=policies.CALL_RETRY,
+                # A cancelled run hears from the activity first: a call that was sent is let finish, and billed.
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=describe_call(
+                    admission.model, request.operation, request.size, request.quality, request.image_count
+                ),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            raise self._failure(error) from error
+        return call
+
+    async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
+        cost = await self._compute_cost(request, admission, call)
+        record = await self._record_billing(request, admission, call, cost)
+        self._index(
+            names.BILLING_STATE.value_set(record.state),
+            names.IMAGE_COUNT.value_set(len(call.images)),
+            # Temporal's only fractional type, for filters; the amount itself stays a string.
+            *([names.COST_USD.value_set(float(cost.amount_usd))] if cost.amount_usd else []),
+        )
+        self._status = self._status.model_copy(
+            update={"images": len(call.images), "billing_state": record.state}
+        )
+        self._show(stage="completed", call=call, cost_usd=cost.amount_usd, reason=record.reason)
+        return run_result(admission.run_id, request, call, cost, record)
+
+    async def _compute_cost(self, request: ImageRequest, admission: Admission, call: CallResult) -> Cost:
+        self._show(stage="pricing", call=call, warnings=(*admission.warnings, *call.warnings))
+        cost: Cost = await workflow.execute_activity(
+            names.COMPUTE_COST,
+            cost_input(request, admission, call),
+            result_type=Cost,
+            start_to_close_timeout=policies.MONEY_ATTEMPT,
+            retry_policy=policies.MONEY_RETRY,
+            summary=f"price of {len(call.images)} from {call.model}",
+        )
+        return cost
+
+    async def _record_billing(
+        self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost
+    ) -> BillingRecord:
+        self._show(stage="recording", call=call, cost_usd=cost.amount_usd)
+        record: BillingRecord = await workflow.execute_activity(
+            names.RECORD_BILLING,
+            billing_input(request, admission, call, cost),
+            result_type=BillingRecord,
+            start_to_close_timeout=policies.MONEY_ATTEMPT,
+            retry_policy=policies.MONEY_RETRY,
+            summary=f"{cost.amount_usd} USD for {admission.tenant}"
+            if cost.amount_usd
+            else "held: no amount yet",
+        )
+        return record
+
+    def _failure(self, error: ActivityError) -> ApplicationError:
+        """The provider's failure as the run's own: its type and its words, where an operator looks first."""
+        cause = error.cause if isinstance(error.cause, ApplicationError) else None
+        message = cause.message if cause else f"The provider could not be called: {error.cause or error}"
+        kind = (cause.type if cause else None) or type(error.cause or error).__name__
+        self._show(stage="refused" if kind == names.REQUEST_REFUSED else "failed", reason=message)
+        return ApplicationError(message, *(cause.details if cause else ()), type=kind, non_retryable=True)
+
+    def _index(self, *updates: SearchAttributeUpdate[Any]) -> None:
+        """Sets search attributes, apart from those that the starter has set already: each upsert is an event."""
+        known = workflow.info().typed_search_attributes
+        news = [update for update in updates if known.get(update.key) != update.value]
+        if news:
+            workflow.upsert_search_attributes(news)
+
+    def _show(self, *, call: CallResult | None = None, **news: Any) -> None:
+        """Moves the status on, for the query and for the page in the Web UI."""
+        self._status = self._status.model_copy(update=news)
+        workflow.set_current_details(describe_status(self._status, call.images if call else ()))

@@ -1,0 +1,43 @@
+"""How long each effect may take and how often it is tried again: every number with its reason.
+
+The ladder, from the inside out: the provider's client gives up first (600 s at most, `PROVIDER_TIMEOUT_SECONDS`), so
+that a slow answer ends as an outcome that is written down; then the attempt (`CALL_ATTEMPT`), which only ends a worker
+that is stuck; then all attempts together (`CALL_IN_ALL`).
+"""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+CHECK_ATTEMPT = timedelta(seconds=10)
+"""The check reads data that is in memory; ten seconds is a worker that is stuck."""
+CHECK_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
+"""The check fails only by our own mistake: the run waits for the mended worker."""
+
+CALL_ATTEMPT = timedelta(minutes=11)
+"""600 s for the provider (a picture can take 280 s, 4K longer) and a minute to load inputs and store pictures."""
+CALL_IN_ALL = timedelta(hours=6)
+"""A provider that is down for longer needs a person; a rate limit is over long before."""
+CALL_HEARTBEAT = timedelta(seconds=30)
+"""A killed worker is noticed after 30 s; heartbeats come every 10 s, so two may be lost."""
+CALL_RETRY = RetryPolicy(
+    # A first pause long enough for a blip; doubling reaches the cap after six tries.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    # One try a minute while the provider is down: it is noticed within a minute of its return.
+    maximum_interval=timedelta(minutes=1),
+    # No maximum_attempts: what must not be sent again (refusals, exhausted quota, too many unknown outcomes) is
+    # non-retryable by its type, the rest costs nothing to try until CALL_IN_ALL.
+    # The server refuses to keep a result over 2 MiB; trying again would not make it smaller.
+    non_retryable_error_types=["PayloadsTooLarge"],
+)
+
+MONEY_ATTEMPT = timedelta(seconds=30)
+"""A price takes microseconds and an entry milliseconds; 30 s is a database that hangs."""
+MONEY_RETRY = RetryPolicy(
+    # What was paid for has to be billed, so these never give up: a run waits, visibly, until the ledger is back or a
+    # wrong price is mended, and nothing is bought again meanwhile.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=1),
+)
