@@ -36,6 +36,7 @@ from runtime.embedded import SIMULATOR
 from runtime.logging import configure_logging
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
+from workflows.arguments import RefuseSurplusArguments
 from workflows.image_generation import ImageGeneration
 
 # A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.policies.CALL_ATTEMPT).
@@ -68,6 +69,7 @@ def build_runs_worker(client: Client, settings: Settings, database: Database) ->
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database)).record_billing,
         ],
+        interceptors=[RefuseSurplusArguments()],
         graceful_shutdown_timeout=GRACE,
     )
 

@@ -49,10 +49,7 @@ class PictureKeeper:
             StoreUnavailable: the store stayed away for as long as the attempt has time.
         """
         answer = await asyncio.to_thread(_open_answer, raw, request)
-        images = [
-            await self._put_patiently(lambda data=data: self._store.put_image(data))
-            for data in answer.pictures
-        ]
+        images = [await self._put_patiently(data) for data in answer.pictures]
         self._proven_at = time.monotonic()
         return answer, tuple(images)
 

@@ -7,12 +7,9 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from billing.errors import RunConflict
 from contracts import names
-from imaging.errors import ProviderFailure, RateLimited, ServerOverloaded
+from imaging.errors import ProviderFailure
 from imaging.inputs import InputsRefused
 from imaging.retry_after import with_jitter
-
-_EXPECTED = (RateLimited, ServerOverloaded)
-"""Part of an ordinary day: not worth an error line or an alarm for each."""
 
 
 def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> ApplicationError:
@@ -34,9 +31,8 @@ def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> Appl
         next_retry_delay=None
         if wait is None
         else timedelta(seconds=with_jitter(wait, random.SystemRandom())),
-        category=ApplicationErrorCategory.BENIGN
-        if isinstance(failure, _EXPECTED)
-        else ApplicationErrorCategory.UNSPECIFIED,
+        # The provider's failures are no defects of ours: they have a log line and a row, and need no stack trace.
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 MICRO_USD_PER_USD = 1_000_000
+_PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,6}0*)?", re.ASCII)
 _USD = re.compile(r"-?\d{1,15}\.\d{6,12}", re.ASCII)
 
 
@@ -23,15 +24,11 @@ def parse_usd(usd: str) -> int:
     Raises:
         ValueError: not a plain decimal number, or finer than a micro-USD.
     """
-    try:
-        micro_usd = Decimal(usd) * MICRO_USD_PER_USD
-    except ArithmeticError:
-        micro_usd = Decimal("NaN")
-    if not micro_usd.is_finite() or micro_usd != int(micro_usd):
+    if not _PLAIN_NUMBER.fullmatch(usd):
         raise ValueError(
             f"{usd!r} is no amount in USD: write a decimal number with at most 6 places, such as 0.166900"
         )
-    return int(micro_usd)
+    return int(Decimal(usd) * MICRO_USD_PER_USD)
 
 
 def _check_usd(usd: str) -> str:

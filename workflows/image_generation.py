@@ -6,18 +6,19 @@ Generation and editing are the same run. Only the order of effects lives here; t
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeUpdate
+from temporalio.common import RawValue, SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
     from contracts.billing import BillingRecord, Cost
     from contracts.calls import Admission, CallResult, CheckInput
-    from contracts.problems import describe_problems
-    from contracts.reading import reread_request
+    from contracts.problems import Problem, describe_problems
+    from contracts.reading import read_request
     from contracts.request import ImageRequest
     from contracts.result import RunResult, RunStatus
     from workflows import policies
+    from workflows.arguments import NOTHING, read_argument
     from workflows.cancellation import finish_despite_cancellation
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
@@ -36,15 +37,18 @@ class ImageGeneration:
         return self._status
 
     @workflow.run
-    async def run(self, payload: Any = None) -> RunResult:
-        """Carries out one `ImageRequest`, given as the JSON that anybody may have sent.
+    async def run(self, request_json: RawValue = NOTHING) -> RunResult:
+        """Carries out one `ImageRequest`: one argument, as JSON that anybody may have sent.
 
         Raises:
             ApplicationError: type `RequestRefused` with a list of problems as its details, before anything is sent; or
                 the type of the failure that the provider's answer was.
         """
+        payload = read_argument(request_json)
+        request, problems, _ = read_request(payload)
         admission = await self._check(payload)
-        request = reread_request(payload)
+        if request is None or admission.problems:
+            raise self._refusal(admission.problems or problems)
         call = await self._call(request, admission)
         return await finish_despite_cancellation(self._bill(request, admission, call))
 
@@ -56,12 +60,6 @@ class ImageGeneration:
             start_to_close_timeout=policies.CHECK_ATTEMPT,
             retry_policy=policies.CHECK_RETRY,
         )
-        if admission.problems:
-            message = describe_problems(admission.problems)
-            self._show(stage="refused", reason=message)
-            raise ApplicationError(
-                message, *admission.problems, type=names.REQUEST_REFUSED, non_retryable=True
-            )
         return admission
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
@@ -92,7 +90,7 @@ class ImageGeneration:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            raise self._failure(error) from error
+            raise self._failure(error) from None
         return call
 
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
@@ -137,6 +135,11 @@ class ImageGeneration:
             else "held: no amount yet",
         )
         return record
+
+    def _refusal(self, problems: tuple[Problem, ...]) -> ApplicationError:
+        message = describe_problems(problems)
+        self._show(stage="refused", reason=message)
+        return ApplicationError(message, *problems, type=names.REQUEST_REFUSED, non_retryable=True)
 
     def _failure(self, error: ActivityError) -> ApplicationError:
         """The provider's failure as the run's own: its type and its words, where an operator looks first."""

@@ -1,0 +1,144 @@
+"""Runs and their attempts: written down before anything is sent, so that no payment can be hidden.
+
+An attempt begins with the outcome "unknown" and no `finished_at`. That is what is true if nothing is ever heard of it
+again, and what a crash leaves behind.
+"""
+
+import secrets
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+
+from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
+from billing.database import Database
+from billing.errors import AttemptConflict, LedgerRefused
+from billing.runs import RunIdentity, claim_run
+from billing.tables import provider_attempts, runs
+
+LARGEST_RAW_BODY = 64 * 1024
+"""Bytes of a malformed answer that are kept: enough to understand it."""
+
+
+class AttemptLog:
+    """The runs and attempts of a ledger. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim_run(self, identity: RunIdentity) -> None:
+        """Writes a run down, once and for good; the same run again changes nothing.
+
+        Raises:
+            RunConflict: its request id stands for something else already.
+        """
+        with self._database.writing() as connection:
+            claim_run(connection, identity)
+
+    def begin(self, new: NewAttempt) -> Attempt:
+        """Writes an attempt down, with the next number of its run: send nothing before this has returned.
+
+        `client_request_id` is unique, in ASCII and under 512 characters, as run ids are made of a tenant and a request
+        id that the contract limits.
+
+        Raises:
+            LedgerRefused: the run was not claimed.
+        """
+        with self._database.writing() as connection:
+            number = _take_next_number(connection, new.run_id)
+            row = {
+                **asdict(new),
+                "number": number,
+                "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
+            }
+            inserted = connection.execute(
+                provider_attempts.insert().values(row).returning(*provider_attempts.c)
+            ).mappings()
+            return _read_attempt(inserted.one())
+
+    def finish(self, attempt_id: str, outcome: AttemptOutcome) -> None:
+        """Gives an attempt its outcome, once; the same outcome again changes nothing.
+
+        An attempt that ended as "unknown" may still be settled when more is learned. No other outcome ever changes.
+
+        Raises:
+            AttemptConflict: it has a contradicting outcome already.
+            LedgerRefused: there is no such attempt.
+        """
+        learned = _collect_learned(outcome)
+        open_or_unsettled = (
+            provider_attempts.c.finished_at.is_(None)
+            if outcome.outcome == "unknown"
+            else provider_attempts.c.outcome == "unknown"
+        )
+        this = provider_attempts.c.attempt_id == attempt_id
+        with self._database.writing() as connection:
+            changed = connection.execute(
+                update(provider_attempts).where(this, open_or_unsettled).values(learned)
+            )
+            if changed.rowcount == 1:
+                return
+            known = connection.execute(select(provider_attempts.c.outcome).where(this)).scalar()
+        _refuse_another_outcome(attempt_id, known, outcome.outcome)
+
+    def find_success(self, run_id: str) -> Attempt | None:
+        """The first attempt of a run that was paid for and answered, None where there is none."""
+        succeeded = (provider_attempts.c.run_id == run_id, provider_attempts.c.outcome == "succeeded")
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(provider_attempts).where(*succeeded).order_by(provider_attempts.c.number).limit(1)
+            ).mappings()
+            found = row.first()
+        return None if found is None else _read_attempt(found)
+
+    def list_attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        """Every attempt of a run, in order."""
+        query = select(provider_attempts).where(provider_attempts.c.run_id == run_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(provider_attempts.c.number)).mappings().all()
+        return tuple(_read_attempt(row) for row in rows)
+
+    def count_unknown(self, run_id: str) -> int:
+        """How many attempts of a run may have been paid for nothing, the ones still under way included."""
+        query = select(func.count()).where(
+            provider_attempts.c.run_id == run_id, provider_attempts.c.outcome == "unknown"
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar_one()
+
+
+def _take_next_number(connection: Connection, run_id: str) -> int:
+    # Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
+    claimed = select(runs.c.run_id).where(runs.c.run_id == run_id).with_for_update(key_share=True)
+    if connection.execute(claimed).first() is None:
+        raise LedgerRefused(f"There is no run {run_id} in the ledger: claim it before its first attempt.")
+    highest = select(func.coalesce(func.max(provider_attempts.c.number), 0))
+    last: int = connection.execute(highest.where(provider_attempts.c.run_id == run_id)).scalar_one()
+    return last + 1
+
+
+def _read_attempt(row: RowMapping) -> Attempt:
+    images = row["images"]
+    return Attempt(**{**row, "images": None if images is None else tuple(images)})
+
+
+def _refuse_another_outcome(attempt_id: str, known: str | None, given: str) -> None:
+    if known is None:
+        raise LedgerRefused(
+            f"There is no attempt {attempt_id} in the ledger: begin it before it is finished."
+        )
+    if known != given:
+        raise AttemptConflict(
+            f"Attempt {attempt_id} ended as {known} already and cannot be {given} too: the first outcome stands."
+        )
+
+
+def _collect_learned(outcome: AttemptOutcome) -> dict[str, Any]:
+    learned = {name: value for name, value in vars(outcome).items() if value is not None}
+    if outcome.raw_body is not None:
+        learned["raw_body"] = _shorten(outcome.raw_body)
+    return learned
+
+
+def _shorten(raw_body: str) -> str:
+    return raw_body.encode("utf-8", "backslashreplace")[:LARGEST_RAW_BODY].decode("utf-8", "ignore")

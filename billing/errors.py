@@ -1,0 +1,33 @@
+"""What can go wrong with the ledger, as sentences for people. No message ever holds a password.
+
+LedgerError
+  LedgerUnavailable    not reachable, busy or full: try again later
+  LedgerNotReady       reachable, but its schema is not the one that this version needs
+  LedgerRefused        the database's own rules refused a change: a defect of the caller
+  RunConflict          the request id already stands for another request
+  AttemptConflict      an attempt already has another outcome
+"""
+
+
+class LedgerError(Exception):
+    """Anything that is wrong with the ledger."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database does not answer, cannot be written to, or its URL is no use. Trying again may help."""
+
+
+class LedgerNotReady(LedgerError):
+    """The database answers, but has to be migrated first (or this program has to be updated)."""
+
+
+class LedgerRefused(LedgerError):
+    """The database refused a change that breaks its rules. Trying again does not help."""
+
+
+class RunConflict(LedgerError):
+    """A request id that already stands for something else: nothing may be sent for it."""
+
+
+class AttemptConflict(LedgerError):
+    """An outcome that contradicts the one which an attempt already has."""

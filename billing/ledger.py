@@ -1,0 +1,126 @@
+"""The ledger: one line for each run, written once by a permanent key, and the billing state that follows from it.
+
+What the lines mean, for whoever writes further kinds: a `charge` and an `estimate` are amounts, a `hold` is an amount that
+is not known yet. An `adjustment` and a `reversal` name the entry that they correct and hold the difference, so that the sum of
+all entries is what is owed.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import RowMapping, select
+
+from billing.database import Database
+from billing.tables import ledger_entries
+from billing.writes import insert_once
+from contracts.billing import Basis, BillingInput, BillingRecord, BillingState, Cost, EntryKind
+from contracts.money import parse_usd
+
+_KINDS: dict[Basis, EntryKind] = {
+    "token_usage": "charge",
+    "size_quality_estimate": "estimate",
+    "none": "hold",
+}
+_STATES: dict[EntryKind, BillingState] = {
+    "charge": "billed",
+    "estimate": "estimated",
+    "hold": "pending",
+    "adjustment": "reconciled",
+    "reversal": "reconciled",
+}
+_STATE_COLUMNS = (ledger_entries.c.kind, ledger_entries.c.entry_id, ledger_entries.c.reason)
+
+
+def bill_key(run_id: str) -> str:
+    """The permanent key of a run's bill: there is one entry of this key, however often it is recorded."""
+    return f"{run_id}#bill"
+
+
+def utc_now() -> datetime:
+    """The moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """Writes and reads the billing of runs. Safe to share between threads and processes."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def record(self, order: BillingInput) -> BillingRecord:
+        """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
+
+        Raises:
+            LedgerUnavailable: try again; nothing was written, or the same call will find what was.
+            LedgerRefused: the run or its attempt is not in the ledger, or the cost contradicts itself.
+        """
+        first = select(*_STATE_COLUMNS).where(ledger_entries.c.entry_key == bill_key(order.run_id))
+        with self._database.writing() as connection:
+            entry = connection.execute(first).mappings().first()
+            if entry is None:
+                insert_once(connection, ledger_entries, self._make_row(order))
+                entry = connection.execute(first).mappings().one()
+        return _make_record(entry)
+
+    def state_of(self, run_id: str) -> BillingRecord | None:
+        """Where a run stands: its latest entry decides. None where it has no entry."""
+        query = select(*_STATE_COLUMNS).where(ledger_entries.c.run_id == run_id)
+        with self._database.reading() as connection:
+            latest = connection.execute(query.order_by(ledger_entries.c.sequence.desc()).limit(1))
+            entry = latest.mappings().first()
+        return None if entry is None else _make_record(entry)
+
+    def _make_row(self, order: BillingInput) -> dict[str, Any]:
+        images = [image.model_dump(mode="json") for image in order.images]
+        return {
+            "entry_id": f"ent_{uuid4().hex}",
+            "entry_key": bill_key(order.run_id),
+            "kind": _KINDS[order.cost.basis],
+            "run_id": order.run_id,
+            "tenant": order.tenant,
+            "request_id": order.request_id,
+            "attempt_id": order.attempt_id,
+            "operation": order.operation,
+            "requested_model": order.requested_model,
+            "model": order.model,
+            "provider": order.provider,
+            "provider_request_id": order.provider_request_id,
+            "simulated": order.simulated,
+            "usage": order.usage,
+            "images": images,
+            "image_count": len(images),
+            "size": order.size,
+            "quality": order.quality,
+            "metadata": order.metadata,
+            "fingerprint": order.fingerprint,
+            "sent_at": order.sent_at,
+            "created_at": self._clock(),
+            **_make_cost_columns(order.cost),
+        }
+
+
+def _make_cost_columns(cost: Cost) -> dict[str, Any]:
+    return {
+        "amount_micro_usd": _parse_or_none(cost.amount_usd),
+        "basis": cost.basis,
+        "flags": list(cost.flags),
+        "reason": cost.reason,
+        "rate_card": cost.rate_card,
+        "rates": cost.rates,
+        "line_items": [item.model_dump(mode="json") for item in cost.line_items],
+        "list_cost_micro_usd": _parse_or_none(cost.list_cost_usd),
+        "list_rate_card": cost.list_rate_card,
+        "list_rates": cost.list_rates,
+    }
+
+
+def _parse_or_none(usd: str | None) -> int | None:
+    return None if usd is None else parse_usd(usd)
+
+
+def _make_record(entry: RowMapping) -> BillingRecord:
+    state = _STATES[entry["kind"]]
+    return BillingRecord(state=state, entry_id=entry["entry_id"], reason=entry["reason"])

@@ -1,0 +1,136 @@
+"""The ledger's three tables, as queries see them. What makes them grow only (triggers) is in `billing/migrations/`.
+
+A run is written once and outlives Temporal's memory. An attempt is written before it is sent and given its outcome
+once. A ledger entry is never changed at all. Amounts are integers in micro-USD, moments are in UTC.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from billing.columns import BigKey, JsonText, PlainText, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("requested_model", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant", "request_id"),
+)
+
+provider_attempts = Table(
+    "provider_attempts",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey(runs.c.run_id), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("client_request_id", Text, nullable=False, unique=True),
+    Column("workflow_run_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    # Pessimism by default: a crash between sending and answering leaves exactly what is true then.
+    Column("outcome", Text, nullable=False, server_default=text("'unknown'")),
+    Column("reserved_micro_usd", BigInteger),
+    Column("sent_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("latency_ms", Integer),
+    Column("http_status", Integer),
+    Column("provider_request_id", PlainText),
+    Column("error_type", PlainText),
+    Column("error_code", PlainText),
+    Column("error_message", PlainText),
+    Column("size", PlainText),
+    Column("quality", PlainText),
+    Column("output_format", PlainText),
+    Column("background", PlainText),
+    Column("response", JsonText),
+    Column("raw_body", PlainText),
+    Column("images", JsonText),
+    Column("simulated", Boolean, nullable=False),
+    UniqueConstraint("run_id", "number"),
+    CheckConstraint("number >= 1", name="number"),
+    CheckConstraint("outcome IN ('succeeded', 'rejected', 'not_sent', 'unknown')", name="outcome"),
+    CheckConstraint("outcome = 'unknown' OR finished_at IS NOT NULL", name="finished"),
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    # The order of entries, without duplicates but perhaps with gaps. It is the primary key because SQLite counts no
+    # other column; outside the database an entry is known by its `entry_id`.
+    Column("sequence", BigKey, primary_key=True, autoincrement=True),
+    Column("entry_id", Text, nullable=False, unique=True),
+    Column("entry_key", Text, nullable=False, unique=True),
+    Column("run_id", Text, ForeignKey(runs.c.run_id), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("attempt_id", Text, ForeignKey(provider_attempts.c.attempt_id), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount_micro_usd", BigInteger),
+    Column("basis", Text, nullable=False),
+    Column("flags", JsonText, nullable=False),
+    Column("reason", PlainText),
+    Column("rate_card", Text),
+    Column("rates", JsonText, nullable=False),
+    Column("line_items", JsonText, nullable=False),
+    Column("list_cost_micro_usd", BigInteger),
+    Column("list_rate_card", Text),
+    Column("list_rates", JsonText, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("requested_model", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("provider_request_id", PlainText),
+    Column("simulated", Boolean, nullable=False),
+    Column("usage", JsonText),
+    Column("images", JsonText, nullable=False),
+    Column("image_count", Integer, nullable=False),
+    Column("size", PlainText),
+    Column("quality", PlainText),
+    Column("metadata", JsonText, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("corrects", Text, ForeignKey("ledger_entries.entry_id")),
+    Column("sent_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("kind IN ('charge', 'estimate', 'hold', 'adjustment', 'reversal')", name="kind"),
+    CheckConstraint("basis IN ('token_usage', 'size_quality_estimate', 'none')", name="basis"),
+    # Never silently zero: what cannot be billed yet has no amount and says why; everything else has an amount.
+    CheckConstraint("(kind = 'hold') = (amount_micro_usd IS NULL)", name="amount"),
+    CheckConstraint("kind <> 'hold' OR reason IS NOT NULL", name="reason"),
+    CheckConstraint("(kind IN ('adjustment', 'reversal')) = (corrects IS NOT NULL)", name="corrects"),
+    Index(None, "run_id", "sequence"),
+    Index(None, "tenant", "sequence"),
+    Index(None, "model", "sequence"),
+    Index(None, "created_at"),
+    Index(None, "corrects"),
+    Index(None, "attempt_id"),
+    # Never count a number twice, even after the newest row was lost with a restored backup.
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,43 @@
+"""What goes to the provider and what comes back: values only, neither sent nor read here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from contracts.images import MediaType
+from contracts.request import ImageRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """A picture to send, checked to be what `media_type` says."""
+
+    data: bytes = field(repr=False)
+    media_type: MediaType
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderCall:
+    """One attempt: an edit where there are `images`. `model` is the one to call, whatever the request names.
+
+    `client_request_id` (ASCII, up to 512 characters, unique per attempt) is for the provider's support.
+    """
+
+    request: ImageRequest = field(repr=False)
+    model: str
+    images: tuple[FilePart, ...] = ()
+    mask: FilePart | None = None
+    client_request_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawAnswer:
+    """A 2xx as it came. Header names are in lower case; `sent_at` is when the request was about to be sent."""
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    http_status: int
+    provider_request_id: str | None
+    latency_ms: int
+    simulated: bool
+    sent_at: datetime

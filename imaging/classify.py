@@ -1,0 +1,142 @@
+"""Which failure an answer or a broken connection is. Pure: no I/O, no clock.
+
+An error's code decides, then its type, then its message, then the status: the Images API answers several problems of
+accounts and models with HTTP 400.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+
+import httpx2
+import openai
+
+from imaging import errors
+from imaging.error_bodies import ProviderError, read_error_body, read_provider_request_id
+from imaging.provider_json import make_text_storable
+from imaging.retry_after import retry_after_seconds
+
+_LONGEST_CAUSE = 200
+
+_Kind = type[errors.ProviderFailure]
+
+_BY_CODE: dict[str, _Kind] = {
+    "moderation_blocked": errors.ContentRefused,
+    "content_policy_violation": errors.ContentRefused,
+    "image_content_policy_violation": errors.ContentRefused,
+    "content_filter": errors.ContentRefused,
+    "contentfilter": errors.ContentRefused,
+    "billing_hard_limit_reached": errors.BillingLimitReached,
+    "billing_not_active": errors.BillingLimitReached,
+    "credit_balance_exhausted": errors.QuotaExhausted,
+    "organization_spend_limit_exceeded": errors.QuotaExhausted,
+    "project_spend_limit_exceeded": errors.QuotaExhausted,
+    "organization_usage_limit_exceeded": errors.QuotaExhausted,
+    "insufficient_quota": errors.QuotaExhausted,
+    "rate_limit_exceeded": errors.RateLimited,
+    "slow_down": errors.RateLimited,
+    "server_is_overloaded": errors.ServerOverloaded,
+    "invalid_api_key": errors.AuthenticationFailed,
+    "unsupported_country_region_territory": errors.AccessDenied,
+    "model_not_found": errors.ModelNotFound,
+    "deploymentnotfound": errors.ModelNotFound,
+    "server_error": errors.ServerError,
+    "image_generation_failed": errors.ServerError,
+}
+_BY_TYPE: dict[str, _Kind] = {
+    "insufficient_quota": errors.QuotaExhausted,
+    "image_generation_server_error": errors.ServerError,
+}
+_BY_MESSAGE: tuple[tuple[re.Pattern[str], _Kind], ...] = (
+    (re.compile(r"organization must be verified"), errors.AccessDenied),
+    (re.compile(r"billing hard limit"), errors.BillingLimitReached),
+    (re.compile(r"exceeded your current quota"), errors.QuotaExhausted),
+    (re.compile(r"the model .{1,200} (?:does not exist|has been deprecated)"), errors.ModelNotFound),
+    (re.compile(r"rejected .{0,40}\bsafety system"), errors.ContentRefused),
+)
+_BY_STATUS: dict[int, _Kind] = {
+    401: errors.AuthenticationFailed,
+    402: errors.QuotaExhausted,
+    403: errors.AccessDenied,
+    404: errors.EndpointNotFound,
+    405: errors.EndpointNotFound,
+    408: errors.RequestTimeout,
+    409: errors.Conflict,
+    429: errors.RateLimited,
+    500: errors.ServerError,
+    503: errors.ServerOverloaded,
+}
+_REDIRECTS = range(300, 400)
+_FAULTS_OF_THE_REQUEST = range(400, 500)
+_FAULTS_OF_THE_SERVER = range(500, 600)
+_ANSWERED_FOR_SOMEBODY_ELSE = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_NOT_SENDABLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)
+
+
+def classify_answer(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime
+) -> errors.ProviderFailure:
+    """The failure that an answer other than 2xx is.
+
+    Args:
+        status: of HTTP.
+        headers: of the answer, in any case.
+        body: whole; the API's error object, or whatever a proxy says.
+        now: to read a `retry-after` date against, with a time zone.
+    """
+    lower_headers = {name.lower(): value for name, value in headers.items()}
+    error = read_error_body(body)
+    kind = _find_kind(status, error)
+    return kind(
+        http_status=status,
+        provider_message=error.message,
+        code=error.code,
+        provider_type=error.type,
+        param=error.param,
+        provider_request_id=read_provider_request_id(lower_headers),
+        moderation_categories=error.moderation_categories,
+        retry_after_seconds=retry_after_seconds(lower_headers, error.message, now),
+        # Heeded one way only: no header makes a wrong key or an empty account worth repeating.
+        told_not_to_retry=lower_headers.get("x-should-retry") == "false",
+        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+    )
+
+
+def classify_transport(error: Exception) -> errors.ProviderFailure:
+    """The failure that a request without a whole answer is, by what stopped it (`__cause__` of the SDK's errors)."""
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+    name = type(cause).__name__
+    if isinstance(cause, _NOT_SENDABLE):
+        # Their texts can quote a header, and with it the key.
+        return errors.ProviderNotConfigured(detail=f"{name}, a URL or a header that cannot be sent")
+    if isinstance(cause, _NEVER_SENT):
+        text = make_text_storable(str(cause))[:_LONGEST_CAUSE]
+        return errors.ConnectionFailed(detail=f"{name}, {text}" if text else name)
+    return errors.AnswerLost(detail=name)
+
+
+def _find_kind(status: int, error: ProviderError) -> _Kind:
+    if status in _REDIRECTS:
+        return errors.UnexpectedRedirect
+    # Before the code: whatever such an answer carries, its sender speaks for somebody who has not answered.
+    if status in _ANSWERED_FOR_SOMEBODY_ELSE or (status in _FAULTS_OF_THE_SERVER and not error.is_from_api):
+        return errors.GatewayError
+    kind = (
+        _BY_CODE.get((error.code or "").lower())
+        or _BY_TYPE.get((error.type or "").lower())
+        or _find_by_message(error.message)
+        or _BY_STATUS.get(status)
+        or (errors.InvalidRequest if status in _FAULTS_OF_THE_REQUEST else errors.GatewayError)
+    )
+    if kind is errors.ModelNotFound and status == HTTPStatus.FORBIDDEN:
+        return errors.AccessDenied  # it exists, but not for this project
+    if kind is errors.ContentRefused and error.moderation_stage in {"output", "unknown"}:
+        return errors.OutputRefused
+    return kind
+
+
+def _find_by_message(message: str) -> _Kind | None:
+    text = message.lower()
+    return next((kind for pattern, kind in _BY_MESSAGE if pattern.search(text)), None)

@@ -1,0 +1,59 @@
+"""Writing a file so that it is there whole or not at all, and stays there once the write has returned.
+
+The bytes go into a file of another name first, are forced to the disk, and then take the place of the target in one
+step; the folders' own entries are forced as well. What a crash leaves behind lies in the folder for partial files.
+"""
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+_ABANDONED_SECONDS = 24 * 60 * 60
+"""No write takes a day: what is older was left by a crash."""
+
+
+def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
+    """Writes `data` to `path`; `partials` is a folder on the same disk for files that are being written.
+
+    Raises:
+        OSError: it was not written; what was at `path` before is there still.
+    """
+    make_folder(partials)
+    make_folder(path.parent)
+    partial = partials / uuid.uuid4().hex
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, each forced to the disk: a file is no safer than the folders above it."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def remove_abandoned(partials: Path) -> None:
+    """Removes the files that a crash has left half-written."""
+    for partial in partials.iterdir():
+        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+            partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and needs no forcing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""The pictures that a request brings: fetched, looked at, and refused with every problem at once.
+
+Knows the provider's limits for pictures to edit and for masks. Where pictures lie is the store's business, what a
+picture is that of `imaging.pictures`.
+"""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from contracts.images import ImageInput, ImageRef, MediaType
+from contracts.problems import Problem, describe_problems, describe_value
+from contracts.request import ImageRequest
+from imaging.input_checks import (
+    IMAGE_BYTES_LIMIT,
+    MASK_BYTES_LIMIT,
+    MIB,
+    PICTURE_RULE,
+    CheckedPicture,
+    check_claim,
+    check_mask,
+    examine,
+    examine_data_uri,
+)
+from imaging.pictures import (
+    EXTENSIONS,
+    media_type_of_name,
+    verify_picture,
+)
+from imaging.store import ImageStore
+from imaging.store_errors import CorruptImage, NotFound, ReferenceRefused, TooLarge
+
+
+class InputPicture(NamedTuple):
+    """A picture as it is sent: a file name, the bytes, and the type that they really are."""
+
+    name: str
+    data: bytes
+    media_type: MediaType
+
+
+class Inputs(NamedTuple):
+    """Everything that a request brings along, ready to be sent."""
+
+    images: tuple[InputPicture, ...]
+    mask: InputPicture | None
+
+
+class InputsRefused(Exception):
+    """Pictures that cannot be sent; `problems` holds all that is wrong with them, the message says it."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(describe_problems(problems))
+        self.problems = problems
+
+
+async def load_inputs(request: ImageRequest, store: ImageStore) -> Inputs:
+    """Fetches and checks the pictures and the mask of a request, by their headers.
+
+    Raises:
+        InputsRefused: something is wrong with at least one of them.
+        StoreUnavailable: the store could not be read; trying again may help.
+    """
+    named = request.inputs()
+    results = await asyncio.gather(*(_load(field, image, store) for field, image in named))
+    loaded: dict[str, CheckedPicture] = {}
+    problems: list[Problem] = []
+    for (field, _), result in zip(named, results, strict=True):
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            loaded[field] = result
+    problems += check_mask(loaded)
+    if problems:
+        raise InputsRefused(tuple(problems))
+    pictures = {field: _as_input(field, each) for field, each in loaded.items()}
+    mask = pictures.pop("mask", None)
+    return Inputs(tuple(pictures.values()), mask)
+
+
+async def upload_file(path: Path, store: ImageStore) -> ImageRef:
+    """Puts a local picture into the store, after a look at every byte of it.
+
+    Raises:
+        InputsRefused: no readable file, too large, or no picture of the type that its name claims.
+        StoreUnavailable: it could not be written.
+    """
+    data = await asyncio.to_thread(_read_file, path)
+    return await store.put_image(data)
+
+
+async def _load(field: str, image: ImageInput, store: ImageStore) -> CheckedPicture | Problem:
+    """A sound picture, or what is wrong with it."""
+    limit = MASK_BYTES_LIMIT if field == "mask" else IMAGE_BYTES_LIMIT
+    try:
+        if image.is_data_uri:
+            return await asyncio.to_thread(examine_data_uri, image.uri, image.sha256, bytes_limit=limit)
+        data = await store.read(image.uri, max_bytes=limit - 1)
+        return await asyncio.to_thread(examine, data, media_type_of_name(image.uri), image.sha256)
+    except ReferenceRefused:
+        why, allowed = "not in this image store", f"a reference that begins with {store.root}, or a data: URI"
+    except NotFound:
+        why, allowed = "not found", "a picture that is in the image store (`python starter.py upload FILE`)"
+    except TooLarge as error:
+        why, allowed = f"{error.size:,} bytes", f"a picture under {limit // MIB} MB"
+    except CorruptImage:
+        why, allowed = "its bytes do not match its name", "an unharmed picture: upload it again"
+    except ValueError as error:
+        why, allowed = str(error), PICTURE_RULE
+    return Problem(field=field, value=f"{describe_value(field, image.uri)} ({why})", allowed=allowed)
+
+
+def _as_input(field: str, loaded: CheckedPicture) -> InputPicture:
+    media_type = loaded.picture.media_type
+    return InputPicture(f"{field.replace('.', '-')}.{EXTENSIONS[media_type]}", loaded.data, media_type)
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a picture's file; raises InputsRefused."""
+    rule = f"a file with {PICTURE_RULE}, under {IMAGE_BYTES_LIMIT // MIB} MB"
+    try:
+        _check_file(path.stat())
+        data = path.read_bytes()
+        check_claim(verify_picture(data), media_type_of_name(path.name))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+    except ValueError as error:
+        why = str(error)
+    else:
+        return data
+    raise InputsRefused((Problem(field="file", value=f"{str(path)!a} ({why})", allowed=rule),))
+
+
+def _check_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no file but a folder or a device")
+    if status.st_size >= IMAGE_BYTES_LIMIT:
+        raise ValueError(f"{status.st_size:,} bytes large")

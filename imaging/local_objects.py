@@ -1,0 +1,137 @@
+"""Objects as files in a local folder: atomic, durable, and never outside of the folder.
+
+Written with plain system calls because the object store library's local backend promises less: it follows symbolic
+links out of the folder, does not force data to the disk before it says that they are written, and leaves what a crash
+interrupted beside the objects. Who may write into the folder itself is trusted: links are looked for, not raced against.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from imaging.durable_files import make_folder, remove_abandoned, write_durably
+from imaging.store_errors import ReferenceRefused, StoreUnavailable, TooLarge
+
+_PARTIALS = ".partial"
+"""For files that are being written. A key never begins with a dot, so that nothing reads or lists them."""
+
+
+class LocalObjects:
+    """Objects in a folder of this machine; `root` is the folder's URI."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._partials = folder / _PARTIALS
+        self.root = folder.as_uri() + "/"
+
+    @classmethod
+    def from_url(cls, url: str) -> "LocalObjects":
+        """Opens the folder of a URL such as file:///data/images, and makes it where it is missing.
+
+        Raises:
+            StoreUnavailable: the URL names no folder, or one that cannot be written.
+        """
+        parts = urlsplit(url)
+        folder = Path(url2pathname(parts.path).replace("\0", ""))
+        is_plain = parts.netloc in {"", "localhost"} and not parts.query and not parts.fragment
+        if not is_plain or not folder.is_absolute() or folder == folder.parent or ".." in folder.parts:
+            raise StoreUnavailable(
+                f"The image store's URL {url!r} names no local folder:"
+                " write three slashes and an absolute path, such as file:///data/images."
+            )
+        objects = cls(folder)
+        objects._prepare()
+        return objects
+
+    def path_of(self, key: str) -> Path:
+        """The file that holds an object, whether it is there or not."""
+        return self._folder / key
+
+    async def add(self, key: str, data: bytes, media_type: str) -> None:
+        """Writes an object whose key tells its content, unless it is there already, and unharmed."""
+        del media_type  # a file has none
+        await asyncio.to_thread(self._add, key, data)
+
+    async def replace(self, key: str, data: bytes, media_type: str) -> None:
+        """Writes an object, in place of what was there."""
+        del media_type
+        await asyncio.to_thread(self._write, key, data)
+
+    async def read(self, key: str, max_bytes: int | None) -> bytes | None:
+        """An object's bytes, None where there is none. Errors as in `Objects`."""
+        return await asyncio.to_thread(self._read, key, max_bytes)
+
+    async def list_keys(self, folder: str) -> list[str]:
+        """The keys of all objects below a folder's key, in no order."""
+        return await asyncio.to_thread(self._list_keys, folder)
+
+    def _prepare(self) -> None:
+        with self._explained("used"):
+            make_folder(self._partials)
+            remove_abandoned(self._partials)
+        if not os.access(self._partials, os.W_OK | os.X_OK):
+            raise StoreUnavailable(
+                f"The image store's folder {self._folder} is not writable: change its permissions,"
+                " or name another folder in IMAGE_STORE_URL."
+            )
+
+    def _add(self, key: str, data: bytes) -> None:
+        # Compared byte by byte: a damaged file gives way, as what was paid for has to be kept.
+        if self._read(key, None) != data:
+            self._write(key, data)
+
+    def _write(self, key: str, data: bytes) -> None:
+        with self._explained("written"):
+            write_durably(self._inside(key), data, partials=self._partials)
+
+    def _read(self, key: str, max_bytes: int | None) -> bytes | None:
+        with self._explained("read"):
+            path = self._inside(key)
+            try:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):
+                    raise ReferenceRefused(f"{self.root}{key} is no file but a folder or a device.")
+                if max_bytes is not None and status.st_size > max_bytes:
+                    raise TooLarge(self.root + key, status.st_size, max_bytes)
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _list_keys(self, folder: str) -> list[str]:
+        with self._explained("listed"):
+            top = self._inside(folder)
+            return [
+                (Path(parent) / name).relative_to(self._folder).as_posix()
+                for parent, _, names in os.walk(top, onerror=_raise_unless_missing)
+                for name in names
+            ]
+
+    def _inside(self, key: str) -> Path:
+        """The file of a key, no part of whose way there is a link: one may lead out of the store."""
+        path = self._folder
+        for name in key.split("/"):
+            path /= name
+            if path.is_symlink():
+                raise ReferenceRefused(f"{self.root}{key} leads through a symbolic link.")
+        return path
+
+    @contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The image store's folder {self._folder} cannot be {action}: {error.strerror}."
+                " See to its disk and permissions, or name another folder in IMAGE_STORE_URL."
+            ) from error
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be listed is not empty: what lies there may have been paid for."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error

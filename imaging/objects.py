@@ -1,0 +1,35 @@
+"""What a place for bytes has to offer to be an image store: `imaging.local_objects` and `imaging.s3_objects` do."""
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Objects(Protocol):
+    """Bytes by key, in some place. All methods but `path_of` raise StoreUnavailable where the place fails.
+
+    Keys come from `imaging.store_keys`, which has made sure that they are well-formed.
+    """
+
+    @property
+    def root(self) -> str:
+        """The URI of the place, with a slash at its end: root and key together are a reference."""
+
+    def path_of(self, key: str) -> Path | None:
+        """The file of an object on this machine, None where objects are no files."""
+
+    async def add(self, key: str, data: bytes, media_type: str) -> None:
+        """Writes an object whose key tells its content, unless it is there already."""
+
+    async def replace(self, key: str, data: bytes, media_type: str) -> None:
+        """Writes an object, in place of what was there. Readers see the one or the other, whole."""
+
+    async def read(self, key: str, max_bytes: int | None) -> bytes | None:
+        """An object's bytes, None where there is none.
+
+        Raises:
+            TooLarge: it has more than `max_bytes`; nothing was read.
+            ReferenceRefused: the key leads to something that is no object.
+        """
+
+    async def list_keys(self, folder: str) -> list[str]:
+        """The keys of all objects below a folder's key, in no order."""

@@ -1,0 +1,146 @@
+"""What a model allows in a request, checked before anything is sent.
+
+One function per field; each gives the problem that it sees, or None. What holds for every model is in
+`contracts.request`; whether the model may be called at all is in `imaging.lifecycle`.
+"""
+
+from collections.abc import Callable
+
+from contracts.problems import Problem, describe_value
+from contracts.request import ImageRequest
+from imaging.catalogue import FlexibleSize, ModelEntry
+
+_DEFAULT_FORMAT = "png"
+_FORMATS_WITH_ALPHA = ("png", "webp")
+_FORMATS_WITH_COMPRESSION = ("jpeg", "webp")
+
+
+def check_rules(request: ImageRequest, entry: ModelEntry) -> tuple[Problem, ...]:
+    """Everything that the model does not allow, in the order of the request's fields, at most once per field."""
+    found = (check(request, entry) for check in _CHECKS)
+    return tuple(problem for problem in found if problem)
+
+
+def _check_size(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    size, bounds = request.size, entry.flexible_size
+    if size is None or size in entry.sizes:
+        return None
+    if bounds is None:
+        return _refuse("size", size, f"on {entry.model}: {_join(entry.sizes)}")
+    broken = _find_broken_bounds(size, bounds)
+    if not broken:
+        return None
+    rules = f"{_join((*entry.sizes, 'WIDTHxHEIGHT'))} with {'; '.join(_describe_bounds(bounds))}"
+    return _refuse("size", size, f"on {entry.model}: {rules}. It breaks: {'; '.join(broken)}")
+
+
+def _find_broken_bounds(size: str, bounds: FlexibleSize) -> list[str]:
+    if size == "auto":
+        return ["a size has to be named"]
+    width, height = map(int, size.split("x"))
+    shorter, longer = sorted((width, height))
+    kept = (
+        width % bounds.multiple_of == 0 and height % bounds.multiple_of == 0,
+        longer <= bounds.longest_edge,
+        longer <= bounds.most_elongated * shorter,
+        bounds.fewest_pixels <= width * height <= bounds.most_pixels,
+    )
+    return [rule for rule, is_kept in zip(_describe_bounds(bounds), kept, strict=True) if not is_kept]
+
+
+def _describe_bounds(bounds: FlexibleSize) -> tuple[str, str, str, str]:
+    return (
+        f"both sides divisible by {bounds.multiple_of}",
+        f"no side over {bounds.longest_edge}",
+        f"a ratio from 1:{bounds.most_elongated} to {bounds.most_elongated}:1",
+        f"{bounds.fewest_pixels:,} to {bounds.most_pixels:,} pixels",
+    )
+
+
+def _check_quality(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if request.quality is None or request.quality in entry.qualities:
+        return None
+    return _refuse("quality", request.quality, f"on {entry.model}: {_join(entry.qualities)}")
+
+
+def _check_background(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if request.background != "transparent":
+        return None
+    if not entry.transparent_background:
+        return _refuse("background", request.background, f"on {entry.model}: auto or opaque")
+    if _format_of(request) in _FORMATS_WITH_ALPHA:
+        return None
+    allowed = f"auto or opaque with {_format_of(request)}; transparent with output_format {_join(_FORMATS_WITH_ALPHA)}"
+    return _refuse("background", request.background, allowed)
+
+
+def _check_output_format(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if request.output_format is None or request.output_format in entry.output_formats:
+        return None
+    return _refuse("output_format", request.output_format, f"on {entry.model}: {_join(entry.output_formats)}")
+
+
+def _check_output_compression(request: ImageRequest, _: ModelEntry) -> Problem | None:
+    if request.output_compression is None or _format_of(request) in _FORMATS_WITH_COMPRESSION:
+        return None
+    allowed = f"nothing with {_format_of(request)}: only {_join(_FORMATS_WITH_COMPRESSION)} are compressed by percent"
+    return _refuse("output_compression", request.output_compression, allowed)
+
+
+def _check_moderation(request: ImageRequest, _: ModelEntry) -> Problem | None:
+    if request.moderation is None or request.operation == "generate":
+        return None
+    return _refuse(
+        "moderation", request.moderation, "nothing on an edit: the provider takes it for generations only"
+    )
+
+
+def _check_input_fidelity(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    fidelity = request.input_fidelity
+    if fidelity is None:
+        return None
+    if not entry.input_fidelity:
+        return _refuse("input_fidelity", fidelity, f"on {entry.model}: nothing, it must be left out")
+    if request.operation == "generate":
+        return _refuse("input_fidelity", fidelity, "nothing without images: it belongs to an edit")
+    if fidelity not in entry.input_fidelity:
+        return _refuse("input_fidelity", fidelity, f"on {entry.model}: {_join(entry.input_fidelity)}")
+    return None
+
+
+def _check_images(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if not request.images or entry.edits:
+        return None
+    return _refuse("images", request.images, f"on {entry.model}: nothing, it does not edit")
+
+
+def _check_mask(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if request.mask is None or entry.edits:
+        return None
+    return Problem(field="mask", value="given", allowed=f"on {entry.model}: nothing, it does not edit")
+
+
+_CHECKS: tuple[Callable[[ImageRequest, ModelEntry], Problem | None], ...] = (
+    _check_size,
+    _check_quality,
+    _check_background,
+    _check_output_format,
+    _check_output_compression,
+    _check_moderation,
+    _check_input_fidelity,
+    _check_images,
+    _check_mask,
+)
+
+
+def _format_of(request: ImageRequest) -> str:
+    return request.output_format or _DEFAULT_FORMAT
+
+
+def _refuse(field: str, value: object, allowed: str) -> Problem:
+    return Problem(field=field, value=describe_value(field, value), allowed=allowed)
+
+
+def _join(words: tuple[str, ...]) -> str:
+    """The words as a sentence lists them: "low, medium or high"."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -1,0 +1,142 @@
+"""The image store: pictures by the hash of their content, and small documents by name.
+
+A picture is written once under `sha256/`, and checked against its name whenever it is read. Where the bytes lie is
+the business of `imaging.local_objects` and `imaging.s3_objects`. Nothing here is ever deleted. Hashing and writing
+leave the event loop free.
+"""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from contracts.images import ImageRef
+from imaging.local_objects import LocalObjects
+from imaging.objects import Objects
+from imaging.pictures import Picture, inspect_picture
+from imaging.s3_objects import S3Objects
+from imaging.store_errors import CorruptImage, NotFound, ReferenceRefused, StoreUnavailable
+from imaging.store_keys import DOCUMENTS, document_key, key_of_reference, picture_key, sha256_of_key
+
+_PROBE_FOLDER = "check"
+_PROBE_KEY = "check/probe.txt"
+_PROBE = b"written by the image store's check\n"
+_CHECK_SECONDS = 20
+"""A person waits for it; a store that takes longer is of no use for pictures either."""
+
+
+class ImageStore:
+    """Pictures and documents in one place, local or S3-compatible. Safe for use by many tasks at once."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    @classmethod
+    def from_url(cls, url: str) -> "ImageStore":
+        """Opens the store at a URL: file:///folder, or s3://bucket/prefix with the usual AWS_* variables.
+
+        Raises:
+            StoreUnavailable: the URL names no store, or its folder cannot be made or written.
+        """
+        if url.startswith("file://"):
+            return cls(LocalObjects.from_url(url))
+        if url.startswith("s3://"):
+            return cls(S3Objects.from_url(url))
+        scheme = url.partition(":")[0]
+        raise StoreUnavailable(
+            f"The image store's URL begins with {scheme!r}, which is no store that is known:"
+            " write file:///folder or s3://bucket/prefix."
+        )
+
+    @property
+    def root(self) -> str:
+        """The URI that every reference into this store begins with."""
+        return self._objects.root
+
+    async def put_image(self, data: bytes) -> ImageRef:
+        """Keeps a picture, durably once this returns. The same picture is kept once.
+
+        Raises:
+            NotAPicture: the header is not that of a picture that is accepted.
+            StoreUnavailable: it could not be written.
+        """
+        sha256, picture = await asyncio.to_thread(_describe, data)
+        key = picture_key(sha256, picture.media_type)
+        await self._objects.add(key, data, picture.media_type)
+        return ImageRef(
+            uri=self.root + key,
+            sha256=sha256,
+            media_type=picture.media_type,
+            bytes=len(data),
+            width=picture.width,
+            height=picture.height,
+        )
+
+    async def read(self, uri: str, *, max_bytes: int | None = None) -> bytes:
+        """The bytes of a picture in this store, checked against the hash that its name promises.
+
+        Raises:
+            ReferenceRefused: the reference leads out of the store, or to no picture.
+            NotFound: there is no such picture.
+            TooLarge: it has more than `max_bytes`; nothing was read.
+            CorruptImage: its bytes have changed since it was written.
+            StoreUnavailable: it could not be read.
+        """
+        key = key_of_reference(uri, self.root)
+        data = await self._objects.read(key, max_bytes)
+        if data is None:
+            raise NotFound(f"There is no picture {uri} in the image store.")
+        promised = sha256_of_key(key)
+        if promised and await asyncio.to_thread(_hash, data) != promised:
+            raise CorruptImage(f"The picture {uri} is damaged: its bytes do not match its name.")
+        return data
+
+    async def put_document(self, key: str, data: bytes) -> None:
+        """Keeps a small document under a name of letters, digits, `._-` and slashes; an earlier one gives way whole.
+
+        Raises:
+            ValueError: the name is not well-formed.
+            StoreUnavailable: it could not be written.
+        """
+        await self._objects.replace(document_key(key), data, "application/json")
+
+    async def read_document(self, key: str) -> bytes | None:
+        """A document's bytes, None where there is none. Errors as for `put_document`."""
+        return await self._objects.read(document_key(key), None)
+
+    async def list_documents(self, prefix: str = "") -> list[str]:
+        """The names of all documents below a folder ("" for all), sorted. Errors as for `put_document`."""
+        folder = document_key(prefix) if prefix else DOCUMENTS.rstrip("/")
+        return sorted(key.removeprefix(DOCUMENTS) for key in await self._objects.list_keys(folder))
+
+    async def check(self) -> None:
+        """Writes, reads and lists a probe.
+
+        Raises:
+            StoreUnavailable: one of these did not work; the message says which and why.
+        """
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._objects.replace(_PROBE_KEY, _PROBE, "text/plain")
+                found = await self._objects.read(_PROBE_KEY, None)
+                listed = await self._objects.list_keys(_PROBE_FOLDER)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"The image store {self.root} does not answer within {_CHECK_SECONDS} seconds."
+            ) from error
+        if found != _PROBE or _PROBE_KEY not in listed:
+            raise StoreUnavailable(f"The image store {self.root} does not give back what was written.")
+
+    def local_path(self, uri: str) -> Path | None:
+        """The file of a picture on this machine, None where it is not in this store or the store is elsewhere."""
+        try:
+            return self._objects.path_of(key_of_reference(uri, self.root))
+        except ReferenceRefused:
+            return None
+
+
+def _describe(data: bytes) -> tuple[str, Picture]:
+    return _hash(data), inspect_picture(data)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,55 @@
+"""The simulator as a process of its own: `python -m simulator --port 0 --books FILE --latency SECONDS`.
+
+Prints one line of JSON with its base URL when it is ready, and ends on SIGTERM or SIGINT.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from simulator.errors import StartupError
+from simulator.server import Simulator
+
+
+def main() -> int:
+    """Runs until a signal; the exit status is 0 then, and 1 if it cannot start."""
+    options = _read_options()
+    try:
+        asyncio.run(_serve(options))
+    except StartupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m simulator", description="An offline OpenAI Images API.")
+    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--books", type=Path, help="the file that keeps the books (default: in memory only)")
+    parser.add_argument(
+        "--latency", type=float, default=0.0, metavar="SECONDS", help="what every picture takes"
+    )
+    return parser.parse_args()
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        # Not loop.add_signal_handler, which Windows does not have.
+        signal.signal(signal_number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    simulator = Simulator(books_path=options.books, latency_seconds=options.latency)
+    await simulator.start(port=options.port)
+    try:
+        sys.stdout.write(json.dumps({"base_url": simulator.base_url}) + "\n")
+        sys.stdout.flush()
+        await stopped.wait()
+    finally:
+        await simulator.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The two image endpoints: from a request to an answer and an entry in the books."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from simulator.books import BookEntry, Books
+from simulator.delivery import GATEWAY_STATUSES, REDIRECTED, answer_error, deliver, find_status
+from simulator.errors import ApiError, refuse
+from simulator.faults import Fault, FaultKind
+from simulator.headers import check_key, read_client_request_id, write_headers
+from simulator.orders import Endpoint, ImageOrder
+from simulator.prices import price_usage
+from simulator.reading import Body, read_json, read_multipart
+from simulator.refusals import build_refusal
+from simulator.script import FaultScript
+from simulator.studio import carry_out
+from simulator.validation import read_order
+
+
+@dataclass
+class _Visit:
+    """What is known of one request so far."""
+
+    endpoint: Endpoint
+    request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
+    arrived_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: float = field(default_factory=time.monotonic)
+    client_request_id: str | None = None
+    order: ImageOrder | None = None
+    fault: Fault | None = None
+
+    def write_entry(self, *, repeated: bool, outcome: dict[str, Any]) -> BookEntry:
+        """The entry for the books, with how it ended."""
+        order = self.order
+        asked = (
+            {
+                "model": order.model_name,
+                "size": order.size_name,
+                "quality": order.quality,
+                "n": order.n,
+                "prompt_sha256": hashlib.sha256(order.prompt.encode()).hexdigest(),
+            }
+            if order
+            else {}
+        )
+        return BookEntry(
+            time=self.arrived_at,
+            request_id=self.request_id,
+            client_request_id=self.client_request_id,
+            client_request_id_repeated=repeated,
+            endpoint=self.endpoint,
+            fault=self.fault.kind.value if self.fault else None,
+            **asked,
+            **outcome,
+        )
+
+
+class ImageHandlers:
+    """Serves image requests. A client that goes away does not stop the work: it is done, and paid, all the same."""
+
+    def __init__(self, books: Books, script: FaultScript, latency_seconds: float) -> None:
+        """`latency_seconds` is what every answer takes at least."""
+        self._books = books
+        self._script = script
+        self._latency_seconds = latency_seconds
+        self.in_progress = 0
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/images/generations."""
+        return await self._serve(request, _Visit("generations"), read_json)
+
+    async def edit(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/images/edits."""
+        return await self._serve(request, _Visit("edits"), read_multipart)
+
+    async def _serve(
+        self, request: web.Request, visit: _Visit, read_body: Callable[[web.Request], Awaitable[Body]]
+    ) -> web.StreamResponse:
+        self.in_progress += 1
+        try:
+            check_key(request)
+            visit.client_request_id = read_client_request_id(request)
+            return await self._work(request, visit, await read_body(request))
+        except ApiError as error:
+            self._record(visit, {"status": error.status, "error_code": error.code})
+            return answer_error(error, write_headers(visit.request_id, visit.started))
+        finally:
+            self.in_progress -= 1
+
+    async def _work(self, request: web.Request, visit: _Visit, body: Body) -> web.StreamResponse:
+        visit.order = order = read_order(visit.endpoint, body.parameters)
+        visit.fault = fault = self._take_fault(request, order)
+        await asyncio.sleep(self._latency_seconds + (fault.delay_seconds if fault else 0))
+        refusal = build_refusal(fault, order.model_name) if fault else None
+        if refusal:
+            raise refusal
+        answer, outcome = b"", dict[str, Any]()
+        if _is_paid(fault):
+            usage = order.count_usage(body.inputs.sizes)
+            answer = await asyncio.to_thread(carry_out, order, body.inputs, usage, fault)
+            outcome = {
+                "paid": True,
+                "usage": usage.to_json(with_output_details=order.model.reports_output_details),
+                "list_price_micro_usd": price_usage(order.model.family, usage),
+            }
+        self._record(visit, {"status": find_status(fault), **outcome})
+        return await deliver(request, answer, write_headers(visit.request_id, visit.started), fault)
+
+    def _record(self, visit: _Visit, outcome: dict[str, Any]) -> None:
+        repeated = self._books.knows_client_request_id(visit.client_request_id)
+        self._books.record(visit.write_entry(repeated=repeated, outcome=outcome))
+
+    def _take_fault(self, request: web.Request, order: ImageOrder) -> Fault | None:
+        try:
+            fault = self._script.take_for(order.prompt)
+        except ValueError as error:
+            raise refuse("prompt", "unknown_fault", f"The prompt cannot be simulated: {error}.") from error
+        followed = fault is not None and fault.kind is FaultKind.REDIRECT and REDIRECTED in request.query
+        return None if followed else fault
+
+
+def _is_paid(fault: Fault | None) -> bool:
+    if fault is None:
+        return True
+    return fault.paid if fault.kind in GATEWAY_STATUSES else fault.kind is not FaultKind.RESET_BEFORE

@@ -1,0 +1,61 @@
+"""What travels in headers: the key and the client's id of a request, and what every answer carries."""
+
+import time
+
+from aiohttp import web
+
+from simulator.errors import ApiError, refuse
+
+_LONGEST_CLIENT_REQUEST_ID = 512
+_RATE_LIMITS = {
+    "x-ratelimit-limit-requests": "500",
+    "x-ratelimit-remaining-requests": "499",
+    "x-ratelimit-reset-requests": "120ms",
+    "x-ratelimit-limit-tokens": "100000",
+    "x-ratelimit-remaining-tokens": "95000",
+    "x-ratelimit-reset-tokens": "3s",
+}
+
+
+def check_key(request: web.Request) -> None:
+    """Whether there is a key that the simulator likes: any but "invalid" and "sk-invalid...".
+
+    Raises:
+        ApiError: 401 `invalid_api_key`.
+    """
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise ApiError(
+            401, "No API key provided: send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
+        )
+    if key == "invalid" or key.startswith("sk-invalid"):
+        raise ApiError(401, f"Incorrect API key provided: {key[:10]}***.", code="invalid_api_key")
+
+
+def read_client_request_id(request: web.Request) -> str | None:
+    """The client's own id of this request, None if it sent none.
+
+    Raises:
+        ApiError: 400, not ASCII or longer than 512 characters.
+    """
+    client_request_id = request.headers.get("X-Client-Request-Id")
+    if client_request_id is None:
+        return None
+    if not client_request_id.isascii() or len(client_request_id) > _LONGEST_CLIENT_REQUEST_ID:
+        message = (
+            f"X-Client-Request-Id must be ASCII and at most {_LONGEST_CLIENT_REQUEST_ID} characters long."
+        )
+        raise refuse("X-Client-Request-Id", "invalid_value", message)
+    return client_request_id
+
+
+def write_headers(request_id: str, started: float) -> dict[str, str]:
+    """The headers of every answer to an image request that arrived when the monotonic clock said `started`."""
+    return {
+        "x-request-id": request_id,
+        "openai-organization": "simulator",
+        "openai-processing-ms": str(round((time.monotonic() - started) * 1000)),
+        "x-simulated": "true",
+        **_RATE_LIMITS,
+    }

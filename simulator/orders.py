@@ -1,0 +1,48 @@
+"""What a sound request asks for, with the provider's defaults filled in."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.models import MODELS, Model
+from simulator.tokens import Usage, count_usage
+
+Endpoint = Literal["generations", "edits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOrder:
+    """One request, checked. `size` is pixels; size, quality and background are the effective ones, never "auto"."""
+
+    endpoint: Endpoint
+    model_name: str
+    prompt: str
+    n: int
+    size: tuple[int, int]
+    quality: str
+    background: Literal["opaque", "transparent"]
+    output_format: str
+    output_compression: int
+    high_fidelity: bool
+    safety_identifier: str | None
+
+    @property
+    def model(self) -> Model:
+        """What the model allows."""
+        return MODELS[self.model_name]
+
+    @property
+    def size_name(self) -> str:
+        """The size as the provider writes it: "1536x1024"."""
+        return "{}x{}".format(*self.size)
+
+    def count_usage(self, input_sizes: list[tuple[int, int]]) -> Usage:
+        """What the request uses, its inputs being pictures of these sizes."""
+        return count_usage(
+            self.model.family,
+            prompt=self.prompt,
+            size=self.size,
+            quality=self.quality,
+            n=self.n,
+            input_sizes=input_sizes,
+            high_fidelity=self.high_fidelity,
+        )

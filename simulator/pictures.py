@@ -1,0 +1,103 @@
+"""Pictures as encoded bytes: drawn from a prompt, or painted over a picture that was sent. CPU work: call it in a thread."""
+
+import hashlib
+import io
+from functools import lru_cache
+from typing import NamedTuple
+
+from PIL import Image, ImageChops
+
+from simulator.caption import draw_caption
+from simulator.colors import PALETTES
+from simulator.scene import draw_scene
+
+_FASTEST_PNG = 1
+_INPUT_SHOWS_THROUGH = 0.6
+"""How much of the first input is still seen in the backdrop where an edit without a mask repaints the whole picture."""
+_BLUR = (24, 24)
+
+
+class Brief(NamedTuple):
+    """What is drawn: `text` and the small `note` are written on it, `size` is pixels, `variant` tells the pictures of one request apart."""
+
+    text: str
+    note: str
+    size: tuple[int, int]
+    variant: int
+    transparent: bool
+
+
+class Encoding(NamedTuple):
+    """How it is encoded: png, jpeg or webp; `quality` (0 to 100) counts for jpeg and webp."""
+
+    output_format: str
+    quality: int
+
+
+@lru_cache(maxsize=48)
+def draw_picture(brief: Brief, encoding: Encoding) -> bytes:
+    """A new picture, encoded. The same arguments give the same bytes, remembered for a while."""
+    return encode(_draw(brief, on_card=brief.transparent), encoding)
+
+
+def edit_picture(
+    brief: Brief, encoding: Encoding, first_input: Image.Image, mask: Image.Image | None
+) -> bytes:
+    """The first input, scaled to the size and repainted exactly where the mask is transparent, encoded.
+
+    Without a mask the whole picture is repainted. The mask has an alpha channel.
+    """
+    base = _to_rgba(first_input).resize(brief.size, Image.Resampling.BICUBIC)
+    if mask is None:
+        return encode(_repaint(brief, base), encoding)
+    alpha = _to_rgba(mask).getchannel("A").resize(brief.size, Image.Resampling.NEAREST)
+    holes = ImageChops.invert(alpha)
+    region = holes.getbbox()
+    if region is not None:
+        size = (region[2] - region[0], region[3] - region[1])
+        base.paste(
+            _draw(brief._replace(size=size), on_card=brief.transparent), region[:2], holes.crop(region)
+        )
+    return encode(base, encoding)
+
+
+def encode(picture: Image.Image, encoding: Encoding) -> bytes:
+    """An RGBA picture as the bytes of a file; jpeg has no transparency and gets a white background."""
+    buffer = io.BytesIO()
+    if encoding.output_format == "png":
+        _without_idle_alpha(picture).save(buffer, "PNG", compress_level=_FASTEST_PNG)
+    elif encoding.output_format == "webp":
+        picture.save(buffer, "WEBP", quality=encoding.quality, method=0)
+    else:
+        white = Image.new("RGBA", picture.size, "white")
+        Image.alpha_composite(white, picture).convert("RGB").save(buffer, "JPEG", quality=encoding.quality)
+    return buffer.getvalue()
+
+
+def _repaint(brief: Brief, base: Image.Image) -> Image.Image:
+    """A new picture all over, with the light and colours of the old one in its backdrop."""
+    objects = _draw(brief._replace(transparent=True), on_card=True)
+    if brief.transparent:
+        return objects
+    blurred = base.resize(_BLUR, Image.Resampling.BOX).resize(brief.size, Image.Resampling.BICUBIC)
+    backdrop = Image.blend(_draw(brief, on_card=False), blurred, _INPUT_SHOWS_THROUGH)
+    backdrop.alpha_composite(objects)
+    return backdrop
+
+
+def _draw(brief: Brief, *, on_card: bool) -> Image.Image:
+    seed = int.from_bytes(hashlib.sha256(brief.text.encode()).digest()[:6])
+    palette = PALETTES[seed % len(PALETTES)]
+    picture = draw_scene(
+        brief.size, palette, seed // len(PALETTES) + brief.variant, backdrop=not brief.transparent
+    )
+    draw_caption(picture, brief.text, brief.note, palette, on_card=on_card)
+    return picture
+
+
+def _to_rgba(picture: Image.Image) -> Image.Image:
+    return picture if picture.mode == "RGBA" else picture.convert("RGBA")
+
+
+def _without_idle_alpha(picture: Image.Image) -> Image.Image:
+    return picture.convert("RGB") if picture.getchannel("A").getextrema() == (255, 255) else picture

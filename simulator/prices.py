@@ -1,0 +1,40 @@
+"""The simulated provider's list prices: what its books say a request has cost.
+
+Integers only. A price of 2.50 USD per million tokens is 2500 nano-USD per token.
+"""
+
+from typing import NamedTuple
+
+from simulator.models import Family
+from simulator.tokens import Usage
+
+
+class Prices(NamedTuple):
+    """Nano-USD per token."""
+
+    text_in: int
+    image_in: int
+    image_out: int
+    text_out: int
+
+
+_PRICES: dict[Family, Prices] = {
+    "1": Prices(5_000, 10_000, 40_000, 0),
+    "1-mini": Prices(2_000, 2_500, 8_000, 0),
+    "1.5": Prices(5_000, 8_000, 32_000, 10_000),
+    "2": Prices(5_000, 8_000, 30_000, 0),
+    "2.5": Prices(5_000, 8_000, 30_000, 0),
+    "2.6": Prices(5_000, 8_000, 30_000, 0),
+}
+
+
+def price_usage(family: Family, usage: Usage) -> int:
+    """The list price in micro-USD; half a micro-USD is rounded up."""
+    prices = _PRICES[family]
+    nano_usd = (
+        usage.text_in * prices.text_in
+        + usage.image_in * prices.image_in
+        + usage.image_out * prices.image_out
+        + usage.text_out * prices.text_out
+    )
+    return (nano_usd + 500) // 1000

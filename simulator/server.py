@@ -1,0 +1,157 @@
+"""The simulated provider as an HTTP server: its routes, its start and its end."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from simulator.books import Books
+from simulator.control import ControlHandlers
+from simulator.delivery import answer_error
+from simulator.errors import ApiError, StartupError
+from simulator.faults import Fault, FaultKind
+from simulator.handlers import ImageHandlers
+from simulator.headers import check_key
+from simulator.models import MODELS
+from simulator.script import FaultScript, read_fault
+
+_LARGEST_JSON_BODY = 1024 * 1024
+_SHUTDOWN_SECONDS = 0.2
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Simulator:
+    """An OpenAI-compatible Images API that runs offline.
+
+        async with Simulator() as simulator:
+            client = AsyncOpenAI(base_url=simulator.base_url, api_key="any", max_retries=0)
+            ...
+            simulator.books.paid
+
+    Requests under way when it stops are cut off, and are not paid unless the books already say so.
+    """
+
+    def __init__(
+        self,
+        *,
+        books_path: Path | None = None,
+        latency_seconds: float = 0.0,
+        fault_rates: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`books_path` keeps the books in a file, `latency_seconds` slows every image request down.
+
+        `fault_rates` are probabilities by fault, such as {"server_error": 0.1, "delay=2": 0.2}, drawn with `seed`.
+
+        Raises:
+            StartupError: the books cannot be read, or a rate is none.
+        """
+        self.books = Books(books_path)
+        self._script = FaultScript(fault_rates or {}, seed)
+        self._images = ImageHandlers(self.books, self._script, latency_seconds)
+        self._runner: web.AppRunner | None = None
+        self._base_url = ""
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as its base URL: "http://127.0.0.1:PORT/v1". Only while it runs."""
+        if self._runner is None:
+            raise RuntimeError("The simulator has no address: start it first.")
+        return self._base_url
+
+    @property
+    def in_progress(self) -> int:
+        """How many image requests have arrived and are not answered yet."""
+        return self._images.in_progress
+
+    def script(self, *faults: Fault | FaultKind | str, match: str | None = None) -> None:
+        """Lets faults strike the next image requests, one each, whose prompt contains `match`.
+
+        A fault is a `Fault`, a `FaultKind` or text as in a prompt: "rate_limited,seconds=2,header=http-date".
+
+        Raises:
+            ValueError: there is no such fault.
+        """
+        self._script.add([read_fault(fault) for fault in faults], match)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listens; port 0 takes any free one.
+
+        Raises:
+            StartupError: the port is taken, or is none.
+        """
+        runner = web.AppRunner(self._build_app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except (OSError, OverflowError) as error:
+            await runner.cleanup()
+            raise StartupError(
+                f"The simulator cannot listen on {host}:{port}: {error}. Use port 0 for any free one."
+            ) from error
+        self._runner = runner
+        self._base_url = f"http://{host}:{runner.addresses[0][1]}/v1"
+
+    async def stop(self) -> None:
+        """Stops listening and cuts off what is under way. Does nothing if it does not run."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _build_app(self) -> web.Application:
+        control = ControlHandlers(self.books, self._script, self._images)
+        app = web.Application(client_max_size=_LARGEST_JSON_BODY, middlewares=[_answer_in_json])
+        app.add_routes(
+            [
+                web.post("/v1/images/generations", self._images.generate),
+                web.post("/v1/images/edits", self._images.edit),
+                web.get("/v1/models", _list_models),
+                web.get("/_simulator/books", control.show_books),
+                web.get("/_simulator/faults", control.show_faults),
+                web.post("/_simulator/faults", control.script_faults),
+                web.delete("/_simulator/faults", control.clear_faults),
+            ]
+        )
+        return app
+
+
+@web.middleware
+async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Unknown addresses, wrong methods and bodies that are too large, as the provider says it."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return answer_error(error, {})
+    except web.HTTPException as error:
+        what = {404: "Invalid URL", 405: "Not allowed", 413: "The body is too large"}.get(
+            error.status, error.reason
+        )
+        return answer_error(ApiError(error.status, f"{what} ({request.method} {request.path})"), {})
+
+
+async def _list_models(request: web.Request) -> web.Response:
+    """GET /v1/models."""
+    check_key(request)
+    models = [
+        {
+            "id": name,
+            "object": "model",
+            "created": int(datetime.fromisoformat(model.released).replace(tzinfo=UTC).timestamp()),
+            "owned_by": "simulator",
+            "shutdown_date": model.shutdown_date,
+        }
+        for name, model in MODELS.items()
+    ]
+    return web.json_response({"object": "list", "data": models}, headers={"x-simulated": "true"})

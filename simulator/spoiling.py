@@ -1,0 +1,89 @@
+"""Faults that spoil an answer that was paid for: its pictures, its usage, its text."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from simulator.faults import Fault, FaultKind
+
+Document = dict[str, Any]
+"""The provider's answer, as parsed JSON."""
+
+_OVERSIZE_BYTES = 3 * 1024 * 1024
+_NO_PICTURE = base64.b64encode(b"This is no picture, but it was paid for.").decode()
+
+
+def spoil_document(document: Document, fault: Fault) -> None:
+    """Does to an answer what the fault says, in place. A fault of another sort leaves it as it is."""
+    if fault.kind in _SPOILERS:
+        _SPOILERS[fault.kind](document, fault)
+
+
+def _drop_data(document: Document, _: Fault) -> None:
+    del document["data"]
+
+
+def _break_base64(document: Document, _: Fault) -> None:
+    document["data"] = [{"b64_json": "!" + picture["b64_json"][:41]} for picture in document["data"]]
+
+
+def _replace_pictures(document: Document, _: Fault) -> None:
+    document["data"] = [{"b64_json": _NO_PICTURE} for _ in document["data"]]
+
+
+def _drop_picture(document: Document, _: Fault) -> None:
+    document["data"] = document["data"][:-1]
+
+
+def _drop_usage(document: Document, _: Fault) -> None:
+    del document["usage"]
+
+
+def _null_usage(document: Document, _: Fault) -> None:
+    document["usage"] = None
+
+
+def _zero_usage(document: Document, _: Fault) -> None:
+    document["usage"] = {
+        "input_tokens": 0,
+        "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+        "output_tokens": 0,
+        "total_tokens": 0,
+    }
+
+
+def _drop_usage_field(document: Document, fault: Fault) -> None:
+    document["usage"].pop(fault.field, None)
+
+
+def _deform_usage(document: Document, fault: Fault) -> None:
+    tokens = document["usage"]["output_tokens"]
+    if fault.form == "list":
+        document["usage"] = [tokens]
+        return
+    forms = {
+        "negative": -tokens,
+        "string": str(tokens),
+        "float": tokens + 0.5,
+        "bool": True,
+        "absurd": 10**13,
+    }
+    document["usage"]["output_tokens"] = forms[fault.form]
+
+
+def _inflate_usage(document: Document, _: Fault) -> None:
+    document["usage"]["trace"] = "x" * _OVERSIZE_BYTES
+
+
+_SPOILERS: dict[FaultKind, Callable[[Document, Fault], None]] = {
+    FaultKind.NO_DATA: _drop_data,
+    FaultKind.BAD_BASE64: _break_base64,
+    FaultKind.NOT_AN_IMAGE: _replace_pictures,
+    FaultKind.WRONG_COUNT: _drop_picture,
+    FaultKind.MISSING_USAGE: _drop_usage,
+    FaultKind.NULL_USAGE: _null_usage,
+    FaultKind.ZERO_USAGE: _zero_usage,
+    FaultKind.PARTIAL_USAGE: _drop_usage_field,
+    FaultKind.MALFORMED_USAGE: _deform_usage,
+    FaultKind.OVERSIZE_USAGE: _inflate_usage,
+}

@@ -1,0 +1,118 @@
+"""How many tokens a request uses: the simulator's own reading of the published tables and formulas.
+
+Independent on purpose: a ledger that is balanced against these numbers must not have computed them itself.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from simulator.models import Family
+
+TEXT_TOKENS_WRITTEN = 40
+"""Text that gpt-image-1.5 writes beside each picture, billed at its own price."""
+
+_GPT_IMAGE_1 = {
+    "1024x1024": {"low": 272, "medium": 1056, "high": 4160},
+    "1024x1536": {"low": 408, "medium": 1584, "high": 6240},
+    "1536x1024": {"low": 400, "medium": 1568, "high": 6208},
+}
+_BASES = {
+    "2": {"low": 16, "medium": 48, "high": 96},
+    "2.5": {"low": 16, "medium": 24, "high": 48, "xhigh": 64, "max": 96},
+}
+_MEASURED_2_6 = {"low": 3, "medium": 3}
+"""gpt-image-2.6 has no published formula; measured, low and medium cost some three times what 2.5 costs."""
+
+_HIGH_FIDELITY_SQUARE, _HIGH_FIDELITY_OTHER = 4160, 6240
+_PATCH_PIXELS, _PATCH_BUDGET = 32, 1536
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one request, all of its pictures together. `text_out` is zero for models that write no text."""
+
+    text_in: int
+    image_in: int
+    image_out: int
+    text_out: int
+
+    def to_json(self, *, with_output_details: bool) -> dict[str, object]:
+        """The provider's usage object."""
+        usage: dict[str, object] = {
+            "input_tokens": self.text_in + self.image_in,
+            "input_tokens_details": {"text_tokens": self.text_in, "image_tokens": self.image_in},
+            "output_tokens": self.image_out + self.text_out,
+            "total_tokens": self.text_in + self.image_in + self.image_out + self.text_out,
+        }
+        if with_output_details:
+            usage["output_tokens_details"] = {"image_tokens": self.image_out, "text_tokens": self.text_out}
+        return usage
+
+
+def count_usage(
+    family: Family,
+    *,
+    prompt: str,
+    size: tuple[int, int],
+    quality: str,
+    n: int,
+    input_sizes: Iterable[tuple[int, int]] = (),
+    high_fidelity: bool = False,
+) -> Usage:
+    """The usage of one request. n pictures are billed like n requests, so the input counts n times too."""
+    image_in = sum(
+        count_input_image(family, input_size, high_fidelity=high_fidelity) for input_size in input_sizes
+    )
+    return Usage(
+        text_in=n * count_text(prompt),
+        image_in=n * image_in,
+        image_out=n * count_output_image(family, size, quality),
+        text_out=n * TEXT_TOKENS_WRITTEN if family == "1.5" else 0,
+    )
+
+
+def count_text(prompt: str) -> int:
+    """About what the real tokenizer counts: a token per four bytes, and six around the prompt."""
+    return 6 + max(1, math.ceil(len(prompt.encode()) / 4))
+
+
+def count_output_image(family: Family, size: tuple[int, int], quality: str) -> int:
+    """Tokens of one picture of `size` pixels."""
+    if family in {"1", "1-mini", "1.5"}:
+        return _GPT_IMAGE_1["{}x{}".format(*size)][quality]
+    base = _BASES["2" if family == "2" else "2.5"][quality]
+    width, height = size
+    short_side_units = round(Fraction(base * min(size), max(size)))  # an exact half goes to the even number
+    tokens = math.ceil(Fraction(base * short_side_units * (2_000_000 + width * height), 4_000_000))
+    return tokens * (_MEASURED_2_6.get(quality, 1) if family == "2.6" else 1)
+
+
+def count_input_image(family: Family, size: tuple[int, int], *, high_fidelity: bool) -> int:
+    """Tokens of one picture that is sent to be edited."""
+    if family in {"1", "1-mini", "1.5"}:
+        extra = _HIGH_FIDELITY_SQUARE if size[0] == size[1] else _HIGH_FIDELITY_OTHER
+        return _count_tiles(size) + (extra if high_fidelity else 0)
+    return _count_patches(size)
+
+
+def _count_tiles(size: tuple[int, int]) -> int:
+    """Shrunk into 2048 x 2048, then to a short side of 512: 65 tokens, and 129 per tile of 512 pixels."""
+    scale = min(Fraction(1), Fraction(2048, max(size)))
+    scale *= min(Fraction(1), Fraction(512) / (min(size) * scale))
+    tiles = math.ceil(size[0] * scale / 512) * math.ceil(size[1] * scale / 512)
+    return 65 + 129 * tiles
+
+
+def _count_patches(size: tuple[int, int]) -> int:
+    """Patches of 32 pixels, at most 1536, after small pictures were enlarged towards a long side of 1024."""
+    width, height = (min(side, 3 * min(size)) for side in size)
+    enlarge = min(2.0, max(1.0, 1024 / max(width, height)))
+    across, down = width * enlarge / _PATCH_PIXELS, height * enlarge / _PATCH_PIXELS
+    if math.ceil(across) * math.ceil(down) > _PATCH_BUDGET:
+        shrink = math.sqrt(_PATCH_BUDGET / (across * down))
+        across, down = across * shrink, down * shrink
+        whole = min(math.floor(across) / across, math.floor(down) / down)
+        across, down = across * whole, down * whole
+    return math.ceil(round(across, 6)) * math.ceil(round(down, 6))

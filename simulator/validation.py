@@ -1,0 +1,120 @@
+"""From a request's parameters to an order, or to the error that the provider would answer with.
+
+Stricter than the provider where it is lenient: what has no effect is refused. Which parameters there are is in
+`parameters`; sizes are read in `sizes`, pictures checked in `uploads`, bodies read in `reading`.
+"""
+
+from typing import Any
+
+from simulator.errors import refuse, refuse_for_model
+from simulator.models import MODELS, Model
+from simulator.orders import Endpoint, ImageOrder
+from simulator.parameters import TYPES, Parameters, check_names_and_types
+from simulator.sizes import read_size
+
+_LONGEST_PROMPT = 32_000
+_LONGEST_IDENTIFIER = 64
+
+
+def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
+    """The order that the parameters make; null counts as left out.
+
+    Raises:
+        ApiError: 400, for the first thing that is wrong.
+    """
+    given = {name: value for name, value in parameters.items() if value is not None}
+    check_names_and_types(given, TYPES[endpoint])
+    _check_texts(given)
+    n = _check_range(given, "n", 1, 10, default=1)
+    model = _find_model(given)
+    quality = _check_choice(given, "quality", ("auto", *model.qualities))
+    fidelity = _check_fidelity(given, model)
+    _check_choice(given, "moderation", ("auto", "low"))
+    return ImageOrder(
+        endpoint=endpoint,
+        model_name=given["model"],
+        prompt=given["prompt"],
+        n=n,
+        size=read_size(given.get("size", "auto"), model),
+        quality=model.auto_quality if quality == "auto" else quality,
+        safety_identifier=given.get("safety_identifier") or given.get("user") or None,
+        high_fidelity=fidelity == "high",
+        **_check_output(given),
+    )
+
+
+def _check_texts(given: Parameters) -> None:
+    for name, longest in (
+        ("prompt", _LONGEST_PROMPT),
+        ("safety_identifier", _LONGEST_IDENTIFIER),
+        ("user", _LONGEST_IDENTIFIER),
+    ):
+        text = given.get(name, "")
+        if len(text) > longest:
+            message = (
+                f"Invalid '{name}': at most {longest} characters are allowed, but there are {len(text)}."
+            )
+            raise refuse(name, "string_above_max_length", message)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise refuse(name, "invalid_value", f"Invalid '{name}': it holds half a surrogate pair.")
+    if not given["prompt"]:
+        raise refuse(
+            "prompt", "empty_string", "Invalid 'prompt': at least 1 character is needed, but it is empty."
+        )
+
+
+def _find_model(given: Parameters) -> Model:
+    name = given["model"]
+    if name not in MODELS:
+        raise refuse_for_model("model", "invalid_value", f"The model '{name}' does not exist.")
+    return MODELS[name]
+
+
+def _check_range(given: Parameters, name: str, lowest: int, highest: int, *, default: int) -> int:
+    value: int = given.get(name, default)
+    if not lowest <= value <= highest:
+        code = "integer_below_min_value" if value < lowest else "integer_above_max_value"
+        raise refuse(
+            name, code, f"Invalid '{name}': expected {lowest} to {highest}, but got {str(value)[:40]}."
+        )
+    return value
+
+
+def _check_choice(given: Parameters, name: str, allowed: tuple[str, ...]) -> str:
+    """The value, by default the first allowed one."""
+    value: str = given.get(name, allowed[0])
+    if value not in allowed:
+        supported = ", ".join(f"'{choice}'" for choice in allowed)
+        raise refuse_for_model(
+            name,
+            "invalid_value",
+            f"Invalid value: '{value[:80]}'. Supported values for '{name}' are: {supported}.",
+        )
+    return value
+
+
+def _check_output(given: Parameters) -> dict[str, Any]:
+    output_format = _check_choice(given, "output_format", ("png", "jpeg", "webp"))
+    background = _check_choice(given, "background", ("auto", "opaque", "transparent"))
+    compression = _check_range(given, "output_compression", 0, 100, default=100)
+    if background == "transparent" and output_format == "jpeg":
+        raise refuse_for_model(
+            "background",
+            "invalid_transparent_background_output_format",
+            "A transparent background needs output_format 'png' or 'webp', not 'jpeg'.",
+        )
+    if "output_compression" in given and output_format == "png":
+        message = "output_compression is only for output_format 'jpeg' and 'webp': leave it out with 'png'."
+        raise refuse_for_model("output_compression", "invalid_value", message)
+    return {
+        "output_format": output_format,
+        "output_compression": compression,
+        "background": "transparent" if background == "transparent" else "opaque",
+    }
+
+
+def _check_fidelity(given: Parameters, model: Model) -> str:
+    if "input_fidelity" in given and not model.input_fidelities:
+        message = f"The model '{given['model']}' does not take 'input_fidelity': leave it out."
+        raise refuse_for_model("input_fidelity", "invalid_value", message)
+    return _check_choice(given, "input_fidelity", model.input_fidelities or ("low",))

@@ -1,0 +1,225 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from billing.database import Database, open_database
+from billing.errors import LedgerRefused
+from billing.ledger import Ledger
+from billing.reports import list_entries
+from billing.tables import ledger_entries
+from billing.writes import insert_once
+from contracts.billing import Cost, LineItem
+from tests.billing.ledger_examples import (
+    CHARGE,
+    ESTIMATE,
+    HOLD,
+    IDENTITY,
+    begin_attempt,
+    identify,
+    make_order,
+)
+from tests.billing.processes import run_at_once
+
+RECORD_WHEN_TOLD = """
+import json, sys
+from billing.database import open_database
+from billing.ledger import Ledger
+from contracts.billing import BillingInput
+
+ledger = Ledger(open_database(sys.argv[1], create=False))
+order = BillingInput.model_validate_json(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+print(ledger.record(order).entry_id)
+"""
+
+
+def correct(database: Database, corrected: str, kind: str, amount_micro_usd: int, number: int = 1) -> str:
+    """Writes what a reconciliation would: a copy of an entry that corrects it."""
+    with database.writing() as connection:
+        entry = ledger_entries.select().where(ledger_entries.c.entry_id == corrected)
+        row: dict[str, Any] = dict(connection.execute(entry).mappings().one())
+        del row["sequence"]
+        entry_id = f"ent_{kind}_{number}"
+        row |= {"entry_id": entry_id, "entry_key": f"{row['run_id']}#{kind}-{number}", "kind": kind}
+        row |= {"amount_micro_usd": amount_micro_usd, "corrects": corrected, "reason": "reconciled by hand"}
+        connection.execute(insert(ledger_entries).values(row))
+    return entry_id
+
+
+@pytest.mark.parametrize(
+    ("cost", "kind", "state"),
+    [(CHARGE, "charge", "billed"), (ESTIMATE, "estimate", "estimated"), (HOLD, "hold", "pending")],
+)
+def test_a_run_is_billed_by_its_basis(database: Database, cost: Cost, kind: str, state: str) -> None:
+    """Token usage makes a charge, an estimate an estimate, and no basis a hold that says why it is pending."""
+    ledger = Ledger(database)
+    record = ledger.record(make_order(begin_attempt(database), cost))
+    (entry,) = list_entries(database)
+    assert (entry.kind, entry.amount_usd, entry.basis) == (kind, cost.amount_usd, cost.basis)
+    assert (record.state, record.entry_id, record.reason) == (state, entry.entry_id, cost.reason)
+    assert ledger.state_of(IDENTITY.run_id) == record
+
+
+def test_a_run_without_entry_has_no_state(database: Database) -> None:
+    """A run that nothing was recorded for is no pending one."""
+    begin_attempt(database)
+    assert Ledger(database).state_of(IDENTITY.run_id) is None
+
+
+def test_a_zero_that_was_reported_is_a_charge(database: Database) -> None:
+    """A bill of zero is an amount like any other, and no hold."""
+    record = Ledger(database).record(
+        make_order(begin_attempt(database), CHARGE.model_copy(update={"amount_usd": "0.000000"}))
+    )
+    assert record.state == "billed"
+    assert list_entries(database)[0].amount_usd == "0.000000"
+
+
+def test_a_run_is_billed_once(database: Database) -> None:
+    """The same run again, even with another amount, returns the record of the first entry, which stands."""
+    ledger = Ledger(database)
+    attempt = begin_attempt(database)
+    first = ledger.record(make_order(attempt, HOLD))
+    again = ledger.record(make_order(attempt, CHARGE))
+    assert again == first
+    assert [(entry.kind, entry.amount_usd) for entry in list_entries(database)] == [("hold", None)]
+
+
+def test_an_entry_explains_its_amount(database: Database) -> None:
+    """Usage, rates and line items read back verbatim: key order, integers of any size, unknown fields and NULs."""
+    usage = {"output_tokens": 4160, "input_tokens": 10**40, "new\x00field": [None, {"b": 1, "a": "é\ud83d"}]}
+    cost = Cost(
+        amount_usd="9007199254.740993",  # one more than a float can tell apart
+        basis="token_usage",
+        flags=("reported_zero", "second"),
+        rate_card="charge-2026-11-04",
+        rates={"output": "40", "input": "10"},
+        line_items=(
+            LineItem(token_class="input", tokens=50, usd_per_million="10", amount_usd="0.000500"),
+            LineItem(token_class="output", tokens=4160, usd_per_million="40", amount_usd="0.166400"),
+        ),
+        list_cost_usd="0.166850",
+        list_rate_card="list-2026-11-04",
+        list_rates={"text_in": "5"},
+    )
+    Ledger(database).record(make_order(begin_attempt(database), cost, usage=usage))
+    (entry,) = list_entries(database)
+    read = Cost.model_validate({name: value for name, value in entry if name in Cost.model_fields})
+    assert read == cost
+    assert list(entry.rates) == ["output", "input"]
+    assert json.dumps(entry.usage) == json.dumps(usage)
+
+
+def test_an_entry_tells_who_what_and_when(database: Database) -> None:
+    """An entry holds all of its order, so that nobody has to ask Temporal, which forgets."""
+    attempt = begin_attempt(database)
+    order = make_order(attempt, simulated=True, operation="edit", model="gpt-image-2")
+    Ledger(database).record(order)
+    (entry,) = list_entries(database)
+    kept = order.model_dump(mode="json", exclude={"cost"})
+    assert {name: entry.model_dump(mode="json")[name] for name in kept} == kept
+    assert (entry.attempt_id, entry.image_count, entry.corrects) == (attempt.attempt_id, 1, None)
+    assert entry.entry_key == "image:acme:req-1#bill"
+    assert entry.entry_id.startswith("ent_")
+
+
+def test_absent_usage_is_not_a_null_object(database: Database) -> None:
+    """Usage that the provider did not send reads back as absent."""
+    Ledger(database).record(make_order(begin_attempt(database), HOLD, usage=None))
+    with database.reading() as connection:
+        assert connection.execute(select(ledger_entries.c.usage.is_(None))).scalar()
+
+
+def test_threads_that_record_the_same_run_make_one_entry(database: Database) -> None:
+    """Twenty at once, each with an amount of its own: one entry, and everybody is told of that one."""
+    ledger = Ledger(database)
+    attempt = begin_attempt(database)
+    orders = [
+        make_order(attempt, CHARGE.model_copy(update={"amount_usd": f"0.{number:06}"}))
+        for number in range(20)
+    ]
+    with ThreadPoolExecutor(20) as threads:
+        records = set(map(str, threads.map(ledger.record, orders)))
+    assert len(records) == 1
+    assert len(list_entries(database)) == 1
+
+
+def test_processes_that_record_the_same_run_make_one_entry(database: Database, database_url: str) -> None:
+    """Two processes at once get the same entry."""
+    order = make_order(begin_attempt(database)).model_dump_json()
+    done = run_at_once(RECORD_WHEN_TOLD, database_url, order, count=2)
+    told = {process.stdout.strip() for process in done}
+    assert told == {entry.entry_id for entry in list_entries(database)}
+
+
+def test_a_key_that_another_transaction_takes_is_waited_for(database: Database, database_url: str) -> None:
+    """`insert_once` says whether it inserted, and on PostgreSQL waits for who is inserting the same key."""
+    attempt = begin_attempt(database)
+    row = Ledger(database)._make_row(make_order(attempt))
+    other = open_database(database_url, create=False)
+    with ThreadPoolExecutor(1) as thread:
+        with database.writing() as connection:
+            assert insert_once(connection, ledger_entries, row)
+            second = thread.submit(Ledger(other).record, make_order(attempt))
+        assert second.result(timeout=30).entry_id == row["entry_id"]
+    if database.dialect == "postgresql":
+        with other.writing() as connection:
+            assert not insert_once(connection, ledger_entries, {**row, "entry_id": "ent_other"})
+    other.close()
+
+
+@pytest.mark.parametrize("stranger", ["run_id", "attempt_id"])
+def test_a_bill_for_nothing_is_refused(database: Database, stranger: str) -> None:
+    """There is no entry without its run and its attempt."""
+    order = make_order(begin_attempt(database)).model_copy(update={stranger: "stranger"})
+    with pytest.raises(LedgerRefused, match="refused a change"):
+        Ledger(database).record(order)
+    assert list_entries(database) == ()
+
+
+def test_a_cost_that_contradicts_itself_is_refused(database: Database) -> None:
+    """A charge without an amount and a hold without a reason never reach the ledger."""
+    attempt = begin_attempt(database)
+    for cost in (Cost(basis="token_usage"), Cost(basis="none")):
+        with pytest.raises(LedgerRefused):
+            Ledger(database).record(make_order(attempt, cost))
+    assert list_entries(database) == ()
+
+
+@pytest.mark.parametrize(("cost", "amount_micro_usd"), [(HOLD, 166_900), (ESTIMATE, -340)])
+def test_a_correction_reconciles(database: Database, cost: Cost, amount_micro_usd: int) -> None:
+    """An adjustment of a hold or an estimate makes the run reconciled, and is the entry that says so."""
+    ledger = Ledger(database)
+    attempt = begin_attempt(database)
+    first = ledger.record(make_order(attempt, cost))
+    adjustment = correct(database, first.entry_id, "adjustment", amount_micro_usd)
+    state = ledger.state_of(IDENTITY.run_id)
+    assert state is not None
+    assert (state.state, state.entry_id, state.reason) == ("reconciled", adjustment, "reconciled by hand")
+    assert ledger.record(make_order(attempt, cost)) == first
+
+
+def test_a_run_has_a_state_of_its_own(database: Database) -> None:
+    """What happens to one run says nothing of another."""
+    ledger = Ledger(database)
+    held = ledger.record(make_order(begin_attempt(database), HOLD))
+    billed = ledger.record(make_order(begin_attempt(database, identify("zoo", "req-1"))))
+    correct(database, billed.entry_id, "reversal", -166_900)
+    assert ledger.state_of(IDENTITY.run_id) == held
+
+
+def test_entries_are_in_the_order_of_their_numbers(database: Database) -> None:
+    """Every entry has a number above all entries before it."""
+    ledger = Ledger(database)
+    ids = [
+        ledger.record(make_order(begin_attempt(database, identify("acme", f"req-{number}")))).entry_id
+        for number in range(3)
+    ]
+    with database.reading() as connection:
+        in_order = select(ledger_entries.c.entry_id).order_by(ledger_entries.c.sequence)
+        assert list(connection.execute(in_order).scalars()) == ids
+        assert connection.execute(select(func.min(ledger_entries.c.sequence))).scalar() == 1

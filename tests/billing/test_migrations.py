@@ -1,0 +1,257 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import insert, inspect, text
+
+from billing import migrate
+from billing.attempts import AttemptLog
+from billing.database import Database, open_database
+from billing.engines import parse_url
+from billing.errors import LedgerRefused
+from billing.ledger import Ledger
+from billing.schema import HEAD, read_revision
+from billing.tables import ledger_entries, metadata, provider_attempts, runs
+from tests.billing.ledger_examples import SENT_AT, SUCCEEDED, begin_attempt, identify, make_order
+from tests.billing.processes import run_at_once
+
+OPEN_WHEN_TOLD = """
+import sys
+from billing.database import open_database
+print("ready", flush=True)
+sys.stdin.readline()
+open_database(sys.argv[1], create=True).close()
+print("alembic" in sys.modules)
+"""
+
+
+@pytest.fixture
+def grown(database: Database) -> Database:
+    """A ledger with a run, an attempt that succeeded, one that is under way, and an entry."""
+    attempt = begin_attempt(database)
+    AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
+    Ledger(database).record(make_order(attempt))
+    begin_attempt(database, identify("acme", "under-way"))
+    return database
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.writing() as connection:
+        connection.execute(text(statement))
+
+
+def read_all(database: Database) -> list[tuple[Any, ...]]:
+    with database.reading() as connection:
+        return [
+            tuple(row)
+            for table in (runs, provider_attempts, ledger_entries)
+            for row in connection.execute(table.select().order_by(*table.primary_key))
+        ]
+
+
+def test_the_tables_are_the_schema(database: Database) -> None:
+    """What queries believe of the tables is what the migrations make of them, names of rules included."""
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        for table in metadata.sorted_tables:
+            made = inspect(connection).get_check_constraints(table.name)
+            believed = {str(rule.name) for rule in table.constraints if str(rule.name).startswith("ck_")}
+            assert {rule["name"] for rule in made} == believed
+
+
+def test_the_newest_migration_is_the_one_that_the_code_needs() -> None:
+    """`HEAD`, which is known without Alembic, is the head that Alembic finds."""
+    config = Config()
+    config.set_main_option("script_location", "billing/migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_ledger_is_made_on_first_use(empty_url: str) -> None:
+    """With `create`, an empty place becomes a ledger of the newest schema."""
+    database = open_database(empty_url, create=True)
+    with database.reading() as connection:
+        assert read_revision(connection) == "0001"
+    database.close()
+
+
+def test_processes_that_start_at_once_make_one_ledger(empty_url: str) -> None:
+    """Four processes that open an empty place at the same time all get a ledger, and it is made once."""
+    done = run_at_once(OPEN_WHEN_TOLD, empty_url, count=4)
+    assert [(process.stderr, process.returncode) for process in done] == [("", 0)] * 4
+
+
+def test_an_open_ledger_needs_no_alembic(database_url: str) -> None:
+    """A ledger that has the newest schema is opened without loading Alembic."""
+    (done,) = run_at_once(OPEN_WHEN_TOLD, database_url, count=1)
+    assert done.stdout == "False\n"
+
+
+def test_a_migration_that_breaks_leaves_nothing(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration is one transaction: where it fails, there is no half of a schema."""
+    upgrade = command.upgrade
+
+    def break_in_the_end(config: Config, revision: str) -> None:
+        upgrade(config, revision)
+        raise KeyError
+
+    monkeypatch.setattr(command, "upgrade", break_in_the_end)
+    with pytest.raises(KeyError):
+        open_database(empty_url, create=True)
+    database = Database(parse_url(empty_url))
+    with database.reading() as connection:
+        assert inspect(connection).get_table_names() == []
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger_entries SET amount_micro_usd = 1",
+        "UPDATE ledger_entries SET reason = 'because'",
+        "DELETE FROM ledger_entries",
+        "UPDATE runs SET fingerprint = 'other'",
+        "DELETE FROM runs WHERE request_id = 'under-way'",
+        "DELETE FROM provider_attempts WHERE outcome = 'unknown'",
+        "UPDATE provider_attempts SET latency_ms = 1 WHERE outcome = 'succeeded'",
+        "UPDATE provider_attempts SET outcome = 'not_sent' WHERE outcome = 'succeeded'",
+    ],
+)
+def test_the_ledger_only_grows(grown: Database, statement: str) -> None:
+    """The database itself refuses to change or delete what was written, in a sentence that says what to do instead."""
+    before = read_all(grown)
+    with pytest.raises(LedgerRefused, match="The ledger only grows: "):
+        execute(grown, statement)
+    assert read_all(grown) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "attempt_id = 'other'",
+        "run_id = 'image:acme:req-1'",
+        "number = 7",
+        "client_request_id = 'other'",
+        "workflow_run_id = 'other'",
+        "model = 'other'",
+        "provider = 'other'",
+        "reserved_micro_usd = NULL",
+        "sent_at = '2026-01-01 00:00:00.000000'",
+    ],
+)
+def test_an_attempt_stays_what_was_sent(grown: Database, change: str) -> None:
+    """What was written before sending stays as it was, also while the outcome is still unknown."""
+    before = read_all(grown)
+    with pytest.raises(LedgerRefused, match="The ledger only grows: an attempt is written before it is sent"):
+        execute(grown, f"UPDATE provider_attempts SET {change} WHERE outcome = 'unknown'")
+    assert read_all(grown) == before
+
+
+@pytest.mark.parametrize("table", ["runs", "provider_attempts", "ledger_entries"])
+def test_a_table_is_not_emptied(grown: Database, table: str) -> None:
+    """PostgreSQL's TRUNCATE, which no row's trigger sees, is refused as well. SQLite has none."""
+    before = read_all(grown)
+    statement = "DELETE FROM" if grown.dialect == "sqlite" else "TRUNCATE"
+    cascade = "" if grown.dialect == "sqlite" else "CASCADE"
+    with pytest.raises(LedgerRefused, match="The ledger only grows: "):
+        execute(grown, f"{statement} {table} {cascade}")
+    assert read_all(grown) == before
+
+
+@pytest.mark.parametrize("table", ["runs", "provider_attempts", "ledger_entries"])
+def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) -> None:
+    """SQLite's INSERT OR REPLACE, which deletes behind the back of DELETE triggers, is refused as well."""
+    before = read_all(sqlite_ledger)
+    with pytest.raises(LedgerRefused, match="The ledger only grows: "):
+        execute(sqlite_ledger, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+    assert read_all(sqlite_ledger) == before
+
+
+@pytest.fixture
+def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A ledger with an entry, without foreign keys: those alone would already refuse some replacements."""
+    path = tmp_path_factory.mktemp("replaced") / "ledger.db"
+    database = open_database(f"sqlite:///{path}", create=True)
+    attempt = begin_attempt(database)
+    Ledger(database).record(make_order(attempt))
+    yield database
+    database.close()
+
+
+def test_a_bill_has_an_amount_or_a_reason(grown: Database) -> None:
+    """Only a hold is without an amount, it never has one, and it always says why; a correction names its entry."""
+    with grown.reading() as connection:
+        row: dict[str, Any] = dict(connection.execute(ledger_entries.select()).mappings().one())
+    for broken in (
+        {"kind": "charge", "amount_micro_usd": None},
+        {"kind": "hold", "amount_micro_usd": 0, "reason": "because"},
+        {"kind": "hold", "amount_micro_usd": None, "reason": None},
+        {"kind": "adjustment", "corrects": None},
+        {"kind": "charge", "corrects": row["entry_id"]},
+        {"kind": "gift"},
+        {"basis": "guess"},
+        {"run_id": "nobody's"},
+        {"attempt_id": "nobody's"},
+    ):
+        another = {**row, "sequence": 99, "entry_id": "ent_2", "entry_key": "key-2", **broken}
+        with pytest.raises(LedgerRefused), grown.writing() as connection:
+            connection.execute(insert(ledger_entries).values(another))
+    with grown.writing() as connection:
+        sound = {**row, "sequence": 99, "entry_id": "ent_2", "entry_key": "key-2"}
+        connection.execute(insert(ledger_entries).values(sound))
+
+
+def test_an_outcome_is_one_of_four(grown: Database) -> None:
+    """An attempt's outcome is one of the four words, and a known one says when it was learned."""
+    with grown.reading() as connection:
+        row = dict(connection.execute(provider_attempts.select().limit(1)).mappings().one())
+    another = {**row, "attempt_id": "att_9", "client_request_id": "c-9", "number": 9}
+    for broken in (
+        {"outcome": "lost"},
+        {"outcome": "succeeded", "finished_at": None},
+        {"number": 0},
+        {"run_id": "nobody's"},
+    ):
+        with pytest.raises(LedgerRefused), grown.writing() as connection:
+            connection.execute(insert(provider_attempts).values({**another, **broken}))
+    with grown.writing() as connection:
+        connection.execute(insert(provider_attempts).values({**another, "sent_at": SENT_AT}))
+
+
+def test_the_command_migrates_once(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m billing.migrate` says what it did, and that nothing was left to do the second time."""
+    assert migrate.main(["--url", empty_url]) == 0
+    assert capsys.readouterr().out.endswith(" was migrated from nothing to schema 0001.\n")
+    assert migrate.main(["--url", empty_url]) == 0
+    assert capsys.readouterr().out.endswith(" already has schema 0001.\n")
+
+
+def test_the_command_reads_the_environment(empty_url: str) -> None:
+    """As a process of its own it takes DATABASE_URL, exits 0 and complains about nothing."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "billing.migrate"],
+        env={"DATABASE_URL": empty_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_fails_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    """Without a URL, or with a database that is not there, the command exits 1 and says so without the password."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert migrate.main([]) == 1
+    assert capsys.readouterr().err == "Which ledger? Set DATABASE_URL, or give --url.\n"
+    assert migrate.main(["--url", f"postgres://finance:hunter2@127.0.0.1:{unused_tcp_port}/books"]) == 1
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("The ledger at postgresql://finance@127.0.0.1:")
+    assert "hunter2" not in sentence

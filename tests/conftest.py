@@ -1,0 +1,14 @@
+"""Servers that several rooms' tests share: one of each per test process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3_server import run_s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """A real S3 over HTTP; see `tests.s3_server` for its bucket and its environment."""
+    with run_s3_server() as url:
+        yield url

@@ -1,0 +1,251 @@
+"""The request: what holds for every model, field by field."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.images import ImageInput
+from contracts.request import ImageRequest
+
+DOCUMENTED = {
+    "model": "gpt-image-1",
+    "prompt": "Create a premium product hero shot on a neutral studio background",
+    "n": 1,
+    "size": "1024x1024",
+    "quality": "high",
+    "background": "auto",
+    "output_format": "png",
+}
+BASE = {"model": "gpt-image-2", "prompt": "a lamp"}
+SHA256 = "0123456789abcdef" * 4
+
+
+def read(**fields: Any) -> ImageRequest:
+    return ImageRequest.model_validate({**BASE, **fields})
+
+
+def test_the_documented_payload_is_a_request_as_it_stands() -> None:
+    """The payload of the provider's documentation is accepted, and only the tenant is added to it."""
+    request = ImageRequest.model_validate(DOCUMENTED)
+    assert request.model_dump() == {**DOCUMENTED, "tenant": "default"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "m"),
+        ("model", "azure/my-deployment:2.5_x" + "y" * 103),
+        ("prompt", "x"),
+        ("prompt", "x" * 32_000),
+        ("prompt", "a\tlamp\r\nby a window"),
+        ("prompt", "\u706f \U0001f4a1"),
+        ("n", 1),
+        ("n", 10),
+        ("size", "auto"),
+        ("size", "1x99999"),
+        ("quality", "xhigh"),
+        ("background", "transparent"),
+        ("output_format", "webp"),
+        ("output_compression", 0),
+        ("output_compression", 100),
+        ("moderation", "low"),
+        ("safety_identifier", "x" * 64),
+        ("user", "x"),
+        ("input_fidelity", "high"),
+        ("images", ["store://a.png"] * 16),
+        ("mask", "store://m.png"),
+        ("tenant", "0-acme.eu_1"),
+        ("tenant", "a" * 63),
+        ("request_id", "Order-1.2_3"),
+        ("request_id", "r" * 128),
+        ("missing_usage", "hold"),
+        ("metadata", {}),
+        ("metadata", {str(number): "x" * 512 for number in range(16)}),
+        ("metadata", {"k" * 64: ""}),
+    ],
+)
+def test_what_is_within_the_limits_is_taken(field: str, value: Any) -> None:
+    """Values up to the very limit of a field are accepted, and come back from JSON as they were."""
+    request = read(**{field: value})
+    assert ImageRequest.model_validate_json(request.model_dump_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", ""),
+        ("model", "-m"),
+        ("model", "m" * 129),
+        ("model", "gpt image"),
+        ("model", "gpt-image-2\n"),
+        ("prompt", ""),
+        ("prompt", " \t\n\u00a0"),
+        ("prompt", "x" * 32_001),
+        ("prompt", "a\x00lamp"),
+        ("prompt", "a\x7flamp"),
+        ("prompt", "half a pair: \ud83d"),
+        ("prompt", ["a lamp"]),
+        ("n", 0),
+        ("n", 11),
+        ("n", "1"),
+        ("n", 1.0),
+        ("n", True),
+        ("size", "1024"),
+        ("size", "1024X1024"),
+        ("size", "0x1024"),
+        ("size", "0100x100"),
+        ("size", "100000x1"),
+        ("size", "1024x1024\n"),
+        ("size", "\u0661\u0660x\u0661\u0660"),
+        ("quality", ""),
+        ("quality", "High"),
+        ("quality", "h" * 17),
+        ("background", "white"),
+        ("output_format", "gif"),
+        ("output_format", "svg"),
+        ("output_compression", -1),
+        ("output_compression", 101),
+        ("output_compression", 50.0),
+        ("moderation", "high"),
+        ("safety_identifier", ""),
+        ("safety_identifier", "x" * 65),
+        ("safety_identifier", "a\x1bb"),
+        ("user", "x" * 65),
+        ("input_fidelity", "auto"),
+        ("images", []),
+        ("images", "store://a.png"),
+        ("images", ["store://a.png"] * 17),
+        ("images", [""]),
+        ("images", [None]),
+        ("mask", ["store://m.png"]),
+        ("tenant", "Acme"),
+        ("tenant", ".acme"),
+        ("tenant", "a" * 64),
+        ("tenant", "a:b"),
+        ("tenant", "acme\n"),
+        ("request_id", ""),
+        ("request_id", "a:b"),
+        ("request_id", "-a"),
+        ("request_id", "r" * 129),
+        ("request_id", "a/b"),
+        ("missing_usage", "ignore"),
+        ("metadata", []),
+        ("metadata", {str(number): "" for number in range(17)}),
+        ("metadata", {"": "x"}),
+        ("metadata", {"k" * 65: "x"}),
+        ("metadata", {"k": "x" * 513}),
+        ("metadata", {"k": 1}),
+        ("metadata", {"k": "\x00"}),
+        ("metadata", {"\ud800": "x"}),
+        ("stream", False),
+        ("Size", "auto"),
+    ],
+)
+def test_what_is_beyond_them_is_refused(field: str, value: Any) -> None:
+    """Values just beyond a limit, of another type, or under an unknown name are refused, and the field is named."""
+    with pytest.raises(ValidationError) as raised:
+        read(**{field: value})
+    assert {error["loc"][0] for error in raised.value.errors()} == {field}
+
+
+@pytest.mark.parametrize("field", sorted(set(ImageRequest.model_fields) - {"model", "prompt", "tenant"}))
+def test_null_is_the_same_as_absent(field: str) -> None:
+    """A field that holds null says nothing: the request equals one without it, and is written without it."""
+    assert read(**{field: None}) == read()
+    assert json.loads(read(**{field: None}).model_dump_json()) == {**BASE, "tenant": "default"}
+
+
+@pytest.mark.parametrize("field", ["model", "prompt"])
+def test_a_request_has_to_say_what_and_with_what(field: str) -> None:
+    """Model and prompt have no default."""
+    with pytest.raises(ValidationError):
+        ImageRequest.model_validate({name: value for name, value in BASE.items() if name != field})
+
+
+def test_a_request_does_not_change() -> None:
+    """A request that was checked cannot be altered afterwards."""
+    with pytest.raises(ValidationError):
+        read().n = 2  # type: ignore[misc]  # the very assignment that is refused
+
+
+def test_images_make_an_edit() -> None:
+    """With images a request is an edit, without them a generation."""
+    assert read().operation == "generate"
+    assert read(images=["store://a.png"]).operation == "edit"
+
+
+def test_one_picture_is_asked_for_unless_said() -> None:
+    """Where n is absent the provider makes one picture."""
+    assert read().image_count == 1
+    assert read(n=4).image_count == 4
+
+
+def test_every_picture_that_a_request_brings_has_a_name() -> None:
+    """The inputs are the images by their place and then the mask, named as problems name them."""
+    request = read(images=["store://a.png", "store://b.png"], mask="store://m.png")
+    assert [(name, image.uri) for name, image in request.inputs()] == [
+        ("images.0", "store://a.png"),
+        ("images.1", "store://b.png"),
+        ("mask", "store://m.png"),
+    ]
+    assert read().inputs() == ()
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "store://a.png",
+        {"uri": "store://a.png"},
+        {"image_url": "store://a.png"},
+        {"uri": "store://a.png", "media_type": "image/png", "bytes": 5, "width": 1, "height": 1},
+    ],
+)
+def test_a_picture_may_be_written_in_several_ways(spelling: Any) -> None:
+    """A string, the provider's image_url and the image ref of an earlier result mean the same picture."""
+    assert ImageInput.model_validate(spelling) == ImageInput(uri="store://a.png")
+
+
+def test_an_image_ref_brings_its_hash() -> None:
+    """The hash of an earlier result is kept, so that its bytes can be held to it."""
+    ref = {
+        "uri": "store://a.png",
+        "sha256": SHA256,
+        "media_type": "image/png",
+        "bytes": 5,
+        "width": 1,
+        "height": 1,
+    }
+    assert ImageInput.model_validate(ref).model_dump() == {"uri": "store://a.png", "sha256": SHA256}
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        5,
+        None,
+        [],
+        {},
+        {"uri": ""},
+        {"uri": 5},
+        {"url": "store://a.png"},
+        {"file_id": "file-1"},
+        {"uri": "store://a.png", "detail": "high"},
+        {"image_url": "store://a.png", "sha256": SHA256},
+        {"uri": "store://a.png", "sha256": SHA256.upper()},
+        {"uri": "store://a.png", "sha256": SHA256[:-1]},
+        {"uri": "store://a.png", "sha256": f"{SHA256}\n"},
+        {"uri": "\ud800"},
+    ],
+)
+def test_a_picture_in_any_other_way_is_refused(spelling: Any) -> None:
+    """Anything else is no picture, and no part of it is ignored."""
+    with pytest.raises(ValidationError):
+        ImageInput.model_validate(spelling)
+
+
+def test_a_picture_may_travel_in_the_request() -> None:
+    """A data: URI is told from a reference."""
+    assert ImageInput(uri="data:image/png;base64,AAAA").is_data_uri
+    assert not ImageInput(uri="store://data:a.png").is_data_uri

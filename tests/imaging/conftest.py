@@ -1,0 +1,40 @@
+"""Both kinds of image store, on real parts."""
+
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+
+from imaging.store import ImageStore
+from tests.s3_server import BUCKET, s3_environment
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> ImageStore:
+    """A store in a folder of its own."""
+    return ImageStore.from_url((tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def s3_store(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ImageStore:
+    """A store below a prefix of its own, on the shared S3 server."""
+    for name, value in s3_environment(s3_url).items():
+        monkeypatch.setenv(name, value)
+    return ImageStore.from_url(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest) -> ImageStore:
+    """Whatever holds for the image store holds for both of its kinds."""
+    opened: ImageStore = request.getfixturevalue(f"{request.param}_store")
+    return opened
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of loopback at which nobody answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

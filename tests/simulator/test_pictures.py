@@ -1,0 +1,128 @@
+"""The pictures of the simulator: real files of the asked size, format and transparency."""
+
+import base64
+import io
+from typing import Literal
+
+import pytest
+from openai import AsyncOpenAI
+from openai.types import ImagesResponse
+from PIL import Image, ImageChops, ImageColor
+
+from simulator.caption import draw_caption
+from simulator.colors import PALETTES
+from simulator.pictures import Brief, Encoding, draw_picture, edit_picture
+
+PNG = Encoding("png", 100)
+
+
+def decode(answer: ImagesResponse) -> list[Image.Image]:
+    return [
+        Image.open(io.BytesIO(base64.b64decode(picture.b64_json or "", validate=True)))
+        for picture in answer.data or []
+    ]
+
+
+def brief(size: tuple[int, int], text: str = "A red bicycle", *, transparent: bool = False) -> Brief:
+    return Brief(text=text, note="Simulated", size=size, variant=0, transparent=transparent)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "pillow_name"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")]
+)
+async def test_picture_is_of_the_asked_size_and_format(
+    client: AsyncOpenAI, output_format: Literal["png", "jpeg", "webp"], pillow_name: str
+) -> None:
+    """What comes back is a whole file of the format and size that were asked for, and the answer says so."""
+    answer = await client.images.generate(
+        model="gpt-image-1",
+        prompt="A red bicycle",
+        size="1536x1024",
+        output_format=output_format,
+    )
+    [picture] = decode(answer)
+    picture.load()
+    assert (picture.format, picture.size) == (pillow_name, (1536, 1024))
+    assert (answer.output_format, answer.size, answer.background) == (output_format, "1536x1024", "opaque")
+
+
+async def test_n_pictures_differ(client: AsyncOpenAI) -> None:
+    """n=4 gives four different pictures."""
+    answer = await client.images.generate(model="gpt-image-1-mini", prompt="A red bicycle", n=4)
+    assert len({picture.tobytes() for picture in decode(answer)}) == 4
+
+
+async def test_transparent_background_is_transparent(client: AsyncOpenAI) -> None:
+    """Around the objects of a transparent picture alpha is 0, and the objects themselves are opaque."""
+    answer = await client.images.generate(
+        model="gpt-image-1.5", prompt="A red bicycle", background="transparent", output_format="webp"
+    )
+    [picture] = decode(answer)
+    alpha = picture.convert("RGBA").getchannel("A")
+    assert alpha.getpixel((2, 2)) == 0
+    assert alpha.getextrema() == (0, 255)
+    assert answer.background == "transparent"
+
+
+async def test_compression_makes_smaller_files(client: AsyncOpenAI) -> None:
+    """output_compression 10 gives a much smaller file than the default of 100."""
+    sizes = []
+    for compression in (10, 100):
+        answer = await client.images.generate(
+            model="gpt-image-1", prompt="A bicycle", output_format="jpeg", output_compression=compression
+        )
+        sizes.append(len((answer.data or [])[0].b64_json or ""))
+    assert sizes[0] * 3 < sizes[1]
+
+
+def test_prompt_is_written_on_the_picture() -> None:
+    """At the foot of the picture there are letters in the palette's ink, and none without a text."""
+
+    inks = {ImageColor.getrgb(palette.ink) for palette in PALETTES}
+
+    def count_ink(text: str) -> int:
+        picture = Image.open(io.BytesIO(draw_picture(brief((512, 512), text), PNG))).convert("RGB")
+        foot = picture.crop((0, 384, 512, 460))
+        return sum(count for count, color in foot.getcolors(512 * 76) or [] if color in inks)
+
+    assert count_ink("A premium product hero shot") > 200
+    assert count_ink("") == 0
+
+
+@pytest.mark.parametrize("text", ["x" * 32_000, "word " * 6_400, "図" * 200, "a\x00b\tc\nd", " "])
+def test_any_prompt_is_written_within_the_picture(text: str) -> None:
+    """Endless words, many words, foreign letters and control characters stay within the margins."""
+    picture = Image.new("RGBA", (1024, 640))
+    draw_caption(picture, text, "Simulated", PALETTES[0], on_card=False)
+    box = picture.getbbox()
+    assert box is not None
+    assert box[0] >= 32
+    assert box[1] >= 320
+    assert box[2] <= 1024 - 32
+    assert box[3] <= 640 - 32
+
+
+def test_edit_repaints_exactly_where_the_mask_is_transparent() -> None:
+    """Outside the hole of the mask every pixel is the input's, inside it the picture has changed."""
+    original = Image.new("RGB", (320, 320), (10, 200, 30))
+    mask = Image.new("RGBA", (320, 320), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (40, 60, 200, 260))
+    edited = Image.open(io.BytesIO(edit_picture(brief((320, 320)), PNG, original, mask))).convert("RGB")
+    difference = ImageChops.difference(edited, original).convert("L").point(lambda level: 255 if level else 0)
+    assert difference.getbbox() == (40, 60, 200, 260)
+    inside = difference.crop((40, 60, 200, 260))
+    assert (inside.histogram()[255]) / (160 * 200) > 0.95
+
+
+def test_edit_without_mask_repaints_everything_and_keeps_the_light_of_the_input() -> None:
+    """Without a mask no pixel stays, and a dark and a light input still make a dark and a light backdrop."""
+    corners = []
+    for color in ("black", "white"):
+        edited = edit_picture(brief((320, 320)), PNG, Image.new("RGB", (64, 64), color), None)
+        picture = Image.open(io.BytesIO(edited)).convert("L")
+        assert picture.size == (320, 320)
+        corners.append(picture.tobytes()[0])
+    dark, light = corners
+    # 60% of the difference between black and white, which is 255, is 153.
+    assert light - dark == pytest.approx(153, abs=2)
+    assert 0 < dark < light < 255

@@ -1,0 +1,90 @@
+"""The simulator's life: as a process of its own, on a port of choice, stopped while it works."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from simulator.errors import StartupError
+from simulator.server import Simulator
+
+ROOT = Path(__file__).parents[2]
+Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
+ORDER = {"model": "gpt-image-1", "prompt": "abcd", "quality": "low"}
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "simulator", *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_process_says_where_it_is_and_ends_cleanly(tmp_path: Path, ending: signal.Signals) -> None:
+    """One line of JSON with the base URL, books in the file, and on a signal exit status 0 without a word."""
+    books = tmp_path / "books.jsonl"
+    with started("--port", "0", "--books", str(books), "--latency", "0.01") as process:
+        assert process.stdout is not None
+        base_url = json.loads(process.stdout.readline())["base_url"]
+        answer = httpx2.post(
+            f"{base_url}/images/generations", json=ORDER, headers={"Authorization": "Bearer a"}, timeout=20
+        )
+        assert answer.status_code == 200
+        process.send_signal(ending)
+        rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest, errors) == (0, "", "")
+    assert json.loads(books.read_text())["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_port_that_is_taken(simulator: Simulator) -> None:
+    """A port that is taken, and one that is none, is said in a sentence, by the class and by the process."""
+    port = httpx2.URL(simulator.base_url).port
+    with pytest.raises(StartupError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
+        await Simulator().start(port=port or 0)
+    with pytest.raises(StartupError, match=r"cannot listen on 127\.0\.0\.1:70000"):
+        await Simulator().start(port=70_000)
+    with started("--port", str(port)) as process:
+        _, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == 1
+    assert errors.startswith("The simulator cannot listen on")
+    assert "Traceback" not in errors
+
+
+async def test_stop_cuts_off_what_is_under_way(eventually: Eventually) -> None:
+    """Stopping does not wait for slow work: the client loses its connection and nothing is paid."""
+    simulator = Simulator(latency_seconds=3600)
+    await simulator.start()
+    async with httpx2.AsyncClient(headers={"Authorization": "Bearer a"}) as http:
+        call = asyncio.create_task(http.post(f"{simulator.base_url}/images/generations", json=ORDER))
+        await eventually(lambda: simulator.in_progress == 1)
+        await simulator.stop()
+        with pytest.raises(httpx2.TransportError):
+            await call
+    assert simulator.books.entries == ()
+    await simulator.stop()
+    with pytest.raises(RuntimeError, match="start it first"):
+        _ = simulator.base_url
+
+
+async def test_simulator_can_be_started_again() -> None:
+    """After a stop it starts on the same port, with the same books: a provider that was away for a while."""
+    simulator = Simulator()
+    await simulator.start()
+    port = httpx2.URL(simulator.base_url).port or 0
+    await simulator.stop()
+    await simulator.start(port=port)
+    assert simulator.base_url == f"http://127.0.0.1:{port}/v1"
+    await simulator.stop()

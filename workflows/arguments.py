@@ -1,0 +1,65 @@
+"""The argument that a workflow was started with, by whoever and in whatever language, as JSON.
+
+An argument that the SDK cannot decode, and one argument too many, would fail the workflow's task again and again, for
+ever. So the workflow takes its argument raw, what is no JSON becomes a text that the check refuses like any other wrong
+request, and surplus arguments are refused before the workflow begins.
+"""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+from contracts import names
+from contracts.problems import Problem, describe_problems
+
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+_JSON = (b"json/plain", b"json/protobuf")
+_NULL = b"binary/null"
+NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
+"""The argument of a workflow that was started without one."""
+
+
+def read_argument(argument: RawValue) -> Any:
+    """The JSON value given, or a text that says what was given instead."""
+    encoding = argument.payload.metadata.get("encoding", b"")
+    if encoding == _NULL:
+        return None
+    if encoding not in _JSON:
+        return f"a value of encoding {encoding.decode('ascii', 'replace')}, not JSON"
+    try:
+        value = _ANYTHING.validate_json(argument.payload.data)
+    except ValueError as error:
+        return f"no readable JSON ({error})"
+    # NaN is no JSON, and 1e999 reads as infinity, which JSON cannot write: the next reader would see something else.
+    same = _ANYTHING.validate_json(_ANYTHING.dump_json(value)) == value
+    return value if same else "JSON with a number that is none, or out of range"
+
+
+class RefuseSurplusArguments(Interceptor):
+    """Ends a run that was started with several arguments, as refused. For workers."""
+
+    def workflow_interceptor_class(
+        self, _input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Temporal asks for a class, as it makes one instance for each run."""
+        return _Refuse
+
+
+class _Refuse(WorkflowInboundInterceptor):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002 - the SDK's name
+        if len(input.args) > 1:
+            count = f"{len(input.args)} arguments"
+            problems = (Problem(field="request", value=count, allowed="one argument: the request"),)
+            raise ApplicationError(
+                describe_problems(problems), *problems, type=names.REQUEST_REFUSED, non_retryable=True
+            )
+        return await super().execute_workflow(input)
