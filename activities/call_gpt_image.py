@@ -13,24 +13,19 @@ from temporalio import activity
 from activities.attempt_outcomes import describe_delivery, describe_failure
 from activities.call_results import describe_success, settle_attempt
 from activities.earlier_attempts import find_paid, refuse_endless_resends
+from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.picture_keeper import PictureKeeper
-from activities.provider_failures import (
-    describe_conflict,
-    describe_provider_failure,
-    describe_refused_inputs,
-)
 from activities.receipts import write_receipt
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
-from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
 from contracts.calls import CallInput, CallResult
 from contracts.money import parse_usd
 from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import MalformedAnswer, ProviderFailure
-from imaging.inputs import Inputs, InputsRefused, load_inputs
+from imaging.inputs import Inputs, load_inputs
 from imaging.store import ImageStore
 
 log = structlog.get_logger("call_gpt_image")
@@ -69,24 +64,21 @@ class GptImageCaller:
                 one; not retryable where trying again cannot help or might pay for ever.
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """
-        async with heartbeats():
-            try:
-                await asyncio.to_thread(self._attempts.claim_run, _identify(order))
-                earlier = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
-                paid = await find_paid(earlier, self._attempts, self._store)
-                if paid:
-                    log.info(
-                        "An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id
-                    )
-                    return describe_success(paid, order, len(earlier))
-                refuse_endless_resends(earlier, self._resends)
-                inputs = await load_inputs(order.request, self._store)
-                await self._keeper.prove()
-            except InputsRefused as refused:
-                raise describe_refused_inputs(refused) from None
-            except RunConflict as conflict:
-                raise describe_conflict(conflict) from None
-            return await finish_what_is_paid(self._pay(order, inputs))
+        with known_failures():
+            async with heartbeats():
+                return await self._carry_out(order)
+
+    async def _carry_out(self, order: CallInput) -> CallResult:
+        await asyncio.to_thread(self._attempts.claim_run, _identify(order))
+        earlier = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
+        paid = await find_paid(earlier, self._attempts, self._store)
+        if paid:
+            log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
+            return describe_success(paid, order, len(earlier))
+        refuse_endless_resends(earlier, self._resends)
+        inputs = await load_inputs(order.request, self._store)
+        await self._keeper.prove()
+        return await finish_what_is_paid(self._pay(order, inputs))
 
     async def _pay(self, order: CallInput, inputs: Inputs) -> CallResult:
         attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))

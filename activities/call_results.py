@@ -12,6 +12,8 @@ from contracts.images import ImageRef
 LARGEST_USAGE = 16 * 1024
 """Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
 the result would be refused after the provider was paid."""
+DEEPEST_USAGE = 20
+"""Levels of nesting: the real one has three, and what converts it gives up at some hundreds."""
 
 
 def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
@@ -45,13 +47,26 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
 
 
 def _carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    size = len(json.dumps(usage))
-    if size <= LARGEST_USAGE:
+    size, depth = len(json.dumps(usage)), _measure_depth(usage)
+    if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
         return usage, None
     return None, (
-        f"The provider's usage has {size:,} characters, more than the {LARGEST_USAGE:,} that are read;"
-        f" it is kept whole with attempt {attempt_id}."
+        f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
+        f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
     )
+
+
+def _measure_depth(value: JsonValue) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, (dict, list))
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+    return depth
 
 
 def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ async def write_receipt(store: ImageStore, attempt_id: str, outcome: AttemptOutc
     """Keeps the outcome of an attempt that succeeded; where the store is away, the ledger alone has to hold it."""
     try:
         await store.put_document(_key(attempt_id), _OUTCOME.dump_json(outcome))
-    except StoreUnavailable as error:
+    except (StoreUnavailable, ValueError) as error:
         log.warning("No receipt was kept.", attempt_id=attempt_id, error=str(error))
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 from temporalio import activity
 
+from activities.failures import known_failures
 from billing.ledger import Ledger
 from contracts import names
 from contracts.billing import BillingInput, BillingRecord
@@ -22,4 +23,5 @@ class BillingRecorder:
         Raises:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
         """
-        return await asyncio.to_thread(self._ledger.record, order)
+        with known_failures():
+            return await asyncio.to_thread(self._ledger.record, order)

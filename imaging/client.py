@@ -78,7 +78,7 @@ def _open_sdk(settings: ProviderSettings, transport: httpx2.AsyncClient) -> open
 
 def _timeouts(settings: ProviderSettings) -> httpx2.Timeout:
     brief = settings.connect_timeout_seconds
-    return httpx2.Timeout(settings.timeout_seconds, connect=brief)
+    return httpx2.Timeout(settings.timeout_seconds, connect=brief, pool=brief)
 
 
 class ImageClient:

@@ -18,7 +18,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.er
 
 
 class Upload(NamedTuple):
-    """A file of a multipart body, with the content type that its part declares."""
+    """A file of a multipart body, below its limit, with the content type that its part declares."""
 
     param: str
     content_type: str
@@ -48,7 +48,7 @@ def check_uploads(images: list[Upload], mask: Upload | None) -> Inputs:
     if len(images) > MOST_IMAGES:
         message = f"Invalid 'image': at most {MOST_IMAGES} images are allowed, but there are {len(images)}."
         raise refuse("image", "array_above_max_length", message)
-    decoded = tuple(_decode(upload, LARGEST_IMAGE_BYTES) for upload in images)
+    decoded = tuple(_decode(upload) for upload in images)
     return Inputs(decoded, _check_mask(mask, decoded[0].size) if mask else None)
 
 
@@ -61,7 +61,7 @@ def too_large(param: str, limit: int) -> ApiError:
 def _check_mask(mask: Upload, size: tuple[int, int]) -> Image.Image:
     if mask.content_type != "image/png":
         raise _invalid("mask", f"must be a PNG, but is declared as '{mask.content_type}'")
-    picture = _decode(mask, LARGEST_MASK_BYTES)
+    picture = _decode(mask)
     if not picture.has_transparency_data:
         raise _invalid("mask", "has no alpha channel: its transparent parts say what to repaint")
     if picture.size != size:
@@ -70,9 +70,7 @@ def _check_mask(mask: Upload, size: tuple[int, int]) -> Image.Image:
     return picture
 
 
-def _decode(upload: Upload, limit: int) -> Image.Image:
-    if len(upload.content) >= limit:
-        raise too_large(upload.param, limit)
+def _decode(upload: Upload) -> Image.Image:
     if upload.content_type not in _FORMATS:
         supported = ", ".join(f"'{name}'" for name in _FORMATS)
         raise _invalid(upload.param, f"is declared as '{upload.content_type}', supported are {supported}")

@@ -14,7 +14,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from openai.types import ImagesResponse
 
 from simulator.errors import StartupError
-from simulator.faults import Fault, FaultKind
+from simulator.faults import Fault, FaultKind, find_fault
 from simulator.server import Simulator
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -266,6 +266,14 @@ async def test_prompt_asks_for_a_fault(client: AsyncOpenAI, simulator: Simulator
     assert [entry.fault for entry in simulator.books.entries] == ["missing_usage"]
     with pytest.raises(APIStatusError):
         await generate(client)
+
+
+def test_delays_add_up() -> None:
+    """All delays of a prompt count, beside its one fault."""
+    fault = find_fault("[simulate:delay=2] A bicycle [simulate:delay=3] [simulate:hang,delay_seconds=4]")
+    assert fault is not None
+    assert (fault.kind, fault.delay_seconds) == (FaultKind.HANG, 9)
+    assert find_fault("[simulated] A bicycle") is None
 
 
 @pytest.mark.parametrize(

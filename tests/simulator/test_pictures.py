@@ -64,15 +64,28 @@ async def test_transparent_background_is_transparent(client: AsyncOpenAI) -> Non
     assert answer.background == "transparent"
 
 
-async def test_compression_makes_smaller_files(client: AsyncOpenAI) -> None:
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+async def test_compression_makes_smaller_files(
+    client: AsyncOpenAI, output_format: Literal["jpeg", "webp"]
+) -> None:
     """output_compression 10 gives a much smaller file than the default of 100."""
-    sizes = []
-    for compression in (10, 100):
-        answer = await client.images.generate(
-            model="gpt-image-1", prompt="A bicycle", output_format="jpeg", output_compression=compression
+    answers = [
+        await client.images.generate(
+            model="gpt-image-1",
+            prompt="A bicycle",
+            output_format=output_format,
+            output_compression=compression,
         )
-        sizes.append(len((answer.data or [])[0].b64_json or ""))
-    assert sizes[0] * 3 < sizes[1]
+        for compression in (10, 100)
+    ]
+    small, large = (len((answer.data or [])[0].b64_json or "") for answer in answers)
+    assert small * 2 < large
+
+
+def test_variants_are_different_still_lifes() -> None:
+    """The pictures of one request share their palette, not their objects."""
+    first, second = (draw_picture(brief((256, 256))._replace(variant=variant), PNG) for variant in (0, 1))
+    assert first != second
 
 
 def test_prompt_is_written_on_the_picture() -> None:

@@ -1,15 +1,18 @@
 """How a failure becomes what Temporal acts on: its type, whether to try again, and when."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from billing.errors import RunConflict
+from billing.errors import LedgerError, RunConflict
 from contracts import names
 from imaging.errors import ProviderFailure
 from imaging.inputs import InputsRefused
 from imaging.retry_after import with_jitter
+from imaging.store_errors import StoreFailure
 
 
 def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> ApplicationError:
@@ -36,11 +39,20 @@ def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> Appl
     )
 
 
-def describe_refused_inputs(refused: InputsRefused) -> ApplicationError:
-    """Pictures that cannot be sent: the same list of problems as the check before gives."""
-    return ApplicationError(str(refused), *refused.problems, type=names.REQUEST_REFUSED, non_retryable=True)
+@contextmanager
+def known_failures() -> Iterator[None]:
+    """Turns what our own rooms raise into failures that say their sentence and no more.
 
-
-def describe_conflict(conflict: RunConflict) -> ApplicationError:
-    """A request id that stands for something else: nothing was sent, and nothing ever will be under it."""
-    return ApplicationError(str(conflict), type=RunConflict.__name__, non_retryable=True)
+    Temporal keeps the last failure of a waiting activity up to 4 KiB: with the causes and stack traces of a database
+    driver an operator would read "Failure exceeds size limit" instead of what is wrong.
+    """
+    try:
+        yield
+    except InputsRefused as refused:
+        raise ApplicationError(
+            str(refused), *refused.problems, type=names.REQUEST_REFUSED, non_retryable=True
+        ) from None
+    except (LedgerError, StoreFailure) as error:
+        raise ApplicationError(
+            str(error), type=type(error).__name__, non_retryable=isinstance(error, RunConflict)
+        ) from None

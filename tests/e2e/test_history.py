@@ -1,0 +1,96 @@
+"""Histories: small, without bytes or secrets, and replayed from those that earlier versions have saved."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id
+from tests.imaging.picture_files import make_picture
+from workflows.arguments import RefuseSurplusArguments
+from workflows.image_generation import ImageGeneration
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HISTORIES = Path(__file__).parent / "histories"
+SHAPES: dict[str, dict[str, Any]] = {
+    "generated": CONTRACT,
+    "estimated": {**CONTRACT, "prompt": "A cup [simulate:missing_usage]"},
+    "held": {**CONTRACT, "prompt": "A cup [simulate:missing_usage]", "missing_usage": "hold"},
+    "four": {**CONTRACT, "n": 4},
+    "refused": {**CONTRACT, "n": 11},
+    "rejected": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
+}
+"""A saved history per shape. SAVE_HISTORIES=1 writes those that are missing; a saved one is never written again."""
+
+
+async def save_missing(stack: Stack, name: str, payload: dict[str, Any]) -> None:
+    """Runs a shape and saves its history."""
+    handle = await stack.start(payload, run_id=f"image:default:history-{name}")
+    await asyncio.gather(handle.result(), return_exceptions=True)
+    history = await handle.fetch_history()
+    (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n")
+
+
+@pytest.mark.parametrize("name", [*SHAPES, "edited"])
+async def test_saved_histories_replay(stack: Stack, name: str) -> None:
+    """Every saved history replays on today's workflow: a run that is under way survives the next deployment."""
+    path = HISTORIES / f"{name}.json"
+    if not path.exists() and os.environ.get("SAVE_HISTORIES"):
+        image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
+        await save_missing(stack, name, SHAPES.get(name, {**CONTRACT, "images": [image.uri]}))
+
+    history = WorkflowHistory.from_json(f"image:default:history-{name}", json.loads(path.read_text()))
+    replayer = Replayer(
+        workflows=[ImageGeneration],
+        data_converter=pydantic_data_converter,
+        interceptors=[RefuseSurplusArguments()],
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("size", ["1024x1024", "3840x2160"])
+async def test_a_history_is_small_whatever_the_picture(stack: Stack, size: str) -> None:
+    """A run has at most 30 events and 10 KB of history, and four times the pixels make it no larger."""
+    result = await stack.run(
+        {"model": "gpt-image-2", "prompt": CONTRACT["prompt"], "size": size, "quality": "low"}
+    )
+
+    events = await stack.events(result.run_id)
+    assert len(events) <= 30
+    assert sum(event.ByteSize() for event in events) <= 10_000
+    assert event_names(events).count("ACTIVITY_TASK_COMPLETED") == 3
+
+
+async def test_no_bytes_and_no_secrets(stack: Stack) -> None:
+    """A history holds neither the key nor a picture's data, the three activities in their order, and what was paid."""
+    result = await stack.run(CONTRACT)
+
+    events = await stack.events(result.run_id)
+    whole = b"".join(event.SerializeToString() for event in events)
+    key = stack.settings.openai_api_key
+    assert key is not None
+    assert key.get_secret_value().encode() not in whole
+    assert b"b64_json" not in whole
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert scheduled == ["call_gpt_image", "compute_cost", "record_billing"]
+
+
+async def test_a_failed_run_s_history_is_small_too(stack: Stack) -> None:
+    """A refused and a rejected run end within 15 events and 10 KB, reasons included."""
+    for payload in (SHAPES["refused"], SHAPES["rejected"]):
+        run_id = new_run_id()
+        await stack.fail(payload, run_id=run_id)
+        events = await stack.events(run_id)
+        assert len(events) <= 15
+        assert sum(event.ByteSize() for event in events) <= 10_000
