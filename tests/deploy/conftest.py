@@ -1,0 +1,31 @@
+"""The Compose file as another program reads it, with a value for every variable that it requires."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.compose_file import make_secrets
+from tests.deploy.compose_tools import install_tools, run_config
+
+
+@pytest.fixture(scope="session")
+def compose_tools(request: pytest.FixtureRequest) -> Path:
+    return install_tools(request.config.cache.mkdir("compose-tools"))
+
+
+@pytest.fixture(scope="session")
+def resolved(compose_tools: Path) -> dict[str, Any]:
+    """The services as `docker-compose config` resolves them."""
+    done = run_config(compose_tools, make_secrets())
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return services
+
+
+@pytest.fixture
+def worker_environment(resolved: dict[str, Any]) -> dict[str, str]:
+    """What the worker finds in its environment when .env holds the required variables only."""
+    given: dict[str, str | None] = resolved["worker"]["environment"]
+    return {name: value for name, value in given.items() if value is not None}

