@@ -1,4 +1,4 @@
-"""`record_billing`: the run's results, raw usage and amount, into the ledger, once."""
+"""`record_billing`: the run's amount into the ledger, once, with the results and raw usage of the attempt that was paid."""
 
 import asyncio
 
@@ -22,6 +22,7 @@ class BillingRecorder:
 
         Raises:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+            LedgerRefused: the attempt is not in this ledger; the run waits, visibly, until it is.
         """
         with known_failures():
             return await asyncio.to_thread(self._ledger.record, order)

@@ -17,21 +17,16 @@ _STAGES = {
 
 
 def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str:
-    """The run's stage, cost and billing state as a table, then its pictures and what an operator should know."""
-    rows = [
-        ("Stage", _STAGES[status.stage]),
-        ("Model", status.model),
-        ("Cost", f"{status.cost_usd} USD" if status.cost_usd else None),
-        ("Billing state", status.billing_state),
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows if value)
-    links = "\n".join(
-        f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}) {picture.bytes:,} bytes"
+    """The run in one line (stage, cost, billing state, model), its pictures, and what an operator should know."""
+    cost = f"{status.cost_usd} USD" if status.cost_usd else None
+    facts = [f"**{_STAGES[status.stage]}**", cost, status.billing_state, status.model]
+    links = [
+        f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}), {picture.bytes:,} bytes"
         for picture in pictures
-    )
+    ]
     notes = [f"**Reason:** {_quote(status.reason)}"] if status.reason else []
     notes += [f"**Note:** {_quote(warning)}" for warning in status.warnings]
-    return "\n\n".join(filter(None, [f"| | |\n|---|---|\n{table}", links, *notes]))
+    return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), "\n".join(links), *notes]))
 
 
 def _quote(text: str) -> str:

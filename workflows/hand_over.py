@@ -37,26 +37,12 @@ def cost_input(request: ImageRequest, admission: Admission, call: CallResult) ->
 
 
 def billing_input(request: ImageRequest, admission: Admission, call: CallResult, cost: Cost) -> BillingInput:
-    """What `record_billing` needs."""
+    """What `record_billing` needs: the rest it finds with the attempt, in the ledger."""
     return BillingInput(
         run_id=admission.run_id,
-        tenant=admission.tenant,
-        request_id=admission.request_id,
-        fingerprint=admission.fingerprint,
-        operation=request.operation,
-        requested_model=request.model,
-        model=call.model,
-        provider=call.provider,
-        provider_request_id=call.provider_request_id,
-        simulated=call.simulated,
         attempt_id=call.attempt_id,
-        images=call.images,
-        size=call.size,
-        quality=call.quality,
-        usage=call.usage,
         cost=cost,
         metadata=request.metadata or {},
-        sent_at=call.sent_at,
     )
 
 

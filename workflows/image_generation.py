@@ -116,7 +116,7 @@ class ImageGeneration:
             result_type=Cost,
             start_to_close_timeout=policies.MONEY_ATTEMPT,
             retry_policy=policies.MONEY_RETRY,
-            summary=f"price of {len(call.images)} from {call.model}",
+            summary=f"the price of {len(call.images)} image(s) from {call.model}",
         )
         return cost
 

@@ -53,7 +53,7 @@ def eventually() -> Eventually:
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - a condition on another task's state sets no event
+            while not condition():
                 await asyncio.sleep(0.005)
 
     return wait

@@ -67,16 +67,34 @@ async def test_stop_cuts_off_what_is_under_way(eventually: Eventually) -> None:
     """Stopping does not wait for slow work: the client loses its connection and nothing is paid."""
     simulator = Simulator(latency_seconds=3600)
     await simulator.start()
-    async with httpx2.AsyncClient(headers={"Authorization": "Bearer a"}) as http:
+    async with httpx2.AsyncClient(headers={"Authorization": "Bearer a"}, timeout=None) as http:
         call = asyncio.create_task(http.post(f"{simulator.base_url}/images/generations", json=ORDER))
         await eventually(lambda: simulator.in_progress == 1)
-        await simulator.stop()
+        async with asyncio.timeout(20):
+            await simulator.stop()
         with pytest.raises(httpx2.TransportError):
             await call
     assert simulator.books.entries == ()
     await simulator.stop()
     with pytest.raises(RuntimeError, match="start it first"):
         _ = simulator.base_url
+
+
+async def test_client_that_leaves_while_it_sends(
+    simulator: Simulator, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a request costs nothing, leaves no entry and no traceback."""
+    host, port = httpx2.URL(simulator.base_url).host, httpx2.URL(simulator.base_url).port
+    _, writer = await asyncio.open_connection(host, port)
+    head = "POST /v1/images/generations HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n"
+    writer.write(f'{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"model"'.encode())
+    await eventually(lambda: simulator.in_progress == 1)
+    writer.close()
+    await writer.wait_closed()
+    await eventually(lambda: simulator.in_progress == 0)
+    assert simulator.books.entries == ()
+    await simulator.stop()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_simulator_can_be_started_again() -> None:

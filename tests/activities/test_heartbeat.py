@@ -1,0 +1,66 @@
+"""A paid call goes on whatever asks it to stop, and heartbeats go on with it."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.testing import ActivityEnvironment
+
+from activities.heartbeat import finish_what_is_paid, heartbeats
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        ActivityCancellationDetails(paused=True),
+        ActivityCancellationDetails(worker_shutdown=True),
+        ActivityCancellationDetails(cancel_requested=True),
+        ActivityCancellationDetails(timed_out=True),
+        ActivityCancellationDetails(reset=True),
+    ],
+)
+async def test_a_paid_call_is_finished(details: ActivityCancellationDetails) -> None:
+    """Pause, shutdown, cancellation, timeout and reset all let a call that was sent run to its end."""
+    sent, answered = asyncio.Event(), asyncio.Event()
+
+    async def call() -> str:
+        sent.set()
+        await answered.wait()
+        return "the picture"
+
+    environment = ActivityEnvironment()
+    running = asyncio.ensure_future(environment.run(finish_what_is_paid, call()))
+    await sent.wait()
+    environment.cancel(details)
+    await asyncio.sleep(0)
+    answered.set()
+
+    assert await running == "the picture"
+
+
+async def test_a_call_s_own_failure_is_told() -> None:
+    """A call that fails by itself fails as it is."""
+
+    async def call() -> None:
+        raise ConnectionError("reset")
+
+    with pytest.raises(ConnectionError, match="reset"):
+        await ActivityEnvironment().run(finish_what_is_paid, call())
+
+
+async def test_heartbeats_come_in_the_background() -> None:
+    """Heartbeats come while an activity waits for something else."""
+    beats = asyncio.Queue[tuple[object, ...]]()
+
+    async def work() -> None:
+        async with heartbeats():
+            for _ in range(3):
+                await beats.get()
+
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(milliseconds=30))
+    environment.on_heartbeat = lambda *details: beats.put_nowait(details)
+
+    await asyncio.wait_for(environment.run(work), timeout=60)

@@ -1,0 +1,78 @@
+"""From options to payloads, ids and moments."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from temporalio.common import SearchAttributeKey
+from typer import BadParameter
+
+from cli.failures import RequestRefused
+from cli.moments import format_moment, parse_moment
+from cli.options import find_run_id, make_payload
+from cli.up import name_type
+
+
+def test_a_payload_holds_what_was_given_and_nothing_else() -> None:
+    """Options that were left out are not in the payload, so that the provider's own defaults apply."""
+    payload = make_payload(model="gpt-image-2", prompt="a fox", n=None, size=None, metadata=["team=a=b"])
+
+    assert payload == {"model": "gpt-image-2", "prompt": "a fox", "metadata": {"team": "a=b"}}
+
+
+@pytest.mark.parametrize(
+    ("run", "tenant", "run_id"),
+    [
+        ("req-1", "default", "image:default:req-1"),
+        ("req-1", "acme", "image:acme:req-1"),
+        ("image:acme:req-1", "default", "image:acme:req-1"),
+    ],
+)
+def test_a_run_is_named_by_its_id_or_its_request_id(run: str, tenant: str, run_id: str) -> None:
+    """A run's id stands as it is, a request id is one of the tenant."""
+    assert find_run_id(run, tenant) == run_id
+
+
+@pytest.mark.parametrize("run", ["", "image:acme:", "image:Acme:req-1", "a b", "req-1\n", "../req"])
+def test_what_names_no_run_is_refused(run: str) -> None:
+    """Anything else is refused before anybody is asked."""
+    with pytest.raises(RequestRefused, match="is no run"):
+        find_run_id(run, "acme")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("2026-11-23T14:00", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("2026-11-23T14:00:00+01:00", datetime(2026, 11, 23, 13, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_utc_unless_it_says_otherwise(text: str, moment: datetime) -> None:
+    """A day is its first moment in UTC; a time zone that is given counts."""
+    assert parse_moment(text) == moment
+
+
+def test_a_moment_is_shown_in_utc() -> None:
+    """Moments in tables are in UTC, to the second."""
+    assert format_moment(parse_moment("2026-11-23T14:00:00+01:00")) == "2026-11-23 13:00:00"
+
+
+def test_what_is_no_moment_is_refused() -> None:
+    """Words are no day."""
+    with pytest.raises(BadParameter, match="write 2026-11-23"):
+        parse_moment("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (SearchAttributeKey.for_keyword("Tenant"), "Keyword"),
+        (SearchAttributeKey.for_float("CostUsd"), "Double"),
+        (SearchAttributeKey.for_int("ImageCount"), "Int"),
+        (SearchAttributeKey.for_keyword_list("Tags"), "KeywordList"),
+    ],
+)
+def test_search_attributes_are_named_as_temporal_names_them(key: SearchAttributeKey[Any], name: str) -> None:
+    """The types of search attributes in the words of Temporal's command line."""
+    assert name_type(key) == name

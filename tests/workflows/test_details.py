@@ -1,0 +1,57 @@
+"""What an operator reads at the top of a run's page."""
+
+from contracts.images import ImageRef
+from contracts.result import RunStatus
+from workflows.details import describe_call, describe_status
+
+PICTURE = ImageRef(
+    uri="s3://pictures/sha256/ab/ab.png",
+    sha256="ab" * 32,
+    media_type="image/png",
+    bytes=1_234_567,
+    width=1024,
+    height=1536,
+)
+
+
+def test_a_finished_run() -> None:
+    """A finished run tells its stage, cost, billing state and model in one line, and links its pictures."""
+    status = RunStatus(
+        run_id="image:acme:1",
+        stage="completed",
+        model="gpt-image-2",
+        billing_state="billed",
+        cost_usd="0.041200",
+    )
+
+    assert describe_status(status, [PICTURE]) == (
+        "**Completed** · 0.041200 USD · billed · gpt-image-2\n\n"
+        "- [1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
+    )
+
+
+def test_a_run_without_an_amount_shows_none() -> None:
+    """A run whose cost is not known shows no amount, and the reason: never a zero."""
+    status = RunStatus(
+        run_id="image:acme:1",
+        stage="completed",
+        model="gpt-image-2",
+        billing_state="pending",
+        reason="No usage.",
+    )
+
+    assert describe_status(status) == "**Completed** · pending · gpt-image-2\n\n**Reason:** No usage."
+
+
+def test_words_from_outside_stay_words() -> None:
+    """A provider's message cannot put links, tables or headings of its own onto the page."""
+    status = RunStatus(run_id="image:acme:1", stage="failed", reason="[pay here](http://bad)\n# Big | `code`")
+
+    assert describe_status(status).endswith("**Reason:** (pay here)(http://bad) # Big / 'code'")
+
+
+def test_a_call_is_told_without_its_prompt() -> None:
+    """The timeline says what is asked of which model."""
+    assert describe_call("gpt-image-2", "edit", None, "low", 2) == (
+        "edit 2 pictures with gpt-image-2, size auto, quality low"
+    )
