@@ -6,6 +6,7 @@ import json
 from pydantic import JsonValue
 
 from billing.attempt_records import Attempt, AttemptOutcome
+from billing.nesting import measure_depth
 from contracts.calls import CallInput, CallResult
 from contracts.images import ImageRef
 
@@ -47,26 +48,13 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
 
 
 def _carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    size, depth = len(json.dumps(usage)), _measure_depth(usage)
+    size, depth = len(json.dumps(usage)), measure_depth(usage)
     if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
         return usage, None
     return None, (
         f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
         f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
     )
-
-
-def _measure_depth(value: JsonValue) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        level = [
-            part
-            for whole in level
-            if isinstance(whole, (dict, list))
-            for part in (whole.values() if isinstance(whole, dict) else whole)
-        ]
-    return depth
 
 
 def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ class BillingRecorder:
 
         Raises:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
-            LedgerRefused: the attempt is not in this ledger; the run waits, visibly, until it is.
+            LedgerRefused: the run has no such attempt that was paid; it waits, visibly, until that is mended.
         """
         with known_failures():
             return await asyncio.to_thread(self._ledger.record, order)

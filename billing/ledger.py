@@ -13,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import RowMapping, select
 
 from billing.database import Database
+from billing.paid_attempts import copy_paid_attempt
 from billing.tables import ledger_entries
 from billing.writes import insert_once
 from contracts.billing import Basis, BillingInput, BillingRecord, BillingState, Cost, EntryKind
@@ -53,15 +54,18 @@ class Ledger:
     def record(self, order: BillingInput) -> BillingRecord:
         """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
 
+        What the ledger knows of the run and of the attempt that was paid is copied in the same transaction.
+
         Raises:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
-            LedgerRefused: the run or its attempt is not in the ledger, or the cost contradicts itself.
+            LedgerRefused: the run has no such attempt that succeeded, or the cost contradicts itself.
         """
         first = select(*_STATE_COLUMNS).where(ledger_entries.c.entry_key == bill_key(order.run_id))
         with self._database.writing() as connection:
             entry = connection.execute(first).mappings().first()
             if entry is None:
-                insert_once(connection, ledger_entries, self._make_row(order))
+                paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
+                insert_once(connection, ledger_entries, self._make_row(order, paid))
                 entry = connection.execute(first).mappings().one()
         return _make_record(entry)
 
@@ -73,32 +77,15 @@ class Ledger:
             entry = latest.mappings().first()
         return None if entry is None else _make_record(entry)
 
-    def _make_row(self, order: BillingInput) -> dict[str, Any]:
-        images = [image.model_dump(mode="json") for image in order.images]
+    def _make_row(self, order: BillingInput, paid: dict[str, Any]) -> dict[str, Any]:
         return {
             "entry_id": f"ent_{uuid4().hex}",
             "entry_key": bill_key(order.run_id),
             "kind": _KINDS[order.cost.basis],
-            "run_id": order.run_id,
-            "tenant": order.tenant,
-            "request_id": order.request_id,
-            "attempt_id": order.attempt_id,
-            "operation": order.operation,
-            "requested_model": order.requested_model,
-            "model": order.model,
-            "provider": order.provider,
-            "provider_request_id": order.provider_request_id,
-            "simulated": order.simulated,
-            "usage": order.usage,
-            "images": images,
-            "image_count": len(images),
-            "size": order.size,
-            "quality": order.quality,
-            "metadata": order.metadata,
-            "fingerprint": order.fingerprint,
-            "sent_at": order.sent_at,
-            "created_at": self._clock(),
+            **paid,
             **_make_cost_columns(order.cost),
+            "metadata": order.metadata,
+            "created_at": self._clock(),
         }
 
 

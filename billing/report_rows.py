@@ -3,19 +3,27 @@
 No queries here.
 """
 
+import json
 from datetime import datetime
 
 from pydantic import JsonValue
 from sqlalchemy import RowMapping
 
+from billing.nesting import measure_depth
 from contracts.base import Contract
 from contracts.billing import Basis, EntryKind, LineItem
 from contracts.images import ImageRef
 from contracts.money import Usd, format_usd
 
+_DEEPEST_SHOWN = 100
+"""Levels of usage: the real one has three, and pydantic gives up at some 250."""
+
 
 class EntryView(Contract):
-    """An entry of the ledger as JSON shows it. `amount_usd` is null for a hold, `list_cost_usd` where no list price is known."""
+    """An entry of the ledger as JSON shows it. `amount_usd` is null for a hold, `list_cost_usd` where no list price is known.
+
+    `usage` is the provider's object, verbatim; as a text of JSON where it is nested without measure.
+    """
 
     sequence: int
     entry_id: str
@@ -118,10 +126,15 @@ def make_empty_row(*, simulated: bool) -> CostRow:
 def view_entry(row: RowMapping) -> EntryView:
     """One entry."""
     return EntryView(
-        **row,
+        **{**row, "usage": _show_usage(row["usage"])},
         amount_usd=_format_or_none(row["amount_micro_usd"]),
         list_cost_usd=_format_or_none(row["list_cost_micro_usd"]),
     )
+
+
+def _show_usage(usage: JsonValue) -> JsonValue:
+    # One absurd answer of a provider must not hide all other entries from finance.
+    return usage if measure_depth(usage) <= _DEEPEST_SHOWN else json.dumps(usage)
 
 
 def _format_or_none(micro_usd: int | None) -> str | None:

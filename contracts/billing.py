@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from contracts.base import Contract, SparseContract
-from contracts.images import ImageRef
 from contracts.money import Usd
 from contracts.request import MissingUsage, Operation
 
@@ -60,27 +59,16 @@ class Cost(SparseContract):
     list_rates: dict[str, str] = Field(default_factory=dict)
 
 
-class BillingInput(SparseContract):
-    """One run's line for the ledger, with everything that explains it."""
+class BillingInput(Contract):
+    """What a run's line in the ledger says that the ledger does not know yet.
+
+    The rest (who asked, pictures, usage, model) it copies from its own rows of the run and of the attempt that was paid.
+    """
 
     run_id: str
-    tenant: str
-    request_id: str
-    fingerprint: str
-    operation: Operation
-    requested_model: str
-    model: str
-    provider: str
-    provider_request_id: str | None = None
-    simulated: bool = False
     attempt_id: str
-    images: tuple[ImageRef, ...]
-    size: str | None = None
-    quality: str | None = None
-    usage: JsonValue = None
     cost: Cost
     metadata: dict[str, str] = Field(default_factory=dict)
-    sent_at: datetime
 
 
 class BillingRecord(SparseContract):

@@ -55,7 +55,7 @@ class CallResult(SparseContract):
     """What was paid for: pictures in the store and the provider's usage, verbatim.
 
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
-    `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt only.
+    `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt and its ledger entry only.
     `sent_at` is when the paying attempt was sent, and decides which dated prices apply. `warnings` are for the operator.
     """
 

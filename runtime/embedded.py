@@ -94,7 +94,7 @@ async def _start_temporal(
         return address, ui_url
     command = server_command(binary, port, ui_port, server_arguments(database, search_attributes))
     child = ChildProcess(
-        "Temporal server", command, log=settings.data_dir / "logs" / "temporal.log", environment={}
+        "Temporal server", command, log=settings.data_dir / "logs" / "temporal.log", environment=_inherit({})
     )
     await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await wait_for_temporal(child, address)
@@ -107,7 +107,9 @@ async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack,
     books = settings.data_dir / "simulator-books.jsonl"
     command = [sys.executable, "-m", "simulator", "--port", str(port), "--books", str(books)]
     log = settings.data_dir / "logs" / "simulator.log"
-    child = ChildProcess("provider simulator", command, log=log, environment={"PYTHONPATH": str(_ROOT)})
+    child = ChildProcess(
+        "provider simulator", command, log=log, environment=_inherit({"PYTHONPATH": str(_ROOT)})
+    )
     await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await _wait_for_port(child, port)
     child.watch(tell)
@@ -126,11 +128,17 @@ async def _start_worker(
     environment = {"TEMPORAL_ADDRESS": address, **(simulator_environment(provider) if provider else {})}
     log = settings.data_dir / "logs" / "worker.log"
     child = ChildProcess(
-        "worker", [sys.executable, str(_ROOT / "worker.py")], log=log, environment=environment
+        "worker", [sys.executable, str(_ROOT / "worker.py")], log=log, environment=_inherit(environment)
     )
     await _run(child, parts, patience_seconds=_WORKER_PATIENCE_SECONDS)
     await _wait_for_pollers(child, address, queues)
     child.watch(tell)
+
+
+def _inherit(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with changes, without what would lead a child to another Temporal than ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return {**kept, **changes}
 
 
 async def _run(child: ChildProcess, parts: contextlib.AsyncExitStack, *, patience_seconds: float) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +80,7 @@ class ChildProcess:
         with self.log.open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *self._command,
-                env={**os.environ, **self._environment},
+                env=dict(self._environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,6 +1,5 @@
 """What tests and demos ask of the simulator itself, under /_simulator: its faults and its books. No key is needed."""
 
-import json
 from typing import Annotated
 
 from aiohttp import web
@@ -67,4 +66,4 @@ class ControlHandlers:
             "totals": self._books.sum_up(),
             "in_progress": self._images.in_progress,
         }
-        return web.json_response(document, dumps=json.dumps)
+        return web.json_response(document)

@@ -134,6 +134,8 @@ async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamR
         return await handler(request)
     except ApiError as error:
         return answer_error(error, {})
+    except ConnectionError:
+        return web.Response()  # to nobody: the client left before its request was complete
     except web.HTTPException as error:
         what = {404: "Invalid URL", 405: "Not allowed", 413: "The body is too large"}.get(
             error.status, error.reason

@@ -23,7 +23,6 @@ IDENTITY = RunIdentity(
     operation="generate",
     requested_model="gpt-image-1",
 )
-SUCCEEDED = AttemptOutcome(outcome="succeeded", finished_at=FINISHED_AT)
 IMAGE = ImageRef(
     uri="file:///pictures/1.png",
     sha256="0" * 64,
@@ -31,6 +30,15 @@ IMAGE = ImageRef(
     bytes=1234,
     width=1024,
     height=1024,
+)
+SUCCEEDED = AttemptOutcome(
+    outcome="succeeded",
+    finished_at=FINISHED_AT,
+    provider_request_id="req_0123",
+    size="1024x1024",
+    quality="high",
+    response={"created": 1795422641, "usage": {"input_tokens": 50, "output_tokens": 4160}},
+    images=(IMAGE.model_dump(mode="json"),),
 )
 CHARGE = Cost(
     amount_usd="0.166900",
@@ -61,33 +69,26 @@ def describe_attempt(run_id: str = IDENTITY.run_id) -> NewAttempt:
     )
 
 
-def begin_attempt(database: Database, identity: RunIdentity = IDENTITY) -> Attempt:
+def begin_attempt(
+    database: Database, identity: RunIdentity = IDENTITY, *, model: str = "gpt-image-1"
+) -> Attempt:
     """A claimed run with an attempt under way."""
     log = AttemptLog(database)
     log.claim_run(identity)
-    return log.begin(describe_attempt(identity.run_id))
+    return log.begin(replace(describe_attempt(identity.run_id), model=model))
 
 
-def make_order(attempt: Attempt, cost: Cost = CHARGE, **changes: Any) -> BillingInput:
-    """What would be recorded for an attempt's run."""
-    _, tenant, request_id = attempt.run_id.split(":")
-    order = BillingInput(
-        run_id=attempt.run_id,
-        tenant=tenant,
-        request_id=request_id,
-        fingerprint=IDENTITY.fingerprint,
-        operation="generate",
-        requested_model="gpt-image-1",
-        model=attempt.model,
-        provider=attempt.provider,
-        provider_request_id="req_0123",
-        attempt_id=attempt.attempt_id,
-        images=(IMAGE,),
-        size="1024x1024",
-        quality="high",
-        usage={"input_tokens": 50, "output_tokens": 4160},
-        cost=cost,
-        metadata={"order": "4711"},
-        sent_at=attempt.sent_at,
+def pay_attempt(
+    database: Database, identity: RunIdentity = IDENTITY, *, model: str = "gpt-image-1", **learned: Any
+) -> Attempt:
+    """A claimed run with an attempt that was answered and paid. `learned` is what its outcome has of its own."""
+    attempt = begin_attempt(database, identity, model=model)
+    AttemptLog(database).finish(attempt.attempt_id, replace(SUCCEEDED, **learned))
+    return attempt
+
+
+def make_order(attempt: Attempt, cost: Cost = CHARGE) -> BillingInput:
+    """What is recorded for an attempt's run."""
+    return BillingInput(
+        run_id=attempt.run_id, attempt_id=attempt.attempt_id, cost=cost, metadata={"order": "4711"}
     )
-    return order.model_copy(update=changes)

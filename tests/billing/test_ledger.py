@@ -1,25 +1,30 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
 
+from billing.attempts import AttemptLog
 from billing.database import Database, open_database
 from billing.errors import LedgerRefused
 from billing.ledger import Ledger
 from billing.reports import list_entries
 from billing.tables import ledger_entries
 from billing.writes import insert_once
-from contracts.billing import Cost, LineItem
+from contracts.billing import BillingInput, Cost, LineItem
 from tests.billing.ledger_examples import (
     CHARGE,
     ESTIMATE,
     HOLD,
     IDENTITY,
+    IMAGE,
+    SUCCEEDED,
     begin_attempt,
     identify,
     make_order,
+    pay_attempt,
 )
 from tests.billing.processes import run_at_once
 
@@ -35,6 +40,14 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(ledger.record(order).entry_id)
 """
+
+
+def read_entry(database: Database) -> dict[str, Any]:
+    """The only row of the ledger, without its number."""
+    with database.reading() as connection:
+        row: dict[str, Any] = dict(connection.execute(ledger_entries.select()).mappings().one())
+    del row["sequence"]
+    return row
 
 
 def correct(database: Database, corrected: str, kind: str, amount_micro_usd: int, number: int = 1) -> str:
@@ -57,7 +70,7 @@ def correct(database: Database, corrected: str, kind: str, amount_micro_usd: int
 def test_a_run_is_billed_by_its_basis(database: Database, cost: Cost, kind: str, state: str) -> None:
     """Token usage makes a charge, an estimate an estimate, and no basis a hold that says why it is pending."""
     ledger = Ledger(database)
-    record = ledger.record(make_order(begin_attempt(database), cost))
+    record = ledger.record(make_order(pay_attempt(database), cost))
     (entry,) = list_entries(database)
     assert (entry.kind, entry.amount_usd, entry.basis) == (kind, cost.amount_usd, cost.basis)
     assert (record.state, record.entry_id, record.reason) == (state, entry.entry_id, cost.reason)
@@ -73,7 +86,7 @@ def test_a_run_without_entry_has_no_state(database: Database) -> None:
 def test_a_zero_that_was_reported_is_a_charge(database: Database) -> None:
     """A bill of zero is an amount like any other, and no hold."""
     record = Ledger(database).record(
-        make_order(begin_attempt(database), CHARGE.model_copy(update={"amount_usd": "0.000000"}))
+        make_order(pay_attempt(database), CHARGE.model_copy(update={"amount_usd": "0.000000"}))
     )
     assert record.state == "billed"
     assert list_entries(database)[0].amount_usd == "0.000000"
@@ -82,7 +95,7 @@ def test_a_zero_that_was_reported_is_a_charge(database: Database) -> None:
 def test_a_run_is_billed_once(database: Database) -> None:
     """The same run again, even with another amount, returns the record of the first entry, which stands."""
     ledger = Ledger(database)
-    attempt = begin_attempt(database)
+    attempt = pay_attempt(database)
     first = ledger.record(make_order(attempt, HOLD))
     again = ledger.record(make_order(attempt, CHARGE))
     assert again == first
@@ -91,7 +104,11 @@ def test_a_run_is_billed_once(database: Database) -> None:
 
 def test_an_entry_explains_its_amount(database: Database) -> None:
     """Usage, rates and line items read back verbatim: key order, integers of any size, unknown fields and NULs."""
-    usage = {"output_tokens": 4160, "input_tokens": 10**40, "new\x00field": [None, {"b": 1, "a": "é\ud83d"}]}
+    usage: dict[str, Any] = {
+        "output_tokens": 4160,
+        "input_tokens": 10**40,
+        "new\x00field": [None, {"b": 1, "a": "é\ud83d"}],
+    }
     cost = Cost(
         amount_usd="9007199254.740993",  # one more than a float can tell apart
         basis="token_usage",
@@ -106,7 +123,7 @@ def test_an_entry_explains_its_amount(database: Database) -> None:
         list_rate_card="list-2026-11-04",
         list_rates={"text_in": "5"},
     )
-    Ledger(database).record(make_order(begin_attempt(database), cost, usage=usage))
+    Ledger(database).record(make_order(pay_attempt(database, response={"usage": usage}), cost))
     (entry,) = list_entries(database)
     read = Cost.model_validate({name: value for name, value in entry if name in Cost.model_fields})
     assert read == cost
@@ -115,21 +132,42 @@ def test_an_entry_explains_its_amount(database: Database) -> None:
 
 
 def test_an_entry_tells_who_what_and_when(database: Database) -> None:
-    """An entry holds all of its order, so that nobody has to ask Temporal, which forgets."""
-    attempt = begin_attempt(database)
-    order = make_order(attempt, simulated=True, operation="edit", model="gpt-image-2")
-    Ledger(database).record(order)
+    """An entry repeats its run and the attempt that was paid, so that nobody has to ask Temporal, which forgets."""
+    identity = replace(IDENTITY, operation="edit", requested_model="gpt-image-1.5")
+    begin_attempt(database, identity)
+    attempt = pay_attempt(database, identity, model="gpt-image-2", simulated=True)
+    Ledger(database).record(make_order(attempt))
     (entry,) = list_entries(database)
-    kept = order.model_dump(mode="json", exclude={"cost"})
-    assert {name: entry.model_dump(mode="json")[name] for name in kept} == kept
-    assert (entry.attempt_id, entry.image_count, entry.corrects) == (attempt.attempt_id, 1, None)
-    assert entry.entry_key == "image:acme:req-1#bill"
+    told = {
+        "run_id": "image:acme:req-1",
+        "tenant": "acme",
+        "request_id": "req-1",
+        "fingerprint": "a1" * 32,
+        "operation": "edit",
+        "requested_model": "gpt-image-1.5",
+        "attempt_id": attempt.attempt_id,
+        "model": "gpt-image-2",
+        "provider": "openai",
+        "provider_request_id": "req_0123",
+        "simulated": True,
+        "usage": {"input_tokens": 50, "output_tokens": 4160},
+        "images": [IMAGE.model_dump()],
+        "image_count": 1,
+        "size": "1024x1024",
+        "quality": "high",
+        "metadata": {"order": "4711"},
+        "sent_at": "2026-11-23T08:30:00.123456Z",
+        "corrects": None,
+        "entry_key": "image:acme:req-1#bill",
+    }
+    assert {name: entry.model_dump(mode="json")[name] for name in told} == told
     assert entry.entry_id.startswith("ent_")
 
 
-def test_absent_usage_is_not_a_null_object(database: Database) -> None:
-    """Usage that the provider did not send reads back as absent."""
-    Ledger(database).record(make_order(begin_attempt(database), HOLD, usage=None))
+@pytest.mark.parametrize("response", [None, {"created": 1}, {"usage": None}, ["usage"]])
+def test_absent_usage_is_not_a_null_object(database: Database, response: Any) -> None:
+    """Usage that the provider did not send reads back as absent, whatever the answer was."""
+    Ledger(database).record(make_order(pay_attempt(database, response=response), HOLD))
     with database.reading() as connection:
         assert connection.execute(select(ledger_entries.c.usage.is_(None))).scalar()
 
@@ -137,7 +175,7 @@ def test_absent_usage_is_not_a_null_object(database: Database) -> None:
 def test_threads_that_record_the_same_run_make_one_entry(database: Database) -> None:
     """Twenty at once, each with an amount of its own: one entry, and everybody is told of that one."""
     ledger = Ledger(database)
-    attempt = begin_attempt(database)
+    attempt = pay_attempt(database)
     orders = [
         make_order(attempt, CHARGE.model_copy(update={"amount_usd": f"0.{number:06}"}))
         for number in range(20)
@@ -150,7 +188,7 @@ def test_threads_that_record_the_same_run_make_one_entry(database: Database) -> 
 
 def test_processes_that_record_the_same_run_make_one_entry(database: Database, database_url: str) -> None:
     """Two processes at once get the same entry."""
-    order = make_order(begin_attempt(database)).model_dump_json()
+    order = make_order(pay_attempt(database)).model_dump_json()
     done = run_at_once(RECORD_WHEN_TOLD, database_url, order, count=2)
     told = {process.stdout.strip() for process in done}
     assert told == {entry.entry_id for entry in list_entries(database)}
@@ -158,32 +196,79 @@ def test_processes_that_record_the_same_run_make_one_entry(database: Database, d
 
 def test_a_key_that_another_transaction_takes_is_waited_for(database: Database, database_url: str) -> None:
     """`insert_once` says whether it inserted, and on PostgreSQL waits for who is inserting the same key."""
-    attempt = begin_attempt(database)
-    row = Ledger(database)._make_row(make_order(attempt))
+    Ledger(database).record(make_order(pay_attempt(database, identify("zoo", "req-1"))))
+    attempt = pay_attempt(database)
+    row = read_entry(database) | {"run_id": attempt.run_id, "attempt_id": attempt.attempt_id}
+    row |= {"entry_id": "ent_first", "entry_key": "image:acme:req-1#bill"}
     other = open_database(database_url, create=False)
     with ThreadPoolExecutor(1) as thread:
         with database.writing() as connection:
             assert insert_once(connection, ledger_entries, row)
             second = thread.submit(Ledger(other).record, make_order(attempt))
-        assert second.result(timeout=30).entry_id == row["entry_id"]
+        assert second.result(timeout=30).entry_id == "ent_first"
     if database.dialect == "postgresql":
         with other.writing() as connection:
             assert not insert_once(connection, ledger_entries, {**row, "entry_id": "ent_other"})
     other.close()
 
 
-@pytest.mark.parametrize("stranger", ["run_id", "attempt_id"])
-def test_a_bill_for_nothing_is_refused(database: Database, stranger: str) -> None:
-    """There is no entry without its run and its attempt."""
-    order = make_order(begin_attempt(database)).model_copy(update={stranger: "stranger"})
-    with pytest.raises(LedgerRefused, match="refused a change"):
-        Ledger(database).record(order)
+REFUSALS = (
+    (
+        "image:acme:req-1",
+        "att_0",
+        "there is no attempt att_0 in the ledger. Is this the ledger that the attempt was written to?",
+    ),
+    (
+        "image:zoo:req-1",
+        "{paid}",
+        "attempt {paid} belongs to run image:acme:req-1. Bill a run by an attempt of its own.",
+    ),
+    (
+        "image:acme:nobody",
+        "{paid}",
+        "attempt {paid} belongs to run image:acme:req-1. Bill a run by an attempt of its own.",
+    ),
+    (
+        "image:acme:req-1",
+        "{rejected}",
+        "the outcome of attempt {rejected} is rejected. Only an attempt that succeeded is billed.",
+    ),
+    (
+        "image:acme:req-1",
+        "{under_way}",
+        "the outcome of attempt {under_way} is unknown. Only an attempt that succeeded is billed.",
+    ),
+)
+
+
+def test_a_bill_for_nothing_is_refused(database: Database) -> None:
+    """Without an attempt of the run's own that succeeded there is no entry, and the sentence says what is missing."""
+    begin_attempt(database, identify("zoo", "req-1"))
+    ids = {
+        "paid": pay_attempt(database).attempt_id,
+        "rejected": pay_attempt(database, outcome="rejected").attempt_id,
+        "under_way": begin_attempt(database).attempt_id,
+    }
+    for run_id, attempt_id, why in REFUSALS:
+        order = BillingInput(run_id=run_id, attempt_id=attempt_id.format(**ids), cost=CHARGE)
+        with pytest.raises(LedgerRefused) as refusal:
+            Ledger(database).record(order)
+        assert str(refusal.value) == f"Nothing was recorded for run {run_id}: {why.format(**ids)}"
     assert list_entries(database) == ()
+
+
+def test_a_refused_bill_is_made_once_its_attempt_is_settled(database: Database) -> None:
+    """The same order again succeeds as soon as the ledger knows that the attempt was paid."""
+    attempt = begin_attempt(database)
+    with pytest.raises(LedgerRefused):
+        Ledger(database).record(make_order(attempt))
+    AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
+    assert Ledger(database).record(make_order(attempt)).state == "billed"
 
 
 def test_a_cost_that_contradicts_itself_is_refused(database: Database) -> None:
     """A charge without an amount and a hold without a reason never reach the ledger."""
-    attempt = begin_attempt(database)
+    attempt = pay_attempt(database)
     for cost in (Cost(basis="token_usage"), Cost(basis="none")):
         with pytest.raises(LedgerRefused):
             Ledger(database).record(make_order(attempt, cost))
@@ -194,7 +279,7 @@ def test_a_cost_that_contradicts_itself_is_refused(database: Database) -> None:
 def test_a_correction_reconciles(database: Database, cost: Cost, amount_micro_usd: int) -> None:
     """An adjustment of a hold or an estimate makes the run reconciled, and is the entry that says so."""
     ledger = Ledger(database)
-    attempt = begin_attempt(database)
+    attempt = pay_attempt(database)
     first = ledger.record(make_order(attempt, cost))
     adjustment = correct(database, first.entry_id, "adjustment", amount_micro_usd)
     state = ledger.state_of(IDENTITY.run_id)
@@ -206,8 +291,8 @@ def test_a_correction_reconciles(database: Database, cost: Cost, amount_micro_us
 def test_a_run_has_a_state_of_its_own(database: Database) -> None:
     """What happens to one run says nothing of another."""
     ledger = Ledger(database)
-    held = ledger.record(make_order(begin_attempt(database), HOLD))
-    billed = ledger.record(make_order(begin_attempt(database, identify("zoo", "req-1"))))
+    held = ledger.record(make_order(pay_attempt(database), HOLD))
+    billed = ledger.record(make_order(pay_attempt(database, identify("zoo", "req-1"))))
     correct(database, billed.entry_id, "reversal", -166_900)
     assert ledger.state_of(IDENTITY.run_id) == held
 
@@ -216,7 +301,7 @@ def test_entries_are_in_the_order_of_their_numbers(database: Database) -> None:
     """Every entry has a number above all entries before it."""
     ledger = Ledger(database)
     ids = [
-        ledger.record(make_order(begin_attempt(database, identify("acme", f"req-{number}")))).entry_id
+        ledger.record(make_order(pay_attempt(database, identify("acme", f"req-{number}")))).entry_id
         for number in range(3)
     ]
     with database.reading() as connection:

@@ -12,14 +12,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 
 from billing import migrate
-from billing.attempts import AttemptLog
 from billing.database import Database, open_database
 from billing.engines import parse_url
 from billing.errors import LedgerRefused
 from billing.ledger import Ledger
 from billing.schema import HEAD, read_revision
 from billing.tables import ledger_entries, metadata, provider_attempts, runs
-from tests.billing.ledger_examples import SENT_AT, SUCCEEDED, begin_attempt, identify, make_order
+from tests.billing.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
 from tests.billing.processes import run_at_once
 
 OPEN_WHEN_TOLD = """
@@ -35,9 +34,7 @@ print("alembic" in sys.modules)
 @pytest.fixture
 def grown(database: Database) -> Database:
     """A ledger with a run, an attempt that succeeded, one that is under way, and an entry."""
-    attempt = begin_attempt(database)
-    AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
-    Ledger(database).record(make_order(attempt))
+    Ledger(database).record(make_order(pay_attempt(database)))
     begin_attempt(database, identify("acme", "under-way"))
     return database
 
@@ -175,8 +172,7 @@ def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database
     """A ledger with an entry, without foreign keys: those alone would already refuse some replacements."""
     path = tmp_path_factory.mktemp("replaced") / "ledger.db"
     database = open_database(f"sqlite:///{path}", create=True)
-    attempt = begin_attempt(database)
-    Ledger(database).record(make_order(attempt))
+    Ledger(database).record(make_order(pay_attempt(database)))
     yield database
     database.close()
 

@@ -11,7 +11,7 @@ from billing.report_rows import CostRow
 from billing.reports import costs_by, list_entries, total
 from billing.tables import ledger_entries
 from contracts.billing import Cost
-from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, begin_attempt, identify, make_order
+from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, identify, make_order, pay_attempt
 
 Bill = Callable[..., str]
 
@@ -27,11 +27,11 @@ def bill(database: Database) -> Bill:
     ledger = Ledger(database, clock=lambda: moments[-1])
 
     def record(
-        request: str, cost: Cost = CHARGE, *, tenant: str = "acme", at: datetime = MONDAY, **changes: Any
+        request: str, cost: Cost = CHARGE, *, tenant: str = "acme", at: datetime = MONDAY, **paid: Any
     ) -> str:
         moments.append(at)
-        attempt = begin_attempt(database, identify(tenant, request))
-        return ledger.record(make_order(attempt, cost, **changes)).entry_id
+        attempt = pay_attempt(database, identify(tenant, request), **paid)
+        return ledger.record(make_order(attempt, cost)).entry_id
 
     return record
 
@@ -121,10 +121,22 @@ def test_an_entry_is_json(database: Database, bill: Bill) -> None:
     }
 
 
+def test_an_absurd_usage_hides_no_entry(database: Database, bill: Bill) -> None:
+    """A usage of 400 levels is shown as its text, and does not keep finance from reading the ledger."""
+    usage: list[Any] = []
+    for _ in range(399):
+        usage = [usage]
+    bill("req-1", HOLD, response={"usage": usage})
+    bill("req-2")
+    sound, absurd = (entry.model_dump(mode="json") for entry in list_entries(database))
+    assert absurd["usage"] == "[" * 400 + "]" * 400
+    assert sound["usage"] == {"input_tokens": 50, "output_tokens": 4160}
+
+
 def test_costs_add_up_by_tenant(database: Database, bill: Bill) -> None:
     """Charges, estimates and holds are three columns: 0.166900 + 0.166900, 0.042240, and one that is pending."""
     bill("req-1")
-    bill("req-2", images=(IMAGE, IMAGE, IMAGE))
+    bill("req-2", images=(IMAGE.model_dump(),) * 3)
     bill("req-3", ESTIMATE)
     bill("req-4", HOLD)
     bill("req-1", tenant="Zoo")

@@ -7,23 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from billing.attempts import AttemptLog
 from billing.database import Database, open_database
 from billing.ledger import Ledger
+from contracts.billing import BillingInput, Cost
 from contracts.images import ImageRef
 from contracts.result import RunResult
 from imaging.store import ImageStore
-from tests.billing.ledger_examples import (
-    ESTIMATE,
-    HOLD,
-    IMAGE,
-    SUCCEEDED,
-    begin_attempt,
-    identify,
-    make_order,
-)
+from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, SUCCEEDED, begin_attempt, identify
 from tests.cli.command_line import CommandLine
+
+USAGE: dict[str, JsonValue] = {"input_tokens": 50, "output_tokens": 4160}
 
 
 @pytest.fixture
@@ -41,11 +37,26 @@ def keep(data_dir: Path, picture: Path) -> ImageRef:
     return asyncio.run(store.put_image(picture.read_bytes()))
 
 
-def bill(database: Database, request_id: str = "req-1", image: ImageRef = IMAGE) -> None:
-    """A run of acme that was paid for and billed by its tokens."""
+def bill(
+    database: Database,
+    request_id: str = "req-1",
+    *,
+    image: ImageRef = IMAGE,
+    cost: Cost = CHARGE,
+    simulated: bool = False,
+) -> None:
+    """A run of acme whose one request succeeded, with its line in the ledger."""
     attempt = begin_attempt(database, identify("acme", request_id))
-    AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
-    Ledger(database).record(make_order(attempt, images=(image,)))
+    delivered = replace(
+        SUCCEEDED,
+        provider_request_id="req_0123",
+        response={"usage": USAGE} if cost is CHARGE else {},
+        images=(image.model_dump(mode="json"),),
+        simulated=simulated,
+    )
+    AttemptLog(database).finish(attempt.attempt_id, delivered)
+    order = BillingInput(run_id=attempt.run_id, attempt_id=attempt.attempt_id, cost=cost)
+    Ledger(database).record(order)
 
 
 @pytest.mark.parametrize("command", ["show", "wait"])
@@ -59,7 +70,7 @@ def test_the_ledger_remembers_a_result(run: CommandLine, database: Database, com
     assert "this is from the ledger" in ended.err
     assert (result.run_id, result.status) == ("image:acme:req-1", "completed")
     assert result.images == (IMAGE,)
-    assert result.usage == {"input_tokens": 50, "output_tokens": 4160}
+    assert result.usage == USAGE
     assert (result.cost.amount_usd, result.cost.basis) == ("0.166900", "token_usage")
     assert (result.billing.state, result.provider.attempts) == ("billed", 1)
 
@@ -79,9 +90,7 @@ def test_a_result_for_people_has_its_bill(run: CommandLine, database: Database) 
 
 def test_a_run_on_hold_says_why(run: CommandLine, database: Database) -> None:
     """What cannot be billed yet has no amount, and shows its reason."""
-    attempt = begin_attempt(database)
-    AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
-    Ledger(database).record(make_order(attempt, HOLD, usage=None))
+    bill(database, cost=HOLD)
     out = run("show", "image:acme:req-1").out
 
     assert "not known yet" in out
@@ -223,10 +232,8 @@ def test_costs_are_summed_up(run: CommandLine, database: Database) -> None:
     """`costs` sums by a key: two charges of 0.1669 and an estimate of 0.04224, and a simulated run apart."""
     bill(database)
     bill(database, "req-2")
-    estimated = begin_attempt(database, identify("acme", "req-3"))
-    Ledger(database).record(make_order(estimated, ESTIMATE))
-    simulated = begin_attempt(database, identify("acme", "req-4"))
-    Ledger(database).record(make_order(simulated, simulated=True))
+    bill(database, "req-3", cost=ESTIMATE)
+    bill(database, "req-4", simulated=True)
     document = run("costs", "--by", "tenant", "--json").document
 
     rows = [(row["key"], row["simulated"], row["runs"], row["total_usd"]) for row in document["rows"]]
@@ -238,8 +245,7 @@ def test_costs_are_summed_up(run: CommandLine, database: Database) -> None:
 def test_costs_for_people_keep_simulated_runs_apart(run: CommandLine, database: Database) -> None:
     """A table of costs names simulated sums as such, and adds them to nothing."""
     bill(database)
-    simulated = begin_attempt(database, identify("acme", "req-4"))
-    Ledger(database).record(make_order(simulated, simulated=True))
+    bill(database, "req-4", simulated=True)
     lines = [line.split() for line in run("costs", "--by", "model").out.splitlines() if line.strip()]
 
     assert ["total", "1", "1", "0.166900", "0.000000", "0.166650", "0"] in lines

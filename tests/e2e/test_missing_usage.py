@@ -79,11 +79,14 @@ async def test_malformed_usage_is_held_with_its_reason(stack: Stack, form: str) 
 
 
 async def test_an_oversize_usage_buys_no_second_picture(stack: Stack) -> None:
-    """A usage of 3 MB, more than Temporal carries, is kept with the attempt and held: one call, one picture."""
+    """A usage of 3 MB, more than Temporal carries, is kept whole on the run's entry and held: one call, one picture."""
     result = await stack.run({**CONTRACT, "prompt": "A cup [simulate:oversize_usage]"})
 
     (attempt,) = stack.attempts(result.run_id)
     assert isinstance(attempt.response, dict)
     assert len(str(attempt.response["usage"])) > 3_000_000
-    assert result.billing.state == "pending"
+    (entry,) = stack.entries(result.run_id)
+    assert (entry.kind, entry.amount_usd, entry.attempt_id) == ("hold", None, attempt.attempt_id)
+    assert entry.usage == attempt.response["usage"]
+    assert (result.usage, result.billing.state) == (None, "pending")
     assert len(stack.calls(result.run_id)) == 1

@@ -1,0 +1,60 @@
+"""What a bill repeats of its run and of the attempt that was paid: copied from their rows, the one durable truth of both.
+
+No amounts here, and nothing is written.
+"""
+
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, RowMapping, select
+
+from billing.errors import LedgerRefused
+from billing.tables import provider_attempts, runs
+
+_OF_THE_RUN = runs.c["run_id", "tenant", "request_id", "fingerprint", "operation", "requested_model"]
+_OF_THE_ATTEMPT = provider_attempts.c[
+    "attempt_id", "model", "provider", "provider_request_id", "simulated", "size", "quality", "sent_at"
+]
+_COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
+_FOUND = provider_attempts.c["outcome", "response", "images"]
+
+
+def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> dict[str, Any]:
+    """The columns of a ledger entry that say who asked for what, and what was delivered for it, usage whole and verbatim.
+
+    Both rows are final: a run never changes, and neither does an attempt that succeeded.
+
+    Raises:
+        LedgerRefused: there is no such attempt, it is another run's, or it did not succeed.
+    """
+    query = select(*_COPIED, *_FOUND).join_from(provider_attempts, runs)
+    found = connection.execute(query.where(provider_attempts.c.attempt_id == attempt_id)).mappings()
+    paid = _refuse_unpaid(found.first(), run_id, attempt_id)
+    images = paid["images"] or []
+    return {
+        **{column.name: paid[column.name] for column in _COPIED},
+        "usage": _find_usage(paid["response"]),
+        "images": images,
+        "image_count": len(images),
+    }
+
+
+def _refuse_unpaid(attempt: RowMapping | None, run_id: str, attempt_id: str) -> RowMapping:
+    nothing = f"Nothing was recorded for run {run_id}"
+    if attempt is None:
+        raise LedgerRefused(
+            f"{nothing}: there is no attempt {attempt_id} in the ledger. Is this the ledger that the attempt was written to?"
+        )
+    if attempt["run_id"] != run_id:
+        raise LedgerRefused(
+            f"{nothing}: attempt {attempt_id} belongs to run {attempt['run_id']}. Bill a run by an attempt of its own."
+        )
+    if attempt["outcome"] != "succeeded":
+        raise LedgerRefused(
+            f"{nothing}: the outcome of attempt {attempt_id} is {attempt['outcome']}. Only an attempt that succeeded is billed."
+        )
+    return attempt
+
+
+def _find_usage(response: JsonValue) -> JsonValue:
+    return response.get("usage") if isinstance(response, dict) else None

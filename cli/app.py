@@ -1,0 +1,94 @@
+"""The list of commands, and the one place where a command's end becomes an exit status. Commands do their own work.
+
+A command's module is loaded when the command is called, so that `--help` and mistyped words answer at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cli.failures import CommandFailed, RequestRefused
+from cli.output import Output
+
+DONE, FAILED = 0, 1
+_PROGRAM = "starter.py"
+_HELP = """Images with OpenAI's GPT Image models: durable on Temporal, and every run billed.
+
+Exit status: 0 done, 1 the run failed or something needed is not there, 2 the request is refused.
+Every command takes --json: one JSON document on stdout, everything else on stderr."""
+
+COMMANDS = {
+    "demo": "Two pictures and three bills, to see that everything works.",
+    "up": "Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.",
+    "doctor": "Say what is reachable, what is missing, and what to do about it.",
+    "generate": "Generate pictures from a prompt.",
+    "edit": "Edit pictures by a prompt, with or without a mask.",
+    "submit": "Start the run of one request, given as JSON.",
+    "upload": "Put a picture into the image store and print its reference.",
+    "show": "Show a run as it is now.",
+    "wait": "Wait for a run and show its result.",
+    "images": "Copy a run's pictures out of the image store.",
+    "ledger": "List the ledger's entries, the newest first.",
+    "costs": "Sum up the ledger by tenant, model or day.",
+    "models": "List the models: how long they live, what they take, what they cost.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Holds a name and a sentence for each command, until one of them is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else command, rest
+
+
+def load_command(name: str) -> Any:
+    """The command of that name: the function of that name in the module of that name."""
+    loader = typer.Typer(add_completion=False)
+    loader.command(name)(getattr(import_module(f"cli.{name}"), name))
+    return typer.main.get_command(loader)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carries out a command line and returns the exit status. Every failure ends as a sentence, never as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our signs shows a question mark
+    output = Output(as_json="--json" in arguments)
+    try:
+        status = _carry_out(arguments, output)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # Rich and Typer leave where whoever read our output has left
+        return FAILED
+    except OSError as error:
+        output.say(f"✗ The output cannot be written: {error.strerror}.", style="bold red")
+        return FAILED
+    return status
+
+
+def _carry_out(arguments: Sequence[str], output: Output) -> int:
+    stubs = [TyperCommand(name, help=sentence) for name, sentence in COMMANDS.items()]
+    group = _LazyGroup(name=_PROGRAM, help=_HELP, commands=stubs)
+    try:
+        status = group.main(list(arguments) or ["--help"], prog_name=_PROGRAM, standalone_mode=False)
+    except typer.TyperException as error:
+        return output.fail(RequestRefused(_describe_usage(error)))
+    except CommandFailed as error:
+        return output.fail(error)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the front door: what nobody expected still ends as a sentence
+        return output.fail(import_module("cli.explain").explain(error))
+    return status if isinstance(status, int) else DONE
+
+
+def _describe_usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else _PROGRAM
+    message = error.format_message()
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} See `python {command} --help`."

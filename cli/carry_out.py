@@ -1,0 +1,57 @@
+"""The common part of `generate`, `edit` and `submit`: check, start or attach, wait, show."""
+
+import asyncio
+from typing import Any
+
+from cli.failures import RequestRefused
+from cli.following import follow_run
+from cli.output import Output
+from cli.request_check import check_request
+from cli.run_view import describe_lines, describe_result
+from cli.session import Session
+from cli.starting import start_run
+from contracts.problems import Problem
+from runtime.embedded import has_provider
+
+
+async def carry_out(
+    payload: Any,
+    session: Session,
+    output: Output,
+    *,
+    wait: bool,
+    problems_before: tuple[Problem, ...] = (),
+) -> None:
+    """Carries out a payload and shows its result, or with `wait` False only where it runs.
+
+    Raises:
+        CommandFailed: refused, failed or interrupted.
+    """
+    try:
+        checked = await check_request(payload, session, problems_before)
+    except RequestRefused:
+        _tell_whose_rules(session, output)
+        raise
+    for warning in checked.warnings:
+        output.warn(warning)
+    client = await session.connect()
+    run = await start_run(client, checked, session)
+    link = session.link_to_run(run.run_id, client)
+    if run.attached:
+        output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")
+    if not wait:
+        document = {"status": "started", "run_id": run.run_id, "attached": run.attached, "web_ui": link}
+        rows = [("wait", f"python starter.py wait {run.run_id}"), ("Web UI", link or "")]
+        output.answer(document, describe_lines(f"{run.run_id} started", rows))
+        return
+    result = await follow_run(client, run.handle, output)
+    store = await asyncio.to_thread(session.find_store)
+    output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
+
+
+def _tell_whose_rules(session: Session, output: Output) -> None:
+    """Where neither a stack nor a key is there, nobody has said which provider is meant: its models may be others."""
+    if session.stack is None and not has_provider(session.settings):
+        output.say(
+            f"Checked by the rules of the provider {session.provider}; the simulator's apply while `make up` runs."
+        )

@@ -1,0 +1,154 @@
+"""Waiting for a run, and telling meanwhile where it is. What a result looks like is not known here."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.service import RPCError
+
+from cli.failures import CommandFailed, RequestRefused, RunFailed, WaitInterrupted
+from cli.output import Output
+from cli.starting import RunHandle
+from contracts import names
+from contracts.problems import Problem
+from contracts.result import RunResult, RunStatus
+from runtime.temporal import has_pollers
+
+_STAGES = {
+    "checking": "checking the request",
+    "generating": "waiting for the provider",
+    "pricing": "computing the cost",
+    "recording": "recording the bill",
+}
+_FIRST_PATIENCE_SECONDS = 0.2
+_POLL_SECONDS = 0.5
+_QUERY_PATIENCE = timedelta(seconds=2)
+_REFUSED_TYPES = (names.REQUEST_REFUSED, "RunConflict")
+
+
+class Teller(Protocol):
+    """Shows a person where a run is."""
+
+    def __call__(self, stage: str) -> None:
+        """The run is at this stage now."""
+
+
+async def follow_run(client: Client, handle: RunHandle, output: Output) -> RunResult:
+    """Waits for a run to end and shows its stage and the time meanwhile.
+
+    Raises:
+        RequestRefused: the run was refused, nothing was sent.
+        RunFailed: it ended without a result.
+        WaitInterrupted: Ctrl-C; the run goes on.
+        CommandFailed: the server was lost; the run goes on.
+    """
+    try:
+        with _telling(output, handle.id) as tell:
+            return await _wait(client, handle, output, tell)
+    except WorkflowFailureError as error:
+        raise describe_failure(handle.id, error.cause) from error
+    except asyncio.CancelledError:
+        raise WaitInterrupted(handle.id) from None
+    except RPCError as error:
+        raise CommandFailed(
+            f"The Temporal server was lost while the run was awaited ({error.message}). The run goes on when the server"
+            f" is back. Attach to it then: python starter.py wait {handle.id}",
+            run_id=handle.id,
+        ) from error
+
+
+def describe_failure(run_id: str, cause: BaseException) -> CommandFailed:
+    """Why a run has no result, as the end of a command."""
+    if not isinstance(cause, ApplicationError):
+        kind = type(cause).__name__.removesuffix("Error")
+        return RunFailed(
+            f"The run {run_id} ended without a result: {cause}.", run_id=run_id, failure_type=kind
+        )
+    kind = cause.type or "ApplicationError"
+    if kind in _REFUSED_TYPES:
+        return RequestRefused(cause.message, _read_problems(cause), run_id=run_id)
+    return RunFailed(f"The run failed: {kind}: {cause.message}", run_id=run_id, failure_type=kind)
+
+
+async def ask_status(handle: RunHandle) -> RunStatus | None:
+    """Where the run is, None where no worker answers just now."""
+    try:
+        status: RunStatus = await handle.query(
+            names.QUERY_STATUS, result_type=RunStatus, rpc_timeout=_QUERY_PATIENCE
+        )
+    except (RPCError, TemporalError):
+        return None
+    return status
+
+
+async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller) -> RunResult:
+    result = asyncio.ensure_future(handle.result())
+    told: set[str] = set()
+    try:
+        # A run that has ended already answers at once, and is asked for no stage.
+        await asyncio.wait({result}, timeout=_FIRST_PATIENCE_SECONDS)
+        while not result.done():
+            status = await ask_status(handle)
+            if status is None:
+                await _warn_without_worker(client, output, told)
+            else:
+                _tell_status(status, output, tell, told)
+            await asyncio.wait({result}, timeout=_POLL_SECONDS)
+        return await result
+    finally:
+        result.cancel()
+
+
+def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]) -> None:
+    if status.stage in _STAGES:
+        tell(_STAGES[status.stage])
+    for warning in status.warnings:
+        if warning not in told:
+            told.add(warning)
+            output.warn(warning)
+
+
+async def _warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
+    warning = "No worker polls yet; the run waits for one. Start it with `make up` or `python worker.py`."
+    if warning in told or await has_pollers(client, (names.RUNS_QUEUE,)):
+        return
+    told.add(warning)
+    output.warn(warning)
+
+
+@contextmanager
+def _telling(output: Output, run_id: str) -> Iterator[Teller]:
+    """On a terminal a spinner with the time, that leaves no trace; elsewhere a line for each change of stage."""
+    if not output.talk.is_terminal:
+        yield _tell_in_lines(output, run_id)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=output.talk, transient=True) as progress:
+        task = progress.add_task(f"{run_id}  starting")
+
+        def tell(stage: str) -> None:
+            progress.update(task, description=f"{run_id}  {stage}")
+
+        yield tell
+
+
+def _tell_in_lines(output: Output, run_id: str) -> Teller:
+    started, last = time.monotonic(), ""
+
+    def tell(stage: str) -> None:
+        nonlocal last
+        if stage != last:
+            output.say(f"{run_id}  {stage} ({time.monotonic() - started:.0f} s)")
+            last = stage
+
+    return tell
+
+
+def _read_problems(cause: ApplicationError) -> tuple[Problem, ...]:
+    return tuple(Problem.model_validate(detail) for detail in cause.details if isinstance(detail, dict))

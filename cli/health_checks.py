@@ -1,0 +1,133 @@
+"""Each thing that a run needs, looked at in a few seconds: does it answer, and what to do if not.
+
+Nothing is changed but a probe in the image store.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from billing.engines import describe_location, parse_url
+from billing.errors import LedgerError
+from billing.reports import total
+from cli.provider_check import ProviderSilent, ask_provider
+from cli.session import Session
+from contracts import names
+from imaging.store_errors import StoreFailure
+from runtime.temporal import TemporalUnavailable, has_pollers
+
+_PATIENCE_SECONDS = 5.0
+_WITHOUT_TEMPORAL = "Not known without Temporal."
+
+
+class NotWell(Exception):
+    """What is wrong with the thing that was looked at, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came out of looking at one thing."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+async def check_everything(session: Session) -> list[Check]:
+    """All checks, at the same time, in the order in which a person would mend things."""
+    temporal = asyncio.ensure_future(_connect(session))
+    return list(
+        await asyncio.gather(
+            _look("Temporal", _check_server(temporal)),
+            _look("search attributes", _check_attributes(temporal)),
+            _look("workers", _check_workers(temporal)),
+            _look("ledger", _check_ledger(session)),
+            _look("image store", _check_store(session)),
+            _look("provider", _check_provider(session)),
+        )
+    )
+
+
+async def _look(name: str, check: Awaitable[str]) -> Check:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS * 2):
+            return Check(name, ok=True, message=await check)
+    except TimeoutError:
+        return Check(name, ok=False, message=f"No answer within {_PATIENCE_SECONDS * 2:.0f} seconds.")
+    except (NotWell, TemporalUnavailable, LedgerError, StoreFailure, ProviderSilent) as error:
+        return Check(name, ok=False, message=str(error))
+    except RPCError as error:
+        return Check(name, ok=False, message=f"Temporal answers {error.status.name}: {error.message}.")
+
+
+async def _connect(session: Session) -> Client:
+    try:
+        return await asyncio.wait_for(session.connect(), _PATIENCE_SECONDS)
+    except TimeoutError:
+        raise TemporalUnavailable(
+            f"No Temporal server answers within {_PATIENCE_SECONDS:.0f} seconds. Check TEMPORAL_ADDRESS."
+        ) from None
+
+
+async def _connected(temporal: "asyncio.Future[Client]") -> Client:
+    """The client, or one sentence: why there is none is said once, by the check of the server itself."""
+    try:
+        return await asyncio.shield(temporal)
+    except TemporalUnavailable:
+        raise NotWell(_WITHOUT_TEMPORAL) from None
+
+
+async def _check_server(temporal: "asyncio.Future[Client]") -> str:
+    client = await asyncio.shield(temporal)
+    info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+    address = client.service_client.config.target_host
+    return f"{address}, namespace {client.namespace}, server {info.server_version}"
+
+
+async def _check_attributes(temporal: "asyncio.Future[Client]") -> str:
+    client = await _connected(temporal)
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    listed = await client.operator_service.list_search_attributes(request)
+    wanted = [key.name for key in names.SEARCH_ATTRIBUTES]
+    missing = [name for name in wanted if name not in listed.custom_attributes]
+    if missing:
+        raise NotWell(
+            f"{', '.join(missing)} missing in {client.namespace}: the worker adds them when it starts."
+        )
+    return ", ".join(wanted)
+
+
+async def _check_workers(temporal: "asyncio.Future[Client]") -> str:
+    client = await _connected(temporal)
+    queues = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
+    alone = [queue for queue in queues if not await has_pollers(client, (queue,))]
+    if alone:
+        raise NotWell(f"Nobody polls {' and '.join(alone)}. Start `make up`, or `python worker.py`.")
+    return f"{' and '.join(queues)} are polled"
+
+
+async def _check_ledger(session: Session) -> str:
+    return await asyncio.to_thread(_count_entries, session)
+
+
+def _count_entries(session: Session) -> str:
+    with session.open_ledger() as database:
+        totals = total(database)
+    where = describe_location(parse_url(session.settings.ledger_url()))
+    return f"{where}, {totals.real.runs:,} runs billed, {totals.simulated.runs:,} simulated"
+
+
+async def _check_store(session: Session) -> str:
+    store = await asyncio.to_thread(session.open_store)
+    await store.check()
+    return f"{store.root}, written and read"
+
+
+async def _check_provider(session: Session) -> str:
+    simulator = session.stack.provider_base_url if session.stack else None
+    return await ask_provider(session.settings, simulator, _PATIENCE_SECONDS)

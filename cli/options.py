@@ -1,0 +1,72 @@
+"""The options that several commands share, and the payload that they make. Whether a value is allowed is checked later."""
+
+import re
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from cli.failures import RequestRefused
+from contracts import names
+from contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN
+
+AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
+Tenant = Annotated[str, Option(help="Whose run it is.")]
+AnyTenant = Annotated[str | None, Option(help="This tenant only.")]
+Run = Annotated[str, Argument(metavar="RUN", help="A run's id, or its request id.")]
+NoWait = Annotated[bool, Option("--no-wait", help="Do not wait for the run's end.")]
+RequestId = Annotated[
+    str | None, Option(help="Your own id: the same one attaches to the run that exists. Default: a new one.")
+]
+
+Prompt = Annotated[str, Argument(metavar="PROMPT", help="What is wanted.")]
+Model = Annotated[str | None, Option(help="Default: the setting DEFAULT_MODEL.")]
+Count = Annotated[int | None, Option("--n", help="How many pictures, 1 to 10.")]
+Size = Annotated[str | None, Option(help="auto, or WIDTHxHEIGHT in pixels.")]
+Quality = Annotated[str | None, Option(help="auto, low, medium or high.")]
+Background = Annotated[str | None, Option(help="auto, opaque or transparent.")]
+OutputFormat = Annotated[str | None, Option(help="png, jpeg or webp.")]
+OutputCompression = Annotated[int | None, Option(help="0 to 100 percent, for jpeg and webp.")]
+Moderation = Annotated[str | None, Option(help="auto or low.")]
+InputFidelity = Annotated[str | None, Option(help="low or high, where the model has it.")]
+MissingUsage = Annotated[
+    str | None, Option(help="Where the provider reports no usage: estimate the bill, or hold it.")
+]
+Metadata = Annotated[
+    list[str] | None, Option(metavar="KEY=VALUE", help="Kept on the ledger's entry; may be repeated.")
+]
+
+
+def make_payload(*, metadata: list[str] | None, **given: Any) -> dict[str, Any]:
+    """The request's payload: what was given, and nothing else.
+
+    Raises:
+        RequestRefused: a metadata option without "=".
+    """
+    payload = {name: value for name, value in given.items() if value is not None}
+    return payload | ({"metadata": _read_metadata(metadata)} if metadata else {})
+
+
+def find_run_id(run: str, tenant: str) -> str:
+    """The id of the run that a person means: an id of a run as it stands, a request id as one of `tenant`.
+
+    Raises:
+        RequestRefused: it is neither.
+    """
+    if re.fullmatch(f"image:{TENANT_PATTERN[1:-1]}:{REQUEST_ID_PATTERN[1:-1]}", run):
+        return run
+    if re.fullmatch(REQUEST_ID_PATTERN, run) and re.fullmatch(TENANT_PATTERN, tenant):
+        return names.run_id_for(tenant, run)
+    raise RequestRefused(
+        f"{run!a} is no run: write the run's id, such as image:acme:req-1, or a request id and its --tenant."
+    )
+
+
+def _read_metadata(pairs: list[str]) -> dict[str, str]:
+    metadata = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name in metadata:
+            why = "is given twice" if equals else "has no value"
+            raise RequestRefused(f"--metadata {pair!a} {why}: write KEY=VALUE, each key once.")
+        metadata[name] = value
+    return metadata

@@ -1,0 +1,83 @@
+"""Where words go: a command's answer on stdout, once; everything else on stderr. What is said is the commands' business."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cli.failures import CommandFailed, RequestRefused
+
+# Whatever reads a pipe or a file has no edge to wrap at, and wants a line to stay a line; a log is read by people.
+_WIDTH_OF_PIPE = 200
+_WIDTH_OF_LOG = 120
+
+
+class Output:
+    """One command's two streams. With `as_json` the answer is one JSON document, else text for people."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.talk = Console(file=sys.stderr, highlight=False, width=_width_of(sys.stderr, _WIDTH_OF_LOG))
+        self._answer = Console(file=sys.stdout, highlight=False, width=_width_of(sys.stdout, _WIDTH_OF_PIPE))
+
+    @property
+    def width(self) -> int:
+        """Characters in a line of stdout."""
+        return self._answer.width
+
+    def say(self, sentence: str, *, style: str = "") -> None:
+        """Tells a person something beside the answer."""
+        self.talk.print(Text(sentence, style=style), soft_wrap=True)
+
+    def warn(self, sentence: str) -> None:
+        """Tells a person something that needs attention."""
+        self.say(f"! {sentence}", style="yellow")
+
+    def answer(self, document: Any, *view: RenderableType) -> None:
+        """Gives the command's answer: `document` for machines, or `view` for people. Texts are never broken at an edge."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            return
+        for part in view:
+            self._answer.print(part, soft_wrap=isinstance(part, Text))
+
+    def fail(self, failure: CommandFailed) -> int:
+        """Tells how the command ended, and returns the exit status for it."""
+        if self.as_json:
+            self.answer(failure.document())
+        if isinstance(failure, RequestRefused) and failure.problems:
+            self.say("✗ The request is refused, nothing was sent:", style="bold red")
+            self.talk.print(_tabulate_problems(failure))
+        else:
+            style = "bold" if failure.status == "running" else "bold red"
+            self.say(str(failure) if failure.status == "running" else f"✗ {failure}", style=style)
+        return failure.exit_status
+
+
+def make_table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+    """A table as all commands print them; columns in `right` hold numbers, those in `whole` are never broken."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1))
+    for name in columns:
+        justify: JustifyMethod = "right" if name in right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in whole)
+    return table
+
+
+def _tabulate_problems(failure: RequestRefused) -> Table:
+    table = make_table("Field", "Value", "Allowed")
+    for problem in failure.problems:
+        table.add_row(Text(problem.field), Text(problem.value), Text(problem.allowed))
+    return table
+
+
+def _width_of(stream: Any, without_terminal: int) -> int | None:
+    """Characters in a line; None leaves it to Rich, which asks the terminal."""
+    if stream.isatty():
+        return None
+    return shutil.get_terminal_size((without_terminal, 24)).columns  # COLUMNS, where somebody has set it

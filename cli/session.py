@@ -1,0 +1,111 @@
+"""What a command works with: the settings, and the embedded stack of this directory where one runs.
+
+Commands open from here what they need, and nothing else. No command reads the environment itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
+from billing.database import Database, open_database
+from billing.errors import LedgerNotReady
+from imaging.store import ImageStore
+from imaging.store_errors import StoreFailure
+from runtime.embedded import SIMULATOR
+from runtime.settings import Settings, load_settings
+from runtime.stack_file import Stack, read_stack_file
+from runtime.temporal import connect_to_temporal
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The settings of this process, and the embedded stack of its DATA_DIR, None where none runs."""
+
+    settings: Settings
+    stack: Stack | None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulator of the embedded stack stands in for a provider: its worker decides, not our own key."""
+        return bool(self.stack and self.stack.provider_base_url)
+
+    @property
+    def provider(self) -> str:
+        """The provider whose calendar of models and whose prices apply."""
+        return SIMULATOR if self.is_simulated else self.settings.provider_name()
+
+    async def connect(self) -> Client:
+        """A client of Temporal. Raises TemporalUnavailable."""
+        hush_temporal()
+        return await connect_to_temporal(self.settings.data_dir)
+
+    def open_store(self) -> ImageStore:
+        """The image store. Raises StoreUnavailable."""
+        return ImageStore.from_url(self.settings.store_url())
+
+    def find_store(self) -> ImageStore | None:
+        """The image store, None where it is not there: a result is worth showing without."""
+        with suppress(StoreFailure):
+            return self.open_store()
+        return None
+
+    @contextmanager
+    def open_ledger(self) -> Iterator[Database]:
+        """The ledger, closed on leaving.
+
+        Raises:
+            LedgerNotReady: there is none yet, or it has to be migrated.
+            LedgerUnavailable: it does not answer.
+        """
+        database = open_existing_ledger(self.settings)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def link_to_run(self, run_id: str, client: Client) -> str | None:
+        """The run's page in the Web UI, None where no Web UI is known."""
+        base = self.stack.ui_url if self.stack else self.settings.temporal_ui_url
+        if not base:
+            return None
+        return f"{base.rstrip('/')}/namespaces/{client.namespace}/workflows/{quote(run_id, safe='')}"
+
+
+def open_session() -> Session:
+    """Reads the settings, and what runs here. Raises SettingsError."""
+    settings = load_settings()
+    stack = read_stack_file(settings.data_dir)
+    return Session(settings, stack if stack and _is_meant(stack) else None)
+
+
+def hush_temporal() -> None:
+    """Keeps the SDK's own log off people's terminals: what it warns of ends in a sentence of ours, or mends itself."""
+    quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
+    with suppress(RuntimeError):  # done already
+        Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=quiet))))
+
+
+def _is_meant(stack: Stack) -> bool:
+    """Whether TEMPORAL_* leads to this stack, or nowhere else: a server that is named there goes first."""
+    with suppress(
+        RuntimeError, ValueError, OSError
+    ):  # unusable settings are told when it comes to connecting
+        named = ClientConfig.load_client_connect_config().get("target_host")
+        return named in {None, stack.temporal_address}
+    return False
+
+
+def open_existing_ledger(settings: Settings) -> Database:
+    """The ledger, brought up to date where it is the embedded default, but never made: a look must not leave a file."""
+    url = settings.ledger_url()
+    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise LedgerNotReady(
+            f"There is no ledger at {url} yet: the worker makes it when it first starts. Start it with `make up`."
+        )
+    return open_database(url, create=settings.creates_ledger())

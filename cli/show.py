@@ -1,0 +1,77 @@
+"""`show`: a run as it is now, running or not, from Temporal or from the ledger."""
+
+import asyncio
+from contextlib import suppress
+
+from temporalio.client import WorkflowExecutionStatus
+
+from billing.errors import LedgerError
+from cli import options
+from cli.failures import RunFailed
+from cli.following import ask_status, follow_run
+from cli.lookup import KnownRun, describe_attempts, find_in_ledger, find_in_temporal, recall_result
+from cli.output import Output
+from cli.run_view import describe_lines, describe_result
+from cli.session import Session, open_session
+from contracts.result import RunResult
+from runtime.temporal import TemporalUnavailable
+
+
+def show(*, run: options.Run, tenant: options.Tenant = "default", as_json: options.AsJson = False) -> None:
+    """Show a run as it is now.
+
+    What has ended is shown with its result, what still runs with its stage. Where Temporal does not know the run any
+    more, the ledger does.
+    """
+    run_id = options.find_run_id(run, tenant)
+    asyncio.run(_show(run_id, open_session(), Output(as_json=as_json)))
+
+
+async def _show(run_id: str, session: Session, output: Output) -> None:
+    try:
+        known = await find_in_temporal(run_id, session)
+    except TemporalUnavailable as error:
+        _show_result(recall_result(run_id, session, output, instead_of=error), session, output, None)
+        return
+    if known is None:
+        _show_result(recall_result(run_id, session, output), session, output, None)
+        return
+    link = session.link_to_run(run_id, known.client)
+    if known.status is WorkflowExecutionStatus.RUNNING:
+        await _show_running(run_id, known, output, link)
+        return
+    try:
+        result = await follow_run(known.client, known.handle, output)
+    except RunFailed:
+        _tell_attempts(run_id, session, output)
+        raise
+    _show_result(result, session, output, link)
+
+
+def _show_result(result: RunResult, session: Session, output: Output, link: str | None) -> None:
+    view = describe_result(result, session.find_store(), link)
+    output.answer(result.model_dump(mode="json"), view)
+
+
+async def _show_running(run_id: str, known: KnownRun, output: Output, link: str | None) -> None:
+    status = await ask_status(known.handle)
+    if status is None:
+        output.warn("No worker answers, so the run's stage is not known. Start one with `make up`.")
+    details = status.model_dump(mode="json") if status else {}
+    document = {**details, "run_id": run_id, "status": "running", "web_ui": link}
+    rows = [
+        ("stage", status.stage if status else ""),
+        ("model", (status.model or "") if status else ""),
+        ("reason", (status.reason or "") if status else ""),
+        ("wait", f"python starter.py wait {run_id}"),
+        ("Web UI", link or ""),
+    ]
+    output.answer(document, describe_lines(f"{run_id} running", rows))
+
+
+def _tell_attempts(run_id: str, session: Session, output: Output) -> None:
+    """What was sent for a failed run, as some of it may have been paid for. Without a ledger there is nothing to tell."""
+    with suppress(LedgerError):
+        remembered = find_in_ledger(run_id, session)
+        if remembered and remembered.attempts:
+            output.say(f"Requests sent to the provider: {describe_attempts(remembered.attempts)}.")

@@ -1,0 +1,98 @@
+"""`up`: the embedded stack, until Ctrl-C."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rich.text import Text
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.common import SearchAttributeKey
+
+from billing.engines import describe_location, parse_url
+from cli import options
+from cli.output import Output
+from cli.run_view import describe_lines
+from cli.session import Session, hush_temporal, open_session
+from contracts import names
+from runtime.embedded import run_embedded_stack
+from runtime.stack_file import Stack, StackClaimed, read_stack_file
+
+_QUEUES = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
+
+
+def up(*, as_json: options.AsJson = False) -> None:
+    """Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.
+
+    Everything listens on loopback and keeps its state in DATA_DIR. Other terminals find it by itself.
+    """
+    session, output = open_session(), Output(as_json=as_json)
+    asyncio.run(_run_until_stopped(session, output))
+
+
+@asynccontextmanager
+async def start_stack(session: Session, tell: Callable[[str], None]) -> AsyncIterator[Stack]:
+    """The embedded stack of this project, while the block runs. Raises StackClaimed, ProcessFailed."""
+    attributes = {key.name: name_type(key) for key in names.SEARCH_ATTRIBUTES}
+    hush_temporal()
+    async with run_embedded_stack(session.settings, attributes, _QUEUES, tell=tell) as stack:
+        yield stack
+
+
+async def _run_until_stopped(session: Session, output: Output) -> None:
+    stop = _listen_for_stop(output)
+    output.say("Starting the embedded stack ...")
+    try:
+        async with start_stack(session, output.warn) as stack:
+            _tell_where(stack, session, output, "The embedded stack runs. Ctrl-C ends it.")
+            await stop.wait()
+        output.say("The embedded stack has ended.")
+    except StackClaimed as error:
+        stack_of_others = read_stack_file(session.settings.data_dir)
+        if stack_of_others is None:
+            output.answer({"status": "starting", "message": str(error)}, Text(str(error)))
+        else:
+            _tell_where(stack_of_others, session, output, str(error))
+
+
+def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> None:
+    settings = session.settings
+    provider = (
+        f"simulator at {stack.provider_base_url} (OPENAI_API_KEY is not set: no money is spent)"
+        if stack.provider_base_url
+        else f"{settings.provider_name()}, live: runs cost money"
+    )
+    rows = [
+        ("Web UI", stack.ui_url),
+        ("Temporal", stack.temporal_address),
+        ("provider", provider),
+        ("ledger", describe_location(parse_url(settings.ledger_url()))),
+        ("pictures", settings.store_url()),
+        ("logs", str((settings.data_dir / "logs").resolve())),
+    ]
+    document = {"status": "running", **stack._asdict()}
+    output.answer(document, describe_lines(f"✓ {title}", rows, style="bold green"))
+
+
+def _listen_for_stop(output: Output) -> asyncio.Event:
+    """An event that the first signal sets. The second ends at once: the parts end by themselves with this process."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        output.say("Stopping. Calls to the provider are let finish; once more ends at once.")
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def name_type(key: SearchAttributeKey[Any]) -> str:
+    """The type of a search attribute in the words of Temporal's command line: Keyword, Double, Int."""
+    kind = IndexedValueType.ValueType(key.indexed_value_type.value)
+    words = IndexedValueType.Name(kind).removeprefix("INDEXED_VALUE_TYPE_").split("_")
+    return "".join(word.capitalize() for word in words)
