@@ -117,16 +117,29 @@ async def run_temporal() -> AsyncIterator[Client]:
 @asynccontextmanager
 async def run_stack(database_url: str, store_url: str, **settings: Any) -> AsyncIterator[Stack]:
     """Everything, wired by the worker's own functions, in this process."""
+    async with (
+        run_temporal() as client,
+        run_application(client, database_url, store_url, **settings) as stack,
+    ):
+        yield stack
+
+
+@asynccontextmanager
+async def run_application(
+    client: Client, database_url: str, store_url: str, **settings: Any
+) -> AsyncIterator[Stack]:
+    """The workers and the provider, on a Temporal server that runs already."""
     async with AsyncExitStack() as parts:
         simulator = await parts.enter_async_context(Simulator())
-        client = await parts.enter_async_context(run_temporal())
         chosen = Settings(
-            database_url=database_url,
-            image_store_url=store_url,
-            openai_api_key="sk-test-0123456789abcdef",
-            openai_base_url=simulator.base_url,
-            provider="simulator",
-            **settings,
+            **{
+                "database_url": database_url,
+                "image_store_url": store_url,
+                "openai_api_key": "sk-test-0123456789abcdef",
+                "openai_base_url": simulator.base_url,
+                "provider": "simulator",
+                **settings,
+            }
         )
         database = await asyncio.to_thread(open_database, database_url, create=True)
         parts.callback(database.close)
