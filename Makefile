@@ -9,7 +9,7 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format lock clean
+.PHONY: help setup demo up test chaos check format lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(STAMP): requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: setup ## two pictures and three bills, offline, in a minute
+demo: setup ## three pictures and their bills, offline, in a minute
 	@$(BIN)/python starter.py demo
 
 up: setup ## the embedded stack, until Ctrl-C
@@ -31,6 +31,13 @@ up: setup ## the embedded stack, until Ctrl-C
 
 test: setup ## every test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+RUNS ?= 300
+SEED ?= 1
+SECONDS ?= 900
+LEDGER ?= postgresql
+chaos: setup ## hundreds of runs while everything dies: RUNS=300 SEED=1 SECONDS=900 LEDGER=postgresql|sqlite
+	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED) --seconds $(SECONDS) --ledger $(LEDGER)
 
 check: setup ## format, lint, strict types, tests
 	@$(BIN)/ruff format --check .

@@ -6,9 +6,11 @@ provider. Wiring only.
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -19,8 +21,11 @@ from temporalio.worker import Worker
 from activities.call_gpt_image import GptImageCaller
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
+from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
+from activities.settle_run import RunSettler
 from billing.attempts import AttemptLog
+from billing.corrections import Corrections
 from billing.database import Database, open_database
 from billing.errors import LedgerError
 from billing.ledger import Ledger
@@ -30,6 +35,7 @@ from contracts import names
 from imaging.catalogue import Catalogue, CatalogueError
 from imaging.client import ProviderSettings, open_client
 from imaging.errors import ProviderFailure
+from imaging.provider_books import BooksSettings, ProviderBooks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from runtime.embedded import SIMULATOR
@@ -38,9 +44,13 @@ from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from workflows.arguments import RefuseSurplusArguments
 from workflows.image_generation import ImageGeneration
+from workflows.provider_reconciliation import ProviderReconciliation
+from workflows.reconciliation import Reconciliation
 
 # A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.policies.CALL_ATTEMPT).
 GRACE = timedelta(minutes=11)
+SAME_WISH_SECONDS = 1.0
+HEARTBEAT_THROTTLE = timedelta(seconds=9)
 
 _STARTING_PROBLEMS = (
     SettingsError,
@@ -56,21 +66,39 @@ log = structlog.get_logger("worker")
 
 
 def build_runs_worker(client: Client, settings: Settings, database: Database) -> Worker:
-    """Workflows, the check before and the money after."""
+    """Workflows, the check before, the money after, and the comparison with the provider's own books."""
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(settings.missing_usage, settings.retired_models, settings.unpriced_models)
     checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=[ImageGeneration],
+        workflows=[ImageGeneration, Reconciliation, ProviderReconciliation],
         activities=[
             checker.check_request,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database)).record_billing,
+            build_reconciler(settings, database).reconcile_provider,
+            RunSettler(Corrections(database, cards)).settle_run,
         ],
         interceptors=[RefuseSurplusArguments()],
         graceful_shutdown_timeout=GRACE,
+    )
+
+
+def build_reconciler(settings: Settings, database: Database) -> ProviderReconciler:
+    """What compares days. Without an admin key it is there too, and says what is missing when it is asked."""
+    key = settings.openai_admin_key
+    books = BooksSettings(
+        admin_key=key.get_secret_value() if key else None,
+        base_url=settings.openai_base_url,
+        is_azure=settings.azure_openai_endpoint is not None,
+    )
+    return ProviderReconciler(
+        ProviderBooks(books),
+        database,
+        provider=settings.provider_name(),
+        project_id=settings.openai_project_id,
     )
 
 
@@ -92,16 +120,16 @@ async def build_provider_worker(
         task_queue=names.PROVIDER_QUEUE,
         activities=[caller.call_gpt_image],
         max_concurrent_activities=settings.provider_concurrency,
+        # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
 
 
 def provider_settings(settings: Settings) -> ProviderSettings:
     """The provider's client as the environment describes it."""
-    azure = settings.azure_openai_endpoint is not None
-    key = settings.azure_openai_api_key if azure else settings.openai_api_key
     return ProviderSettings(
-        api_key=key.get_secret_value() if key else None,
+        api_key=settings.provider_key(),
         base_url=settings.openai_base_url,
         azure_endpoint=settings.azure_openai_endpoint,
         azure_api_version=settings.openai_api_version,
@@ -136,12 +164,15 @@ async def run_worker(only: str | None) -> None:
 
 
 def listen_for_stop() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    """An event that SIGTERM and SIGINT set. Another signal, more than a second later, ends the process at once."""
+    loop, stop, first = asyncio.get_running_loop(), asyncio.Event(), math.inf
 
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():
+        nonlocal first
+        # A supervisor may signal every process of a group, and our parent then signals us too: that is one wish.
+        if time.monotonic() - first > SAME_WISH_SECONDS:
             os._exit(128 + number)
+        first = min(first, time.monotonic())
         loop.call_soon_threadsafe(stop.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):

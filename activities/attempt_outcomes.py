@@ -7,6 +7,7 @@ from contracts.images import ImageRef
 from imaging.answers import Answer
 from imaging.client import RawAnswer
 from imaging.errors import MalformedAnswer, ProviderFailure
+from imaging.store_errors import StoreFailure
 
 
 def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
@@ -40,4 +41,14 @@ def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
         error_message=str(failure),
         response=failure.response if isinstance(failure, MalformedAnswer) else None,
         raw_body=None if body is None else body.decode("utf-8", "backslashreplace"),
+    )
+
+
+def describe_unkept(failure: StoreFailure) -> AttemptOutcome:
+    """Pictures came, and the store stayed away: paid for nothing, as far as anybody can tell."""
+    return AttemptOutcome(
+        outcome="unknown",
+        finished_at=datetime.now(UTC),
+        error_type=type(failure).__name__,
+        error_message=f"The provider answered, and its pictures could not be kept. {failure}",
     )

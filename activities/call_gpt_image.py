@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
-from activities.attempt_outcomes import describe_delivery, describe_failure
+from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
 from activities.call_results import describe_success, settle_attempt
-from activities.earlier_attempts import find_paid, refuse_endless_resends
+from activities.earlier_attempts import refuse_endless_resends, settle_by_receipts
 from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.picture_keeper import PictureKeeper
 from activities.receipts import write_receipt
+from activities.under_way import describe_yielding, signs_of_life, still_under_way, wait_for_open_attempts
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
+from billing.errors import LedgerError
 from billing.runs import RunIdentity
 from contracts import names
 from contracts.calls import CallInput, CallResult
@@ -27,6 +29,7 @@ from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import MalformedAnswer, ProviderFailure
 from imaging.inputs import Inputs, load_inputs
 from imaging.store import ImageStore
+from imaging.store_errors import StoreFailure
 
 log = structlog.get_logger("call_gpt_image")
 
@@ -69,26 +72,34 @@ class GptImageCaller:
                 return await self._carry_out(order)
 
     async def _carry_out(self, order: CallInput) -> CallResult:
-        await asyncio.to_thread(self._attempts.claim_run, _identify(order))
-        earlier = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
-        paid = await find_paid(earlier, self._attempts, self._store)
+        listed = await asyncio.to_thread(self._attempts.claim_run, _identify(order))
+        earlier = await settle_by_receipts(listed, self._attempts, self._store)
+        paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
             return describe_success(paid, order, len(earlier))
+        await wait_for_open_attempts(earlier, self._store)
         refuse_endless_resends(earlier, self._resends)
         inputs = await load_inputs(order.request, self._store)
         await self._keeper.prove()
-        return await finish_what_is_paid(self._pay(order, inputs))
+        return await finish_what_is_paid(self._pay(order, inputs, len(earlier) + 1))
 
-    async def _pay(self, order: CallInput, inputs: Inputs) -> CallResult:
+    async def _pay(self, order: CallInput, inputs: Inputs, number: int) -> CallResult:
         attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))
+        if attempt.number != number:  # of attempts that begin at once, only the first may send
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
+            raise still_under_way(attempt.number - 1)
         log.info(
             "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
         )
         try:
-            outcome = await self._send(order, inputs, attempt)
+            async with signs_of_life(self._store, attempt.attempt_id):
+                outcome = await self._send(order, inputs, attempt)
+        except StoreFailure as failure:
+            await self._note_failure(attempt, describe_unkept(failure))
+            raise
         except ProviderFailure as failure:
-            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_failure(failure))
+            await self._note_failure(attempt, describe_failure(failure))
             log.info(
                 "The request failed.",
                 attempt_id=attempt.attempt_id,
@@ -101,6 +112,14 @@ class GptImageCaller:
         await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
         log.info("The pictures are kept.", attempt_id=attempt.attempt_id, latency_ms=outcome.latency_ms)
         return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
+
+    async def _note_failure(self, attempt: Attempt, outcome: AttemptOutcome) -> None:
+        """Whether to try again is for the failure to say: a ledger that is away now hears of it from a receipt."""
+        try:
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
+        except LedgerError as error:
+            log.warning("The outcome is kept as a receipt.", attempt_id=attempt.attempt_id, error=str(error))
+            await write_receipt(self._store, attempt.attempt_id, outcome)
 
     async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt) -> AttemptOutcome:
         raw = await self._client.send(

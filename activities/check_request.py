@@ -65,7 +65,7 @@ class RequestChecker:
             provider=self._catalogue.provider,
             missing_usage=request.missing_usage or self._policy.missing_usage,
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
-            fingerprint=fingerprint(request, model),
+            fingerprint=fingerprint(request),
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
         )
 

@@ -14,17 +14,21 @@ from imaging.store import ImageStore
 TOO_MANY_UNKNOWN_OUTCOMES = "TooManyUnknownOutcomes"
 
 
-async def find_paid(earlier: tuple[Attempt, ...], attempts: AttemptLog, store: ImageStore) -> Attempt | None:
-    """The attempt that was paid and answered, also where its worker could not record it any more."""
-    for attempt in earlier:
-        if attempt.outcome == "succeeded":
-            return attempt
-    for attempt in earlier:
-        receipt = await read_receipt(store, attempt.attempt_id) if attempt.outcome == "unknown" else None
-        if receipt:
-            await asyncio.to_thread(attempts.finish, attempt.attempt_id, receipt)
-            return settle_attempt(attempt, receipt)
-    return None
+async def settle_by_receipts(
+    earlier: tuple[Attempt, ...], attempts: AttemptLog, store: ImageStore
+) -> tuple[Attempt, ...]:
+    """A run's attempts as they ended, also where a worker could not record it any more."""
+    if any(attempt.outcome == "succeeded" for attempt in earlier):
+        return earlier
+    return tuple([await _settle(attempt, attempts, store) for attempt in earlier])
+
+
+async def _settle(attempt: Attempt, attempts: AttemptLog, store: ImageStore) -> Attempt:
+    receipt = await read_receipt(store, attempt.attempt_id) if attempt.outcome == "unknown" else None
+    if receipt is None:
+        return attempt
+    await asyncio.to_thread(attempts.finish, attempt.attempt_id, receipt)
+    return settle_attempt(attempt, receipt)
 
 
 def refuse_endless_resends(earlier: tuple[Attempt, ...], resends: int) -> None:

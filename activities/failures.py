@@ -7,12 +7,19 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from billing.errors import LedgerError, RunConflict
+from billing.errors import CorrectionRefused, LedgerError, RunConflict
 from contracts import names
 from imaging.errors import ProviderFailure
 from imaging.inputs import InputsRefused
 from imaging.retry_after import with_jitter
 from imaging.store_errors import StoreFailure
+
+LONGEST_MESSAGE = 1_200
+"""Bytes of somebody else's words in a failure. Temporal keeps the last failure of a waiting activity up to 4 KiB, with its
+details and stack trace; of a longer one an operator would read "Failure exceeds size limit". The ledger has them whole."""
+
+SHORTEST_WAIT_SECONDS = 1.0
+"""A busy provider says "try again in 20ms", and says it again: each time would be another row, dozens in a second."""
 
 
 def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> ApplicationError:
@@ -24,27 +31,30 @@ def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> Appl
         "http_status": failure.http_status,
         "code": failure.code,
         "provider_request_id": failure.provider_request_id,
-        "provider_message": failure.provider_message,
     }
     return ApplicationError(
-        str(failure),
+        str(failure).replace(failure.provider_message, shorten(failure.provider_message)),
         {name: fact for name, fact in facts.items() if fact},
         type=type(failure).__name__,
         non_retryable=not failure.retryable,
         next_retry_delay=None
         if wait is None
-        else timedelta(seconds=with_jitter(wait, random.SystemRandom())),
+        else timedelta(seconds=with_jitter(max(wait, SHORTEST_WAIT_SECONDS), random.SystemRandom())),
         # The provider's failures are no defects of ours: they have a log line and a row, and need no stack trace.
         category=ApplicationErrorCategory.BENIGN,
     )
 
 
+def shorten(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """A text of at most that many bytes and three dots."""
+    whole = text.encode("utf-8", "replace")
+    return text if len(whole) <= most else whole[:most].decode("utf-8", "ignore") + "..."
+
+
 @contextmanager
 def known_failures() -> Iterator[None]:
-    """Turns what our own rooms raise into failures that say their sentence and no more.
-
-    Temporal keeps the last failure of a waiting activity up to 4 KiB: with the causes and stack traces of a database
-    driver an operator would read "Failure exceeds size limit" instead of what is wrong.
+    """Turns what our own rooms raise into failures that say their sentence and no more: no causes, and no stack traces of
+    a database driver, which would be too long for Temporal (see `LONGEST_MESSAGE`).
     """
     try:
         yield
@@ -54,5 +64,7 @@ def known_failures() -> Iterator[None]:
         ) from None
     except (LedgerError, StoreFailure) as error:
         raise ApplicationError(
-            str(error), type=type(error).__name__, non_retryable=isinstance(error, RunConflict)
+            shorten(str(error)),
+            type=type(error).__name__,
+            non_retryable=isinstance(error, RunConflict | CorrectionRefused),
         ) from None

@@ -47,7 +47,7 @@ async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done():
-                raise
+            if task.done():  # at the same moment: what was paid for counts, not the cancellation
+                return task.result()
             details = activity.cancellation_details()
             _log.info("A cancellation is ignored until the provider has answered.", details=repr(details))

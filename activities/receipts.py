@@ -1,4 +1,4 @@
-"""Receipts: what the provider delivered, kept in the image store beside the pictures before the ledger knows.
+"""Receipts: what came of an attempt, kept in the image store beside the pictures while the ledger does not know.
 
 A worker that dies between the answer and its record, or a ledger that is away at that moment, loses nothing: the next
 attempt of the run finds the receipt and settles the attempt by it.
@@ -17,7 +17,7 @@ _OUTCOME = TypeAdapter(AttemptOutcome)
 
 
 async def write_receipt(store: ImageStore, attempt_id: str, outcome: AttemptOutcome) -> None:
-    """Keeps the outcome of an attempt that succeeded; where the store is away, the ledger alone has to hold it."""
+    """Keeps the outcome of an attempt; where the store is away, the ledger alone has to hold it."""
     try:
         await store.put_document(_key(attempt_id), _OUTCOME.dump_json(outcome))
     except (StoreUnavailable, ValueError) as error:

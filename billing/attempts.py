@@ -26,14 +26,15 @@ class AttemptLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim_run(self, identity: RunIdentity) -> None:
-        """Writes a run down, once and for good; the same run again changes nothing.
+    def claim_run(self, identity: RunIdentity) -> tuple[Attempt, ...]:
+        """Writes a run down, once and for good; the same run again changes nothing. Returns its attempts, in order.
 
         Raises:
             RunConflict: its request id stands for something else already.
         """
         with self._database.writing() as connection:
-            claim_run(connection, identity)
+            is_new = claim_run(connection, identity)
+            return () if is_new else _list_attempts(connection, identity.run_id)
 
     def begin(self, new: NewAttempt) -> Attempt:
         """Writes an attempt down, with the next number of its run: send nothing before this has returned.
@@ -93,10 +94,8 @@ class AttemptLog:
 
     def list_attempts(self, run_id: str) -> tuple[Attempt, ...]:
         """Every attempt of a run, in order."""
-        query = select(provider_attempts).where(provider_attempts.c.run_id == run_id)
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(provider_attempts.c.number)).mappings().all()
-        return tuple(_read_attempt(row) for row in rows)
+            return _list_attempts(connection, run_id)
 
     def count_unknown(self, run_id: str) -> int:
         """How many attempts of a run may have been paid for nothing, the ones still under way included."""
@@ -115,6 +114,12 @@ def _take_next_number(connection: Connection, run_id: str) -> int:
     highest = select(func.coalesce(func.max(provider_attempts.c.number), 0))
     last: int = connection.execute(highest.where(provider_attempts.c.run_id == run_id)).scalar_one()
     return last + 1
+
+
+def _list_attempts(connection: Connection, run_id: str) -> tuple[Attempt, ...]:
+    query = select(provider_attempts).where(provider_attempts.c.run_id == run_id)
+    rows = connection.execute(query.order_by(provider_attempts.c.number)).mappings()
+    return tuple(_read_attempt(row) for row in rows)
 
 
 def _read_attempt(row: RowMapping) -> Attempt:

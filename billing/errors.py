@@ -6,6 +6,7 @@ LedgerError
   LedgerRefused        the database's own rules refused a change: a defect of the caller
   RunConflict          the request id already stands for another request
   AttemptConflict      an attempt already has another outcome
+  CorrectionRefused    a correction of a bill that would not be true
 """
 
 
@@ -31,3 +32,7 @@ class RunConflict(LedgerError):
 
 class AttemptConflict(LedgerError):
     """An outcome that contradicts the one which an attempt already has."""
+
+
+class CorrectionRefused(LedgerError):
+    """A correction that may not be made, or cannot be yet. Nothing was written."""

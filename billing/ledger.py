@@ -13,11 +13,11 @@ from uuid import uuid4
 from sqlalchemy import RowMapping, select
 
 from billing.database import Database
+from billing.heads import append_entry
 from billing.paid_attempts import copy_paid_attempt
 from billing.tables import ledger_entries
-from billing.writes import insert_once
 from contracts.billing import Basis, BillingInput, BillingRecord, BillingState, Cost, EntryKind
-from contracts.money import parse_usd
+from contracts.money import format_usd, parse_usd
 
 _KINDS: dict[Basis, EntryKind] = {
     "token_usage": "charge",
@@ -32,6 +32,17 @@ _STATES: dict[EntryKind, BillingState] = {
     "reversal": "reconciled",
 }
 _STATE_COLUMNS = (ledger_entries.c.kind, ledger_entries.c.entry_id, ledger_entries.c.reason)
+_COST_COLUMNS = ledger_entries.c[
+    "amount_micro_usd",
+    "basis",
+    "flags",
+    "rate_card",
+    "rates",
+    "line_items",
+    "list_cost_micro_usd",
+    "list_rate_card",
+    "list_rates",
+]
 
 
 def bill_key(run_id: str) -> str:
@@ -54,20 +65,25 @@ class Ledger:
     def record(self, order: BillingInput) -> BillingRecord:
         """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
 
+        Prices and settings may have changed meanwhile: the record holds the first bill's cost where it differs.
+
         What the ledger knows of the run and of the attempt that was paid is copied in the same transaction.
 
         Raises:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
             LedgerRefused: the run has no such attempt that succeeded, or the cost contradicts itself.
         """
-        first = select(*_STATE_COLUMNS).where(ledger_entries.c.entry_key == bill_key(order.run_id))
+        first = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(
+            ledger_entries.c.entry_key == bill_key(order.run_id)
+        )
         with self._database.writing() as connection:
             entry = connection.execute(first).mappings().first()
             if entry is None:
                 paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
-                insert_once(connection, ledger_entries, self._make_row(order, paid))
+                append_entry(connection, self._make_row(order, paid))
                 entry = connection.execute(first).mappings().one()
-        return _make_record(entry)
+        recorded = _read_cost(entry)
+        return _make_record(entry).model_copy(update={"cost": None if recorded == order.cost else recorded})
 
     def state_of(self, run_id: str) -> BillingRecord | None:
         """Where a run stands: its latest entry decides. None where it has no entry."""
@@ -83,13 +99,14 @@ class Ledger:
             "entry_key": bill_key(order.run_id),
             "kind": _KINDS[order.cost.basis],
             **paid,
-            **_make_cost_columns(order.cost),
+            **make_cost_columns(order.cost),
             "metadata": order.metadata,
             "created_at": self._clock(),
         }
 
 
-def _make_cost_columns(cost: Cost) -> dict[str, Any]:
+def make_cost_columns(cost: Cost) -> dict[str, Any]:
+    """The columns of an entry that say what it comes to, and why."""
     return {
         "amount_micro_usd": _parse_or_none(cost.amount_usd),
         "basis": cost.basis,
@@ -102,6 +119,19 @@ def _make_cost_columns(cost: Cost) -> dict[str, Any]:
         "list_rate_card": cost.list_rate_card,
         "list_rates": cost.list_rates,
     }
+
+
+def _read_cost(entry: RowMapping) -> Cost:
+    """The cost that an entry was made of."""
+    return Cost(
+        amount_usd=_format_or_none(entry["amount_micro_usd"]),
+        list_cost_usd=_format_or_none(entry["list_cost_micro_usd"]),
+        **{name: entry[name] for name in Cost.model_fields if name in entry},
+    )
+
+
+def _format_or_none(micro_usd: int | None) -> str | None:
+    return None if micro_usd is None else format_usd(micro_usd)
 
 
 def _parse_or_none(usd: str | None) -> int | None:

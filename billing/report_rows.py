@@ -57,8 +57,11 @@ class EntryView(Contract):
     metadata: dict[str, str]
     fingerprint: str
     corrects: str | None
+    actor: str | None
     sent_at: datetime
     created_at: datetime
+    previous_hash: str
+    entry_hash: str
 
 
 class CostRow(Contract):

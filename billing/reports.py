@@ -108,7 +108,13 @@ def _sum_entries(
     correction = aliased(ledger_entries)
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
     bill = entry.kind.in_(_BILLS)
+    listed_later = (
+        select(correction.c.sequence)
+        .where(correction.c.corrects == entry.entry_id, correction.c.list_cost_micro_usd.is_not(None))
+        .exists()
+    )
     estimated = and_(entry.kind == "estimate", ~corrected)
+    unlisted = and_(bill, entry.list_cost_micro_usd.is_(None), ~listed_later)
     query = (
         select(
             key.label("key"),
@@ -119,9 +125,7 @@ def _sum_entries(
             _add(case((estimated, entry.amount_micro_usd), else_=0)).label("estimated"),
             _add(case((and_(entry.kind == "hold", ~corrected), 1), else_=0)).label("pending"),
             _add(entry.list_cost_micro_usd).label("list_cost"),
-            _add(case((and_(bill, entry.list_cost_micro_usd.is_(None)), 1), else_=0)).label(
-                "list_cost_unknown"
-            ),
+            _add(case((unlisted, 1), else_=0)).label("list_cost_unknown"),
         )
         .where(*conditions)
         .group_by("key", entry.simulated)

@@ -23,8 +23,8 @@ class RunIdentity:
     requested_model: str
 
 
-def claim_run(connection: Connection, identity: RunIdentity) -> None:
-    """Writes a run down, once and for good; the same run again changes nothing.
+def claim_run(connection: Connection, identity: RunIdentity) -> bool:
+    """Writes a run down, once and for good; the same run again changes nothing. Returns whether it is new.
 
     Raises:
         RunConflict: its request id stands for something else already.
@@ -32,10 +32,11 @@ def claim_run(connection: Connection, identity: RunIdentity) -> None:
     known = _find_run(connection, identity)
     if known is None:
         if insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)}):
-            return
+            return True
         known = _find_run(connection, identity)  # another process was faster, and this is its row
     if known is not None and known != identity:
         raise RunConflict(_explain(identity, known))
+    return False
 
 
 def _find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:

@@ -1,7 +1,8 @@
-"""The ledger's three tables, as queries see them. What makes them grow only (triggers) is in `billing/migrations/`.
+"""The ledger's tables, as queries see them. What makes them grow only (triggers) is in `billing/migrations/`.
 
 A run is written once and outlives Temporal's memory. An attempt is written before it is sent and given its outcome
-once. A ledger entry is never changed at all. Amounts are integers in micro-USD, moments are in UTC.
+once. A ledger entry is never changed at all, and the head of its tenant moves on with it. Amounts are integers in
+micro-USD, moments are in UTC.
 """
 
 from sqlalchemy import (
@@ -117,8 +118,14 @@ ledger_entries = Table(
     Column("metadata", JsonText, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("corrects", Text, ForeignKey("ledger_entries.entry_id")),
+    # Who decided on a correction; what the worker writes by itself has none.
+    Column("actor", PlainText),
     Column("sent_at", UtcDateTime, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # See `billing.chain`. Two entries after the same one would be a fork: the database refuses the second.
+    Column("previous_hash", Text, nullable=False),
+    Column("entry_hash", Text, nullable=False),
+    UniqueConstraint("tenant", "previous_hash"),
     CheckConstraint("kind IN ('charge', 'estimate', 'hold', 'adjustment', 'reversal')", name="kind"),
     CheckConstraint("basis IN ('token_usage', 'size_quality_estimate', 'none')", name="basis"),
     # Never silently zero: what cannot be billed yet has no amount and says why; everything else has an amount.
@@ -132,5 +139,30 @@ ledger_entries = Table(
     Index(None, "corrects"),
     Index(None, "attempt_id"),
     # Never count a number twice, even after the newest row was lost with a restored backup.
+    sqlite_autoincrement=True,
+)
+
+ledger_heads = Table(
+    "ledger_heads",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("entries", BigInteger, nullable=False),
+    Column("entry_hash", Text, nullable=False),
+)
+
+provider_comparisons = Table(
+    "provider_comparisons",
+    metadata,
+    Column("sequence", BigKey, primary_key=True, autoincrement=True),
+    Column("comparison_id", Text, nullable=False, unique=True),
+    # Of the workflow's run: a comparison that is tried again is kept once.
+    Column("comparison_key", Text, nullable=False, unique=True),
+    Column("provider", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("comparison", JsonText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("verdict IN ('equal', 'explained', 'unexplained')", name="verdict"),
+    Index(None, "day"),
     sqlite_autoincrement=True,
 )

@@ -56,6 +56,18 @@ def read_usage(raw: JsonValue) -> Usage | None:
     )
 
 
+def require_usage(raw: JsonValue) -> Usage:
+    """The counts of a usage object that has to have some.
+
+    Raises:
+        UnbillableUsage: as `read_usage`, and where it names neither input_tokens nor output_tokens.
+    """
+    usage = read_usage(raw)
+    if usage is None:
+        raise UnbillableUsage("usage names neither input_tokens nor output_tokens.")
+    return usage
+
+
 def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | None:
     """The count of that name, None where it is absent or null.
 

@@ -5,6 +5,7 @@ A command's module is loaded when the command is called, so that `--help` and mi
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cli.failures import CommandFailed, RequestRefused
+from cli.failures import INTERRUPTED, CommandFailed, Interrupted, RequestRefused
 from cli.output import Output
 
 DONE, FAILED = 0, 1
@@ -23,7 +24,7 @@ Exit status: 0 done, 1 the run failed or something needed is not there, 2 the re
 Every command takes --json: one JSON document on stdout, everything else on stderr."""
 
 COMMANDS = {
-    "demo": "Two pictures and three bills, to see that everything works.",
+    "demo": "Three pictures and their bills, to see that everything works.",
     "up": "Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.",
     "doctor": "Say what is reachable, what is missing, and what to do about it.",
     "generate": "Generate pictures from a prompt.",
@@ -35,6 +36,13 @@ COMMANDS = {
     "images": "Copy a run's pictures out of the image store.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",
+    "pending": "List the runs whose bill waits, the oldest first.",
+    "reconcile": "Settle runs by the usage that the provider has told since.",
+    "reprice": "Bill usage that waited for a price.",
+    "reverse": "Take back all that was billed for a run.",
+    "exposure": "Say what may have been paid for nothing.",
+    "verify": "Check the ledger's chain of hashes, every amount and every picture.",
+    "reconcile-provider": "Compare a day with the provider's own books, once or each day.",
     "models": "List the models: how long they live, what they take, what they cost.",
 }
 
@@ -48,9 +56,10 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The command of that name: the function of that name in the module of that name."""
+    """The command of that name: the function of that name in the module of that name, its hyphens as underscores."""
     loader = typer.Typer(add_completion=False)
-    loader.command(name)(getattr(import_module(f"cli.{name}"), name))
+    function = name.replace("-", "_")
+    loader.command(name)(getattr(import_module(f"cli.{function}"), function))
     return typer.main.get_command(loader)
 
 
@@ -65,8 +74,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # Rich and Typer leave where whoever read our output has left
         return FAILED
+    except KeyboardInterrupt:
+        return output.fail(Interrupted())
     except OSError as error:
-        output.say(f"✗ The output cannot be written: {error.strerror}.", style="bold red")
+        with suppress(OSError):
+            output.say(f"✗ The output cannot be written: {error.strerror}.", style="bold red")
         return FAILED
     return status
 
@@ -84,11 +96,13 @@ def _carry_out(arguments: Sequence[str], output: Output) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the front door: what nobody expected still ends as a sentence
         return output.fail(import_module("cli.explain").explain(error))
+    if status == INTERRUPTED:  # Typer's word for Ctrl-C that no command took
+        return output.fail(Interrupted())
     return status if isinstance(status, int) else DONE
 
 
 def _describe_usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else _PROGRAM
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")
     return f"{message}{'' if message.endswith(('.', '?')) else '.'} See `python {command} --help`."

@@ -35,7 +35,7 @@ async def carry_out(
     for warning in checked.warnings:
         output.warn(warning)
     client = await session.connect()
-    run = await start_run(client, checked, session)
+    run = await start_run(client, checked)
     link = session.link_to_run(run.run_id, client)
     if run.attached:
         output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")

@@ -11,7 +11,6 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from billing.reports import total
 from cli import options
@@ -21,13 +20,14 @@ from cli.images import copy_images
 from cli.output import Output
 from cli.request_check import check_request
 from cli.run_view import shorten_path
-from cli.session import Session, open_session
+from cli.session import Session, hush_temporal, open_session
 from cli.starting import start_run
 from cli.up import start_stack
 from contracts.images import ImageRef
 from contracts.result import RunResult
 from imaging.store import ImageStore
 from runtime.stack_file import Stack, read_stack_file
+from runtime.temporal import connect_to_stack
 
 _TENANT = "demo"
 _CONTRACT = {
@@ -44,7 +44,7 @@ _MISSING_USAGE_PROMPT = "[simulate:missing_usage] A teapot, answered without usa
 
 
 def demo(*, as_json: options.AsJson = False) -> None:
-    """Two pictures and three bills, to see that everything works.
+    """Three pictures and their bills, to see that everything works.
 
     Uses the stack that runs for DATA_DIR, or starts one for as long as the demo takes. Without OPENAI_API_KEY the
     provider is simulated and no money is spent; with it, live pictures at low quality cost a few cents.
@@ -64,14 +64,15 @@ class _Stage:
 
 
 async def _run_demo(session: Session, output: Output) -> None:
+    hush_temporal()
     async with _find_or_start_stack(session, output) as stack:
         session = Session(session.settings, stack)
-        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect_to_stack(stack)
         stage = _Stage(session, client, session.open_store(), output, secrets.token_hex(2))
         runs = await (_run_simulated(stage) if session.is_simulated else _run_live(stage))
         with session.open_ledger() as database:
             totals = total(database)
-        show_demo(runs, totals, output)
+    show_demo(runs, totals, output)  # when all has ended, so that nothing can go wrong after the answer
 
 
 @asynccontextmanager
@@ -123,7 +124,7 @@ async def _carry_out(stage: _Stage, name: str, title: str, payload: dict[str, An
     stage.output.say(title, style="bold")
     named = {**payload, "tenant": _TENANT, "request_id": f"{name}-{stage.mark}"}
     checked = await check_request(named, stage.session)
-    run = await start_run(stage.client, checked, stage.session)
+    run = await start_run(stage.client, checked)
     result = await follow_run(stage.client, run.handle, stage.output)
     files = await copy_images(result, stage.store, stage.session.settings.data_dir / "demo")
     run_done = _complete(result, files, stage.session.link_to_run(run.run_id, stage.client))

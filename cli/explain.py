@@ -54,7 +54,7 @@ def _explain_rpc(error: RPCError) -> str:
             "The Temporal server does not answer any more. Runs that were started go on when it is back;"
             " `python starter.py doctor` says what is reachable."
         )
-    return f"Temporal answered {error.status.name}: {error.message}."
+    return f"Temporal answered {error.status.name}: {error.message.rstrip('.')}."
 
 
 def _describe_defect(error: Exception) -> str:

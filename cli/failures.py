@@ -42,6 +42,15 @@ class RunFailed(CommandFailed):
         super().__init__(message, run_id=run_id, failure_type=failure_type)
 
 
+class Interrupted(CommandFailed):
+    """Ctrl-C or SIGTERM before the command was done."""
+
+    status = "interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted.", exit_status=INTERRUPTED)
+
+
 class WaitInterrupted(CommandFailed):
     """Ctrl-C while a run was awaited: the run goes on."""
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, TemporalError
 from temporalio.service import RPCError
 
@@ -96,9 +96,10 @@ async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller)
         while not result.done():
             status = await ask_status(handle)
             if status is None:
-                await _warn_without_worker(client, output, told)
+                await warn_without_worker(client, output, told)
             else:
                 _tell_status(status, output, tell, told)
+                await warn_of_failures(handle, output, told)
             await asyncio.wait({result}, timeout=_POLL_SECONDS)
         return await result
     finally:
@@ -114,7 +115,21 @@ def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]
             output.warn(warning)
 
 
-async def _warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
+async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, told: set[str]) -> None:
+    """Why the run takes its time: attempts that failed and are made again, perhaps for hours."""
+    try:
+        described = await handle.describe(rpc_timeout=_QUERY_PATIENCE)
+    except RPCError:
+        return
+    for pending in described.raw_description.pending_activities:
+        failure = pending.last_failure.message
+        if failure and failure not in told:
+            told.add(failure)
+            output.warn(f"An attempt failed and is made again: {failure}")
+
+
+async def warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
+    """Why nothing happens at all: told once, as `told` keeps what was said."""
     warning = "No worker polls yet; the run waits for one. Start it with `make up` or `python worker.py`."
     if warning in told or await has_pollers(client, (names.RUNS_QUEUE,)):
         return
@@ -130,10 +145,10 @@ def _telling(output: Output, run_id: str) -> Iterator[Teller]:
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=output.talk, transient=True) as progress:
-        task = progress.add_task(f"{run_id}  starting")
+        task = progress.add_task(f"starting  {run_id}")
 
         def tell(stage: str) -> None:
-            progress.update(task, description=f"{run_id}  {stage}")
+            progress.update(task, description=f"{stage}  {run_id}")
 
         yield tell
 

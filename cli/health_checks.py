@@ -16,10 +16,10 @@ from billing.engines import describe_location, parse_url
 from billing.errors import LedgerError
 from billing.reports import total
 from cli.provider_check import ProviderSilent, ask_provider
-from cli.session import Session
+from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
-from runtime.temporal import TemporalUnavailable, has_pollers
+from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers
 
 _PATIENCE_SECONDS = 5.0
 _WITHOUT_TEMPORAL = "Not known without Temporal."
@@ -62,16 +62,15 @@ async def _look(name: str, check: Awaitable[str]) -> Check:
     except (NotWell, TemporalUnavailable, LedgerError, StoreFailure, ProviderSilent) as error:
         return Check(name, ok=False, message=str(error))
     except RPCError as error:
-        return Check(name, ok=False, message=f"Temporal answers {error.status.name}: {error.message}.")
+        message = (
+            f"Temporal answers {error.status.name}: {error.message.rstrip('.')}. Check TEMPORAL_NAMESPACE."
+        )
+        return Check(name, ok=False, message=message)
 
 
 async def _connect(session: Session) -> Client:
-    try:
-        return await asyncio.wait_for(session.connect(), _PATIENCE_SECONDS)
-    except TimeoutError:
-        raise TemporalUnavailable(
-            f"No Temporal server answers within {_PATIENCE_SECONDS:.0f} seconds. Check TEMPORAL_ADDRESS."
-        ) from None
+    hush_temporal()
+    return await connect_to_temporal(session.settings.data_dir, patience_seconds=_PATIENCE_SECONDS)
 
 
 async def _connected(temporal: "asyncio.Future[Client]") -> Client:

@@ -74,4 +74,4 @@ def _write(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             draft.unlink()
-        raise CommandFailed(f"{path} cannot be written ({error.strerror}). Choose another --out.") from error
+        raise CommandFailed(f"{path} cannot be written ({error.strerror}). Choose another folder.") from error

@@ -6,21 +6,15 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from billing.attempt_records import Attempt
-from billing.attempts import AttemptLog
 from billing.errors import LedgerError
-from billing.ledger import Ledger
-from billing.report_rows import EntryView
-from billing.reports import list_entries
 from cli.failures import CommandFailed
 from cli.following import follow_run
 from cli.output import Output
+from cli.remembered import find_in_ledger, with_corrections
 from cli.session import Session
 from cli.starting import RunHandle
-from contracts.money import format_usd, parse_usd
-from contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
+from contracts.result import RunResult
 from runtime.temporal import TemporalUnavailable
-
-_BILLS = ("charge", "estimate", "hold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +24,6 @@ class KnownRun:
     client: Client
     handle: RunHandle
     status: WorkflowExecutionStatus | None
-
-
-@dataclass(frozen=True, slots=True)
-class RememberedRun:
-    """What the ledger knows of a run: its bill, if it has one, and the requests that were sent for it."""
-
-    result: RunResult | None
-    attempts: tuple[Attempt, ...]
 
 
 async def find_in_temporal(run_id: str, session: Session) -> KnownRun | None:
@@ -57,23 +43,6 @@ async def find_in_temporal(run_id: str, session: Session) -> KnownRun | None:
     return KnownRun(client, handle, described.status)
 
 
-def find_in_ledger(run_id: str, session: Session) -> RememberedRun | None:
-    """The run as the ledger knows it, None where it does not.
-
-    Raises:
-        LedgerError: the ledger is not there.
-    """
-    with session.open_ledger() as database:
-        entries = list_entries(database, run_id=run_id)
-        attempts = AttemptLog(database).list_attempts(run_id)
-        record = Ledger(database).state_of(run_id)
-    bill = next((entry for entry in entries if entry.kind in _BILLS), None)
-    if bill is None or record is None:
-        return RememberedRun(None, attempts) if attempts else None
-    billing = ResultBilling(state=record.state, entry_id=record.entry_id, reason=record.reason)
-    return RememberedRun(_rebuild_result(bill, entries, billing, len(attempts)), attempts)
-
-
 async def await_result(run_id: str, session: Session, output: Output) -> tuple[RunResult, str | None]:
     """The result of a run and its page in the Web UI, waiting for its end where it still runs.
 
@@ -86,7 +55,7 @@ async def await_result(run_id: str, session: Session, output: Output) -> tuple[R
         return recall_result(run_id, session, output, instead_of=error), None
     if known is None:
         return recall_result(run_id, session, output), None
-    result = await follow_run(known.client, known.handle, output)
+    result = with_corrections(await follow_run(known.client, known.handle, output), session)
     return result, session.link_to_run(run_id, known.client)
 
 
@@ -130,34 +99,4 @@ def describe_attempts(attempts: tuple[Attempt, ...]) -> str:
     return "; ".join(
         f"{attempt.number} {attempt.outcome}{f' ({attempt.error_type})' if attempt.error_type else ''}"
         for attempt in attempts
-    )
-
-
-def _rebuild_result(
-    bill: EntryView, entries: tuple[EntryView, ...], billing: ResultBilling, attempts: int
-) -> RunResult:
-    """A run's result out of its entries. Corrections are differences: what is owed is the sum."""
-    amounts = [parse_usd(entry.amount_usd) for entry in entries if entry.amount_usd is not None]
-    return RunResult(
-        run_id=bill.run_id,
-        operation="edit" if bill.operation == "edit" else "generate",
-        model=bill.model,
-        requested_model=bill.requested_model,
-        images=bill.images,
-        usage=bill.usage,
-        cost=ResultCost(
-            amount_usd=format_usd(sum(amounts)) if amounts else None,
-            basis=bill.basis,
-            flags=bill.flags,
-            rate_card=bill.rate_card,
-            list_cost_usd=bill.list_cost_usd,
-            line_items=bill.line_items,
-        ),
-        billing=billing,
-        provider=ResultProvider(
-            name=bill.provider,
-            request_id=bill.provider_request_id,
-            attempts=attempts,
-            simulated=bill.simulated,
-        ),
     )

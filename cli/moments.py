@@ -14,10 +14,10 @@ def parse_moment(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         message = f"{text!a} is no day or moment: write 2026-11-23, or 2026-11-23T14:00:00+01:00."
         raise BadParameter(message) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def format_moment(moment: datetime) -> str:

@@ -13,6 +13,8 @@ AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
 Tenant = Annotated[str, Option(help="Whose run it is.")]
 AnyTenant = Annotated[str | None, Option(help="This tenant only.")]
 Run = Annotated[str, Argument(metavar="RUN", help="A run's id, or its request id.")]
+Reason = Annotated[str | None, Option(help="Why; kept on the entry.")]
+Actor = Annotated[str | None, Option(help="Who decides; kept on the entry. Default: this machine's user.")]
 NoWait = Annotated[bool, Option("--no-wait", help="Do not wait for the run's end.")]
 RequestId = Annotated[
     str | None, Option(help="Your own id: the same one attaches to the run that exists. Default: a new one.")

@@ -58,7 +58,7 @@ async def check_request(
         payload,
         checked.request,
         checked.resolved.model,
-        fingerprint(checked.request, checked.resolved.model),
+        fingerprint(checked.request),
         checked.warnings,
     )
 

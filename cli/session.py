@@ -14,6 +14,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from billing.database import Database, open_database
+from billing.engines import describe_location, parse_url
 from billing.errors import LedgerNotReady
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
@@ -104,8 +105,9 @@ def _is_meant(stack: Stack) -> bool:
 def open_existing_ledger(settings: Settings) -> Database:
     """The ledger, brought up to date where it is the embedded default, but never made: a look must not leave a file."""
     url = settings.ledger_url()
-    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
+    location = parse_url(url)
+    if location.drivername == "sqlite" and not Path(location.database or "").exists():
         raise LedgerNotReady(
-            f"There is no ledger at {url} yet: the worker makes it when it first starts. Start it with `make up`."
+            f"There is no ledger at {describe_location(location)} yet: the worker makes it when it first starts. Start it with `make up`."
         )
     return open_database(url, create=settings.creates_ledger())

@@ -9,8 +9,9 @@ from billing.errors import LedgerError
 from cli import options
 from cli.failures import RunFailed
 from cli.following import ask_status, follow_run
-from cli.lookup import KnownRun, describe_attempts, find_in_ledger, find_in_temporal, recall_result
+from cli.lookup import KnownRun, describe_attempts, find_in_temporal, recall_result
 from cli.output import Output
+from cli.remembered import find_in_ledger, with_corrections
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session, open_session
 from contracts.result import RunResult
@@ -45,7 +46,7 @@ async def _show(run_id: str, session: Session, output: Output) -> None:
     except RunFailed:
         _tell_attempts(run_id, session, output)
         raise
-    _show_result(result, session, output, link)
+    _show_result(with_corrections(result, session), session, output, link)
 
 
 def _show_result(result: RunResult, session: Session, output: Output, link: str | None) -> None:

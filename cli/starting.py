@@ -16,9 +16,9 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli.failures import RequestRefused
-from cli.request_check import CheckedRequest, check_content
-from cli.session import Session
+from cli.request_check import CheckedRequest
 from contracts import names
+from contracts.reading import read_request
 from contracts.result import RunResult
 from imaging.admission import fingerprint
 from workflows.details import describe_call
@@ -38,7 +38,7 @@ class StartedRun:
     attached: bool
 
 
-async def start_run(client: Client, checked: CheckedRequest, session: Session) -> StartedRun:
+async def start_run(client: Client, checked: CheckedRequest) -> StartedRun:
     """Starts the run, or attaches to the one of the same id: it is one run and one bill, however often it is submitted.
 
     A run that failed before is carried out again; what it may have paid for is found, not bought again.
@@ -56,7 +56,7 @@ async def start_run(client: Client, checked: CheckedRequest, session: Session) -
     found = await (await handle.describe()).memo()
     attached = found.get(_SUBMISSION) != submission
     if attached:
-        known = found.get(_FINGERPRINT) or await _fingerprint_input(client, handle, session)
+        known = found.get(_FINGERPRINT) or await _fingerprint_input(client, handle)
         _refuse_other_content(checked, known)
     return StartedRun(checked.run_id, handle, attached)
 
@@ -87,13 +87,13 @@ async def _start(client: Client, checked: CheckedRequest, memo: Mapping[str, str
     )
 
 
-async def _fingerprint_input(client: Client, handle: RunHandle, session: Session) -> str | None:
+async def _fingerprint_input(client: Client, handle: RunHandle) -> str | None:
     """The fingerprint of what a run was started with, by a client that left none. None where it was no request."""
     async for event in handle.fetch_history_events(page_size=1):
         given = event.workflow_execution_started_event_attributes.input.payloads
         payload, *_ = [*await client.data_converter.decode(given), None]
-        known = check_content(payload, session)
-        return fingerprint(known.request, known.resolved.model) if known.request and known.resolved else None
+        known = read_request(payload).request
+        return fingerprint(known) if known else None
     return None
 
 

@@ -1,10 +1,12 @@
 """`up`: the embedded stack, until Ctrl-C."""
 
 import asyncio
+import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from rich.text import Text
@@ -13,6 +15,7 @@ from temporalio.common import SearchAttributeKey
 
 from billing.engines import describe_location, parse_url
 from cli import options
+from cli.failures import Interrupted
 from cli.output import Output
 from cli.run_view import describe_lines
 from cli.session import Session, hush_temporal, open_session
@@ -21,6 +24,7 @@ from runtime.embedded import run_embedded_stack
 from runtime.stack_file import Stack, StackClaimed, read_stack_file
 
 _QUEUES = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
+_SAME_WISH_SECONDS = 1.0
 
 
 def up(*, as_json: options.AsJson = False) -> None:
@@ -42,12 +46,17 @@ async def start_stack(session: Session, tell: Callable[[str], None]) -> AsyncIte
 
 
 async def _run_until_stopped(session: Session, output: Output) -> None:
-    stop = _listen_for_stop(output)
+    runs = False
+    _cancel_on_signal(output)
     output.say("Starting the embedded stack ...")
     try:
         async with start_stack(session, output.warn) as stack:
             _tell_where(stack, session, output, "The embedded stack runs. Ctrl-C ends it.")
-            await stop.wait()
+            runs = True
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if not runs:
+            raise Interrupted from None
         output.say("The embedded stack has ended.")
     except StackClaimed as error:
         stack_of_others = read_stack_file(session.settings.data_dir)
@@ -60,7 +69,7 @@ async def _run_until_stopped(session: Session, output: Output) -> None:
 def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> None:
     settings = session.settings
     provider = (
-        f"simulator at {stack.provider_base_url} (OPENAI_API_KEY is not set: no money is spent)"
+        f"simulator at {stack.provider_base_url} (started without OPENAI_API_KEY: no money is spent)"
         if stack.provider_base_url
         else f"{settings.provider_name()}, live: runs cost money"
     )
@@ -72,23 +81,28 @@ def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> N
         ("pictures", settings.store_url()),
         ("logs", str((settings.data_dir / "logs").resolve())),
     ]
-    document = {"status": "running", **stack._asdict()}
+    document = {"status": "running", **stack.model_dump()}
     output.answer(document, describe_lines(f"✓ {title}", rows, style="bold green"))
 
 
-def _listen_for_stop(output: Output) -> asyncio.Event:
-    """An event that the first signal sets. The second ends at once: the parts end by themselves with this process."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+def _cancel_on_signal(output: Output) -> None:
+    """The first signal cancels this task, also while the stack still starts. One after a second ends at once: the
+    parts end by themselves with this process. What comes sooner is the same wish, sent on by `make` or a supervisor.
+    """
+    loop, task, first = asyncio.get_running_loop(), asyncio.current_task(), math.inf
 
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():
+        nonlocal first
+        if time.monotonic() - first > _SAME_WISH_SECONDS:
             os._exit(128 + number)
-        output.say("Stopping. Calls to the provider are let finish; once more ends at once.")
-        loop.call_soon_threadsafe(stop.set)
+        if first == math.inf and task:
+            first = time.monotonic()
+            loop.call_soon_threadsafe(task.cancel)
+            with suppress(OSError):  # the terminal may be gone
+                output.say("Stopping. Calls to the provider are let finish; once more ends at once.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    return stop
 
 
 def name_type(key: SearchAttributeKey[Any]) -> str:

@@ -72,8 +72,12 @@ class BillingInput(Contract):
 
 
 class BillingRecord(SparseContract):
-    """A run's billing state and the entry that gave it. `reason` says why a run is pending."""
+    """A run's billing state and the entry that gave it. `reason` says why a run is pending.
+
+    `cost` is set where the run was billed before, by a cost that differs from the one given now: the entry stands.
+    """
 
     state: BillingState
     entry_id: str
     reason: str | None = None
+    cost: Cost | None = None

@@ -1,9 +1,14 @@
 """The names by which clients, workflows and workers in any language find each other. Never rename: histories hold them."""
 
+from datetime import date
+
 from temporalio.common import SearchAttributeKey
 
 WORKFLOW = "ImageGeneration"
 QUERY_STATUS = "status"
+
+PROVIDER_RECONCILIATION = "ProviderReconciliation"
+"""The workflow that compares a day with the provider's own books."""
 
 RUNS_QUEUE = "image-runs"
 """Workflows, the check before and the money after."""
@@ -14,9 +19,16 @@ CHECK_REQUEST = "check_request"
 CALL_GPT_IMAGE = "call_gpt_image"
 COMPUTE_COST = "compute_cost"
 RECORD_BILLING = "record_billing"
+RECONCILE_PROVIDER = "reconcile_provider"
+
+RECONCILIATION = "Reconciliation"
+"""The workflow of one correction of a run's bill, on the runs queue."""
+SETTLE_RUN = "settle_run"
 
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
+CORRECTION_REFUSED = "CorrectionRefused"
+"""The failure type of a correction that would not be true; nothing was written."""
 
 TENANT = SearchAttributeKey.for_keyword("Tenant")
 MODEL = SearchAttributeKey.for_keyword("Model")
@@ -31,3 +43,8 @@ SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_CO
 def run_id_for(tenant: str, request_id: str) -> str:
     """The id of a run, which is the id of its workflow: "image:acme:req-1"."""
     return f"image:{tenant}:{request_id}"
+
+
+def provider_reconciliation_id(day: date) -> str:
+    """The id of the workflow that compares a day: "provider-reconciliation:2026-11-22"."""
+    return f"provider-reconciliation:{day.isoformat()}"

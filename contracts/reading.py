@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from contracts.problems import Problem, describe_value
-from contracts.request import LARGEST_DATA_URIS, ImageRequest
+from contracts.request import LARGEST_DATA_URIS, LONGEST_REFERENCE, ImageRequest
 
 ALLOWED = {
     "model": "the name of a model, such as gpt-image-2",
@@ -44,6 +45,9 @@ NOT_SUPPORTED = {
 }
 _NOT_SUPPORTED_FORMATS = {"gif", "svg"}
 _LONGEST_FIELD = 120
+_MOST_PARTS = 300
+"""Fields and values, nested ones included: a request that uses everything has some 160. Each may be a problem of its
+own, and what lists too many of them could be held by no history, and would keep a workflow busy for too long."""
 
 
 class Reading(NamedTuple):
@@ -67,6 +71,13 @@ def read_request(payload: Any) -> Reading:
             field="request", value=describe_value("request", payload), allowed="one JSON object"
         )
         return Reading(None, (problem,), None)
+    if _has_too_many_parts(payload):
+        problem = Problem(
+            field="request",
+            value=describe_value("request", payload),
+            allowed=f"at most {_MOST_PARTS} fields and values in all",
+        )
+        return Reading(None, (problem,), None)
     given = {str(name): value for name, value in payload.items() if value is not None}
     try:
         request = ImageRequest.model_validate(given)
@@ -75,6 +86,16 @@ def read_request(payload: Any) -> Reading:
         return Reading(None, problems, _read_sound_part(given, problems))
     problems = _check_together(request)
     return Reading(None if problems else request, problems, request)
+
+
+def _has_too_many_parts(payload: Any) -> bool:
+    count, rest = 0, [payload]
+    while rest and count <= _MOST_PARTS:
+        part = rest.pop()
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ()
+        count += len(inner)
+        rest.extend(islice(inner, _MOST_PARTS))
+    return count > _MOST_PARTS
 
 
 def _problems_of(error: ValidationError) -> tuple[Problem, ...]:
@@ -121,6 +142,15 @@ def _check_together(request: ImageRequest) -> tuple[Problem, ...]:
         problems.append(
             Problem(field="mask", value="given", allowed="only with images: a mask belongs to an edit")
         )
+    problems += [
+        Problem(
+            field=field,
+            value=f"a text of {len(image.uri):,} characters",
+            allowed=f"a reference of up to {LONGEST_REFERENCE:,} characters, or a data: URI",
+        )
+        for field, image in request.inputs()
+        if not image.is_data_uri and len(image.uri) > LONGEST_REFERENCE
+    ]
     characters = sum(len(image.uri) for _, image in request.inputs() if image.is_data_uri)
     if characters > LARGEST_DATA_URIS:
         problems.append(

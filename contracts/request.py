@@ -19,6 +19,8 @@ REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 LARGEST_PROMPT = 32_000
 LARGEST_DATA_URIS = 1024 * 1024
 """All `data:` URIs of one request together, in characters: they travel through Temporal's history."""
+LONGEST_REFERENCE = 2_000
+"""Characters of a reference into the image store; the longest that the store makes has some 700."""
 
 _CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F])) - set("\t\n\r")
 

@@ -55,14 +55,16 @@ def check_payload(
     return CheckedPayload(None if problems else reading.request, resolved, problems, resolved.warnings)
 
 
-def fingerprint(request: ImageRequest, model: str) -> str:
-    """What is asked, by whom, and which model answers, as a SHA-256 in hex: equal where all of that is equal.
+def fingerprint(request: ImageRequest) -> str:
+    """What is asked, and by whom, as a SHA-256 in hex: equal where all of that is equal.
 
-    The request_id is left out. The order of keys makes no difference, nor does null instead of an absent field. A
-    default that is written out does: a size "auto" is not the same as none, as the provider may move its defaults.
+    The request_id is left out, and so is the model that answers where a retired one is replaced: the same request
+    submitted again after a shutdown day is still the same. The order of keys makes no difference, nor does null instead
+    of an absent field. A default that is written out does: a size "auto" is not the same as none, as the provider may
+    move its defaults.
     """
     asked = request.model_dump(mode="json", exclude={"request_id"})
-    canonical = json.dumps({"model": model, "request": asked}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -14,19 +14,18 @@ _ABANDONED_SECONDS = 24 * 60 * 60
 
 
 def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
-    """Writes `data` to `path`; `partials` is a folder on the same disk for files that are being written.
+    """Writes `data` to `path`; `partials` is a folder that exists, on the same disk, for files that are being written.
 
     Raises:
         OSError: it was not written; what was at `path` before is there still.
     """
-    make_folder(partials)
-    make_folder(path.parent)
     partial = partials / uuid.uuid4().hex
     try:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        make_folder(path.parent)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

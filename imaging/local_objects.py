@@ -18,7 +18,8 @@ from imaging.durable_files import make_folder, remove_abandoned, write_durably
 from imaging.store_errors import ReferenceRefused, StoreUnavailable, TooLarge
 
 _PARTIALS = ".partial"
-"""For files that are being written. A key never begins with a dot, so that nothing reads or lists them."""
+"""For files that are being written. A key never begins with a dot, so that nothing reads or lists them. It is made when
+the store is opened, and where it is missing later the whole store is: a volume that is not mounted leaves an empty folder."""
 
 
 class LocalObjects:
@@ -87,6 +88,7 @@ class LocalObjects:
 
     def _write(self, key: str, data: bytes) -> None:
         with self._explained("written"):
+            self._refuse_while_away()
             write_durably(self._inside(key), data, partials=self._partials)
 
     def _read(self, key: str, max_bytes: int | None) -> bytes | None:
@@ -100,16 +102,26 @@ class LocalObjects:
                     raise TooLarge(self.root + key, status.st_size, max_bytes)
                 return path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
+                self._refuse_while_away()
                 return None
 
     def _list_keys(self, folder: str) -> list[str]:
         with self._explained("listed"):
+            self._refuse_while_away()
             top = self._inside(folder)
             return [
                 (Path(parent) / name).relative_to(self._folder).as_posix()
                 for parent, _, names in os.walk(top, onerror=_raise_unless_missing)
                 for name in names
             ]
+
+    def _refuse_while_away(self) -> None:
+        """What is not there while the store is away may be there all the same, and would be bought again."""
+        if not self._partials.is_dir():
+            raise StoreUnavailable(
+                f"The image store's folder {self._folder} is away: it was there when it was opened, and now {_PARTIALS}"
+                " is missing in it. Mount or restore it. To begin an empty store in its place, start the program again."
+            )
 
     def _inside(self, key: str) -> Path:
         """The file of a key, no part of whose way there is a link: one may lead out of the store."""

@@ -40,7 +40,8 @@ def with_jitter(seconds: float, random: Random) -> float:
 
 def _read_number(text: str, unit_seconds: float) -> float | None:
     # A pattern rather than float(), which also reads "nan", "inf", "-1" and "1_0".
-    return float(text) * unit_seconds if _NUMBER.fullmatch(text.strip()) else None
+    number = text.strip(" \t")
+    return float(number) * unit_seconds if _NUMBER.fullmatch(number) else None
 
 
 def _read_date(text: str, now: datetime) -> float | None:

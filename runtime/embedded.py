@@ -16,7 +16,7 @@ from temporalio.client import Client
 from runtime.ports import LOOPBACK, choose_port
 from runtime.processes import ChildProcess, ProcessFailed
 from runtime.settings import Settings
-from runtime.stack_file import Stack, claim_stack, publish_stack, release_stack
+from runtime.stack_file import Stack, claim_stack, publish_stack
 from runtime.temporal import has_pollers
 from runtime.temporal_server import (
     download_temporal,
@@ -51,31 +51,39 @@ async def run_embedded_stack(
         StackClaimed: another process runs the stack of this DATA_DIR.
         ProcessFailed: a part of it does not come up, with the end of its log.
     """
-    try:
-        (settings.data_dir / "logs").mkdir(parents=True, exist_ok=True)
-        claim_stack(settings.data_dir)
-    except OSError as error:
-        raise ProcessFailed(
-            f"DATA_DIR {settings.data_dir} cannot be written ({error.strerror}). Set DATA_DIR to a folder of yours."
-        ) from error
     async with contextlib.AsyncExitStack() as parts:
-        parts.callback(release_stack, settings.data_dir)
+        _claim_data_dir(settings.data_dir, parts)
         provider = None if has_provider(settings) else await _start_simulator(settings, parts, tell)
         address, ui_url = await _start_temporal(settings, search_attributes, parts, tell)
         await _start_worker(settings, parts, tell, address=address, provider=provider, queues=queues)
-        stack = Stack(os.getpid(), address, ui_url, provider)
+        stack = Stack(pid=os.getpid(), temporal_address=address, ui_url=ui_url, provider_base_url=provider)
         publish_stack(settings.data_dir, stack)
         yield stack
 
 
 def has_provider(settings: Settings) -> bool:
     """Whether the settings name a provider with a key; where not, the simulator stands in."""
-    return bool(settings.openai_api_key or settings.azure_openai_api_key)
+    return settings.provider_key() is not None
+
+
+def _claim_data_dir(data_dir: Path, parts: contextlib.AsyncExitStack) -> None:
+    try:
+        (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        parts.enter_context(claim_stack(data_dir))
+    except OSError as error:
+        raise ProcessFailed(
+            f"DATA_DIR {data_dir} cannot be written ({error.strerror}). Set DATA_DIR to a folder of yours."
+        ) from error
 
 
 def simulator_environment(base_url: str) -> dict[str, str]:
     """The settings that make a worker or a command use the simulator at `base_url`."""
-    return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "simulated", "PROVIDER": SIMULATOR}
+    return {
+        "OPENAI_BASE_URL": base_url,
+        "OPENAI_API_KEY": "simulated",
+        "OPENAI_ADMIN_KEY": "sk-admin-simulated",
+        "PROVIDER": SIMULATOR,
+    }
 
 
 async def _start_temporal(
@@ -103,6 +111,8 @@ async def _start_temporal(
 
 
 async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack, tell: Tell) -> str:
+    for name in settings.provider_addresses():
+        tell(f"{name} is set, but no key for it: the simulator stands in.")
     port = choose_port()
     books = settings.data_dir / "simulator-books.jsonl"
     command = [sys.executable, "-m", "simulator", "--port", str(port), "--books", str(books)]
@@ -125,10 +135,13 @@ async def _start_worker(
     provider: str | None,
     queues: Sequence[str],
 ) -> None:
-    environment = {"TEMPORAL_ADDRESS": address, **(simulator_environment(provider) if provider else {})}
+    environment = _inherit({"TEMPORAL_ADDRESS": address})
+    if provider:
+        environment |= simulator_environment(provider)
+        environment.pop("AZURE_OPENAI_ENDPOINT", None)
     log = settings.data_dir / "logs" / "worker.log"
     child = ChildProcess(
-        "worker", [sys.executable, str(_ROOT / "worker.py")], log=log, environment=_inherit(environment)
+        "worker", [sys.executable, str(_ROOT / "worker.py")], log=log, environment=environment
     )
     await _run(child, parts, patience_seconds=_WORKER_PATIENCE_SECONDS)
     await _wait_for_pollers(child, address, queues)

@@ -54,8 +54,8 @@ def configure_logging(level: str, *, style: Literal["json", "console"] = "json")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # One line per HTTP request with its URL says nothing that the attempt's own line does not.
-    for chatty in ("httpx2", "httpcore2", "openai", "aiohttp.access"):
+    # A line per HTTP request with its URL says nothing that the attempt's own line does not; nor a line per table.
+    for chatty in ("httpx2", "httpcore2", "openai", "aiohttp.access", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -74,7 +74,10 @@ class ChildProcess:
             code = await self._process.wait()
             on_restart(f"The {self.name} ended unexpectedly (exit status {code}); starting it again.")
             await asyncio.sleep(_PAUSE_BEFORE_RESTART_SECONDS)
-            self._process = await self._spawn()
+            try:
+                self._process = await self._spawn()
+            except OSError as error:
+                on_restart(f"The {self.name} cannot be started: {error}. Trying again.")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         with self.log.open("ab") as output:

@@ -3,11 +3,13 @@
 The SDK's own variables (`TEMPORAL_*`) are read by the SDK (`runtime.temporal`), the object store's (`AWS_*`) by its client.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,6 +32,10 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     openai_base_url: str | None = None
     """Any OpenAI-compatible gateway; default OpenAI itself."""
+    openai_admin_key: SecretStr | None = None
+    """An admin key of the organization that pays: to compare the ledger with the provider's own books, nothing else."""
+    openai_project_id: str | None = None
+    """The project that makes our pictures: the SDK names it with each request, and only its books are compared."""
     azure_openai_endpoint: str | None = None
     azure_openai_api_key: SecretStr | None = None
     openai_api_version: str | None = None
@@ -38,7 +44,8 @@ class Settings(BaseSettings):
     provider_timeout_seconds: int = Field(default=600, ge=1, le=600)
     """How long one answer may take. The workflow gives an attempt 11 minutes, so at most 600."""
     provider_concurrency: int = Field(default=32, ge=1, le=1000)
-    """Calls in flight in one worker process; each holds its pictures in memory, some 10 MB at worst."""
+    """Calls in flight in one worker process. Each holds its pictures in memory: some 10 MB for what is made, and whatever an
+    edit brings, which may be 16 pictures of 50 MB."""
 
     default_model: str = "gpt-image-2"
     """The command line's default only: a request names its model."""
@@ -57,9 +64,29 @@ class Settings(BaseSettings):
     """Where the Web UI of a Temporal server of yours is, for links to runs. The embedded one is known."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @field_validator("data_dir")
+    @classmethod
+    def _is_path(cls, path: Path) -> Path:
+        if "?" in str(path.absolute()):
+            raise ValueError("Write a path without ?, behind which SQLite reads options")
+        return path
+
+    @field_validator("openai_base_url", "azure_openai_endpoint")
+    @classmethod
+    def _is_address(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        with suppress(ValueError):
+            parts = urlsplit(text)
+            if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+                return text
+        raise ValueError("Write a whole address, such as https://api.openai.com/v1")
+
     def ledger_url(self) -> str:
         """Where the ledger is."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'ledger.db').resolve()}"
+        path = str((self.data_dir / "ledger.db").resolve())
+        # A URL would read %20 as a blank.
+        return self.database_url or f"sqlite:///{path.replace('%', '%25')}"
 
     def creates_ledger(self) -> bool:
         """Whether the ledger is made and migrated on first use. A shared database is migrated by its operator."""
@@ -68,6 +95,19 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the pictures are."""
         return self.image_store_url or (self.data_dir / "images").resolve().as_uri()
+
+    def provider_key(self) -> str | None:
+        """The key that the provider takes, None where it is not set. Azure has a key of its own."""
+        secret = self.azure_openai_api_key if self.azure_openai_endpoint else self.openai_api_key
+        return (secret.get_secret_value().strip() if secret else None) or None
+
+    def provider_addresses(self) -> list[str]:
+        """The names of the settings that say where the provider is, as far as they are set."""
+        given = {
+            "AZURE_OPENAI_ENDPOINT": self.azure_openai_endpoint,
+            "OPENAI_BASE_URL": self.openai_base_url,
+        }
+        return [name for name, address in given.items() if address]
 
     def provider_name(self) -> str:
         """The provider whose calendar and prices apply: as set, else told from the URL."""
@@ -89,13 +129,32 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = [
-            f"{'_'.join(map(str, detail['loc'])).upper()} is {_shown(detail)}: {detail['msg']}."
+            f"{'_'.join(map(str, detail['loc'])).upper()} is {_shown(detail)}. {_explain(detail)}."
             for detail in error.errors(include_url=False)
         ]
         raise SettingsError("\n".join(problems)) from None
 
 
-def _shown(detail: object) -> str:
-    if not isinstance(detail, dict) or any("key" in str(part) for part in detail["loc"]):
-        return "not usable"
-    return repr(detail["input"])[:120]
+def _shown(detail: Mapping[str, Any]) -> str:
+    value = repr(detail["input"])
+    secret = any("key" in str(part) for part in detail["loc"]) or "@" in value
+    return "not usable" if secret else value[:120]
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    """What to write instead, in words of people where pydantic's are those of programmers."""
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "string_pattern_mismatch":
+            return "Write a name of small letters, digits, dots and hyphens, such as openai"
+        case "literal_error":
+            return f"Write {detail['ctx']['expected']}"
+        case "greater_than_equal" | "less_than_equal" | "int_parsing":
+            return f"Write a whole number{_bounds(str(detail['loc'][0]))}"
+    return str(detail["msg"])
+
+
+def _bounds(field: str) -> str:
+    limits = Settings.model_json_schema()["properties"][field]
+    return f" from {limits['minimum']} to {limits['maximum']}"

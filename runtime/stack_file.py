@@ -1,20 +1,29 @@
 """What the embedded stack of a directory tells other terminals: who runs it and where its servers listen.
 
-One stack a directory: a lock file is taken before anything is started, and `stack.json` appears when all is up.
+One stack a directory: a lock is held from before anything is started until all has ended, and `stack.json` appears
+when all is up. What a stack that was killed leaves behind counts for nothing, as nobody holds its lock.
 """
 
-import json
 import os
-import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runtime.file_lock import FileLock, FileLocked
 
 _STACK = "stack.json"
 _LOCK = "stack.lock"
+# A reader holds the lock for the blink in which it asks; who wants to keep it asks a few times.
+_TRIES, _PAUSE_SECONDS = 10, 0.02
 
 
-class Stack(NamedTuple):
+class Stack(BaseModel):
     """A running embedded stack. `pid` is the process that started it and ends it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
 
     pid: int
     temporal_address: str
@@ -29,61 +38,46 @@ class StackClaimed(Exception):
 def read_stack_file(data_dir: Path) -> Stack | None:
     """The stack that runs for this directory, or None: also where its process is gone and only the file is left."""
     try:
-        stack = Stack(**json.loads((data_dir / _STACK).read_text()))
-    except (OSError, ValueError, TypeError):
+        stack = Stack.model_validate_json((data_dir / _STACK).read_bytes())
+    except (OSError, ValidationError):
         return None
-    return stack if _is_running(stack.pid) else None
+    return stack if FileLock(data_dir / _LOCK).is_held() else None
 
 
-def claim_stack(data_dir: Path) -> None:
-    """Takes the directory's lock for this process; a lock whose owner is gone is taken over.
+@contextmanager
+def claim_stack(data_dir: Path) -> Iterator[None]:
+    """Holds the directory for this process while the block runs.
 
     Raises:
         StackClaimed: a living process holds it.
+        OSError: the directory cannot be written.
     """
-    lock = data_dir / _LOCK
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            owner = _read_pid(lock)
-            if owner is not None and owner != os.getpid() and _is_running(owner):
-                raise StackClaimed(f"Process {owner} runs the stack of {data_dir} already.") from None
-            lock.unlink(missing_ok=True)
-            continue
-        with os.fdopen(descriptor, "w") as file:
-            file.write(str(os.getpid()))
-        return
+    lock = FileLock(data_dir / _LOCK)
+    _take(lock, data_dir)
+    try:
+        (data_dir / _STACK).unlink(missing_ok=True)
+        yield
+    finally:
+        (data_dir / _STACK).unlink(missing_ok=True)
+        lock.release()
 
 
 def publish_stack(data_dir: Path, stack: Stack) -> None:
     """Publishes the stack, atomically: a reader sees a whole file or none."""
     draft = data_dir / f"{_STACK}.{stack.pid}"
-    draft.write_text(json.dumps(stack._asdict(), indent=2))
+    draft.write_text(stack.model_dump_json(indent=2))
     draft.replace(data_dir / _STACK)
 
 
-def release_stack(data_dir: Path) -> None:
-    """Takes the stack back and frees the directory."""
-    (data_dir / _STACK).unlink(missing_ok=True)
-    (data_dir / _LOCK).unlink(missing_ok=True)
-
-
-def _read_pid(lock: Path) -> int | None:
-    try:
-        return int(lock.read_text() or -1)
-    except (OSError, ValueError):
-        return None
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process with this id exists. On Windows, where asking would end it, the file is taken at its word."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _take(lock: FileLock, data_dir: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            lock.take(str(os.getpid()))
+        except FileLocked:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+    owner = (data_dir / _LOCK).read_text(errors="replace")[:20].strip()
+    raise StackClaimed(
+        f"{f'Process {owner}' if owner else 'Another process'} runs the stack of {data_dir} already."
+    )

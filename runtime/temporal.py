@@ -1,5 +1,6 @@
 """The connection to Temporal: the SDK's own settings, or the embedded server of this directory."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,24 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.envconfig import ClientConfig
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from runtime.stack_file import read_stack_file
+from runtime.stack_file import Stack, read_stack_file
+
+# A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
+_PATIENCE_SECONDS = 10.0
 
 
 class TemporalUnavailable(Exception):
     """No Temporal server answers, as a sentence that says what to do."""
 
 
-async def connect_to_temporal(data_dir: Path) -> Client:
+async def connect_to_temporal(data_dir: Path, *, patience_seconds: float = _PATIENCE_SECONDS) -> Client:
     """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`, else the default.
 
     Raises:
-        TemporalUnavailable: nothing answers there, or the settings cannot be used.
+        TemporalUnavailable: nothing answers there in time, or the settings cannot be used.
     """
     try:
         config = ClientConfig.load_client_connect_config()
@@ -35,9 +39,23 @@ async def connect_to_temporal(data_dir: Path) -> Client:
     if stack and not config.get("target_host"):
         config["target_host"] = stack.temporal_address
     config.setdefault("target_host", "localhost:7233")
+    return await _connect(config, patience_seconds)
+
+
+async def connect_to_stack(stack: Stack) -> Client:
+    """A client for the server of an embedded stack, whatever `TEMPORAL_*` says.
+
+    Raises:
+        TemporalUnavailable: it does not answer.
+    """
+    return await _connect({"target_host": stack.temporal_address}, _PATIENCE_SECONDS)
+
+
+async def _connect(config: ClientConnectConfig, patience_seconds: float) -> Client:
     try:
-        return await Client.connect(**config, data_converter=pydantic_data_converter)
-    except (RuntimeError, ValueError, RPCError) as error:
+        async with asyncio.timeout(patience_seconds):
+            return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, ValueError, RPCError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"No Temporal server answers at {config['target_host']}. Start the embedded one with `make up`,"
             " or set TEMPORAL_ADDRESS to a server of yours."
@@ -53,7 +71,13 @@ async def register_search_attributes(
         TemporalUnavailable: the server does not let us, with the command for its operator.
     """
     service = client.operator_service
-    listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    try:
+        listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    except RPCError as error:
+        raise TemporalUnavailable(
+            f"Temporal does not let this worker into the namespace {client.namespace} ({error.message.rstrip('.')})."
+            " Check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY."
+        ) from error
     missing = {key.name: _indexed_type(key) for key in wanted if key.name not in listed.custom_attributes}
     if not missing:
         return []

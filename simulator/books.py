@@ -27,6 +27,8 @@ class BookEntry(BaseModel):
     request_id: str
     client_request_id: str | None
     client_request_id_repeated: bool
+    project_id: str | None = None
+    api_key_id: str | None = None
     endpoint: Endpoint
     model: str | None = None
     size: str | None = None

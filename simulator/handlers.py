@@ -15,7 +15,7 @@ from simulator.books import BookEntry, Books
 from simulator.delivery import GATEWAY_STATUSES, REDIRECTED, answer_error, deliver, find_status
 from simulator.errors import ApiError, refuse
 from simulator.faults import Fault, FaultKind
-from simulator.headers import check_key, read_client_request_id, write_headers
+from simulator.headers import check_key, name_key, read_client_request_id, read_project, write_headers
 from simulator.orders import Endpoint, ImageOrder
 from simulator.prices import price_usage
 from simulator.reading import Body, read_json, read_multipart
@@ -34,6 +34,8 @@ class _Visit:
     arrived_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=time.monotonic)
     client_request_id: str | None = None
+    project_id: str | None = None
+    api_key_id: str | None = None
     order: ImageOrder | None = None
     fault: Fault | None = None
 
@@ -56,6 +58,8 @@ class _Visit:
             request_id=self.request_id,
             client_request_id=self.client_request_id,
             client_request_id_repeated=repeated,
+            project_id=self.project_id,
+            api_key_id=self.api_key_id,
             endpoint=self.endpoint,
             fault=self.fault.kind.value if self.fault else None,
             **asked,
@@ -87,6 +91,7 @@ class ImageHandlers:
         self.in_progress += 1
         try:
             check_key(request)
+            visit.project_id, visit.api_key_id = read_project(request), name_key(request)
             visit.client_request_id = read_client_request_id(request)
             return await self._work(request, visit, await read_body(request))
         except ApiError as error:

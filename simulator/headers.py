@@ -1,5 +1,6 @@
-"""What travels in headers: the key and the client's id of a request, and what every answer carries."""
+"""What travels in headers: the key, the project and the client's id of a request, and what every answer carries."""
 
+import hashlib
 import time
 
 from aiohttp import web
@@ -23,14 +24,29 @@ def check_key(request: web.Request) -> None:
     Raises:
         ApiError: 401 `invalid_api_key`.
     """
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    key = key.strip()
-    if scheme.lower() != "bearer" or not key:
+    key = read_key(request)
+    if not key:
         raise ApiError(
             401, "No API key provided: send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
         )
     if key == "invalid" or key.startswith("sk-invalid"):
         raise ApiError(401, f"Incorrect API key provided: {key[:10]}***.", code="invalid_api_key")
+
+
+def read_key(request: web.Request) -> str:
+    """The key of a request, empty if it has none."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def name_key(request: web.Request) -> str:
+    """The id by which the books and the organization know a key, without holding the key itself."""
+    return f"key_{hashlib.sha256(read_key(request).encode()).hexdigest()[:16]}"
+
+
+def read_project(request: web.Request) -> str:
+    """The project that a request belongs to: the one that it names, else the organization's only one."""
+    return request.headers.get("OpenAI-Project") or "proj_simulator"
 
 
 def read_client_request_id(request: web.Request) -> str | None:

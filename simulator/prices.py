@@ -10,7 +10,7 @@ from simulator.tokens import Usage
 
 
 class Prices(NamedTuple):
-    """Nano-USD per token."""
+    """Nano-USD by class of tokens: for one token each, or for all that were used."""
 
     text_in: int
     image_in: int
@@ -30,11 +30,15 @@ _PRICES: dict[Family, Prices] = {
 
 def price_usage(family: Family, usage: Usage) -> int:
     """The list price in micro-USD; half a micro-USD is rounded up."""
+    return (sum(price_by_class(family, usage)) + 500) // 1000
+
+
+def price_by_class(family: Family, usage: Usage) -> Prices:
+    """The list price of each class of tokens, all of its tokens together, in nano-USD."""
     prices = _PRICES[family]
-    nano_usd = (
-        usage.text_in * prices.text_in
-        + usage.image_in * prices.image_in
-        + usage.image_out * prices.image_out
-        + usage.text_out * prices.text_out
+    return Prices(
+        text_in=usage.text_in * prices.text_in,
+        image_in=usage.image_in * prices.image_in,
+        image_out=usage.image_out * prices.image_out,
+        text_out=usage.text_out * prices.text_out,
     )
-    return (nano_usd + 500) // 1000

@@ -16,6 +16,7 @@ from simulator.faults import Fault, FaultKind
 from simulator.handlers import ImageHandlers
 from simulator.headers import check_key
 from simulator.models import MODELS
+from simulator.organization import OrganizationHandlers
 from simulator.script import FaultScript, read_fault
 
 _LARGEST_JSON_BODY = 1024 * 1024
@@ -112,12 +113,15 @@ class Simulator:
 
     def _build_app(self) -> web.Application:
         control = ControlHandlers(self.books, self._script, self._images)
+        organization = OrganizationHandlers(self.books)
         app = web.Application(client_max_size=_LARGEST_JSON_BODY, middlewares=[_answer_in_json])
         app.add_routes(
             [
                 web.post("/v1/images/generations", self._images.generate),
                 web.post("/v1/images/edits", self._images.edit),
                 web.get("/v1/models", _list_models),
+                web.get("/v1/organization/usage/images", organization.show_image_usage),
+                web.get("/v1/organization/costs", organization.show_costs),
                 web.get("/_simulator/books", control.show_books),
                 web.get("/_simulator/faults", control.show_faults),
                 web.post("/_simulator/faults", control.script_faults),

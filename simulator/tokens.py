@@ -4,9 +4,10 @@ Independent on purpose: a ledger that is balanced against these numbers must not
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from simulator.models import Family
 
@@ -49,6 +50,13 @@ class Usage:
         if with_output_details:
             usage["output_tokens_details"] = {"image_tokens": self.image_out, "text_tokens": self.text_out}
         return usage
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """What a usage object that `Usage.to_json` has written says."""
+    inputs = usage["input_tokens_details"]
+    text_out = usage.get("output_tokens_details", {}).get("text_tokens", 0)
+    return Usage(inputs["text_tokens"], inputs["image_tokens"], usage["output_tokens"] - text_out, text_out)
 
 
 def count_usage(

@@ -1,4 +1,4 @@
-"""What a cancellation does not stop: the bill of what was paid for."""
+"""What a cancellation does not stop: the bill of what was paid for, and its corrections."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,8 +16,8 @@ async def finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done():
-                raise
+            if task.done():  # at the same moment: the run is billed, so it completes
+                return task.result()
             workflow.logger.info(
-                "A cancellation came after the provider was paid; the run is billed and completes."
+                "A cancellation came too late: the ledger gets its entry, and the run completes."
             )

@@ -24,13 +24,13 @@ def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str
         f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}), {picture.bytes:,} bytes"
         for picture in pictures
     ]
-    notes = [f"**Reason:** {_quote(status.reason)}"] if status.reason else []
-    notes += [f"**Note:** {_quote(warning)}" for warning in status.warnings]
+    notes = [f"**Reason:** {quote(status.reason)}"] if status.reason else []
+    notes += [f"**Note:** {quote(warning)}" for warning in status.warnings]
     return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), "\n".join(links), *notes]))
 
 
-def _quote(text: str) -> str:
-    # Words from outside are shown as they are: not as headings, links or tables of ours.
+def quote(text: str) -> str:
+    """Words from outside on one line, shown as they are: not as headings, links or tables of ours."""
     return " ".join(text.split()).replace("[", "(").replace("]", ")").replace("|", "/").replace("`", "'")
 
 

@@ -96,6 +96,7 @@ class ImageGeneration:
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
         cost = await self._compute_cost(request, admission, call)
         record = await self._record_billing(request, admission, call, cost)
+        cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
         self._index(
             names.BILLING_STATE.value_set(record.state),
             names.IMAGE_COUNT.value_set(len(call.images)),

@@ -32,6 +32,17 @@ CALL_RETRY = RetryPolicy(
     non_retryable_error_types=["PayloadsTooLarge"],
 )
 
+BOOKS_ATTEMPT = timedelta(minutes=5)
+"""Two pages of minutes and one of costs, each given a minute by the client, and a day's attempts from the ledger."""
+BOOKS_IN_ALL = timedelta(hours=12)
+"""A provider that does not tell its books for half a day needs a person; the next day is compared by its own workflow."""
+BOOKS_RETRY = RetryPolicy(
+    # Reading costs nothing, and nobody waits for it but a person at a terminal now and then.
+    initial_interval=timedelta(seconds=2),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=10),
+)
+
 MONEY_ATTEMPT = timedelta(seconds=30)
 """A price takes microseconds and an entry milliseconds; 30 s is a database that hangs."""
 MONEY_RETRY = RetryPolicy(

@@ -40,6 +40,24 @@ async def test_a_paid_call_is_finished(details: ActivityCancellationDetails) -> 
     assert await running == "the picture"
 
 
+async def test_a_cancellation_at_the_moment_of_the_answer() -> None:
+    """A cancellation that comes in the very moment in which the call ends does not take its result away."""
+    answered = asyncio.Event()
+    environment = ActivityEnvironment()
+
+    async def call() -> str:
+        await answered.wait()
+        # Before whoever waits for this call hears that it has ended.
+        asyncio.get_running_loop().call_soon(environment.cancel)
+        return "the picture"
+
+    running = asyncio.ensure_future(environment.run(finish_what_is_paid, call()))
+    await asyncio.sleep(0)
+    answered.set()
+
+    assert await running == "the picture"
+
+
 async def test_a_call_s_own_failure_is_told() -> None:
     """A call that fails by itself fails as it is."""
 

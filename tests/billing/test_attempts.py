@@ -31,6 +31,14 @@ def test_a_run_is_claimed_once(database: Database) -> None:
     assert log.begin(describe_attempt()).number == 1
 
 
+def test_claiming_a_run_again_tells_of_its_attempts(database: Database) -> None:
+    """Whoever claims a run learns with that whether anything was sent for it: nothing at first, then each attempt."""
+    log = AttemptLog(database)
+    assert log.claim_run(IDENTITY) == ()
+    begun = [log.begin(describe_attempt()), log.begin(describe_attempt())]
+    assert log.claim_run(IDENTITY) == tuple(begun)
+
+
 def test_other_content_under_the_same_request_id_is_refused(database: Database) -> None:
     """A request id stands for one content: another one is told both fingerprints and what to do."""
     log = AttemptLog(database)

@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select, text
 from billing.database import Database, open_database
 from billing.engines import parse_url, prepare_sqlite_file
 from billing.errors import LedgerNotReady, LedgerRefused, LedgerUnavailable
+from billing.schema import HEAD
 from billing.tables import runs
 from tests.billing.ledger_examples import SENT_AT, identify
 
@@ -188,7 +189,7 @@ def test_an_unmigrated_ledger_is_not_used(empty_url: str) -> None:
     with pytest.raises(LedgerNotReady) as refusal:
         open_database(empty_url, create=False)
     assert str(refusal.value).endswith(
-        " has no schema yet, this version needs 0001. Run `python -m billing.migrate`."
+        f" has no schema yet, this version needs {HEAD}. Run `python -m billing.migrate`."
     )
     assert not Path(empty_url.removeprefix("sqlite:///")).exists()
 
@@ -200,7 +201,7 @@ def test_an_older_ledger_is_not_used(database: Database, database_url: str) -> N
     with pytest.raises(LedgerNotReady) as refusal:
         open_database(database_url, create=False)
     assert str(refusal.value) == (
-        f"The ledger at {database.location} has schema 0000, this version needs 0001."
+        f"The ledger at {database.location} has schema 0000, this version needs {HEAD}."
         " Run `python -m billing.migrate`."
     )
 
@@ -213,7 +214,7 @@ def test_a_newer_ledger_is_not_used(database: Database, database_url: str, *, cr
     with pytest.raises(LedgerNotReady) as refusal:
         open_database(database_url, create=create)
     assert str(refusal.value) == (
-        f"The ledger at {database.location} has schema 9999, newer than 0001, the one that this version knows."
+        f"The ledger at {database.location} has schema 9999, newer than {HEAD}, the one that this version knows."
         " Update this program."
     )
 

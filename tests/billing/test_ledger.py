@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from billing.attempts import AttemptLog
 from billing.database import Database, open_database
 from billing.errors import LedgerRefused
+from billing.heads import append_entry
 from billing.ledger import Ledger
 from billing.reports import list_entries
 from billing.tables import ledger_entries
-from billing.writes import insert_once
 from contracts.billing import BillingInput, Cost, LineItem
 from tests.billing.ledger_examples import (
     CHARGE,
@@ -59,7 +59,7 @@ def correct(database: Database, corrected: str, kind: str, amount_micro_usd: int
         entry_id = f"ent_{kind}_{number}"
         row |= {"entry_id": entry_id, "entry_key": f"{row['run_id']}#{kind}-{number}", "kind": kind}
         row |= {"amount_micro_usd": amount_micro_usd, "corrects": corrected, "reason": "reconciled by hand"}
-        connection.execute(insert(ledger_entries).values(row))
+        assert append_entry(connection, row)
     return entry_id
 
 
@@ -93,12 +93,13 @@ def test_a_zero_that_was_reported_is_a_charge(database: Database) -> None:
 
 
 def test_a_run_is_billed_once(database: Database) -> None:
-    """The same run again, even with another amount, returns the record of the first entry, which stands."""
+    """The same run again, even with another amount, returns the record and the cost of the first entry, which stands."""
     ledger = Ledger(database)
     attempt = pay_attempt(database)
     first = ledger.record(make_order(attempt, HOLD))
     again = ledger.record(make_order(attempt, CHARGE))
-    assert again == first
+    assert again == first.model_copy(update={"cost": HOLD})
+    assert ledger.record(make_order(attempt, HOLD)) == first
     assert [(entry.kind, entry.amount_usd) for entry in list_entries(database)] == [("hold", None)]
 
 
@@ -181,9 +182,11 @@ def test_threads_that_record_the_same_run_make_one_entry(database: Database) -> 
         for number in range(20)
     ]
     with ThreadPoolExecutor(20) as threads:
-        records = set(map(str, threads.map(ledger.record, orders)))
-    assert len(records) == 1
-    assert len(list_entries(database)) == 1
+        records = list(threads.map(ledger.record, orders))
+    (entry,) = list_entries(database)
+    assert {record.entry_id for record in records} == {entry.entry_id}
+    told = {(record.cost or order.cost).amount_usd for record, order in zip(records, orders, strict=True)}
+    assert told == {entry.amount_usd}
 
 
 def test_processes_that_record_the_same_run_make_one_entry(database: Database, database_url: str) -> None:
@@ -195,20 +198,20 @@ def test_processes_that_record_the_same_run_make_one_entry(database: Database, d
 
 
 def test_a_key_that_another_transaction_takes_is_waited_for(database: Database, database_url: str) -> None:
-    """`insert_once` says whether it inserted, and on PostgreSQL waits for who is inserting the same key."""
+    """`append_entry` says whether it wrote, and on PostgreSQL waits for who is writing the same key."""
     Ledger(database).record(make_order(pay_attempt(database, identify("zoo", "req-1"))))
     attempt = pay_attempt(database)
     row = read_entry(database) | {"run_id": attempt.run_id, "attempt_id": attempt.attempt_id}
-    row |= {"entry_id": "ent_first", "entry_key": "image:acme:req-1#bill"}
+    row |= {"tenant": "acme", "entry_id": "ent_first", "entry_key": "image:acme:req-1#bill"}
     other = open_database(database_url, create=False)
     with ThreadPoolExecutor(1) as thread:
         with database.writing() as connection:
-            assert insert_once(connection, ledger_entries, row)
+            assert append_entry(connection, row)
             second = thread.submit(Ledger(other).record, make_order(attempt))
         assert second.result(timeout=30).entry_id == "ent_first"
     if database.dialect == "postgresql":
         with other.writing() as connection:
-            assert not insert_once(connection, ledger_entries, {**row, "entry_id": "ent_other"})
+            assert not append_entry(connection, {**row, "entry_id": "ent_other"})
     other.close()
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -12,12 +13,22 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 
 from billing import migrate
+from billing.comparison import compare_day
+from billing.comparison_log import ComparisonLog
 from billing.database import Database, open_database
 from billing.engines import parse_url
 from billing.errors import LedgerRefused
 from billing.ledger import Ledger
 from billing.schema import HEAD, read_revision
-from billing.tables import ledger_entries, metadata, provider_attempts, runs
+from billing.tables import (
+    ledger_entries,
+    ledger_heads,
+    metadata,
+    provider_attempts,
+    provider_comparisons,
+    runs,
+)
+from contracts.comparison import ComparisonOrder, ProviderDay
 from tests.billing.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
 from tests.billing.processes import run_at_once
 
@@ -33,9 +44,10 @@ print("alembic" in sys.modules)
 
 @pytest.fixture
 def grown(database: Database) -> Database:
-    """A ledger with a run, an attempt that succeeded, one that is under way, and an entry."""
+    """A ledger with a run, an attempt that succeeded, one that is under way, an entry, and a comparison."""
     Ledger(database).record(make_order(pay_attempt(database)))
     begin_attempt(database, identify("acme", "under-way"))
+    ComparisonLog(database).record("key", COMPARISON)
     return database
 
 
@@ -48,7 +60,7 @@ def read_all(database: Database) -> list[tuple[Any, ...]]:
     with database.reading() as connection:
         return [
             tuple(row)
-            for table in (runs, provider_attempts, ledger_entries)
+            for table in (runs, provider_attempts, ledger_entries, ledger_heads, provider_comparisons)
             for row in connection.execute(table.select().order_by(*table.primary_key))
         ]
 
@@ -74,7 +86,7 @@ def test_a_ledger_is_made_on_first_use(empty_url: str) -> None:
     """With `create`, an empty place becomes a ledger of the newest schema."""
     database = open_database(empty_url, create=True)
     with database.reading() as connection:
-        assert read_revision(connection) == "0001"
+        assert read_revision(connection) == HEAD
     database.close()
 
 
@@ -111,12 +123,22 @@ REFUSED = (
     "UPDATE ledger_entries SET amount_micro_usd = 1",
     "UPDATE ledger_entries SET reason = 'because'",
     "DELETE FROM ledger_entries",
+    "UPDATE ledger_heads SET entry_hash = 'other'",
+    "UPDATE ledger_heads SET entries = entries + 2",
+    "UPDATE ledger_heads SET tenant = 'other', entries = entries + 1",
+    "DELETE FROM ledger_heads",
+    "UPDATE provider_comparisons SET verdict = 'equal'",
+    "DELETE FROM provider_comparisons",
     "UPDATE runs SET fingerprint = 'other'",
     "DELETE FROM runs WHERE request_id = 'under-way'",
     "DELETE FROM provider_attempts WHERE outcome = 'unknown'",
     "UPDATE provider_attempts SET latency_ms = 1 WHERE outcome = 'succeeded'",
     "UPDATE provider_attempts SET outcome = 'not_sent' WHERE outcome = 'succeeded'",
 )
+COMPARISON = compare_day(
+    ComparisonOrder(), date(2026, 11, 22), "openai", (), ProviderDay(counts=(), lines=())
+)
+LATER = {"sequence": 99, "entry_id": "ent_2", "entry_key": "key-2", "previous_hash": "hash-1"}
 CHANGES_OF_WHAT_WAS_SENT = (
     "attempt_id = 'other'",
     "run_id = 'image:acme:req-1'",
@@ -158,7 +180,9 @@ def test_no_table_is_emptied(grown: Database) -> None:
     assert read_all(grown) == before
 
 
-@pytest.mark.parametrize("table", ["runs", "provider_attempts", "ledger_entries"])
+@pytest.mark.parametrize(
+    "table", ["runs", "provider_attempts", "ledger_entries", "ledger_heads", "provider_comparisons"]
+)
 def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) -> None:
     """SQLite's INSERT OR REPLACE, which deletes behind the back of DELETE triggers, is refused as well."""
     before = read_all(sqlite_ledger)
@@ -169,16 +193,17 @@ def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) ->
 
 @pytest.fixture
 def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A ledger with an entry, without foreign keys: those alone would already refuse some replacements."""
+    """A ledger with an entry and a comparison, without foreign keys: those alone would already refuse some replacements."""
     path = tmp_path_factory.mktemp("replaced") / "ledger.db"
     database = open_database(f"sqlite:///{path}", create=True)
     Ledger(database).record(make_order(pay_attempt(database)))
+    ComparisonLog(database).record("key", COMPARISON)
     yield database
     database.close()
 
 
 def test_a_bill_has_an_amount_or_a_reason(grown: Database) -> None:
-    """Only a hold is without an amount, it never has one, and it always says why; a correction names its entry."""
+    """Only a hold is without an amount, and it always says why; a correction names its entry, and all are linked once."""
     with grown.reading() as connection:
         row: dict[str, Any] = dict(connection.execute(ledger_entries.select()).mappings().one())
     for broken in (
@@ -191,12 +216,14 @@ def test_a_bill_has_an_amount_or_a_reason(grown: Database) -> None:
         {"basis": "guess"},
         {"run_id": "nobody's"},
         {"attempt_id": "nobody's"},
+        {"previous_hash": row["previous_hash"]},
+        {"entry_hash": None},
     ):
-        another = {**row, "sequence": 99, "entry_id": "ent_2", "entry_key": "key-2", **broken}
+        another = {**row, **LATER, **broken}
         with pytest.raises(LedgerRefused), grown.writing() as connection:
             connection.execute(insert(ledger_entries).values(another))
     with grown.writing() as connection:
-        sound = {**row, "sequence": 99, "entry_id": "ent_2", "entry_key": "key-2"}
+        sound = {**row, **LATER}
         connection.execute(insert(ledger_entries).values(sound))
 
 
@@ -220,9 +247,9 @@ def test_an_outcome_is_one_of_four(grown: Database) -> None:
 def test_the_command_migrates_once(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m billing.migrate` says what it did, and that nothing was left to do the second time."""
     assert migrate.main(["--url", empty_url]) == 0
-    assert capsys.readouterr().out.endswith(" was migrated from nothing to schema 0001.\n")
+    assert capsys.readouterr().out.endswith(f" was migrated from nothing to schema {HEAD}.\n")
     assert migrate.main(["--url", empty_url]) == 0
-    assert capsys.readouterr().out.endswith(" already has schema 0001.\n")
+    assert capsys.readouterr().out.endswith(f" already has schema {HEAD}.\n")
 
 
 def test_the_command_reads_the_environment(empty_url: str) -> None:

@@ -3,9 +3,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 
 from billing.database import Database
+from billing.heads import append_entry
 from billing.ledger import Ledger
 from billing.report_rows import CostRow
 from billing.reports import costs_by, list_entries, total
@@ -49,7 +49,7 @@ def correct(database: Database, corrected: str, amount_micro_usd: int, at: datet
         }
         row |= {"amount_micro_usd": amount_micro_usd, "corrects": corrected, "created_at": at}
         row |= {"list_cost_micro_usd": None}
-        connection.execute(insert(ledger_entries).values(row))
+        assert append_entry(connection, row)
 
 
 def summarise(row: CostRow) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from billing.database import open_database
+from runtime.stack_file import claim_stack, read_stack_file
 from tests.cli.command_line import CommandLine
 
 
@@ -118,22 +119,16 @@ def test_doctor_for_people_marks_each_line(run_process: CommandLine) -> None:
     assert [line[0] for line in lines] == ["✓", "✗", "✗", "✗", "✗", "✓", "✗"]
 
 
-def test_a_second_stack_is_not_started(run_process: CommandLine, data_dir: Path) -> None:
-    """`up` where a stack runs already says where, and ends with status 0."""
+def test_what_a_killed_stack_left_behind_is_no_stack(run_process: CommandLine, data_dir: Path) -> None:
+    """Files of a stack whose process is gone count for nothing, also where its process id is another's by now."""
     data_dir.mkdir()
-    init = 1  # a process that always runs and is not ours
-    stack = {
-        "pid": init,
-        "temporal_address": "127.0.0.1:7233",
-        "ui_url": "http://127.0.0.1:8233",
-        "provider_base_url": None,
-    }
+    stack = {"pid": 1, "temporal_address": "127.0.0.1:1", "ui_url": "http://u", "provider_base_url": None}
     (data_dir / "stack.json").write_text(json.dumps(stack))
-    (data_dir / "stack.lock").write_text(str(init))
-    ended = run_process("up", "--json")
+    (data_dir / "stack.lock").write_text("1")
 
-    assert ended.status == 0
-    assert ended.document == {"status": "running", **stack}
+    assert read_stack_file(data_dir) is None
+    with claim_stack(data_dir):
+        assert run_process("up", "--json").document["status"] == "starting"
 
 
 def test_a_folder_that_cannot_be_written_ends_up(

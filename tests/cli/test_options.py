@@ -58,10 +58,11 @@ def test_a_moment_is_shown_in_utc() -> None:
     assert format_moment(parse_moment("2026-11-23T14:00:00+01:00")) == "2026-11-23 13:00:00"
 
 
-def test_what_is_no_moment_is_refused() -> None:
-    """Words are no day."""
+@pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    """Words are no day, and a moment has to exist in UTC."""
     with pytest.raises(BadParameter, match="write 2026-11-23"):
-        parse_moment("yesterday")
+        parse_moment(text)
 
 
 @pytest.mark.parametrize(

@@ -92,13 +92,36 @@ async def test_a_provider_that_refuses(
     assert "sk-secret" not in str(silent.value)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://[", "nonsense"])
-async def test_nobody_answers(data_dir: object, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """A URL at which nobody answers, or that is none, is named."""
+async def test_nobody_answers(data_dir: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address at which nobody answers is named, without a password or options in it."""
+    url = "http://user:hunter2@127.0.0.1:1/v1"
     settings = settings_for(monkeypatch, OPENAI_BASE_URL=url, OPENAI_API_KEY="sk-1", PROVIDER="gateway")
 
-    with pytest.raises(ProviderSilent, match="Nobody answers at"):
+    with pytest.raises(ProviderSilent) as silent:
         await ask_provider(settings, None, PATIENCE_SECONDS)
+
+    assert str(silent.value) == (
+        "Nobody answers at http://127.0.0.1:1/v1/models (ConnectError). Check the network and OPENAI_BASE_URL."
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"OPENAI_API_KEY": "sk-é"}, "OPENAI_API_KEY holds a blank or a character that no key has"),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "http://x.example", "AZURE_OPENAI_API_KEY": "az"},
+            "set OPENAI_API_VERSION",
+        ),
+        ({"AZURE_OPENAI_ENDPOINT": "http://x.example"}, "AZURE_OPENAI_API_KEY is not set."),
+    ],
+)
+async def test_settings_that_the_worker_would_not_take(
+    data_dir: object, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
+) -> None:
+    """What the worker's client refuses is told before anybody is asked."""
+    with pytest.raises(ProviderSilent, match=sentence):
+        await ask_provider(settings_for(monkeypatch, **variables), None, PATIENCE_SECONDS)
 
 
 async def test_the_simulator_needs_no_key(data_dir: object) -> None:

@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     ended = run("images", "image:acme:req-1", "--out", str(picture))
 
     assert ended.status == 1
-    assert "Choose another --out." in ended.err
+    assert "Choose another folder." in ended.err
 
 
 def test_the_ledger_as_json(run: CommandLine, database: Database) -> None:

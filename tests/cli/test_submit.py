@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.documents import read_document
 from cli.failures import RequestRefused
-from cli.submit import read_document
 from tests.cli.command_line import CommandLine
 
 REQUEST = b'{"model": "gpt-image-2", "prompt": "x"}'

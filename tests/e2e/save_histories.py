@@ -11,6 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from temporalio.client import WorkflowHandle
+
+from contracts import names
 from tests.e2e.stack import CONTRACT, Stack, run_stack, sqlite_url
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
@@ -26,6 +29,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "rejected": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
     "resent": {**CONTRACT, "prompt": "A cup that is sent again"},
 }
+
+CORRECTIONS: dict[str, dict[str, Any]] = {
+    "still-pending": {"action": "reprice"},
+    "reconciled": {"action": "reconcile", "usage": {"input_tokens": 50, "output_tokens": 4160}},
+    "reversed": {"action": "reverse"},
+    "correction-refused": {"action": "reconcile", "usage": {"input_tokens": -1}},
+}
+"""Corrections of a run with a usage that cannot be true, in this order."""
+CORRECTED = "image:default:history-corrected"
 
 
 def history_path(name: str) -> Path:
@@ -43,6 +55,8 @@ async def save_missing() -> None:
             for name, payload in SHAPES.items():
                 if not history_path(name).exists():
                     await _save(stack, name, payload)
+            if not all(history_path(name).exists() for name in CORRECTIONS):
+                await _save_corrections(stack)
 
 
 async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
@@ -50,7 +64,25 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
         image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
         payload = {**payload, "images": [image.uri]}
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
+    await _write(handle, name)
+
+
+async def _save_corrections(stack: Stack) -> None:
+    prompt = "A cup [simulate:malformed_usage=negative]"
+    await stack.run({**CONTRACT, "prompt": prompt}, run_id=CORRECTED)
+    for name, correction in CORRECTIONS.items():
+        whole = {"run_id": CORRECTED, "reason": "for the history", "actor": "ada", **correction}
+        workflow_id = f"reconcile:{CORRECTED}:{name}"
+        handle = await stack.client.start_workflow(
+            names.RECONCILIATION, whole, id=workflow_id, task_queue=names.RUNS_QUEUE
+        )
+        await _write(handle, name)
+
+
+async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:
     await asyncio.gather(handle.result(), return_exceptions=True)
+    if history_path(name).exists():
+        return
     history = json.loads((await handle.fetch_history()).to_json())
     history_path(name).write_text(json.dumps(_without_machine(history), indent=1) + "\n")
     sys.stdout.write(f"{history_path(name).name} is saved.\n")

@@ -5,10 +5,11 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from tests.e2e.save_histories import SHAPES, history_path
+from tests.e2e.save_histories import CORRECTED, CORRECTIONS, SHAPES, history_path
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
 from workflows.image_generation import ImageGeneration
+from workflows.reconciliation import Reconciliation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,6 +20,18 @@ async def test_saved_histories_replay(name: str) -> None:
     history = WorkflowHistory.from_json(f"image:default:history-{name}", history_path(name).read_text())
     replayer = Replayer(
         workflows=[ImageGeneration],
+        data_converter=pydantic_data_converter,
+        interceptors=[RefuseSurplusArguments()],
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+async def test_saved_corrections_replay(name: str) -> None:
+    """The same for corrections: settled, left pending, reversed and refused."""
+    history = WorkflowHistory.from_json(f"reconcile:{CORRECTED}:{name}", history_path(name).read_text())
+    replayer = Replayer(
+        workflows=[Reconciliation],
         data_converter=pydantic_data_converter,
         interceptors=[RefuseSurplusArguments()],
     )

@@ -48,6 +48,21 @@ async def test_after_temporal_has_forgotten(any_stack: Stack) -> None:
     assert len(any_stack.entries(run_id)) == 1
 
 
+async def test_a_bill_that_would_be_another_today(any_stack: Stack) -> None:
+    """A run that was billed and is submitted again under other settings answers with what is on its entry, not with today's cost."""
+    run_id = new_run_id()
+    payload = {**CONTRACT, "prompt": "A cup [simulate:missing_usage]"}
+    first = await any_stack.run(payload, run_id=run_id)
+    assert first.billing.state == "estimated"
+
+    async with run_stack(
+        any_stack.settings.ledger_url(), any_stack.settings.store_url(), missing_usage="hold"
+    ) as stricter:
+        again = await stricter.run(payload, run_id=run_id)
+
+    assert again == first
+
+
 async def test_the_same_id_for_something_else(stack: Stack) -> None:
     """A request id that was used for other content is a conflict that says so, and nothing is sent."""
     run_id = new_run_id()

@@ -98,6 +98,90 @@ async def test_a_ledger_that_cannot_note_the_outcome(own_stack: Stack) -> None:
     assert [attempt.outcome for attempt in own_stack.attempts(handle.id)] == ["succeeded"]
 
 
+async def test_a_ledger_and_then_a_store_that_are_away(own_stack: Stack, tmp_path: Path) -> None:
+    """A receipt that cannot be read while the store is away is waited for, and not taken for none: one call, one charge."""
+    with own_stack.database.writing() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER away BEFORE UPDATE ON provider_attempts"
+                " BEGIN SELECT RAISE(ABORT, 'the ledger is away'); END"
+            )
+        )
+    handle = await own_stack.start(CONTRACT)
+
+    async def waits_for_the_ledger() -> bool:
+        return "the ledger is away" in await pending_failure(handle)
+
+    async def waits_for_the_store() -> bool:
+        return "image store" in await pending_failure(handle)
+
+    await until(waits_for_the_ledger)
+    images = tmp_path / "images"
+    away = images.rename(tmp_path / "away")
+    images.write_text("in the way")
+    with own_stack.database.writing() as connection:
+        connection.execute(text("DROP TRIGGER away"))
+    await until(waits_for_the_store)
+    images.unlink()
+    away.rename(images)
+    result = RunResult.model_validate(await handle.result())
+
+    assert result.provider.attempts == 1
+    assert len(own_stack.calls(handle.id)) == 1
+    assert [attempt.outcome for attempt in own_stack.attempts(handle.id)] == ["succeeded"]
+
+
+async def test_a_ledger_that_cannot_note_a_refusal(own_stack: Stack) -> None:
+    """What the provider refuses for good is not sent again because the ledger is away; the ledger hears of it later."""
+    with own_stack.database.writing() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER away BEFORE UPDATE ON provider_attempts"
+                " BEGIN SELECT RAISE(ABORT, 'the ledger is away'); END"
+            )
+        )
+    payload = {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"}
+    run_id = new_run_id()
+    failure = await own_stack.fail(payload, run_id=run_id)
+
+    assert failure.type == "ContentRefused"
+    assert len(own_stack.calls(run_id)) == 1
+    with own_stack.database.writing() as connection:
+        connection.execute(text("DROP TRIGGER away"))
+    await own_stack.fail(payload, run_id=run_id)
+    assert [attempt.outcome for attempt in own_stack.attempts(run_id)] == ["rejected", "rejected"]
+
+
+async def test_a_store_that_stays_away(
+    own_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that could not be kept at all is on record: sent, answered, perhaps paid for nothing, and why."""
+    monkeypatch.setattr("activities.picture_keeper._RESERVE_SECONDS", 3600.0)  # no patience at all
+    own_stack.simulator.script("delay=1", match="A lost cup")
+    images, away = tmp_path / "images", tmp_path / "away"
+    handle = await own_stack.start({**CONTRACT, "prompt": "A lost cup"})
+
+    async def is_sent() -> bool:
+        return own_stack.simulator.in_progress == 1
+
+    async def waits() -> bool:
+        return "image store" in await pending_failure(handle)
+
+    await until(is_sent)
+    images.rename(away)
+    images.write_text("in the way")
+    await until(waits)
+    images.unlink()
+    away.rename(images)
+    await handle.result()
+
+    lost, kept = own_stack.attempts(handle.id)
+    assert (lost.outcome, lost.error_type) == ("unknown", "StoreUnavailable")
+    assert lost.finished_at is not None
+    assert "could not be kept" in (lost.error_message or "")
+    assert kept.outcome == "succeeded"
+
+
 async def test_a_store_that_is_away_when_the_picture_comes(own_stack: Stack, tmp_path: Path) -> None:
     """A picture that arrives while the store is away is held until it is back: one call, and the picture is there."""
     await own_stack.run({**CONTRACT, "prompt": "The store works"})

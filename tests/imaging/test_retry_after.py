@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imaging.retry_after import retry_after_seconds, with_jitter
@@ -52,6 +52,7 @@ def test_garbage_counts_as_not_said(garbage: str) -> None:
     assert retry_after_seconds({"retry-after": garbage, "retry-after-ms": garbage}, "", NOW) is None
 
 
+@example("", "0\x1f", "")
 @given(st.text(), st.text(), st.text())
 def test_no_header_and_no_message_breaks_the_reading(milliseconds: str, seconds: str, message: str) -> None:
     """Whatever a gateway writes, the answer is None or a wait from 0 to 600 seconds."""

@@ -206,3 +206,25 @@ async def test_full_disk(local_store: ImageStore, tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert await local_store.read_document("receipt.json") == b"first"
     assert files_of(tmp_path / "store") == ["documents/receipt.json"]
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file", "an empty folder"])
+async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, instead: str) -> None:
+    """A store that is away, as an unmounted volume is, says so: it is not taken for a store without that document, and
+    nothing is written to its place, where the volume would hide it when it is back."""
+    await local_store.put_document("receipts/1.json", b"{}")
+    root = tmp_path / "store"
+    root.rename(tmp_path / "away")
+    if instead == "a file":
+        root.write_text("in the way")
+    elif instead == "an empty folder":
+        root.mkdir()
+    with pytest.raises(StoreUnavailable):
+        await local_store.read_document("receipts/1.json")
+    with pytest.raises(StoreUnavailable):
+        await local_store.list_documents("receipts")
+    with pytest.raises(StoreUnavailable):
+        await local_store.put_image(PICTURE)
+    with pytest.raises(StoreUnavailable):
+        await local_store.put_document("receipts/2.json", b"{}")
+    assert files_of(root) == []

@@ -19,7 +19,8 @@ async def test_entry_tells_what_was_asked_and_paid(client: AsyncOpenAI, simulato
         model="gpt-image-1", prompt="abcd", n=2, size="auto", extra_headers={"X-Client-Request-Id": "run-1:1"}
     )
     [entry] = simulator.books.entries
-    assert entry.model_dump(exclude={"time", "request_id"}) == {
+    assert entry.model_dump(exclude={"time", "request_id", "api_key_id"}) == {
+        "project_id": "proj_simulator",
         "client_request_id": "run-1:1",
         "client_request_id_repeated": False,
         "endpoint": "generations",

@@ -1,0 +1,90 @@
+"""`reconcile_provider`: one day of the ledger beside the same day in the provider's own books, compared and kept.
+
+Reading costs nothing and changes nothing; the comparison is written once for each run of its workflow.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.failures import known_failures
+from billing.compared_attempts import list_compared_attempts
+from billing.comparison import compare_day, summarise
+from billing.comparison_log import ComparisonLog
+from billing.database import Database
+from billing.stretches import stretch_to_ask
+from contracts import names
+from contracts.comparison import Comparison, ComparisonOrder, ComparisonSummary, ProviderDay
+from imaging.books_errors import BooksFailure
+from imaging.provider_books import ProviderBooks
+
+log = structlog.get_logger("reconcile_provider")
+
+
+class ProviderReconciler:
+    """Compares one ledger with the books of one provider; `project_id` is what an order means that names none."""
+
+    def __init__(
+        self, books: ProviderBooks, database: Database, *, provider: str, project_id: str | None
+    ) -> None:
+        self._books = books
+        self._database = database
+        self._comparisons = ComparisonLog(database)
+        self._provider = provider
+        self._project_id = project_id
+
+    @activity.defn(name=names.RECONCILE_PROVIDER)
+    async def reconcile_provider(self, order: ComparisonOrder) -> ComparisonSummary:
+        """The totals of a day, which the order has to name; the whole comparison is in the ledger.
+
+        Raises:
+            ApplicationError: the provider's books cannot be read; not retryable where waiting does not help.
+            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+        """
+        if order.day is None:
+            raise ApplicationError("Which day? The order names none.", type="NoDay", non_retryable=True)
+        info = activity.info()
+        key = f"{info.workflow_id}/{info.workflow_run_id}"
+        with known_failures(), _books_failures():
+            kept = await asyncio.to_thread(self._comparisons.find, key)
+            if kept is None:
+                narrowed = order.model_copy(update={"project_id": order.project_id or self._project_id})
+                comparison = await self._compare(narrowed, order.day)
+                kept = await asyncio.to_thread(self._comparisons.record, key, comparison)
+        summary = summarise(kept)
+        log.info(
+            "The day is compared with the provider's books.",
+            comparison_id=summary.comparison_id,
+            day=summary.day.isoformat(),
+            verdict=summary.verdict,
+        )
+        return summary
+
+    async def _compare(self, order: ComparisonOrder, day: date) -> Comparison:
+        books = await self._read_books(order, day)
+        asked = stretch_to_ask(day)
+        attempts = await asyncio.to_thread(
+            list_compared_attempts, self._database, self._provider, asked.since, asked.until
+        )
+        return await asyncio.to_thread(compare_day, order, day, self._provider, attempts, books)
+
+    async def _read_books(self, order: ComparisonOrder, day: date) -> ProviderDay:
+        asked = stretch_to_ask(day)
+        return await self._books.read_day(
+            day, asked.since, asked.until, project_id=order.project_id, api_key_id=order.api_key_id
+        )
+
+
+@contextmanager
+def _books_failures() -> Iterator[None]:
+    try:
+        yield
+    except BooksFailure as failure:
+        raise ApplicationError(
+            str(failure), type=type(failure).__name__, non_retryable=not failure.retryable
+        ) from None

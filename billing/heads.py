@@ -1,0 +1,59 @@
+"""The one way into the ledger: an entry is linked to its tenant's chain and written, and the chain's head moves on to it.
+
+The head says how many entries a tenant has and which hash is the last. It is what an end that was cut off is missed by, and
+where two writers of one tenant wait for each other; tenants do not wait for one another.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from billing.chain import ENTRY_HASH, PREVIOUS_HASH, genesis_hash, hash_entry
+from billing.columns import JsonText, PlainText
+from billing.tables import ledger_entries, ledger_heads
+from billing.writes import insert_once
+
+
+def append_entry(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Writes an entry as the last of its tenant's chain, unless its `entry_key` is taken. Returns whether it was written.
+
+    From here to the end of the transaction nobody else writes an entry of this tenant.
+
+    Raises:
+        IntegrityError: a rule of the database is broken; or the chain has gone on without its head.
+    """
+    tenant = row["tenant"]
+    head = _lock_head(connection, tenant)
+    linked = {**row, PREVIOUS_HASH: head.entry_hash}
+    entry_hash = hash_entry(_as_stored(linked, connection))
+    if not insert_once(connection, ledger_entries, {**linked, ENTRY_HASH: entry_hash}, key="entry_key"):
+        return False
+    moved_on = {"entries": head.entries + 1, "entry_hash": entry_hash}
+    connection.execute(update(ledger_heads).where(ledger_heads.c.tenant == tenant).values(moved_on))
+    return True
+
+
+def _lock_head(connection: Connection, tenant: str) -> Row[Any]:
+    # SQLite knows no locks on rows and needs none: whoever writes there is alone in the database.
+    query = select(ledger_heads).where(ledger_heads.c.tenant == tenant)
+    head = connection.execute(query.with_for_update()).first()
+    if head is None:
+        insert_once(
+            connection, ledger_heads, {"tenant": tenant, "entries": 0, "entry_hash": genesis_hash(tenant)}
+        )
+        head = connection.execute(query.with_for_update()).one()
+    return head
+
+
+def _as_stored(row: Mapping[str, Any], connection: Connection) -> dict[str, Any]:
+    return {name: _text_as_stored(name, value, connection) for name, value in row.items()}
+
+
+def _text_as_stored(name: str, value: Any, connection: Connection) -> Any:
+    kind = ledger_entries.c[name].type
+    return (
+        kind.process_bind_param(value, connection.dialect)
+        if isinstance(kind, JsonText | PlainText)
+        else value
+    )

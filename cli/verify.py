@@ -1,0 +1,105 @@
+"""`verify`: whether the ledger and its pictures still are what was written, and whether every amount is right."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+from typer import Option
+
+from billing.database import Database
+from billing.findings import Finding
+from billing.verification import LedgerVerification
+from cli import options
+from cli.output import Output, make_table
+from cli.session import open_session
+from cli.stored_pictures import PictureCheck
+from imaging.store import ImageStore
+
+_SHOWN = 50
+"""Findings in a table; JSON has them all."""
+
+
+def verify(
+    *,
+    no_pictures: Annotated[bool, Option("--no-pictures", help="Check the ledger alone.")] = False,
+    as_json: options.AsJson = False,
+) -> int:
+    """Check the ledger's chain of hashes, every amount and every picture.
+
+    Each amount is derived again from the usage and the rates on its entry. Exit status 1 where anything is wrong. Note the
+    heads that --json prints somewhere else: they tell later whether the whole ledger was written anew.
+    """
+    session, output = open_session(), Output(as_json=as_json)
+    store = None if no_pictures else session.open_store()
+    with session.open_ledger() as database:
+        ledger, findings = _check_ledger(database, output)
+        pictures = None
+        if store:
+            pictures, damaged = asyncio.run(_check_pictures(database, store, output))
+            findings += damaged
+    document = {
+        "ok": not findings,
+        "entries": ledger.entries,
+        "pictures": pictures,
+        "heads": [head._asdict() for head in ledger.heads],
+        "findings": [asdict(finding) for finding in findings],
+    }
+    output.answer(document, *_describe(ledger, pictures, findings))
+    if no_pictures:
+        output.say("The pictures were not checked.")
+    return 1 if findings else 0
+
+
+def _check_ledger(database: Database, output: Output) -> tuple[LedgerVerification, list[Finding]]:
+    with _counting(output, "entries") as tell:
+        ledger = LedgerVerification(database, tell)
+        return ledger, list(ledger.find())
+
+
+async def _check_pictures(database: Database, store: ImageStore, output: Output) -> tuple[int, list[Finding]]:
+    with _counting(output, "pictures") as tell:
+        pictures = PictureCheck(database, store, lambda checked: tell(checked, None))
+        findings = [finding async for finding in pictures.find()]
+        return pictures.checked, findings
+
+
+@contextmanager
+def _counting(output: Output, things: str) -> Iterator[Callable[[int, int | None], None]]:
+    """On a terminal a bar that leaves no trace; elsewhere one line, so that a log says what took so long."""
+    if not output.talk.is_terminal:
+        output.say(f"checking {things}")
+        yield lambda _checked, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=output.talk, transient=True) as progress:
+        task = progress.add_task(f"checking {things}", total=None)
+        yield lambda checked, total: progress.update(task, completed=checked, total=total)
+
+
+def _describe(
+    ledger: LedgerVerification, pictures: int | None, findings: list[Finding]
+) -> Iterator[RenderableType]:
+    checked = f"checked: entries {ledger.entries:,}, tenants {len(ledger.heads):,}"
+    if pictures is not None:
+        checked += f", pictures {pictures:,}"
+    if not findings:
+        yield Text(f"✓ Nothing is wrong ({checked}).", style="bold green")
+        return
+    yield _tabulate(findings[:_SHOWN])
+    if len(findings) > _SHOWN:
+        yield Text(f"The first {_SHOWN}; --json lists all.")
+    yield Text(f"✗ Findings: {len(findings):,} ({checked}).", style="bold red")
+
+
+def _tabulate(findings: list[Finding]) -> Table:
+    table = make_table("Where", "What is wrong", "Expected", "Found")
+    for finding in findings:
+        where = "\n".join(part for part in (finding.run_id or finding.tenant, finding.entry_id) if part)
+        table.add_row(*map(Text, (where, finding.what, finding.expected or "", finding.found or "")))
+    return table

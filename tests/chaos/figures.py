@@ -1,0 +1,67 @@
+"""The figures of a campaign: what was done, what was paid, what was billed, what may have been paid for nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from tests.chaos.evidence import Evidence, Row
+from tests.chaos.plan import Plan
+from tests.chaos.prices import charge_micro_usd
+
+_STATES = {"charge": "billed", "estimate": "estimated", "hold": "pending"}
+
+
+def list_figures(
+    plan: Plan, evidence: Evidence, happened: Mapping[str, int], restarts: Mapping[str, int]
+) -> list[tuple[str, str]]:
+    """The table's rows: what, and how much."""
+    states: Counter[str] = Counter(_STATES.get(entry["kind"], "other") for entry in evidence.entries)
+    failures: Counter[str] = Counter(
+        execution.failure_type or "?" for execution in evidence.executions if execution.status == "FAILED"
+    )
+    faults: Counter[str] = Counter(payment["fault"] for payment in evidence.books if payment["fault"])
+    requests = f"{len(evidence.books)}, {len(evidence.attempts)} attempts written down"
+    return [
+        ("runs", f"{len(plan.runs)} ({len(evidence.executions)} executions)"),
+        ("billing states", _join(states)),
+        ("failed executions", _join(failures)),
+        ("requests to the provider", requests),
+        ("faults", _join(faults)),
+        ("kills, outages, repeats", _join(happened)),
+        ("parts started again", _join(restarts)),
+        *_list_money(evidence),
+    ]
+
+
+def _list_money(evidence: Evidence) -> list[tuple[str, str]]:
+    billed = {entry["attempt_id"] for entry in evidence.entries}
+    attempts = {attempt["client_request_id"]: attempt for attempt in evidence.attempts}
+    paid = [payment for payment in evidence.books if payment["paid"]]
+    unknown = [attempt for attempt in evidence.attempts if attempt["outcome"] == "unknown"]
+    in_vain, lost = [], []
+    for payment in paid:
+        attempt = attempts.get(payment["client_request_id"], {})
+        if attempt.get("outcome") == "unknown":
+            in_vain.append(payment)
+        elif attempt.get("attempt_id") not in billed:
+            lost.append(payment)
+    return [
+        ("paid", _sum(_charge(payment) for payment in paid)),
+        ("billed", _sum(entry["amount_micro_usd"] or 0 for entry in evidence.entries)),
+        ("exposure", f"{_sum(attempt['reserved_micro_usd'] or 0 for attempt in unknown)} reserved"),
+        ("of it really paid", _sum(_charge(payment) for payment in in_vain)),
+        ("lost", str(len(lost))),
+    ]
+
+
+def _charge(payment: Row) -> int:
+    return charge_micro_usd(payment["model"], payment["usage"])
+
+
+def _join(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _sum(micro_usd: Iterable[int]) -> str:
+    amounts = list(micro_usd)
+    total = sum(amounts)
+    return f"{len(amounts)} x, {total // 1_000_000}.{total % 1_000_000:06d} USD"

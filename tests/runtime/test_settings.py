@@ -1,0 +1,99 @@
+"""Settings that cannot be used are told in one sentence each; where things are follows from them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from runtime.embedded import has_provider
+from runtime.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        (
+            "PROVIDER_CONCURRENCY",
+            "many",
+            "PROVIDER_CONCURRENCY is 'many'. Write a whole number from 1 to 1000.",
+        ),
+        (
+            "PROVIDER_TIMEOUT_SECONDS",
+            "601",
+            "PROVIDER_TIMEOUT_SECONDS is '601'. Write a whole number from 1 to 600.",
+        ),
+        (
+            "UNKNOWN_OUTCOME_RESENDS",
+            "-1",
+            "UNKNOWN_OUTCOME_RESENDS is '-1'. Write a whole number from 0 to 10.",
+        ),
+        (
+            "DATA_DIR",
+            "/a?b",
+            "DATA_DIR is '/a?b'. Write a path without ?, behind which SQLite reads options.",
+        ),
+        ("MISSING_USAGE", "zero", "MISSING_USAGE is 'zero'. Write 'estimate' or 'hold'."),
+        (
+            "PROVIDER",
+            "Open AI",
+            "PROVIDER is 'Open AI'. Write a name of small letters, digits, dots and hyphens, such as openai.",
+        ),
+        (
+            "OPENAI_BASE_URL",
+            "http://[",
+            "OPENAI_BASE_URL is 'http://['. Write a whole address, such as https://api.openai.com/v1.",
+        ),
+        (
+            "AZURE_OPENAI_ENDPOINT",
+            "https://user:hunter2@:99999",
+            "AZURE_OPENAI_ENDPOINT is not usable. Write a whole address, such as https://api.openai.com/v1.",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    """The sentence has the name, the value unless it may hold a secret, and what to write."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "%3F", "ä#;@", "図"])
+def test_the_default_ledger_is_in_data_dir_whatever_its_name(tmp_path: Path, name: str) -> None:
+    """No sign in a folder's name leads the ledger to another place."""
+    settings = Settings(data_dir=tmp_path / name)
+
+    assert make_url(settings.ledger_url()).database == str(tmp_path / name / "ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("variables", "provided"),
+    [
+        ({}, False),
+        ({"OPENAI_API_KEY": "sk-x"}, True),
+        ({"OPENAI_API_KEY": " \n"}, False),
+        ({"OPENAI_BASE_URL": "http://gateway/v1"}, False),
+        ({"AZURE_OPENAI_API_KEY": "x"}, False),
+        ({"AZURE_OPENAI_ENDPOINT": "https://x.example", "AZURE_OPENAI_API_KEY": "x"}, True),
+        ({"AZURE_OPENAI_ENDPOINT": "https://x.example", "OPENAI_API_KEY": "sk-x"}, False),
+    ],
+)
+def test_a_provider_is_one_with_its_own_key(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, provided: bool
+) -> None:
+    """A key counts for the provider that it is for; a blank one is none."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert has_provider(load_settings()) is provided

@@ -1,0 +1,33 @@
+"""What an operator reads at the top of a comparison's page."""
+
+from datetime import date
+
+from contracts.comparison import ComparisonSummary
+from workflows.comparison_details import describe_comparison
+
+
+def test_a_comparison_is_a_table() -> None:
+    """A comparison tells its verdict, both sides and their difference, and where the whole of it is."""
+    summary = ComparisonSummary(
+        comparison_id="cmp_1",
+        day=date(2026, 11, 22),
+        verdict="explained",
+        requests=10,
+        unknown=2,
+        provider_requests=11,
+        list_cost_usd="1.666500",
+        provider_cost_usd="1.833150",
+        difference_usd="0.166650",
+    )
+
+    assert describe_comparison(summary).splitlines() == [
+        "**2026-11-22: explained**",
+        "",
+        "| | requests | USD |",
+        "|---|---|---|",
+        "| this ledger, at list price | 10 (and 2 unknown) | 1.666500 |",
+        "| the provider | 11 | 1.833150 |",
+        "| difference | 1 | 0.166650 |",
+        "",
+        "The whole comparison is in the ledger: cmp_1",
+    ]

@@ -1,0 +1,77 @@
+"""The workflow that compares a day with the provider's own books: started by a person, or each day by a schedule."""
+
+from datetime import date, timedelta
+
+from temporalio import workflow
+from temporalio.common import RawValue, SearchAttributeKey
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from contracts import names
+    from contracts.comparison import ComparisonOrder, ComparisonSummary
+    from workflows import policies
+    from workflows.arguments import NOTHING, read_argument
+    from workflows.comparison_details import describe_comparison
+
+_SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+ORDER_REFUSED = "OrderRefused"
+
+
+@workflow.defn(name=names.PROVIDER_RECONCILIATION)
+class ProviderReconciliation:
+    """One comparison of one day. Each of its runs is kept in the ledger, also where a day is compared again."""
+
+    @workflow.run
+    async def run(self, order_json: RawValue = NOTHING) -> ComparisonSummary:
+        """Compares the day of a `ComparisonOrder`; without an order, the day before (UTC).
+
+        Raises:
+            ApplicationError: the order is none, or the provider's books cannot be read.
+        """
+        order = self._read_order(order_json)
+        order = order.model_copy(update={"day": order.day or self._day_before()})
+        try:
+            summary: ComparisonSummary = await workflow.execute_activity(
+                names.RECONCILE_PROVIDER,
+                order,
+                result_type=ComparisonSummary,
+                start_to_close_timeout=policies.BOOKS_ATTEMPT,
+                schedule_to_close_timeout=policies.BOOKS_IN_ALL,
+                retry_policy=policies.BOOKS_RETRY,
+                summary=f"{order.day} beside the provider's books",
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            raise self._failure(error) from None
+        workflow.set_current_details(describe_comparison(summary))
+        return summary
+
+    def _read_order(self, order_json: RawValue) -> ComparisonOrder:
+        try:
+            given = read_argument(order_json)
+            return ComparisonOrder.model_validate({} if given is None else given)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'order'}: {problem['msg']}"
+                for problem in error.errors(include_url=False)
+            )
+            raise ApplicationError(
+                f"This is no order for a comparison: {problems}. Allowed are day, project_id and api_key_id.",
+                type=ORDER_REFUSED,
+                non_retryable=True,
+            ) from None
+
+    def _day_before(self) -> date:
+        """The day before the one for which a schedule has started this run, be it late; else before today."""
+        scheduled = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
+        return (scheduled or workflow.now()).date() - timedelta(days=1)
+
+    def _failure(self, error: ActivityError) -> ApplicationError:
+        cause = error.cause if isinstance(error.cause, ApplicationError) else None
+        message = cause.message if cause else f"The day could not be compared: {error.cause or error}"
+        return ApplicationError(
+            message, type=(cause.type if cause else None) or type(error.cause).__name__, non_retryable=True
+        )
