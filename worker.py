@@ -26,9 +26,10 @@ from activities.record_billing import BillingRecorder
 from activities.settle_run import RunSettler
 from billing.attempts import AttemptLog
 from billing.corrections import Corrections
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.errors import LedgerError
 from billing.ledger import Ledger
+from billing.opening import open_database
 from billing.rate_card_files import RateCardError
 from billing.rate_cards import RateCards
 from contracts import names

@@ -13,9 +13,10 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.engines import describe_location, parse_url
 from billing.errors import LedgerNotReady
+from billing.opening import open_database
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from runtime.embedded import SIMULATOR

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from billing.database import Database, open_database
+from billing.database import Database
+from billing.opening import open_database
 from tests.billing.postgres_server import PostgresServer, name_database, start_postgres_server
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from billing.attempt_records import AttemptOutcome
 from billing.attempts import AttemptLog
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused, RunConflict
+from billing.opening import open_database
 from tests.billing.ledger_examples import (
     FINISHED_AT,
     IDENTITY,

@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from billing.chain import genesis_hash, hash_entry
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.errors import LedgerRefused
 from billing.heads import append_entry
 from billing.ledger import Ledger
+from billing.opening import open_database
 from billing.tables import ledger_entries
 from tests.billing.ledger_examples import identify, make_order, pay_attempt
 from tests.billing.postgres_server import PostgresServer

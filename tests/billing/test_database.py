@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, text
 
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.engines import parse_url, prepare_sqlite_file
 from billing.errors import LedgerNotReady, LedgerRefused, LedgerUnavailable
+from billing.opening import open_database
 from billing.schema import HEAD
 from billing.tables import runs
 from tests.billing.ledger_examples import SENT_AT, identify
@@ -21,7 +22,7 @@ DIES_WITHIN_A_TRANSACTION = """
 import sys, time
 from datetime import UTC, datetime
 from sqlalchemy import insert
-from billing.database import open_database
+from billing.opening import open_database
 from billing.tables import runs
 
 with open_database(sys.argv[1], create=False).writing() as connection:

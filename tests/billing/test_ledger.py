@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import func, select
 
 from billing.attempts import AttemptLog
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.errors import LedgerRefused
 from billing.heads import append_entry
 from billing.ledger import Ledger
+from billing.opening import open_database
 from billing.reports import list_entries
 from billing.tables import ledger_entries
 from contracts.billing import BillingInput, Cost, LineItem
@@ -30,7 +31,7 @@ from tests.billing.processes import run_at_once
 
 RECORD_WHEN_TOLD = """
 import json, sys
-from billing.database import open_database
+from billing.opening import open_database
 from billing.ledger import Ledger
 from contracts.billing import BillingInput
 

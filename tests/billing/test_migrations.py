@@ -15,10 +15,11 @@ from sqlalchemy import insert, inspect, text
 from billing import migrate
 from billing.comparison import compare_day
 from billing.comparison_log import ComparisonLog
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.engines import parse_url
 from billing.errors import LedgerRefused
 from billing.ledger import Ledger
+from billing.opening import open_database
 from billing.schema import HEAD, read_revision
 from billing.tables import (
     ledger_entries,
@@ -34,7 +35,7 @@ from tests.billing.processes import run_at_once
 
 OPEN_WHEN_TOLD = """
 import sys
-from billing.database import open_database
+from billing.opening import open_database
 print("ready", flush=True)
 sys.stdin.readline()
 open_database(sys.argv[1], create=True).close()

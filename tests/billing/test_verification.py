@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.findings import Finding
 from billing.heads import append_entry
+from billing.opening import open_database
 from billing.tables import ledger_entries
 from billing.verification import LedgerVerification
 from contracts.billing import BillingRecord
@@ -128,7 +129,7 @@ def change(database: Database, column: str) -> str:
     kind = str(ledger_entries.c[column].type)
     if kind == "DATETIME":
         if database.dialect == "sqlite":
-            return f"substr({column}, 1, 25) || '7'"
+            return f"substr({column}, 1, 25) || CASE substr({column}, 26, 1) WHEN '7' THEN '8' ELSE '7' END"
         return f"{column} + interval '1 microsecond'"
     if kind == "BOOLEAN":
         return f"NOT {column}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.database import open_database
+from billing.opening import open_database
 from runtime.stack_file import claim_stack, read_stack_file
 from tests.cli.command_line import CommandLine
 

@@ -10,8 +10,9 @@ import pytest
 from pydantic import JsonValue
 
 from billing.attempts import AttemptLog
-from billing.database import Database, open_database
+from billing.database import Database
 from billing.ledger import Ledger
+from billing.opening import open_database
 from contracts.billing import BillingInput, Cost
 from contracts.images import ImageRef
 from contracts.result import RunResult

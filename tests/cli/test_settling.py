@@ -10,7 +10,8 @@ import pytest
 
 from billing.attempts import AttemptLog
 from billing.corrections import Corrections
-from billing.database import Database, open_database
+from billing.database import Database
+from billing.opening import open_database
 from billing.rate_cards import RateCards
 from cli.failures import RequestRefused
 from cli.settling import find_actor

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from billing.database import Database, open_database
+from billing.database import Database
+from billing.opening import open_database
 from contracts.images import ImageRef
 from imaging.store import ImageStore
 from tests.billing.ledger_examples import identify

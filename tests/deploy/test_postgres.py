@@ -11,8 +11,8 @@ import pytest
 from psycopg import errors
 
 from billing.attempts import AttemptLog
-from billing.database import open_database
 from billing.ledger import Ledger
+from billing.opening import open_database
 from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, make_order
 from tests.billing.postgres_server import PostgresServer, start_postgres_server
 from tests.deploy.compose_file import list_services

@@ -18,7 +18,8 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from billing.attempt_records import Attempt
 from billing.attempts import AttemptLog
-from billing.database import Database, open_database
+from billing.database import Database
+from billing.opening import open_database
 from billing.report_rows import EntryView
 from billing.reports import list_entries
 from contracts import names

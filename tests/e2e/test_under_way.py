@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from activities.under_way import signs_of_life, wait_for_open_attempts
 from billing.attempt_records import NewAttempt
 from billing.attempts import AttemptLog
-from billing.database import open_database
+from billing.opening import open_database
 from billing.runs import RunIdentity
 from contracts.result import RunResult
 from imaging.store import ImageStore

@@ -14,7 +14,7 @@ from pathlib import Path
 from temporalio.client import Client, WorkflowHandle
 
 from billing.attempts import AttemptLog
-from billing.database import open_database
+from billing.opening import open_database
 from billing.reports import list_entries
 from contracts import names
 from contracts.result import RunResult

@@ -1,0 +1,59 @@
+"""Opening a ledger: a database whose schema is the one that this version needs, made or migrated where that is wanted."""
+
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing.database import Database, quote_driver
+from billing.engines import parse_url
+from billing.errors import LedgerNotReady, LedgerUnavailable
+from billing.schema import HEAD, read_revision, refuse_newer
+
+
+def open_database(url: str, *, create: bool) -> Database:
+    """Opens a ledger whose schema is the one that this version needs.
+
+    Args:
+        url: `sqlite:///path`, `postgresql://...` or `postgres://...`.
+        create: make or migrate the schema where needed, also when several processes start at once. Without it, that
+            is left to `python -m billing.migrate`.
+
+    Raises:
+        LedgerUnavailable: the URL is no use, or the database cannot be reached or written.
+        LedgerNotReady: the schema is older (with `create` False) or newer than this version's.
+    """
+    database = Database(parse_url(url))
+    try:
+        _bring_to_head(database, create=create)
+    except SQLAlchemyError as error:
+        database.close()
+        raise LedgerUnavailable(
+            f"The ledger at {database.location} cannot be used. {quote_driver(error)}"
+        ) from error
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _bring_to_head(database: Database, *, create: bool) -> None:
+    found = _find_revision(database)
+    if found == HEAD:
+        return
+    refuse_newer(found, database.location)
+    if not create:
+        schema = f"schema {found}" if found else "no schema yet"
+        raise LedgerNotReady(
+            f"The ledger at {database.location} has {schema}, this version needs {HEAD}."
+            " Run `python -m billing.migrate`."
+        )
+    from billing.migrate import migrate_to_head  # noqa: PLC0415  Alembic takes 0.2 s to import and is rarely needed
+
+    migrate_to_head(database)
+
+
+def _find_revision(database: Database) -> str | None:
+    if database.dialect == "sqlite" and not Path(database.url.database or "").exists():
+        return None  # only looking must not leave an empty file behind
+    with database.reading() as connection:
+        return read_revision(connection)
