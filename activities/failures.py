@@ -63,8 +63,11 @@ def known_failures() -> Iterator[None]:
             str(refused), *refused.problems, type=names.REQUEST_REFUSED, non_retryable=True
         ) from None
     except (LedgerError, StoreFailure) as error:
+        is_refusal = isinstance(error, RunConflict | CorrectionRefused)
         raise ApplicationError(
             shorten(str(error)),
             type=type(error).__name__,
-            non_retryable=isinstance(error, RunConflict | CorrectionRefused),
+            non_retryable=is_refusal,
+            # Somebody asked for what cannot be: no defect, and no stack trace in the log.
+            category=ApplicationErrorCategory.BENIGN if is_refusal else ApplicationErrorCategory.UNSPECIFIED,
         ) from None
