@@ -72,6 +72,7 @@ class GptImageCaller:
                 return await self._carry_out(order)
 
     async def _carry_out(self, order: CallInput) -> CallResult:
+        inputs = await self._look_at_inputs_first(order)
         listed = await asyncio.to_thread(self._attempts.claim_run, _identify(order))
         earlier = await settle_by_receipts(listed, self._attempts, self._store)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
@@ -80,9 +81,19 @@ class GptImageCaller:
             return describe_success(paid, order, len(earlier))
         await wait_for_open_attempts(earlier, self._store)
         refuse_endless_resends(earlier, self._resends)
-        inputs = await load_inputs(order.request, self._store)
+        inputs = inputs or await load_inputs(order.request, self._store)
         await self._keeper.prove()
         return await finish_what_is_paid(self._pay(order, inputs, len(earlier) + 1))
+
+    async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
+        """The pictures of a run that has sent nothing yet: a refused one leaves its request id free for the right picture.
+
+        A run that has sent something may find what it paid for, and needs no inputs for that.
+        """
+        if order.request.operation == "generate":
+            return None
+        sent = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
+        return None if sent else await load_inputs(order.request, self._store)
 
     async def _pay(self, order: CallInput, inputs: Inputs, number: int) -> CallResult:
         attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))

@@ -60,7 +60,11 @@ def known_failures() -> Iterator[None]:
         yield
     except InputsRefused as refused:
         raise ApplicationError(
-            str(refused), *refused.problems, type=names.REQUEST_REFUSED, non_retryable=True
+            str(refused),
+            *refused.problems,
+            type=names.REQUEST_REFUSED,
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
         ) from None
     except (LedgerError, StoreFailure) as error:
         is_refusal = isinstance(error, RunConflict | CorrectionRefused)

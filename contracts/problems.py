@@ -1,10 +1,13 @@
 """What is wrong with a request, in words for the person who sent it."""
 
+from itertools import accumulate
 from typing import Any
 
 from contracts.base import Contract
 
 _LONGEST_VALUE = 80
+_LONGEST_LIST = 3_500
+"""Characters; every field of a request wrong at once takes less."""
 
 
 class Problem(Contract):
@@ -35,5 +38,8 @@ def describe_value(field: str, value: Any) -> str:
 
 
 def describe_problems(problems: tuple[Problem, ...]) -> str:
-    """All problems as one message: a line each."""
-    return "The request is refused, nothing was sent:\n" + "\n".join(f"- {problem}" for problem in problems)
+    """All problems as one message: a line each, the rest by their number where a stranger has made too many of them."""
+    lines = [f"- {problem}" for problem in problems]
+    told = sum(length <= _LONGEST_LIST for length in accumulate(map(len, lines)))
+    more = [f"- and {len(lines) - told:,} more"] if told < len(lines) else []
+    return "\n".join(["The request is refused, nothing was sent:", *lines[:told], *more])

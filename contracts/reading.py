@@ -20,15 +20,15 @@ ALLOWED = {
     "output_format": "png, jpeg or webp",
     "output_compression": "a whole number from 0 to 100",
     "moderation": "auto or low",
-    "safety_identifier": "a text of 1 to 64 characters",
-    "user": "a text of 1 to 64 characters",
+    "safety_identifier": "1 to 64 visible characters, no blanks around them",
+    "user": "1 to 64 visible characters, no blanks around them",
     "input_fidelity": "low or high",
     "images": "1 to 16 references into the image store, or small data: URIs",
     "mask": "a reference into the image store, or a small data: URI",
     "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "request_id": "1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "missing_usage": "estimate or hold",
-    "metadata": "at most 16 texts of up to 512 characters by names of 1 to 64 characters",
+    "metadata": "at most 16 texts of up to 512 characters, without control characters, by names of 1 to 64 visible ones",
 }
 
 NOT_SUPPORTED = {

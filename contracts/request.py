@@ -22,7 +22,7 @@ LARGEST_DATA_URIS = 1024 * 1024
 LONGEST_REFERENCE = 2_000
 """Characters of a reference into the image store; the longest that the store makes has some 700."""
 
-_CONTROLS = frozenset(map(chr, [*range(0x20), 0x7F])) - set("\t\n\r")
+_CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) - set("\t\n\r")
 
 
 def _refuse_control_characters(text: str) -> str:
@@ -38,7 +38,16 @@ def _refuse_blank(text: str) -> str:
     return text
 
 
+def _refuse_invisible(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("invisible characters")
+    return text
+
+
 PlainText = Annotated[str, AfterValidator(_refuse_control_characters)]
+"""What is written in any language, in either direction."""
+Label = Annotated[str, AfterValidator(_refuse_invisible), Field(min_length=1, max_length=64)]
+"""What people tell apart by eye: no marks of direction, no joiners, no blanks around it."""
 
 
 class ImageRequest(SparseContract):
@@ -61,8 +70,8 @@ class ImageRequest(SparseContract):
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     moderation: Literal["auto", "low"] | None = None
-    safety_identifier: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = None
-    user: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = None
+    safety_identifier: Label | None = None
+    user: Label | None = None
     input_fidelity: Literal["low", "high"] | None = None
     images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
     mask: ImageInput | None = None
@@ -71,14 +80,7 @@ class ImageRequest(SparseContract):
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
     missing_usage: MissingUsage | None = None
     metadata: (
-        Annotated[
-            dict[
-                Annotated[PlainText, Field(min_length=1, max_length=64)],
-                Annotated[PlainText, Field(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
+        Annotated[dict[Label, Annotated[PlainText, Field(max_length=512)]], Field(max_length=16)] | None
     ) = None
 
     @property

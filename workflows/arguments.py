@@ -5,6 +5,8 @@ ever. So the workflow takes its argument raw, what is no JSON becomes a text tha
 request, and surplus arguments are refused before the workflow begins.
 """
 
+import json
+from collections import Counter
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -37,11 +39,19 @@ def read_argument(argument: RawValue) -> Any:
         return f"a value of encoding {encoding.decode('ascii', 'replace')}, not JSON"
     try:
         value = _ANYTHING.validate_json(argument.payload.data)
+        json.loads(argument.payload.data, object_pairs_hook=_refuse_duplicates)
     except ValueError as error:
         return f"no readable JSON ({error})"
     # NaN is no JSON, and 1e999 reads as infinity, which JSON cannot write: the next reader would see something else.
     same = _ANYTHING.validate_json(_ANYTHING.dump_json(value)) == value
     return value if same else "JSON with a number that is none, or out of range"
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    """Of two values for one name each reader takes another: which one is billed must not be a guess."""
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        raise ValueError(f"several values for the name {counts.most_common(1)[0][0]!a}")
 
 
 class RefuseSurplusArguments(Interceptor):
