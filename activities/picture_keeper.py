@@ -49,7 +49,7 @@ class PictureKeeper:
             StoreUnavailable: the store stayed away for as long as the attempt has time.
         """
         answer = await asyncio.to_thread(_open_answer, raw, request)
-        images = [await self._put_patiently(data) for data in answer.pictures]
+        images = [await self._put_patiently(data, _end_of_attempt(raw)) for data in answer.pictures]
         self._proven_at = time.monotonic()
         return answer, tuple(images)
 
@@ -62,8 +62,8 @@ class PictureKeeper:
                 "The body of a malformed answer was not kept.", attempt_id=attempt_id, error=str(error)
             )
 
-    async def _put_patiently(self, data: bytes) -> ImageRef:
-        give_up_at = _end_of_attempt() - _RESERVE_SECONDS
+    async def _put_patiently(self, data: bytes, end_of_attempt: float) -> ImageRef:
+        give_up_at = end_of_attempt - _RESERVE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -94,8 +94,7 @@ def _open_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
     return answer
 
 
-def _end_of_attempt() -> float:
-    """When Temporal gives the attempt up, in seconds since the epoch."""
-    info = activity.info()
-    allowed = info.start_to_close_timeout.total_seconds() if info.start_to_close_timeout else 600.0
-    return info.started_time.timestamp() + allowed
+def _end_of_attempt(raw: RawAnswer) -> float:
+    """About when Temporal gives the attempt up, in seconds since the epoch, by this machine's clock alone."""
+    allowed = activity.info().start_to_close_timeout
+    return raw.sent_at.timestamp() + (allowed.total_seconds() if allowed else 600.0)
