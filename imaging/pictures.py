@@ -15,7 +15,15 @@ from PIL.WebPImagePlugin import WebPImageFile
 from contracts.images import MediaType
 from imaging.headers import Header, NotAPicture, read_header
 
-__all__ = ["EXTENSIONS", "NotAPicture", "Picture", "inspect_picture", "media_type_of_name", "verify_picture"]
+__all__ = [
+    "EXTENSIONS",
+    "READERS",
+    "NotAPicture",
+    "Picture",
+    "inspect_picture",
+    "media_type_of_name",
+    "verify_picture",
+]
 
 LARGEST_PIXELS = 50_000_000
 """Six times the largest picture that the provider makes (3840x2160), as much as a full-frame camera makes; decoded,
@@ -30,12 +38,12 @@ _MEDIA_TYPES: dict[str, MediaType] = {
     "jpeg": "image/jpeg",
     "webp": "image/webp",
 }
-# Each type's own reader: `Image.open` would also ask process-wide settings, and warn by process-wide filters.
-_READERS: dict[MediaType, type[ImageFile]] = {
+READERS: dict[MediaType, type[ImageFile]] = {
     "image/png": PngImageFile,
     "image/jpeg": JpegImageFile,
     "image/webp": WebPImageFile,
 }
+"""Each type's own reader: `Image.open` would also ask process-wide settings, and warn by process-wide filters."""
 
 
 class Picture(NamedTuple):
@@ -97,7 +105,7 @@ def _check_limits(header: Header) -> None:
 
 
 def _decode(data: bytes, media_type: MediaType) -> tuple[int, int]:
-    reader = _READERS[media_type]
+    reader = READERS[media_type]
     if media_type == "image/png":
         # Decoding stops at the last row; only the checksums show that the rest of the file is whole.
         with reader(BytesIO(data)) as image:
