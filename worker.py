@@ -69,7 +69,12 @@ log = structlog.get_logger("worker")
 def build_runs_worker(client: Client, settings: Settings, database: Database) -> Worker:
     """Workflows, the check before, the money after, and the comparison with the provider's own books."""
     cards = RateCards.load(settings.rate_card)
-    policy = CheckPolicy(settings.missing_usage, settings.retired_models, settings.unpriced_models)
+    policy = CheckPolicy(
+        missing_usage=settings.missing_usage,
+        unknown_outcome=settings.unknown_outcome,
+        retired_models=settings.retired_models,
+        unpriced_models=settings.unpriced_models,
+    )
     checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
     return Worker(
         client,

@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
 from activities.call_results import describe_success, settle_attempt
-from activities.earlier_attempts import refuse_endless_resends, settle_by_receipts
+from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
 from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.picture_keeper import PictureKeeper
@@ -80,10 +80,13 @@ class GptImageCaller:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
             return describe_success(paid, order, len(earlier))
         await wait_for_open_attempts(earlier, self._store)
-        refuse_endless_resends(earlier, self._resends)
+        if order.unknown_outcome == "hold":
+            hold_undecided(earlier, order)
+        else:
+            refuse_endless_resends(earlier, self._resends)
         inputs = inputs or await load_inputs(order.request, self._store)
         await self._keeper.prove()
-        return await finish_what_is_paid(self._pay(order, inputs, len(earlier) + 1))
+        return await finish_what_is_paid(self._pay(order, inputs, earlier))
 
     async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
         """The pictures of a run that has sent nothing yet: a refused one leaves its request id free for the right picture.
@@ -95,9 +98,9 @@ class GptImageCaller:
         sent = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
         return None if sent else await load_inputs(order.request, self._store)
 
-    async def _pay(self, order: CallInput, inputs: Inputs, number: int) -> CallResult:
+    async def _pay(self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...]) -> CallResult:
         attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))
-        if attempt.number != number:  # of attempts that begin at once, only the first may send
+        if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
             raise still_under_way(attempt.number - 1)
         log.info(
@@ -110,7 +113,8 @@ class GptImageCaller:
             await self._note_failure(attempt, describe_unkept(failure))
             raise
         except ProviderFailure as failure:
-            await self._note_failure(attempt, describe_failure(failure))
+            outcome = describe_failure(failure)
+            await self._note_failure(attempt, outcome)
             log.info(
                 "The request failed.",
                 attempt_id=attempt.attempt_id,
@@ -118,6 +122,8 @@ class GptImageCaller:
                 error_type=type(failure).__name__,
                 http_status=failure.http_status,
             )
+            if order.unknown_outcome == "hold":
+                hold_undecided((*earlier, settle_attempt(attempt, outcome)), order)
             raise describe_provider_failure(failure, attempt.attempt_id) from None
         await write_receipt(self._store, attempt.attempt_id, outcome)
         await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)

@@ -17,7 +17,7 @@ from contracts import names
 from contracts.calls import Admission, CheckInput
 from contracts.money import format_usd
 from contracts.problems import Problem, describe_value
-from contracts.request import REQUEST_ID_PATTERN, ImageRequest, MissingUsage
+from contracts.request import REQUEST_ID_PATTERN, ImageRequest, MissingUsage, UnknownOutcome
 from imaging.admission import check_payload, fingerprint
 from imaging.catalogue import Catalogue
 
@@ -27,6 +27,7 @@ class CheckPolicy:
     """What a deployment decides: see the settings of the same names."""
 
     missing_usage: MissingUsage
+    unknown_outcome: UnknownOutcome
     retired_models: Literal["refuse", "replace"]
     unpriced_models: Literal["hold", "refuse"]
 
@@ -64,6 +65,7 @@ class RequestChecker:
             model=model,
             provider=self._catalogue.provider,
             missing_usage=request.missing_usage or self._policy.missing_usage,
+            unknown_outcome=request.unknown_outcome or self._policy.unknown_outcome,
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
             fingerprint=fingerprint(request),
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),

@@ -39,6 +39,7 @@ def edit(
     tenant: options.Tenant = "default",
     request_id: options.RequestId = None,
     missing_usage: options.MissingUsage = None,
+    unknown_outcome: options.UnknownOutcome = None,
     metadata: options.Metadata = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
@@ -62,6 +63,7 @@ def edit(
         tenant=tenant,
         request_id=request_id,
         missing_usage=missing_usage,
+        unknown_outcome=unknown_outcome,
         metadata=metadata,
     )
     asyncio.run(_edit(payload, image, mask, session, Output(as_json=as_json), wait=not no_wait))

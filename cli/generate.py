@@ -22,6 +22,7 @@ def generate(
     tenant: options.Tenant = "default",
     request_id: options.RequestId = None,
     missing_usage: options.MissingUsage = None,
+    unknown_outcome: options.UnknownOutcome = None,
     metadata: options.Metadata = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
@@ -44,6 +45,7 @@ def generate(
         tenant=tenant,
         request_id=request_id,
         missing_usage=missing_usage,
+        unknown_outcome=unknown_outcome,
         metadata=metadata,
     )
     asyncio.run(carry_out(payload, session, Output(as_json=as_json), wait=not no_wait))

@@ -33,6 +33,10 @@ InputFidelity = Annotated[str | None, Option(help="low or high, where the model 
 MissingUsage = Annotated[
     str | None, Option(help="Where the provider reports no usage: estimate the bill, or hold it.")
 ]
+UnknownOutcome = Annotated[
+    str | None,
+    Option(help="After a request that was perhaps paid: resend it, or hold the run for a decision."),
+]
 Metadata = Annotated[
     list[str] | None, Option(metavar="KEY=VALUE", help="Kept on the ledger's entry; may be repeated.")
 ]

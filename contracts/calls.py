@@ -9,7 +9,7 @@ from contracts.base import Contract, SparseContract
 from contracts.images import ImageRef
 from contracts.money import Usd
 from contracts.problems import Problem
-from contracts.request import ImageRequest, MissingUsage, Operation
+from contracts.request import ImageRequest, MissingUsage, Operation, UnknownOutcome
 
 
 class CheckInput(Contract):
@@ -34,13 +34,18 @@ class Admission(SparseContract):
     model: str = ""
     provider: str = ""
     missing_usage: MissingUsage = "estimate"
+    unknown_outcome: UnknownOutcome = "resend"
     price_ceiling_usd: Usd | None = None
     fingerprint: str = ""
     warnings: tuple[str, ...] = ()
 
 
 class CallInput(SparseContract):
-    """One run's request to the provider. `model` is the one to call, which `request.model` may have been replaced by."""
+    """One run's request to the provider. `model` is the one to call, which `request.model` may have been replaced by.
+
+    With `unknown_outcome` "hold", nothing is sent after an attempt of unknown outcome, apart from those in
+    `decided_attempts`: of these somebody has decided that they are no reason to wait.
+    """
 
     run_id: str
     tenant: str
@@ -49,6 +54,8 @@ class CallInput(SparseContract):
     model: str
     fingerprint: str
     price_ceiling_usd: Usd | None = None
+    unknown_outcome: UnknownOutcome = "resend"
+    decided_attempts: tuple[str, ...] = ()
 
 
 class CallResult(SparseContract):

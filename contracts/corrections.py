@@ -27,6 +27,9 @@ ALLOWED = {
     "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
 }
 
+Reason = Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=500)]
+Actor = Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=128)]
+
 
 class Correction(SparseContract):
     """What somebody decides about a run's bill, and why.
@@ -40,10 +43,8 @@ class Correction(SparseContract):
     action: Action
     run_id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
     usage: JsonValue = None
-    reason: Annotated[
-        PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=500)
-    ]
-    actor: Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=128)]
+    reason: Reason
+    actor: Actor
 
     @model_validator(mode="after")
     def _check_usage(self) -> Self:

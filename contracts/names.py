@@ -6,6 +6,8 @@ from temporalio.common import SearchAttributeKey
 
 WORKFLOW = "ImageGeneration"
 QUERY_STATUS = "status"
+UPDATE_DECIDE = "decide"
+"""What becomes of a run that is held: one argument, a `contracts.decisions.Decision`."""
 
 PROVIDER_RECONCILIATION = "ProviderReconciliation"
 """The workflow that compares a day with the provider's own books."""
@@ -29,6 +31,12 @@ REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
 CORRECTION_REFUSED = "CorrectionRefused"
 """The failure type of a correction that would not be true; nothing was written."""
+UNKNOWN_OUTCOME_HELD = "UnknownOutcomeHeld"
+"""The failure type of a call that waits for a decision, with an `OpenDecision` as its detail; the run goes on."""
+DECISION_REFUSED = "DecisionRefused"
+"""The failure type of an Update `decide` that cannot be read, or comes to a run that is not held."""
+GIVEN_UP = "GivenUp"
+"""The failure type of a held run that somebody gave up; its details are its `OpenDecision` and the `Decision`."""
 
 TENANT = SearchAttributeKey.for_keyword("Tenant")
 MODEL = SearchAttributeKey.for_keyword("Model")
@@ -37,7 +45,10 @@ BILLING_STATE = SearchAttributeKey.for_keyword("BillingState")
 COST_USD = SearchAttributeKey.for_float("CostUsd")
 """For filters such as `CostUsd > 0.10` only: what is billed is the decimal string in the ledger."""
 IMAGE_COUNT = SearchAttributeKey.for_int("ImageCount")
-SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT)
+WAITS_FOR = SearchAttributeKey.for_keyword("WaitsFor")
+"""What a run needs from a person before it goes on: `DECISION` while it is held, else not set."""
+DECISION = "decision"
+SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT, WAITS_FOR)
 
 
 def run_id_for(tenant: str, request_id: str) -> str:

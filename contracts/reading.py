@@ -28,6 +28,7 @@ ALLOWED = {
     "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "request_id": "1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "missing_usage": "estimate or hold",
+    "unknown_outcome": "resend or hold",
     "metadata": "at most 16 texts of up to 512 characters, without control characters, by names of 1 to 64 visible ones",
 }
 

@@ -13,6 +13,7 @@ from contracts.images import ImageInput
 
 Operation = Literal["generate", "edit"]
 MissingUsage = Literal["estimate", "hold"]
+UnknownOutcome = Literal["resend", "hold"]
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -79,6 +80,7 @@ class ImageRequest(SparseContract):
     tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = "default"
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
     missing_usage: MissingUsage | None = None
+    unknown_outcome: UnknownOutcome | None = None
     metadata: (
         Annotated[dict[Label, Annotated[PlainText, Field(max_length=512)]], Field(max_length=16)] | None
     ) = None

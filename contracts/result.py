@@ -6,11 +6,14 @@ from pydantic import JsonValue
 
 from contracts.base import Contract
 from contracts.billing import Basis, BillingState, LineItem
+from contracts.decisions import OpenDecision
 from contracts.images import ImageRef
 from contracts.money import Usd
 from contracts.request import Operation
 
-Stage = Literal["checking", "generating", "pricing", "recording", "completed", "refused", "failed"]
+Stage = Literal[
+    "checking", "generating", "held", "pricing", "recording", "completed", "refused", "failed", "cancelled"
+]
 
 
 class ResultCost(Contract):
@@ -57,7 +60,10 @@ class RunResult(Contract):
 
 
 class RunStatus(Contract):
-    """The answer to the query `status`: where the run is, and what is known so far."""
+    """The answer to the query `status`: where the run is, and what is known so far.
+
+    `open_decision` is what somebody has to decide while the stage is "held", else null.
+    """
 
     run_id: str
     stage: Stage
@@ -67,3 +73,4 @@ class RunStatus(Contract):
     images: int = 0
     warnings: tuple[str, ...] = ()
     reason: str | None = None
+    open_decision: OpenDecision | None = None

@@ -55,8 +55,11 @@ class Settings(BaseSettings):
     """Whether a request for a retired model is refused, or runs on its replacement and is billed as that."""
     unpriced_models: Literal["hold", "refuse"] = "hold"
     """Whether a model without a price may run (and waits for its price), or is refused."""
+    unknown_outcome: Literal["resend", "hold"] = "resend"
+    """What a request that may have been paid for without an answer leads to where the request does not say: it is sent
+    again, or the run is held until somebody decides."""
     unknown_outcome_resends: int = Field(default=2, ge=0, le=10)
-    """How often a run may send again after a request that may have been paid for without an answer."""
+    """How often a run may send again after such a request by itself. What somebody decides is not counted."""
     rate_card: Path | None = None
     """A rate card of your own, laid over the shipped one."""
 

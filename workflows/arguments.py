@@ -1,8 +1,8 @@
-"""The argument that a workflow was started with, by whoever and in whatever language, as JSON.
+"""The argument of a workflow or of an Update, by whoever and in whatever language, as JSON.
 
 An argument that the SDK cannot decode, and one argument too many, would fail the workflow's task again and again, for
 ever. So the workflow takes its argument raw, what is no JSON becomes a text that the check refuses like any other wrong
-request, and surplus arguments are refused before the workflow begins.
+request, and surplus arguments are refused before the workflow begins. An Update refuses both by its validator.
 """
 
 import json
@@ -15,6 +15,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ExecuteWorkflowInput,
+    HandleUpdateInput,
     Interceptor,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
@@ -55,7 +56,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 
 class RefuseSurplusArguments(Interceptor):
-    """Ends a run that was started with several arguments, as refused. For workers."""
+    """Ends a run that was started with several arguments, and turns an Update with several down. For workers."""
 
     def workflow_interceptor_class(
         self, _input: WorkflowInterceptorClassInput
@@ -73,3 +74,12 @@ class _Refuse(WorkflowInboundInterceptor):
                 describe_problems(problems), *problems, type=names.REQUEST_REFUSED, non_retryable=True
             )
         return await super().execute_workflow(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:  # noqa: A002 - the SDK's name
+        if len(input.args) > 1:
+            raise ApplicationError(
+                f"The Update {input.update} takes one argument, and {len(input.args)} were given.",
+                type=names.DECISION_REFUSED,
+                non_retryable=True,
+            )
+        super().handle_update_validator(input)

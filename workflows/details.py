@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
+from contracts.decisions import OpenDecision
 from contracts.images import ImageRef
 from contracts.result import RunStatus
 
 _STAGES = {
     "checking": "Checking the request",
     "generating": "Waiting for the provider",
+    "held": "Waiting for a decision",
     "pricing": "Computing the cost",
     "recording": "Recording the bill",
     "completed": "Completed",
     "refused": "Refused: nothing was sent",
     "failed": "Failed",
+    "cancelled": "Cancelled",
 }
 
 
@@ -25,8 +28,24 @@ def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str
         for picture in pictures
     ]
     notes = [f"**Reason:** {quote(status.reason)}"] if status.reason else []
+    notes += [_describe_question(status.open_decision, status.run_id)] if status.open_decision else []
     notes += [f"**Note:** {quote(warning)}" for warning in status.warnings]
     return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), "\n".join(links), *notes]))
+
+
+def _describe_question(question: OpenDecision, run_id: str) -> str:
+    """What may have been paid for, and how to decide."""
+    attempts = [
+        f"- {attempt.attempt_id}, {attempt.error_type or 'no answer'},"
+        f" {f'at most {attempt.reserved_usd} USD' if attempt.reserved_usd else 'no price known'};"
+        f" the provider's support knows it as {attempt.client_request_id}"
+        for attempt in question.attempts
+    ]
+    commands = [
+        f"- `python starter.py decide {run_id} resend --reason TEXT` sends it once more",
+        f"- `python starter.py decide {run_id} give-up --reason TEXT` ends the run as failed",
+    ]
+    return "\n".join([*attempts, "", "**To decide** (or by the Update `decide`):", "", *commands])
 
 
 def quote(text: str) -> str:

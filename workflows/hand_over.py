@@ -6,7 +6,7 @@ from contracts.request import ImageRequest
 from contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
 
 
-def call_input(request: ImageRequest, admission: Admission) -> CallInput:
+def call_input(request: ImageRequest, admission: Admission, decided_attempts: tuple[str, ...]) -> CallInput:
     """What `call_gpt_image` needs."""
     return CallInput(
         run_id=admission.run_id,
@@ -16,6 +16,8 @@ def call_input(request: ImageRequest, admission: Admission) -> CallInput:
         model=admission.model,
         fingerprint=admission.fingerprint,
         price_ceiling_usd=admission.price_ceiling_usd,
+        unknown_outcome=admission.unknown_outcome,
+        decided_attempts=decided_attempts,
     )
 
 

@@ -3,6 +3,7 @@
 Generation and editing are the same run. Only the order of effects lives here; the numbers are in `workflows.policies`.
 """
 
+import asyncio
 from typing import Any
 
 from temporalio import workflow
@@ -13,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts import names
     from contracts.billing import BillingRecord, Cost
     from contracts.calls import Admission, CallResult, CheckInput
+    from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
     from contracts.reading import read_request
     from contracts.request import ImageRequest
@@ -20,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument
     from workflows.cancellation import finish_despite_cancellation
+    from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
 
@@ -30,19 +33,31 @@ class ImageGeneration:
 
     def __init__(self) -> None:
         self._status = RunStatus(run_id=workflow.info().workflow_id, stage="checking")
+        self._desk = DecisionDesk(workflow.info().workflow_id)
 
     @workflow.query(name=names.QUERY_STATUS)
     def status(self) -> RunStatus:
         """Where the run is, and what is known so far."""
         return self._status
 
+    # Not async: it has finished when it returns, so no run can end before its answer.
+    @workflow.update(name=names.UPDATE_DECIDE)
+    def decide(self, decision_json: RawValue = NOTHING) -> DecisionTaken:
+        """Somebody's `Decision` on a run that is held: one argument, as JSON that anybody may have sent."""
+        return self._desk.take(read_argument(decision_json))
+
+    @decide.validator
+    def _check_decision(self, decision_json: RawValue = NOTHING) -> None:
+        """Refuses what cannot be read or comes at the wrong time, before it is in the history."""
+        self._desk.read(read_argument(decision_json))
+
     @workflow.run
     async def run(self, request_json: RawValue = NOTHING) -> RunResult:
         """Carries out one `ImageRequest`: one argument, as JSON that anybody may have sent.
 
         Raises:
-            ApplicationError: type `RequestRefused` with a list of problems as its details, before anything is sent; or
-                the type of the failure that the provider's answer was.
+            ApplicationError: type `RequestRefused` with a list of problems as its details, before anything is sent;
+                `GivenUp` by a decision; or the type of the failure that the provider's answer was.
         """
         payload = read_argument(request_json)
         request, problems, _ = read_request(payload)
@@ -68,30 +83,66 @@ class ImageGeneration:
             names.MODEL.value_set(admission.model),
             names.OPERATION.value_set(request.operation),
         )
-        self._show(
-            stage="generating", run_id=admission.run_id, model=admission.model, warnings=admission.warnings
+        self._show(run_id=admission.run_id, model=admission.model, warnings=admission.warnings)
+        decided: tuple[str, ...] = ()
+        while True:
+            self._show(stage="generating")
+            try:
+                return await self._send(request, admission, decided)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    self._show(stage="cancelled")
+                    raise
+                question = find_open_decision(error)
+                if question is None:
+                    raise self._failure(error) from None
+            await self._hold(question)
+            decided = tuple(attempt.attempt_id for attempt in question.attempts)
+
+    async def _send(
+        self, request: ImageRequest, admission: Admission, decided: tuple[str, ...]
+    ) -> CallResult:
+        call: CallResult = await workflow.execute_activity(
+            names.CALL_GPT_IMAGE,
+            call_input(request, admission, decided),
+            result_type=CallResult,
+            task_queue=names.PROVIDER_QUEUE,
+            start_to_close_timeout=policies.CALL_ATTEMPT,
+            schedule_to_close_timeout=policies.CALL_IN_ALL,
+            heartbeat_timeout=policies.CALL_HEARTBEAT,
+            retry_policy=policies.CALL_RETRY,
+            # A cancelled run hears from the activity first: a call that was sent is let finish, and billed.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=describe_call(
+                admission.model, request.operation, request.size, request.quality, request.image_count
+            ),
         )
-        try:
-            call: CallResult = await workflow.execute_activity(
-                names.CALL_GPT_IMAGE,
-                call_input(request, admission),
-                result_type=CallResult,
-                task_queue=names.PROVIDER_QUEUE,
-                start_to_close_timeout=policies.CALL_ATTEMPT,
-                schedule_to_close_timeout=policies.CALL_IN_ALL,
-                heartbeat_timeout=policies.CALL_HEARTBEAT,
-                retry_policy=policies.CALL_RETRY,
-                # A cancelled run hears from the activity first: a call that was sent is let finish, and billed.
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=describe_call(
-                    admission.model, request.operation, request.size, request.quality, request.image_count
-                ),
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            raise self._failure(error) from None
         return call
+
+    async def _hold(self, question: OpenDecision) -> None:
+        """Waits until somebody has decided, and returns where the request is to be sent once more.
+
+        Raises:
+            ApplicationError: type `GivenUp`.
+            CancelledError: the run was cancelled, while it waited or while the call was under way.
+        """
+        if workflow.cancellation_reason() is not None:
+            self._show(stage="cancelled")
+            raise asyncio.CancelledError
+        self._index(names.WAITS_FOR.value_set(names.DECISION))
+        self._show(stage="held", reason=question.message, open_decision=question)
+        try:
+            decision = await self._desk.ask()
+        except asyncio.CancelledError:
+            self._show(stage="cancelled", open_decision=None)
+            raise
+        finally:
+            self._index(names.WAITS_FOR.value_unset())
+        if decision.decision == "give_up":
+            raise self._given_up(question, decision)
+        self._show(
+            reason=None, open_decision=None, warnings=(*self._status.warnings, describe_decision(decision))
+        )
 
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
         cost = await self._compute_cost(request, admission, call)
@@ -110,7 +161,7 @@ class ImageGeneration:
         return run_result(admission.run_id, request, call, cost, record)
 
     async def _compute_cost(self, request: ImageRequest, admission: Admission, call: CallResult) -> Cost:
-        self._show(stage="pricing", call=call, warnings=(*admission.warnings, *call.warnings))
+        self._show(stage="pricing", call=call, warnings=(*self._status.warnings, *call.warnings))
         cost: Cost = await workflow.execute_activity(
             names.COMPUTE_COST,
             cost_input(request, admission, call),
@@ -149,6 +200,11 @@ class ImageGeneration:
         kind = (cause.type if cause else None) or type(error.cause or error).__name__
         self._show(stage="refused" if kind == names.REQUEST_REFUSED else "failed", reason=message)
         return ApplicationError(message, *(cause.details if cause else ()), type=kind, non_retryable=True)
+
+    def _given_up(self, question: OpenDecision, decision: Decision) -> ApplicationError:
+        message = describe_end(question, decision)
+        self._show(stage="failed", reason=message, open_decision=None)
+        return ApplicationError(message, question, decision, type=names.GIVEN_UP, non_retryable=True)
 
     def _index(self, *updates: SearchAttributeUpdate[Any]) -> None:
         """Sets search attributes, apart from those that the starter has set already: each upsert is an event."""

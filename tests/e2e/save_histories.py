@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHandle
 
 from contracts import names
 from tests.e2e.stack import CONTRACT, Stack, run_stack, sqlite_url
+from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
 
@@ -28,7 +29,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "refused": {**CONTRACT, "n": 11},
     "rejected": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
     "resent": {**CONTRACT, "prompt": "A cup that is sent again"},
+    "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
+    "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
 }
+DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
+"""What is decided about the shapes that are held."""
 
 CORRECTIONS: dict[str, dict[str, Any]] = {
     "still-pending": {"action": "reprice"},
@@ -63,7 +68,12 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
     if name == "edited":
         image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
         payload = {**payload, "images": [image.uri]}
+    if name in DECISIONS:
+        stack.simulator.script("reset_after_payment", match=payload["prompt"])
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
+    if name in DECISIONS:
+        await until_held(handle)
+        await decide(handle, {"decision": DECISIONS[name], "actor": "ada", "reason": "for the history"})
     await _write(handle, name)
 
 

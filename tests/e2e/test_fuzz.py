@@ -37,6 +37,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "tenant": st.sampled_from(["default", "acme", "Acme", "ä", "a/b"]),
     "metadata": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
     "missing_usage": st.sampled_from(["estimate", "hold", "guess"]),
+    "unknown_outcome": st.sampled_from(["resend", "hold", "guess"]),
     "stream": st.booleans(),
 }
 NEARLY_RIGHT = st.fixed_dictionaries({}, optional=FIELDS)

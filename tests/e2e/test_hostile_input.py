@@ -140,6 +140,7 @@ CHOICES = (
     wrong("unknown format", "output_format", "exe"),
     wrong("unknown moderation", "moderation", "off"),
     wrong("unknown policy", "missing_usage", "ignore"),
+    wrong("unknown policy of doubt", "unknown_outcome", "pay"),
     wrong("unknown fidelity", "input_fidelity", "max"),
 )
 TENANTS = (

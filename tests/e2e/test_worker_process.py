@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
@@ -22,6 +23,7 @@ from imaging.store import ImageStore
 from runtime.temporal import has_pollers
 from simulator.server import Simulator
 from tests.e2e.stack import CONTRACT, run_temporal, sqlite_url
+from tests.e2e.test_decisions import decide, until_held
 
 ROOT = Path(__file__).parents[2]
 WORST_WAIT_SECONDS = 120
@@ -63,11 +65,13 @@ class Site:
         assert process.returncode is None, self.log.read_text()
         return process
 
-    async def start_run(self, name: str, prompt: str | None = None) -> WorkflowHandle[object, object]:
+    async def start_run(
+        self, name: str, prompt: str | None = None, **options: str
+    ) -> WorkflowHandle[Any, Any]:
         """Starts a run whose prompt is its name, unless it has one."""
         return await self.client.start_workflow(
             names.WORKFLOW,
-            {**CONTRACT, "prompt": prompt or name, "quality": "low"},
+            {**CONTRACT, "prompt": prompt or name, "quality": "low", **options},
             id=names.run_id_for("default", name),
             task_queue=names.RUNS_QUEUE,
         )
@@ -136,6 +140,38 @@ async def test_kill_minus_nine(tmp_path: Path) -> None:
         assert len(site.simulator.books.paid) == 3
         for result in results:
             assert await site.store.read(result.images[0].uri)
+
+
+async def test_killed_while_the_run_would_rather_be_held(tmp_path: Path) -> None:
+    """A worker is killed during the call of a run that says hold: the next one holds it, and loses it by no restart.
+
+    Nothing is sent until somebody decides; what the killed worker had asked for stays unknown.
+    """
+    async with open_site(tmp_path) as site:
+        site.simulator.script("hang", match="held")
+        first_worker = await site.start_worker()
+        run = await site.start_run("held", unknown_outcome="hold")
+        await until(lambda: site.simulator.in_progress == 1)
+        first_worker.kill()
+        await first_worker.wait()
+        second_worker = await site.start_worker()
+        question = (await until_held(run)).open_decision
+        second_worker.kill()
+        await second_worker.wait()
+        await site.start_worker()
+        still_open = (await until_held(run)).open_decision
+        sent_before = len(site.simulator.books.entries)
+        await decide(run)
+        result = RunResult.model_validate(await run.result())
+
+        assert question is not None
+        assert "Its worker ended before an answer came." in question.message
+        assert still_open == question
+        assert sent_before == 1
+        attempts = AttemptLog(site.database).list_attempts(run.id)
+        assert [attempt.outcome for attempt in attempts] == ["unknown", "succeeded"]
+        assert result.provider.attempts == 2
+        assert len(list_entries(site.database)) == 1
 
 
 async def test_sigterm_during_a_call(tmp_path: Path) -> None:

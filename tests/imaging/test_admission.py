@@ -216,6 +216,7 @@ def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
         {"mask": "store://m.png"},
         {"tenant": "acme"},
         {"missing_usage": "hold"},
+        {"unknown_outcome": "hold"},
         {"metadata": {"a": "1"}},
     ],
     ids=lambda change: next(iter(change)),

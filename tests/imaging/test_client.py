@@ -138,7 +138,14 @@ async def test_only_what_the_request_names_is_sent(provider: ScriptedProvider, c
     """Unset options and everything that is ours stay here; the model is the one to call, not the one asked for."""
     provider.answers()
     await client.send(
-        call(tenant="acme", request_id="req-1", missing_usage="hold", metadata={"order": "7"}, n=2)
+        call(
+            tenant="acme",
+            request_id="req-1",
+            missing_usage="hold",
+            unknown_outcome="hold",
+            metadata={"order": "7"},
+            n=2,
+        )
     )
     (received,) = provider.received
     assert received.path == "/v1/images/generations"

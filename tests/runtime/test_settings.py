@@ -41,6 +41,7 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "DATA_DIR is '/a?b'. Write a path without ?, behind which SQLite reads options.",
         ),
         ("MISSING_USAGE", "zero", "MISSING_USAGE is 'zero'. Write 'estimate' or 'hold'."),
+        ("UNKNOWN_OUTCOME", "pay", "UNKNOWN_OUTCOME is 'pay'. Write 'resend' or 'hold'."),
         (
             "PROVIDER",
             "Open AI",

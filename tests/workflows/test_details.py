@@ -1,5 +1,8 @@
 """What an operator reads at the top of a run's page."""
 
+from datetime import UTC, datetime
+
+from contracts.decisions import OpenDecision, UnknownAttempt
 from contracts.images import ImageRef
 from contracts.result import RunStatus
 from workflows.details import describe_call, describe_status
@@ -41,6 +44,39 @@ def test_a_run_without_an_amount_shows_none() -> None:
     )
 
     assert describe_status(status) == "**Completed** · pending · gpt-image-2\n\n**Reason:** No usage."
+
+
+def test_a_held_run() -> None:
+    """A held run tells what may have been paid for, an attempt a line, and the two commands that decide."""
+    sent_at = datetime(2026, 11, 23, tzinfo=UTC)
+    lost = UnknownAttempt(
+        attempt_id="att_1",
+        client_request_id="c1",
+        sent_at=sent_at,
+        error_type="AnswerLost",
+        reserved_usd="0.167630",
+    )
+    silent = UnknownAttempt(attempt_id="att_2", client_request_id="c2", sent_at=sent_at)
+    question = OpenDecision(
+        message="2 requests were sent.", attempts=(lost, silent), at_most_usd="0.167630", unpriced=1
+    )
+    status = RunStatus(
+        run_id="image:acme:1", stage="held", model="m", reason=question.message, open_decision=question
+    )
+
+    assert describe_status(status).split("\n") == [
+        "**Waiting for a decision** · m",
+        "",
+        "**Reason:** 2 requests were sent.",
+        "",
+        "- att_1, AnswerLost, at most 0.167630 USD; the provider's support knows it as c1",
+        "- att_2, no answer, no price known; the provider's support knows it as c2",
+        "",
+        "**To decide** (or by the Update `decide`):",
+        "",
+        "- `python starter.py decide image:acme:1 resend --reason TEXT` sends it once more",
+        "- `python starter.py decide image:acme:1 give-up --reason TEXT` ends the run as failed",
+    ]
 
 
 def test_words_from_outside_stay_words() -> None:

@@ -1,0 +1,84 @@
+"""The decision that a held run waits for: asked, checked when it comes, and answered. No effects here."""
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from contracts import names
+from contracts.decisions import Decision, DecisionTaken, MalformedDecision, OpenDecision, read_decision
+from workflows.details import quote
+
+_NOT_HELD = (
+    "The run is not held: there is nothing to decide. The query `status` tells where it is; only at the stage `held` it"
+    " waits for a decision."
+)
+
+
+class DecisionDesk:
+    """Where a run asks and somebody answers. There is no timer: a held run waits for as long as it takes."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._answer: asyncio.Future[Decision] | None = None
+
+    async def ask(self) -> Decision:
+        """Waits for the decision; a cancellation of the run ends the waiting."""
+        self._answer = asyncio.get_running_loop().create_future()
+        return await self._answer
+
+    def read(self, payload: Any) -> Decision:
+        """The decision in parsed JSON that anybody may have sent, at any time.
+
+        Raises:
+            ApplicationError: type `DecisionRefused`; nothing has changed.
+        """
+        self._find_question()
+        try:
+            return read_decision(payload)
+        except MalformedDecision as error:
+            raise _refuse(str(error)) from None
+
+    def take(self, payload: Any) -> DecisionTaken:
+        """Takes a decision that `read` has let through, and says what it leads to."""
+        question, decision = self._find_question(), self.read(payload)
+        question.set_result(decision)
+        workflow.logger.info(
+            "A held run was decided on.",
+            extra={"decision": decision.decision, "actor": decision.actor, "reason": decision.reason},
+        )
+        if decision.decision == "resend":
+            message = "The request is sent once more, unless an earlier one turns out to be answered."
+            return DecisionTaken(run_id=self._run_id, decision="resend", stage="generating", message=message)
+        message = "The run ends as failed. What may have been paid for stays in the exposure."
+        return DecisionTaken(run_id=self._run_id, decision="give_up", stage="failed", message=message)
+
+    def _find_question(self) -> asyncio.Future[Decision]:
+        if self._answer is None or self._answer.done():
+            raise _refuse(_NOT_HELD)
+        return self._answer
+
+
+def find_open_decision(error: ActivityError) -> OpenDecision | None:
+    """What the failure of a call asks to be decided, None where it is a failure like others."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError) or cause.type != names.UNKNOWN_OUTCOME_HELD:
+        return None
+    return OpenDecision.model_validate(cause.details[0])
+
+
+def describe_decision(decision: Decision) -> str:
+    """One line: what was decided by whom, and why."""
+    words = "Sent again" if decision.decision == "resend" else "Given up"
+    return f"{words} by {quote(decision.actor)}: {quote(decision.reason)}"
+
+
+def describe_end(question: OpenDecision, decision: Decision) -> str:
+    """Why a run that was given up has failed: what may have been paid for, and who decided it."""
+    attempts = ", ".join(attempt.attempt_id for attempt in question.attempts)
+    return f"{question.message} The attempts are {attempts}. {describe_decision(decision)}"
+
+
+def _refuse(message: str) -> ApplicationError:
+    return ApplicationError(message, type=names.DECISION_REFUSED, non_retryable=True)
