@@ -33,6 +33,7 @@ COMMANDS = {
     "upload": "Put a picture into the image store and print its reference.",
     "show": "Show a run as it is now.",
     "wait": "Wait for a run and show its result.",
+    "decide": "Decide about a run that is held.",
     "images": "Copy a run's pictures out of the image store.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",

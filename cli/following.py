@@ -23,6 +23,7 @@ from runtime.temporal import has_pollers
 _STAGES = {
     "checking": "checking the request",
     "generating": "waiting for the provider",
+    "held": "waiting for a decision",
     "pricing": "computing the cost",
     "recording": "recording the bill",
 }
@@ -109,10 +110,21 @@ async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller)
 def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]) -> None:
     if status.stage in _STAGES:
         tell(_STAGES[status.stage])
-    for warning in status.warnings:
+    for warning in (*status.warnings, *_warn_of_decision(status)):
         if warning not in told:
             told.add(warning)
             output.warn(warning)
+
+
+def _warn_of_decision(status: RunStatus) -> tuple[str, ...]:
+    """What may have been paid for, and how to go on: a held run waits for as long as nobody decides."""
+    question = status.open_decision
+    return (f"{question.message} Decide: {word_decision(status.run_id)}",) if question else ()
+
+
+def word_decision(run_id: str) -> str:
+    """The command that decides about a held run."""
+    return f"python starter.py decide {run_id} resend|give-up --reason TEXT"
 
 
 async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, told: set[str]) -> None:

@@ -8,7 +8,7 @@ from temporalio.client import WorkflowExecutionStatus
 from billing.errors import LedgerError
 from cli import options
 from cli.failures import RunFailed
-from cli.following import ask_status, follow_run
+from cli.following import ask_status, follow_run, word_decision
 from cli.lookup import KnownRun, describe_attempts, find_in_temporal, recall_result
 from cli.output import Output
 from cli.remembered import find_in_ledger, with_corrections
@@ -64,6 +64,7 @@ async def _show_running(run_id: str, known: KnownRun, output: Output, link: str 
         ("stage", status.stage if status else ""),
         ("model", (status.model or "") if status else ""),
         ("reason", (status.reason or "") if status else ""),
+        ("decide", word_decision(run_id) if status and status.open_decision else ""),
         ("wait", f"python starter.py wait {run_id}"),
         ("Web UI", link or ""),
     ]

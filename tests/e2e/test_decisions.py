@@ -316,7 +316,7 @@ async def test_cancelled_while_held(stack: Stack) -> None:
 
     assert isinstance(raised.value.cause, CancelledError)
     assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
-    assert names.WAITS_FOR not in (await handle.describe()).typed_search_attributes
+    assert (await handle.describe()).typed_search_attributes.get(names.WAITS_FOR) is None
     status = await status_of(handle)
     assert (status.stage, status.open_decision) == ("cancelled", None)
     assert [attempt.outcome for attempt in stack.attempts(handle.id)] == ["unknown"]

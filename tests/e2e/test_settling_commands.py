@@ -21,7 +21,12 @@ ROOT = Path(__file__).parents[2]
 
 async def type_command(stack: Stack, folder: Path, *arguments: str, stdin: bytes = b"") -> Ended:
     """Carries out `python starter.py ...` in a process of its own, on the stack's servers."""
-    process = await asyncio.create_subprocess_exec(
+    return await await_end(await start_command(stack, folder, *arguments), stdin)
+
+
+async def start_command(stack: Stack, folder: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """The same, while it runs."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "starter.py"),
         *arguments,
@@ -36,6 +41,10 @@ async def type_command(stack: Stack, folder: Path, *arguments: str, stdin: bytes
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+async def await_end(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:
+    """A command's end, with what it has said since anybody has read of it."""
     out, err = await process.communicate(stdin)
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
