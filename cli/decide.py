@@ -3,13 +3,17 @@
 import asyncio
 from typing import Annotated, Literal
 
-from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from typer import Argument, Option
 
 from cli import options
-from cli.failures import INTERRUPTED, CommandFailed, RequestRefused
+from cli.failures import FAILED, INTERRUPTED, CommandFailed, RequestRefused
 from cli.following import warn_without_worker
 from cli.lookup import KnownRun, find_in_temporal
 from cli.output import Output
@@ -22,15 +26,15 @@ from contracts.decisions import Decision, DecisionTaken, MalformedDecision, read
 _PATIENCE_SECONDS = 2.0
 
 
-class DecisionInterrupted(CommandFailed):
-    """Ctrl-C before the worker has answered."""
+class DecisionInDoubt(CommandFailed):
+    """Ctrl-C, or the server's end, before the worker has answered."""
 
     status = "running"
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, exit_status: int) -> None:
         super().__init__(
             f"Whether the decision was taken is not known. See where the run is: python starter.py show {run_id}",
-            exit_status=INTERRUPTED,
+            exit_status=exit_status,
             run_id=run_id,
         )
 
@@ -101,7 +105,9 @@ async def _send(known: KnownRun, decision: Decision, output: Output) -> Decision
             raise _refuse_ended(run_id) from None
         raise
     except asyncio.CancelledError:
-        raise DecisionInterrupted(run_id) from None
+        raise DecisionInDoubt(run_id, INTERRUPTED) from None
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        raise DecisionInDoubt(run_id, FAILED) from None
     finally:
         sending.cancel()
     return taken

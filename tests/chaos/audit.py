@@ -20,6 +20,8 @@ ALLOWED_FAILURES = {
     "TooManyUnknownOutcomes": "unknown",
 }
 """Why a run may fail, and the outcome that one of its attempts must have then."""
+ALLOWED_FAILURES_OF_HELD = {"ContentRefused": "rejected", "QuotaExhausted": "rejected", "GivenUp": "unknown"}
+"""The same for a run that would rather be held: no doubt ends it by itself."""
 _STATES = {"charge": "billed", "estimate": "estimated", "hold": "pending"}
 
 
@@ -56,22 +58,34 @@ def _examine_run(run: PlannedRun, evidence: Evidence) -> Iterator[str]:
         if execution.status == "RUNNING":
             yield f"{run.run_id} hangs."
         elif execution.status == "FAILED":
-            yield from _examine_failure(execution, attempts)
+            yield from _examine_failure(run, execution, attempts)
         elif execution.status != "COMPLETED":
             yield f"{run.run_id} ended as {execution.status}."
     statuses = [execution.status for execution in executions]
     if "COMPLETED" in statuses and "FAILED" in statuses[statuses.index("COMPLETED") :]:
         yield f"{run.run_id} failed when it was submitted again, after it had completed."
+    yield from _examine_resends(run, attempts, evidence.resends.get(run.run_id, 0))
     yield from _examine_entries(run, executions, entries)
 
 
-def _examine_failure(execution: Execution, attempts: Sequence[Row]) -> Iterator[str]:
+def _is_held(run: PlannedRun) -> bool:
+    return run.payload.get("unknown_outcome") == "hold"
+
+
+def _examine_resends(run: PlannedRun, attempts: Sequence[Row], decisions: int) -> Iterator[str]:
+    unknown = sum(attempt["outcome"] == "unknown" for attempt in attempts)
+    if _is_held(run) and unknown > decisions + 1:
+        yield f"{run.run_id} was to be held, and has {unknown} unknown outcomes after {decisions} decisions to send again."
+
+
+def _examine_failure(run: PlannedRun, execution: Execution, attempts: Sequence[Row]) -> Iterator[str]:
     kind = execution.failure_type or "nothing"
-    if kind not in ALLOWED_FAILURES:
+    allowed = ALLOWED_FAILURES_OF_HELD if _is_held(run) else ALLOWED_FAILURES
+    if kind not in allowed:
         yield f"{execution.run_id} failed by {kind}, which is no reason to fail: {execution.failure}"
         return
     outcomes = Counter(attempt["outcome"] for attempt in attempts)
-    if not outcomes[ALLOWED_FAILURES[kind]]:
+    if not outcomes[allowed[kind]]:
         yield f"{execution.run_id} failed by {kind}, and its attempts do not show it: {dict(outcomes)}."
     if kind == "TooManyUnknownOutcomes" and outcomes["unknown"] <= RESENDS:
         yield f"{execution.run_id} gave up after {outcomes['unknown']} unknown outcomes; {RESENDS + 1} are its right."

@@ -1,6 +1,7 @@
 """The campaign: submits the runs of a plan, lets its events happen at their moments, and waits until all runs have ended."""
 
 import asyncio
+import dataclasses
 import signal
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from temporalio.service import RPCError
 
 from contracts import names
 from tests.chaos.collect import collect_evidence
+from tests.chaos.deciding import Operator
 from tests.chaos.evidence import Evidence
 from tests.chaos.plan import Event, Plan
 from tests.chaos.planned_runs import PlannedRun
@@ -52,13 +54,16 @@ class Campaign:
 
     async def carry_out(self, *, seconds: float) -> Evidence:
         """Everything that the plan says, for at most so many seconds: a run that has not ended by then hangs."""
+        operator = Operator(self._site.client)
         try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
+                deciding = tasks.create_task(operator.decide_for_ever())
                 submitting = tasks.create_task(self._submit_all())
                 await self._follow(submitting)
+                deciding.cancel()
         except TimeoutError:
             pass  # the evidence tells what hangs
-        return await collect_evidence(self._site)
+        return dataclasses.replace(await collect_evidence(self._site), resends=operator.resends)
 
     async def _submit_all(self) -> None:
         gate = asyncio.Semaphore(_SUBMITTERS)

@@ -24,7 +24,8 @@ class Evidence:
 
     `executions` are in the order of their start, `attempts` and `entries` are rows of the ledger, `books` are those of
     the provider. `pictures` holds the sha256 and the size of each file that was promised, None where there is none;
-    `receipts` are the attempts whose pictures came, by what was kept in the store.
+    `receipts` are the attempts whose pictures came, by what was kept in the store; `resends` is how often the operator
+    decided to send again, by run.
     """
 
     executions: tuple[Execution, ...]
@@ -33,3 +34,4 @@ class Evidence:
     books: tuple[Row, ...]
     pictures: Mapping[str, tuple[str, int] | None] = field(default_factory=dict)
     receipts: frozenset[str] = frozenset()
+    resends: Mapping[str, int] = field(default_factory=dict)

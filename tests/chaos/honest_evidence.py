@@ -15,10 +15,16 @@ USAGE = {
     "total_tokens": 281,
 }
 BILLED, HELD, FAILED = "image:acme:billed", "image:acme:held", "image:acme:failed"
+GIVEN_UP = "image:acme:given-up"
 
 
-def plan_run(run_id: str) -> PlannedRun:
-    payload = {"model": "gpt-image-1", "n": 1, "missing_usage": "hold"}
+def plan_run(run_id: str, unknown_outcome: str = "resend") -> PlannedRun:
+    payload = {
+        "model": "gpt-image-1",
+        "n": 1,
+        "missing_usage": "hold",
+        "unknown_outcome": unknown_outcome,
+    }
     return PlannedRun(run_id=run_id, mark=run_id, payload=payload, faults=())
 
 
@@ -71,18 +77,24 @@ def make_completion(run_id: str, state: str, amount_usd: str | None) -> Executio
     return Execution(run_id=run_id, status="COMPLETED", result=result)
 
 
-PLAN = Plan(seed=0, runs=tuple(plan_run(run_id) for run_id in (BILLED, HELD, FAILED)), events=())
+PLAN = Plan(
+    seed=0,
+    runs=(plan_run(BILLED), plan_run(HELD), plan_run(FAILED), plan_run(GIVEN_UP, "hold")),
+    events=(),
+)
 HONEST = Evidence(
     executions=(
         make_completion(BILLED, "billed", "0.010970"),
         make_completion(HELD, "pending", None),
         Execution(run_id=FAILED, status="FAILED", failure_type="TooManyUnknownOutcomes"),
+        Execution(run_id=GIVEN_UP, status="FAILED", failure_type="GivenUp"),
     ),
     attempts=(
         make_attempt(BILLED, 1, "rejected"),
         make_attempt(BILLED, 2, "succeeded"),
         make_attempt(HELD, 1, "succeeded"),
         *(make_attempt(FAILED, number, "unknown") for number in (1, 2, 3)),
+        *(make_attempt(GIVEN_UP, number, "unknown") for number in (1, 2)),
     ),
     entries=(make_entry(BILLED, 2, "charge", 10_970), make_entry(HELD, 1, "hold", None)),
     books=(
@@ -93,5 +105,7 @@ HONEST = Evidence(
         make_payment(FAILED, 2, paid=False, fault="reset_before"),
     ),
     pictures={IMAGE["uri"]: (SHA256, 100)},
+    resends={GIVEN_UP: 1},
 )
-"""A run billed after a rejection, one held for want of usage, one that gave up after three unknown outcomes."""
+"""A run billed after a rejection, one held for want of usage, one that gave up after three unknown outcomes, and one that
+was given up after it was sent twice."""

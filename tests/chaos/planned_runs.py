@@ -47,6 +47,8 @@ FINAL = (
 
 _LOST_FOR_GOOD = 3
 """One more than UNKNOWN_OUTCOME_RESENDS, whose default is 2: such a run fails with its exposure listed."""
+_EACH_HELD = 4
+"""Every so many runs would rather be held than sent again."""
 _SHARES: dict[str, int] = {"clean": 50, "one": 25, "several": 12, "usage": 8, "final": 3, "doomed": 2}
 """Of 100 runs; each kind has at least one."""
 _TENANTS = ("acme", "globex", "initech")
@@ -98,6 +100,7 @@ def _plan_run(seed: int, number: int, profile: str, dice: random.Random) -> Plan
         "quality": quality,
         "output_format": dice.choice(_FORMATS),
         "missing_usage": dice.choice(("estimate", "estimate", "hold")),
+        "unknown_outcome": "hold" if number % _EACH_HELD == 0 else "resend",
     }
     if dice.random() < 1 / 8:
         payload["images"] = [_draw_input(dice)]

@@ -12,6 +12,7 @@ from tests.chaos.figures import list_figures
 from tests.chaos.honest_evidence import (
     BILLED,
     FAILED,
+    GIVEN_UP,
     HELD,
     HONEST,
     IMAGE,
@@ -85,6 +86,14 @@ VIOLATIONS: dict[str, tuple[Spoil, str]] = {
     ),
     "failure without trace": (exchange(2, failed("ContentRefused")), "its attempts do not show it"),
     "gave up early": (drop("attempts", 5), "gave up after 2 unknown outcomes"),
+    "sent again by itself": (
+        lambda evidence: dataclasses.replace(evidence, resends={}),
+        f"{GIVEN_UP} was to be held, and has 2 unknown outcomes after 0 decisions",
+    ),
+    "gave up by itself": (
+        exchange(3, Execution(run_id=GIVEN_UP, status="FAILED", failure_type="TooManyUnknownOutcomes")),
+        f"{GIVEN_UP} failed by TooManyUnknownOutcomes, which is no reason",
+    ),
     "failed afterwards": (
         add("executions", Execution(run_id=BILLED, status="FAILED", failure_type="ContentRefused")),
         f"{BILLED} failed when it was submitted again",
@@ -173,7 +182,7 @@ def test_figures() -> None:
     figures = dict(list_figures(PLAN, HONEST, {"worker SIGKILL": 1}, {}))
     assert figures["paid"] == "3 x, 0.032910 USD"
     assert figures["billed"] == "2 x, 0.010970 USD"
-    assert figures["exposure"] == "3 x, 0.060000 USD reserved"
+    assert figures["exposure"] == "5 x, 0.100000 USD reserved"
     assert figures["of it really paid"] == "1 x, 0.010970 USD"
     assert figures["lost"] == "0"
     assert dict(list_figures(PLAN, drop("entries", 0)(HONEST), {}, {}))["lost"] == "1"

@@ -45,3 +45,4 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     assert figures["lost"] == "0"
     assert len(completed_runs(evidence)) >= 30
     assert len(evidence.attempts) > 40
+    assert sum(evidence.resends.values()) >= 1

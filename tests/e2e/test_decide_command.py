@@ -1,12 +1,14 @@
 """`decide`, and how `show`, `wait` and `generate` tell of a held run, typed beside a running worker."""
 
+import dataclasses
 import getpass
+import signal
 from pathlib import Path
 
 import pytest
 
 from contracts.result import RunResult
-from tests.e2e.stack import CONTRACT, Stack, new_run_id
+from tests.e2e.stack import CONTRACT, Stack, new_run_id, run_temporal
 from tests.e2e.test_decisions import held, until_held
 from tests.e2e.test_settling_commands import await_end, start_command, type_command
 
@@ -68,6 +70,23 @@ async def test_a_held_run_is_given_up(stack: Stack, tmp_path: Path) -> None:
     assert "GivenUp: 1 request was sent whose outcome is unknown" in shown.err
     assert f"Given up by {getpass.getuser()}: too dear" in shown.err
     assert "Requests sent to the provider: 1 unknown (AnswerLost)." in shown.err
+
+
+async def test_nobody_is_there_to_take_a_decision(stack: Stack, tmp_path: Path) -> None:
+    """Without a worker `decide` says what it waits for; Ctrl-C ends it with 130, and it claims nothing."""
+    async with run_temporal() as client:
+        deserted = dataclasses.replace(stack, client=client)
+        handle = await deserted.start(CONTRACT)
+        words = ("decide", handle.id, "resend", "--reason", "ticket 7", "--json")
+        waiting = await start_command(deserted, tmp_path, *words)
+        assert waiting.stderr is not None
+        await waiting.stderr.readuntil(b"No worker polls yet")
+        waiting.send_signal(signal.SIGINT)
+        ended = await await_end(waiting)
+
+    assert ended.status == 130
+    assert ended.document["status"] == "running"
+    assert ended.document["message"].startswith("Whether the decision was taken is not known.")
 
 
 async def test_what_is_not_held_is_not_decided_on(stack: Stack, tmp_path: Path) -> None:
