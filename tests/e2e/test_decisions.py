@@ -213,7 +213,7 @@ async def test_waiting_costs_no_history(stack: Stack) -> None:
 
 
 async def test_nothing_to_decide(stack: Stack) -> None:
-    """A decision is refused before a run is held, after it was decided on, and by a run that is never held."""
+    """A decision is refused, without a trace, before a run is held, after it was decided on, and where it never is held."""
     stack.simulator.script("delay=1", match="A cup that is fine")
     handle = await stack.start(held("A cup that is fine"))
 
@@ -234,6 +234,9 @@ async def test_nothing_to_decide(stack: Stack) -> None:
     assert taken.decision == "resend"
     assert NOT_HELD in str(refused.cause)
     assert RunResult.model_validate(await second.result()).provider.attempts == 2
+    for run, accepted in ((handle, 0), (second, 1)):
+        kinds = event_names(await stack.events(run.id))
+        assert kinds.count("WORKFLOW_EXECUTION_UPDATE_ACCEPTED") == accepted
 
 
 @pytest.mark.parametrize(
