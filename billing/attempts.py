@@ -13,11 +13,13 @@ from sqlalchemy import Connection, RowMapping, func, select, update
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
+from billing.reservations import reserve_worst_case, settle_reservation
 from billing.runs import RunIdentity, claim_run
 from billing.tables import provider_attempts, runs
 
 LARGEST_RAW_BODY = 64 * 1024
 """Bytes of a malformed answer that are kept: enough to understand it."""
+_RESERVED = provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated"]
 
 
 class AttemptLog:
@@ -39,14 +41,19 @@ class AttemptLog:
     def begin(self, new: NewAttempt) -> Attempt:
         """Writes an attempt down, with the next number of its run: send nothing before this has returned.
 
+        In the same transaction its worst case is reserved of what its tenant may spend.
+
         `client_request_id` is unique, in ASCII and under 512 characters, as run ids are made of a tenant and a request
         id that the contract limits.
 
         Raises:
             LedgerRefused: the run was not claimed.
+            BudgetExceeded: the tenant's budget does not allow it; nothing was written.
         """
         with self._database.writing() as connection:
+            tenant = _lock_run(connection, new.run_id)
             number = _take_next_number(connection, new.run_id)
+            reserve_worst_case(connection, tenant, new)
             row = {
                 **asdict(new),
                 "number": number,
@@ -74,13 +81,14 @@ class AttemptLog:
         )
         this = provider_attempts.c.attempt_id == attempt_id
         with self._database.writing() as connection:
+            attempt = _lock_attempt(connection, attempt_id)
             changed = connection.execute(
                 update(provider_attempts).where(this, open_or_unsettled).values(learned)
             )
-            if changed.rowcount == 1:
+            if attempt is not None and changed.rowcount == 1:
+                settle_reservation(connection, attempt, outcome)
                 return
-            known = connection.execute(select(provider_attempts.c.outcome).where(this)).scalar()
-        _refuse_another_outcome(attempt_id, known, outcome.outcome)
+        _refuse_another_outcome(attempt_id, attempt and attempt["outcome"], outcome.outcome)
 
     def find_success(self, run_id: str) -> Attempt | None:
         """The first attempt of a run that was paid for and answered, None where there is none."""
@@ -106,11 +114,28 @@ class AttemptLog:
             return connection.execute(query).scalar_one()
 
 
-def _take_next_number(connection: Connection, run_id: str) -> int:
+def _lock_run(connection: Connection, run_id: str) -> str:
+    """The tenant of a run, whose attempts nobody else begins until the transaction ends."""
     # Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
-    claimed = select(runs.c.run_id).where(runs.c.run_id == run_id).with_for_update(key_share=True)
-    if connection.execute(claimed).first() is None:
+    claimed = select(runs.c.tenant).where(runs.c.run_id == run_id).with_for_update(key_share=True)
+    tenant: str | None = connection.execute(claimed).scalar()
+    if tenant is None:
         raise LedgerRefused(f"There is no run {run_id} in the ledger: claim it before its first attempt.")
+    return tenant
+
+
+def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
+    """What an attempt has reserved, of whose money; nobody else ends it until the transaction ends."""
+    query = (
+        select(*_RESERVED, runs.c.tenant)
+        .join_from(provider_attempts, runs)
+        .where(provider_attempts.c.attempt_id == attempt_id)
+        .with_for_update(key_share=True, of=provider_attempts)
+    )
+    return connection.execute(query).mappings().first()
+
+
+def _take_next_number(connection: Connection, run_id: str) -> int:
     highest = select(func.coalesce(func.max(provider_attempts.c.number), 0))
     last: int = connection.execute(highest.where(provider_attempts.c.run_id == run_id)).scalar_one()
     return last + 1

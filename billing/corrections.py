@@ -19,6 +19,7 @@ from billing.heads import append_entry
 from billing.ledger import make_cost_columns, utc_now
 from billing.nesting import measure_depth
 from billing.rate_cards import RateCards
+from billing.reservations import book_correction
 from billing.run_history import RunHistory, lock_history
 from billing.settlements import describe_pending, describe_settlement
 from billing.usage import UnbillableUsage, require_usage
@@ -75,7 +76,9 @@ class Corrections:
             cost = self._compute_cost(order, history.latest)
             if cost.amount_usd is None:
                 return describe_pending(history, cost.reason)
-            append_entry(connection, self._make_row(order, history, cost))
+            row = self._make_row(order, history, cost)
+            if append_entry(connection, row):
+                book_correction(connection, row, history)
             history = lock_history(connection, order.run_id)
         return describe_settlement(history, history.latest, outcome="settled")
 

@@ -7,6 +7,7 @@ LedgerError
   RunConflict          the request id already stands for another request
   AttemptConflict      an attempt already has another outcome
   CorrectionRefused    a correction of a bill that would not be true
+  BudgetExceeded       an attempt that its tenant's budget does not allow
 """
 
 
@@ -36,3 +37,7 @@ class AttemptConflict(LedgerError):
 
 class CorrectionRefused(LedgerError):
     """A correction that may not be made, or cannot be yet. Nothing was written."""
+
+
+class BudgetExceeded(LedgerError):
+    """An attempt that could cost more than its tenant may spend. Nothing was written, and nothing may be sent."""

@@ -15,6 +15,7 @@ from sqlalchemy import RowMapping, select
 from billing.database import Database
 from billing.heads import append_entry
 from billing.paid_attempts import copy_paid_attempt
+from billing.reservations import book_bill
 from billing.tables import ledger_entries
 from contracts.billing import Basis, BillingInput, BillingRecord, BillingState, Cost, EntryKind
 from contracts.money import format_usd, parse_usd
@@ -80,7 +81,9 @@ class Ledger:
             entry = connection.execute(first).mappings().first()
             if entry is None:
                 paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
-                append_entry(connection, self._make_row(order, paid))
+                row = self._make_row(order, paid.columns)
+                if append_entry(connection, row):
+                    book_bill(connection, row, paid.reserved_micro_usd)
                 entry = connection.execute(first).mappings().one()
         recorded = _read_cost(entry)
         return _make_record(entry).model_copy(update={"cost": None if recorded == order.cost else recorded})

@@ -3,7 +3,7 @@
 No amounts here, and nothing is written.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, RowMapping, select
@@ -16,10 +16,17 @@ _OF_THE_ATTEMPT = provider_attempts.c[
     "attempt_id", "model", "provider", "provider_request_id", "simulated", "size", "quality", "sent_at"
 ]
 _COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
-_FOUND = provider_attempts.c["outcome", "response", "images"]
+_FOUND = provider_attempts.c["outcome", "response", "images", "reserved_micro_usd"]
 
 
-def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> dict[str, Any]:
+class PaidAttempt(NamedTuple):
+    """What an entry repeats, by its columns; and what the attempt reserved, in micro-USD, None where no price was known."""
+
+    columns: dict[str, Any]
+    reserved_micro_usd: int | None
+
+
+def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
     """The columns of a ledger entry that say who asked for what, and what was delivered for it, usage whole and verbatim.
 
     Both rows are final: a run never changes, and neither does an attempt that succeeded.
@@ -31,12 +38,13 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> d
     found = connection.execute(query.where(provider_attempts.c.attempt_id == attempt_id)).mappings()
     paid = _refuse_unpaid(found.first(), run_id, attempt_id)
     images = paid["images"] or []
-    return {
+    columns = {
         **{column.name: paid[column.name] for column in _COPIED},
         "usage": _find_usage(paid["response"]),
         "images": images,
         "image_count": len(images),
     }
+    return PaidAttempt(columns, paid["reserved_micro_usd"])
 
 
 def _refuse_unpaid(attempt: RowMapping | None, run_id: str, attempt_id: str) -> RowMapping:

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, inspect, text
 
 from billing.errors import LedgerNotReady
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest file in `billing/migrations/versions`: known here so that nobody has to load Alembic to compare."""
 
 

@@ -1,8 +1,8 @@
 """The ledger's tables, as queries see them. What makes them grow only (triggers) is in `billing/migrations/`.
 
 A run is written once and outlives Temporal's memory. An attempt is written before it is sent and given its outcome
-once. A ledger entry is never changed at all, and the head of its tenant moves on with it. Amounts are integers in
-micro-USD, moments are in UTC.
+once. A ledger entry is never changed at all, and the head of its tenant moves on with it. A budget is decided anew by
+a further row, and what a tenant has spent is counted along. Amounts are integers in micro-USD, moments are in UTC.
 """
 
 from sqlalchemy import (
@@ -165,4 +165,37 @@ provider_comparisons = Table(
     CheckConstraint("verdict IN ('equal', 'explained', 'unexplained')", name="verdict"),
     Index(None, "day"),
     sqlite_autoincrement=True,
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    # The latest decision about a tenant and a period counts.
+    Column("sequence", BigKey, primary_key=True, autoincrement=True),
+    # Of the workflow's run and the period: a decision that is tried again is written once.
+    Column("budget_key", Text, nullable=False, unique=True),
+    Column("tenant", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    # None where the budget is lifted.
+    Column("limit_micro_usd", BigInteger),
+    Column("reason", PlainText, nullable=False),
+    Column("actor", PlainText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("period IN ('month', 'day')", name="period"),
+    CheckConstraint("limit_micro_usd >= 0", name="limit"),
+    Index(None, "tenant", "period", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+tenant_spend = Table(
+    "tenant_spend",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    # A month ("2026-11") or a day ("2026-11-23") of UTC, that in which the attempts were sent.
+    Column("span", Text, primary_key=True),
+    Column("simulated", Boolean, primary_key=True),
+    Column("used_micro_usd", BigInteger, nullable=False),
+    Column("reserved_micro_usd", BigInteger, nullable=False),
+    # Attempts for which nothing could be reserved, as no price was known.
+    Column("unpriced", BigInteger, nullable=False),
 )

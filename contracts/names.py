@@ -27,6 +27,10 @@ RECONCILIATION = "Reconciliation"
 """The workflow of one correction of a run's bill, on the runs queue."""
 SETTLE_RUN = "settle_run"
 
+BUDGET_CHANGE = "BudgetChange"
+"""The workflow of one decision about a tenant's budget, on the runs queue."""
+CHANGE_BUDGET = "change_budget"
+
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
 CORRECTION_REFUSED = "CorrectionRefused"
@@ -37,6 +41,8 @@ DECISION_REFUSED = "DecisionRefused"
 """The failure type of an Update `decide` that cannot be read, or comes to a run that is not held."""
 GIVEN_UP = "GivenUp"
 """The failure type of a held run that somebody gave up; its details are its `OpenDecision` and the `Decision`."""
+BUDGET_EXCEEDED = "BudgetExceeded"
+"""The failure type of a run whose tenant may not spend what its next request could cost; that request was not sent."""
 
 TENANT = SearchAttributeKey.for_keyword("Tenant")
 MODEL = SearchAttributeKey.for_keyword("Model")

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 
 from billing import migrate
+from billing.budgets import Budgets
 from billing.comparison import compare_day
 from billing.comparison_log import ComparisonLog
 from billing.database import Database
@@ -21,14 +22,8 @@ from billing.errors import LedgerRefused
 from billing.ledger import Ledger
 from billing.opening import open_database
 from billing.schema import HEAD, read_revision
-from billing.tables import (
-    ledger_entries,
-    ledger_heads,
-    metadata,
-    provider_attempts,
-    provider_comparisons,
-    runs,
-)
+from billing.tables import ledger_entries, metadata, provider_attempts
+from contracts.budgets import BudgetDecision
 from contracts.comparison import ComparisonOrder, ProviderDay
 from tests.billing.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
 from tests.billing.processes import run_at_once
@@ -45,10 +40,11 @@ print("alembic" in sys.modules)
 
 @pytest.fixture
 def grown(database: Database) -> Database:
-    """A ledger with a run, an attempt that succeeded, one that is under way, an entry, and a comparison."""
+    """A ledger with a run, an attempt that succeeded, one that is under way, an entry, a comparison, and a budget."""
     Ledger(database).record(make_order(pay_attempt(database)))
     begin_attempt(database, identify("acme", "under-way"))
     ComparisonLog(database).record("key", COMPARISON)
+    Budgets(database).decide("key", BUDGET)
     return database
 
 
@@ -61,7 +57,7 @@ def read_all(database: Database) -> list[tuple[Any, ...]]:
     with database.reading() as connection:
         return [
             tuple(row)
-            for table in (runs, provider_attempts, ledger_entries, ledger_heads, provider_comparisons)
+            for table in metadata.tables.values()
             for row in connection.execute(table.select().order_by(*table.primary_key))
         ]
 
@@ -130,6 +126,11 @@ REFUSED = (
     "DELETE FROM ledger_heads",
     "UPDATE provider_comparisons SET verdict = 'equal'",
     "DELETE FROM provider_comparisons",
+    "UPDATE budgets SET limit_micro_usd = 1",
+    "DELETE FROM budgets",
+    "UPDATE tenant_spend SET tenant = 'other'",
+    "UPDATE tenant_spend SET span = '2026-12' WHERE span = '2026-11'",
+    "DELETE FROM tenant_spend",
     "UPDATE runs SET fingerprint = 'other'",
     "DELETE FROM runs WHERE request_id = 'under-way'",
     "DELETE FROM provider_attempts WHERE outcome = 'unknown'",
@@ -139,6 +140,7 @@ REFUSED = (
 COMPARISON = compare_day(
     ComparisonOrder(), date(2026, 11, 22), "openai", (), ProviderDay(counts=(), lines=())
 )
+BUDGET = BudgetDecision(tenant="acme", limits={"month": "1.00"}, reason="a trial", actor="ada")
 LATER = {"sequence": 99, "entry_id": "ent_2", "entry_key": "key-2", "previous_hash": "hash-1"}
 CHANGES_OF_WHAT_WAS_SENT = (
     "attempt_id = 'other'",
@@ -181,9 +183,7 @@ def test_no_table_is_emptied(grown: Database) -> None:
     assert read_all(grown) == before
 
 
-@pytest.mark.parametrize(
-    "table", ["runs", "provider_attempts", "ledger_entries", "ledger_heads", "provider_comparisons"]
-)
+@pytest.mark.parametrize("table", metadata.tables)
 def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) -> None:
     """SQLite's INSERT OR REPLACE, which deletes behind the back of DELETE triggers, is refused as well."""
     before = read_all(sqlite_ledger)
@@ -194,11 +194,12 @@ def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) ->
 
 @pytest.fixture
 def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A ledger with an entry and a comparison, without foreign keys: those alone would already refuse some replacements."""
+    """A ledger with a row of each kind, without foreign keys: those alone would already refuse some replacements."""
     path = tmp_path_factory.mktemp("replaced") / "ledger.db"
     database = open_database(f"sqlite:///{path}", create=True)
     Ledger(database).record(make_order(pay_attempt(database)))
     ComparisonLog(database).record("key", COMPARISON)
+    Budgets(database).decide("key", BUDGET)
     yield database
     database.close()
 

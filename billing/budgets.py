@@ -1,0 +1,104 @@
+"""The budgets of tenants: decided anew by a further row, and shown beside what is spent. Who is refused is `billing.budget_check`'s."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from billing.database import Database
+from billing.ledger import utc_now
+from billing.spend import NOTHING, Spend, name_spans
+from billing.tables import budgets, tenant_spend
+from billing.writes import insert_once
+from contracts.budgets import BudgetDecision, Period, PeriodBudget, PeriodSpend, TenantBudget
+from contracts.money import format_usd, parse_usd
+
+
+class Budgets:
+    """The budgets of one ledger. Safe to share between threads and processes."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def decide(self, key: str, decision: BudgetDecision) -> TenantBudget:
+        """Writes a decision, once for each `key`, and returns what counts from now on.
+
+        Raises:
+            LedgerUnavailable: try again; nothing was written, or the same call will find what was.
+        """
+        now = self._clock()
+        with self._database.writing() as connection:
+            for period, limit in decision.limits.items():
+                row = {
+                    "budget_key": f"{key}#{period}",
+                    "tenant": decision.tenant,
+                    "period": period,
+                    "limit_micro_usd": None if limit is None else parse_usd(limit),
+                    "reason": decision.reason,
+                    "actor": decision.actor,
+                    "created_at": now,
+                }
+                insert_once(connection, budgets, row, key="budget_key")
+            return _show(connection, decision.tenant, now)
+
+    def show(self, tenant: str) -> TenantBudget:
+        """What a tenant may spend and has spent, this month and today (UTC), also where it has no budget."""
+        with self._database.reading() as connection:
+            return _show(connection, tenant, self._clock())
+
+    def list_all(self) -> tuple[TenantBudget, ...]:
+        """The same for each tenant that has a budget, by name."""
+        now = self._clock()
+        with self._database.reading() as connection:
+            latest = select(func.max(budgets.c.sequence)).group_by(budgets.c.tenant, budgets.c.period)
+            limited = select(budgets.c.tenant).where(
+                budgets.c.sequence.in_(latest), budgets.c.limit_micro_usd.is_not(None)
+            )
+            tenants = sorted(set(connection.execute(limited).scalars()))
+            return tuple(_show(connection, tenant, now) for tenant in tenants)
+
+
+def _show(connection: Connection, tenant: str, now: datetime) -> TenantBudget:
+    spans = name_spans(now)
+    latest = select(func.max(budgets.c.sequence)).where(budgets.c.tenant == tenant).group_by(budgets.c.period)
+    rows = connection.execute(select(budgets).where(budgets.c.sequence.in_(latest))).mappings()
+    decided = {row["period"]: row for row in rows}
+    counters = select(tenant_spend).where(
+        tenant_spend.c.tenant == tenant, tenant_spend.c.span.in_(spans.values())
+    )
+    spend = {
+        (row["span"], row["simulated"]): Spend(
+            row["used_micro_usd"], row["reserved_micro_usd"], row["unpriced"]
+        )
+        for row in connection.execute(counters).mappings()
+    }
+    shown = {period: _view(period, span, decided.get(period), spend) for period, span in spans.items()}
+    return TenantBudget(tenant=tenant, month=shown["month"], day=shown["day"])
+
+
+def _view(
+    period: Period, span: str, decided: RowMapping | None, spend: Mapping[tuple[str, bool], Spend]
+) -> PeriodBudget:
+    said: Mapping[str, Any] = decided or {}
+    limit = said.get("limit_micro_usd")
+    return PeriodBudget(
+        period=period,
+        span=span,
+        limit_usd=None if limit is None else format_usd(limit),
+        reason=said.get("reason"),
+        actor=said.get("actor"),
+        decided_at=said.get("created_at"),
+        real=_view_spend(spend.get((span, False), NOTHING), limit),
+        simulated=_view_spend(spend.get((span, True), NOTHING), limit),
+    )
+
+
+def _view_spend(spend: Spend, limit: int | None) -> PeriodSpend:
+    return PeriodSpend(
+        used_usd=format_usd(spend.used),
+        reserved_usd=format_usd(spend.reserved),
+        unpriced=spend.unpriced,
+        left_usd=None if limit is None else format_usd(limit - spend.used - spend.reserved),
+    )

@@ -1,0 +1,87 @@
+"""What tenants have spent, counted as it happens: in the transaction that begins, ends, bills or corrects an attempt.
+
+An attempt that has an amount has used it: the sum of its entries. One that was paid or may have been, and has no
+amount, reserves its worst case: while it is under way, while its outcome is unknown, while its bill is on hold. One that was
+rejected or never sent costs nothing. It counts on the day on which it was sent (UTC), and in the month of that day.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, update
+
+from billing.tables import tenant_spend
+from billing.writes import insert_once
+from contracts.budgets import Period
+
+
+class Account(NamedTuple):
+    """Where an attempt counts. Real and simulated money are counted apart."""
+
+    tenant: str
+    sent_at: datetime
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Amounts in micro-USD, or a change of them. `unpriced` counts attempts whose worst case is not known."""
+
+    used: int = 0
+    reserved: int = 0
+    unpriced: int = 0
+
+    def __sub__(self, other: "Spend") -> "Spend":
+        return Spend(self.used - other.used, self.reserved - other.reserved, self.unpriced - other.unpriced)
+
+
+NOTHING = Spend()
+
+
+def reserve(worst_case: int | None) -> Spend:
+    """What an attempt counts for as long as it has no amount."""
+    return Spend(unpriced=1) if worst_case is None else Spend(reserved=worst_case)
+
+
+def name_spans(moment: datetime) -> dict[Period, str]:
+    """The month and the day of a moment: "2026-11" and "2026-11-23", in UTC. The month comes first: see `count_spend`."""
+    day = moment.astimezone(UTC).date().isoformat()
+    return {"month": day[: len("2026-11")], "day": day}
+
+
+def count_spend(connection: Connection, account: Account, change: Spend) -> dict[Period, Spend]:
+    """Changes the counters of a tenant's month and day, and returns what they say then.
+
+    The month's counter is locked first, and until the transaction ends: whoever counts for that tenant, that month and that
+    kind of money waits. So nobody else's reservation can come between the count and what is decided by it.
+    """
+    return {
+        period: _count(connection, account, span, change)
+        for period, span in name_spans(account.sent_at).items()
+    }
+
+
+def _count(connection: Connection, account: Account, span: str, change: Spend) -> Spend:
+    counter = tenant_spend.c
+    counting = (
+        update(tenant_spend)
+        .where(
+            counter.tenant == account.tenant,
+            counter.span == span,
+            counter.simulated == account.simulated,
+        )
+        .values(
+            used_micro_usd=counter.used_micro_usd + change.used,
+            reserved_micro_usd=counter.reserved_micro_usd + change.reserved,
+            unpriced=counter.unpriced + change.unpriced,
+        )
+        .returning(counter.used_micro_usd, counter.reserved_micro_usd, counter.unpriced)
+    )
+    counted = connection.execute(counting).first()
+    if counted is None:
+        name = {"tenant": account.tenant, "span": span, "simulated": account.simulated}
+        zero = {"used_micro_usd": 0, "reserved_micro_usd": 0, "unpriced": 0}
+        insert_once(connection, tenant_spend, {**name, **zero})
+        counted = connection.execute(counting).one()
+    return Spend(*counted)

@@ -1,0 +1,115 @@
+"""Whether what tenants have spent is counted right: worked out again from all attempts and entries. Nothing is written here."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
+
+from billing.database import Database
+from billing.findings import Finding, show_value
+from billing.snapshots import reading_verbatim
+from billing.tables import ledger_entries, provider_attempts, runs, tenant_spend
+from contracts.money import format_usd
+
+Name = tuple[str, str, bool]
+"""Of a counter: tenant, span and whether its money is simulated."""
+Counted = tuple[Any, Any, Any]
+"""Micro-USD used, micro-USD reserved, attempts without a price; any value, in a damaged file of SQLite."""
+
+_ZERO: Counted = (0, 0, 0)
+_DAY, _MONTH = len("2026-11-23"), len("2026-11")
+
+
+def find_wrong_spend(database: Database) -> Iterator[Finding]:
+    """Each counter that is not what attempts and entries come to, at one moment of the ledger.
+
+    Raises:
+        LedgerUnavailable: the database does not answer, or is damaged beyond reading.
+    """
+    with reading_verbatim(database) as connection:
+        stored = _read_counters(connection)
+        for name, (expected, found) in sorted(find_differences(connection, stored).items()):
+            tenant, span, simulated = name
+            money = "simulated money" if simulated else "money"
+            yield Finding(
+                what=f"What the tenant has spent of {money} in {span} is counted wrong, so its budget is too.",
+                tenant=str(tenant),
+                expected=_describe(expected),
+                found=_describe(found),
+            )
+
+
+def find_differences(
+    connection: Connection, stored: dict[Name, Counted]
+) -> dict[Name, tuple[Counted, Counted]]:
+    """What counters should say and do say, where that differs. A month is held against its days as they are counted, so
+    that a day that is wrong is named alone.
+    """
+    days = {name: counted for name, counted in stored.items() if len(name[1]) == _DAY}
+    months = {name: counted for name, counted in stored.items() if len(name[1]) != _DAY}
+    compared = ((_work_out_days(connection), days), (_sum_up_months(days), months))
+    return {
+        name: (right.get(name, _ZERO), counted.get(name, _ZERO))
+        for right, counted in compared
+        for name in right.keys() | counted.keys()
+        if right.get(name, _ZERO) != counted.get(name, _ZERO)
+    }
+
+
+def _read_counters(connection: Connection) -> dict[Name, Counted]:
+    rows = connection.execute(select(*tenant_spend.c))
+    return {(row.tenant, row.span, row.simulated): _as_counted(row[3:]) for row in rows}
+
+
+def _work_out_days(connection: Connection) -> dict[Name, Counted]:
+    attempt = provider_attempts.c
+    billed = (
+        select(ledger_entries.c.attempt_id, func.sum(ledger_entries.c.amount_micro_usd).label("amount"))
+        .group_by(ledger_entries.c.attempt_id)
+        .subquery()
+    )
+    reserves = and_(billed.c.amount.is_(None), attempt.outcome.in_(("succeeded", "unknown")))
+    unpriced = and_(reserves, attempt.reserved_micro_usd.is_(None))
+    query = (
+        select(
+            runs.c.tenant,
+            _name_day(connection).label("day"),
+            attempt.simulated,
+            func.sum(func.coalesce(billed.c.amount, 0)),
+            func.sum(case((reserves, func.coalesce(attempt.reserved_micro_usd, 0)), else_=0)),
+            func.sum(case((unpriced, 1), else_=0)),
+        )
+        .join_from(provider_attempts, runs)
+        .outerjoin(billed, billed.c.attempt_id == attempt.attempt_id)
+        .group_by(runs.c.tenant, "day", attempt.simulated)
+    )
+    rows: list[Row[Any]] = list(connection.execute(query))
+    return {(tenant, day, simulated): _as_counted(counted) for tenant, day, simulated, *counted in rows}
+
+
+def _name_day(connection: Connection) -> ColumnElement[str]:
+    sent_at = provider_attempts.c.sent_at
+    if connection.dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", sent_at), "YYYY-MM-DD")
+    return func.substr(sent_at, 1, _DAY)
+
+
+def _sum_up_months(days: dict[Name, Counted]) -> dict[Name, Counted]:
+    months: dict[Name, Counted] = {}
+    for (tenant, day, simulated), counted in days.items():
+        name = (tenant, day[:_MONTH], simulated)
+        so_far = months.get(name, _ZERO)
+        months[name] = (so_far[0] + counted[0], so_far[1] + counted[1], so_far[2] + counted[2])
+    return months
+
+
+def _as_counted(values: Any) -> Counted:
+    # PostgreSQL adds integers up to a Decimal without decimals.
+    used, reserved, unpriced = (int(value) for value in values)
+    return used, reserved, unpriced
+
+
+def _describe(counted: Counted) -> str:
+    used, reserved, unpriced = counted
+    more = f", {show_value(unpriced)} without a price" if unpriced else ""
+    return f"{format_usd(used)} used, {format_usd(reserved)} reserved{more}"
