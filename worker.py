@@ -19,12 +19,14 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.call_gpt_image import GptImageCaller
+from activities.change_budget import BudgetChanger
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
 from activities.settle_run import RunSettler
 from billing.attempts import AttemptLog
+from billing.budgets import Budgets
 from billing.corrections import Corrections
 from billing.database import Database
 from billing.errors import LedgerError
@@ -44,6 +46,7 @@ from runtime.logging import configure_logging
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from workflows.arguments import RefuseSurplusArguments
+from workflows.budget_change import BudgetChange
 from workflows.image_generation import ImageGeneration
 from workflows.provider_reconciliation import ProviderReconciliation
 from workflows.reconciliation import Reconciliation
@@ -79,13 +82,14 @@ def build_runs_worker(client: Client, settings: Settings, database: Database) ->
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=[ImageGeneration, Reconciliation, ProviderReconciliation],
+        workflows=[ImageGeneration, Reconciliation, ProviderReconciliation, BudgetChange],
         activities=[
             checker.check_request,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database)).record_billing,
             build_reconciler(settings, database).reconcile_provider,
             RunSettler(Corrections(database, cards)).settle_run,
+            BudgetChanger(Budgets(database)).change_budget,
         ],
         interceptors=[RefuseSurplusArguments()],
         graceful_shutdown_timeout=GRACE,

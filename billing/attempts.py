@@ -88,7 +88,8 @@ class AttemptLog:
             if attempt is not None and changed.rowcount == 1:
                 settle_reservation(connection, attempt, outcome)
                 return
-        _refuse_another_outcome(attempt_id, attempt and attempt["outcome"], outcome.outcome)
+        known = None if attempt is None else attempt["outcome"]
+        _refuse_another_outcome(attempt_id, known, outcome.outcome)
 
     def find_success(self, run_id: str) -> Attempt | None:
         """The first attempt of a run that was paid for and answered, None where there is none."""

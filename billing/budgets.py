@@ -31,8 +31,11 @@ class Budgets:
         now = self._clock()
         with self._database.writing() as connection:
             for period, limit in decision.limits.items():
+                budget_key = f"{key}#{period}"
+                if _is_written(connection, budget_key):
+                    continue
                 row = {
-                    "budget_key": f"{key}#{period}",
+                    "budget_key": budget_key,
                     "tenant": decision.tenant,
                     "period": period,
                     "limit_micro_usd": None if limit is None else parse_usd(limit),
@@ -60,6 +63,11 @@ class Budgets:
             return tuple(_show(connection, tenant, now) for tenant in tenants)
 
 
+def _is_written(connection: Connection, budget_key: str) -> bool:
+    query = select(budgets.c.sequence).where(budgets.c.budget_key == budget_key)
+    return connection.execute(query).first() is not None
+
+
 def _show(connection: Connection, tenant: str, now: datetime) -> TenantBudget:
     spans = name_spans(now)
     latest = select(func.max(budgets.c.sequence)).where(budgets.c.tenant == tenant).group_by(budgets.c.period)
@@ -81,7 +89,7 @@ def _show(connection: Connection, tenant: str, now: datetime) -> TenantBudget:
 def _view(
     period: Period, span: str, decided: RowMapping | None, spend: Mapping[tuple[str, bool], Spend]
 ) -> PeriodBudget:
-    said: Mapping[str, Any] = decided or {}
+    said: Mapping[Any, Any] = {} if decided is None else decided
     limit = said.get("limit_micro_usd")
     return PeriodBudget(
         period=period,

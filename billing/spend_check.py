@@ -1,20 +1,20 @@
 """Whether what tenants have spent is counted right: worked out again from all attempts and entries. Nothing is written here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, cast, func, select
 
 from billing.database import Database
-from billing.findings import Finding, show_value
+from billing.findings import Finding
 from billing.snapshots import reading_verbatim
 from billing.tables import ledger_entries, provider_attempts, runs, tenant_spend
 from contracts.money import format_usd
 
 Name = tuple[str, str, bool]
 """Of a counter: tenant, span and whether its money is simulated."""
-Counted = tuple[Any, Any, Any]
-"""Micro-USD used, micro-USD reserved, attempts without a price; any value, in a damaged file of SQLite."""
+Counted = tuple[int, int, int]
+"""Micro-USD used, micro-USD reserved, attempts without a price."""
 
 _ZERO: Counted = (0, 0, 0)
 _DAY, _MONTH = len("2026-11-23"), len("2026-11")
@@ -33,7 +33,7 @@ def find_wrong_spend(database: Database) -> Iterator[Finding]:
             money = "simulated money" if simulated else "money"
             yield Finding(
                 what=f"What the tenant has spent of {money} in {span} is counted wrong, so its budget is too.",
-                tenant=str(tenant),
+                tenant=tenant,
                 expected=_describe(expected),
                 found=_describe(found),
             )
@@ -57,8 +57,16 @@ def find_differences(
 
 
 def _read_counters(connection: Connection) -> dict[Name, Counted]:
-    rows = connection.execute(select(*tenant_spend.c))
-    return {(row.tenant, row.span, row.simulated): _as_counted(row[3:]) for row in rows}
+    counter = tenant_spend.c
+    # A damaged file of SQLite may hold any value in any column: as a text and as a number each can be compared.
+    query = select(
+        cast(counter.tenant, Text),
+        cast(counter.span, Text),
+        counter.simulated,
+        *(cast(column, BigInteger) for column in (counter.used_micro_usd, counter.reserved_micro_usd)),
+        cast(counter.unpriced, BigInteger),
+    )
+    return _name_rows(connection.execute(query))
 
 
 def _work_out_days(connection: Connection) -> dict[Name, Counted]:
@@ -72,19 +80,22 @@ def _work_out_days(connection: Connection) -> dict[Name, Counted]:
     unpriced = and_(reserves, attempt.reserved_micro_usd.is_(None))
     query = (
         select(
-            runs.c.tenant,
+            cast(runs.c.tenant, Text).label("tenant"),
             _name_day(connection).label("day"),
             attempt.simulated,
-            func.sum(func.coalesce(billed.c.amount, 0)),
-            func.sum(case((reserves, func.coalesce(attempt.reserved_micro_usd, 0)), else_=0)),
-            func.sum(case((unpriced, 1), else_=0)),
+            _add(func.coalesce(billed.c.amount, 0)),
+            _add(case((reserves, func.coalesce(attempt.reserved_micro_usd, 0)), else_=0)),
+            _add(case((unpriced, 1), else_=0)),
         )
         .join_from(provider_attempts, runs)
         .outerjoin(billed, billed.c.attempt_id == attempt.attempt_id)
-        .group_by(runs.c.tenant, "day", attempt.simulated)
+        .group_by("tenant", "day", attempt.simulated)
     )
-    rows: list[Row[Any]] = list(connection.execute(query))
-    return {(tenant, day, simulated): _as_counted(counted) for tenant, day, simulated, *counted in rows}
+    return _name_rows(connection.execute(query))
+
+
+def _add(amounts: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(func.sum(amounts), BigInteger)  # PostgreSQL adds integers up to a Decimal
 
 
 def _name_day(connection: Connection) -> ColumnElement[str]:
@@ -94,22 +105,23 @@ def _name_day(connection: Connection) -> ColumnElement[str]:
     return func.substr(sent_at, 1, _DAY)
 
 
+def _name_rows(rows: Iterable[Any]) -> dict[Name, Counted]:
+    return {
+        (tenant, span, simulated): (used, reserved, unpriced)
+        for tenant, span, simulated, used, reserved, unpriced in rows
+    }
+
+
 def _sum_up_months(days: dict[Name, Counted]) -> dict[Name, Counted]:
     months: dict[Name, Counted] = {}
     for (tenant, day, simulated), counted in days.items():
         name = (tenant, day[:_MONTH], simulated)
-        so_far = months.get(name, _ZERO)
-        months[name] = (so_far[0] + counted[0], so_far[1] + counted[1], so_far[2] + counted[2])
+        used, reserved, unpriced = months.get(name, _ZERO)
+        months[name] = (used + counted[0], reserved + counted[1], unpriced + counted[2])
     return months
-
-
-def _as_counted(values: Any) -> Counted:
-    # PostgreSQL adds integers up to a Decimal without decimals.
-    used, reserved, unpriced = (int(value) for value in values)
-    return used, reserved, unpriced
 
 
 def _describe(counted: Counted) -> str:
     used, reserved, unpriced = counted
-    more = f", {show_value(unpriced)} without a price" if unpriced else ""
+    more = f", {unpriced:,} without a price" if unpriced else ""
     return f"{format_usd(used)} used, {format_usd(reserved)} reserved{more}"

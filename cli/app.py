@@ -1,6 +1,7 @@
 """The list of commands, and the one place where a command's end becomes an exit status. Commands do their own work.
 
-A command's module is loaded when the command is called, so that `--help` and mistyped words answer at once.
+A command's module is loaded when the command is called, so that `--help` and mistyped words answer at once. A command may
+be a group of commands: then its module holds a Typer app of its name in place of a function.
 """
 
 import sys
@@ -37,6 +38,7 @@ COMMANDS = {
     "images": "Copy a run's pictures out of the image store.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",
+    "budget": "Set and show what tenants may spend.",
     "pending": "List the runs whose bill waits, the oldest first.",
     "reconcile": "Settle runs by the usage that the provider has told since.",
     "reprice": "Bill usage that waited for a price.",
@@ -57,10 +59,15 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The command of that name: the function of that name in the module of that name, its hyphens as underscores."""
+    """The command of that name: the function or the Typer app of that name in the module of that name, its hyphens as
+    underscores.
+    """
+    word = name.replace("-", "_")
+    found = getattr(import_module(f"cli.{word}"), word)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     loader = typer.Typer(add_completion=False)
-    function = name.replace("-", "_")
-    loader.command(name)(getattr(import_module(f"cli.{function}"), function))
+    loader.command(name)(found)
     return typer.main.get_command(loader)
 
 

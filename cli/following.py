@@ -30,7 +30,7 @@ _STAGES = {
 _FIRST_PATIENCE_SECONDS = 0.2
 _POLL_SECONDS = 0.5
 _QUERY_PATIENCE = timedelta(seconds=2)
-_REFUSED_TYPES = (names.REQUEST_REFUSED, "RunConflict")
+_REFUSED_TYPES = (names.REQUEST_REFUSED, names.BUDGET_EXCEEDED, "RunConflict")
 
 
 class Teller(Protocol):

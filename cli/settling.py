@@ -16,8 +16,8 @@ from temporalio.common import (
 )
 from temporalio.exceptions import ApplicationError
 
+from cli.awaiting import await_result
 from cli.failures import INTERRUPTED, CommandFailed, RequestRefused
-from cli.following import warn_of_failures, warn_without_worker
 from cli.output import Output
 from contracts import names
 from contracts.corrections import Correction, Settlement
@@ -27,7 +27,6 @@ SettlementHandle = WorkflowHandle[Any, Settlement]
 
 _AT_ONCE = 20
 """Corrections under way from one command: enough to keep a worker busy, few enough to leave it to others too."""
-_PATIENCE_SECONDS = 2.0
 _REFUSED_TYPES = (names.REQUEST_REFUSED, names.CORRECTION_REFUSED)
 
 
@@ -109,25 +108,12 @@ async def settle_all(client: Client, corrections: Sequence[Correction], output: 
 async def _settle(client: Client, correction: Correction, output: Output, told: set[str]) -> Ending:
     handle = await start_correction(client, correction)
     try:
-        settlement = await _wait(client, handle, output, told)
+        settlement = await await_result(client, handle, output, told)
     except WorkflowFailureError as error:
         return _describe_failure(correction, error.cause)
     if settlement.superseded_by:
         return Ending(correction, "refused", settlement, _describe_superseded(settlement))
     return Ending(correction, settlement.outcome, settlement)
-
-
-async def _wait(client: Client, handle: SettlementHandle, output: Output, told: set[str]) -> Settlement:
-    result = asyncio.ensure_future(handle.result())
-    try:
-        while True:
-            done, _ = await asyncio.wait({result}, timeout=_PATIENCE_SECONDS)
-            if done:
-                return await result
-            await warn_without_worker(client, output, told)
-            await warn_of_failures(handle, output, told)
-    finally:
-        result.cancel()
 
 
 def _describe_failure(correction: Correction, cause: BaseException) -> Ending:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 from rich.console import RenderableType
@@ -14,6 +15,8 @@ from typer import Option
 
 from billing.database import Database
 from billing.findings import Finding
+from billing.spend_check import find_wrong_spend
+from billing.unbilled import find_unbilled
 from billing.verification import LedgerVerification
 from cli import options
 from cli.output import Output, make_table
@@ -32,13 +35,16 @@ def verify(
 ) -> int:
     """Check the ledger's chain of hashes, every amount and every picture.
 
-    Each amount is derived again from the usage and the rates on its entry. Exit status 1 where anything is wrong. Note the
-    heads that --json prints somewhere else: they tell later whether the whole ledger was written anew.
+    Each amount is derived again from the usage and the rates on its entry, and what tenants have spent is counted again.
+    Exit status 1 where anything is wrong. Note the heads that --json prints somewhere else: they tell later whether the whole
+    ledger was written anew.
     """
     session, output = open_session(), Output(as_json=as_json)
     store = None if no_pictures else session.open_store()
     with session.open_ledger() as database:
         ledger, findings = _check_ledger(database, output)
+        findings += find_wrong_spend(database)
+        notes = _note_unbilled(database)
         pictures = None
         if store:
             pictures, damaged = asyncio.run(_check_pictures(database, store, output))
@@ -49,11 +55,23 @@ def verify(
         "pictures": pictures,
         "heads": [head._asdict() for head in ledger.heads],
         "findings": [asdict(finding) for finding in findings],
+        "notes": notes,
     }
     output.answer(document, *_describe(ledger, pictures, findings))
+    for note in notes:
+        output.warn(note)
     if no_pictures:
         output.say("The pictures were not checked.")
     return 1 if findings else 0
+
+
+def _note_unbilled(database: Database) -> list[str]:
+    """What is not wrong, as the ledger has all that happened, and needs somebody all the same."""
+    count = len(find_unbilled(database, datetime.now(UTC)).attempts)
+    if not count:
+        return []
+    what = "1 request was paid and is" if count == 1 else f"{count:,} requests were paid and are"
+    return [f"{what} on no entry. `python starter.py pending` lists what to do."]
 
 
 def _check_ledger(database: Database, output: Output) -> tuple[LedgerVerification, list[Finding]]:

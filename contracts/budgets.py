@@ -15,7 +15,9 @@ Period = Literal["month", "day"]
 
 ALLOWED = {
     "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, such as acme",
-    "limits": "an object with month, day or both: each an amount in USD as a text, such as 250.00, or null to lift the budget",
+    "limits": "an object with month, day or both, and nothing else",
+    "limits.month": "an amount in USD from 0 on, as a text such as 250.00, or null to lift the budget",
+    "limits.day": "an amount in USD from 0 on, as a text such as 20.00, or null to lift the budget",
     "reason": "a text of 1 to 500 characters, not blank, without control characters",
     "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
 }
@@ -117,5 +119,5 @@ def _describe(error: ValidationError) -> str:
         place = [str(part) for part in detail["loc"] if part != "[key]"]
         name = ".".join(place)
         value = "absent" if detail["type"] == "missing" else describe_value(name, detail["input"])
-        problems[name] = f"{name} is {value}; allowed: {ALLOWED[place[0]]}."
+        problems[name] = f"{name} is {value}; allowed: {ALLOWED.get(name, ALLOWED[place[0]])}."
     return " ".join(problems.values())

@@ -42,11 +42,23 @@ def test_help_loads_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_json(name: str) -> None:
-    """Each listed command exists, begins its help with the sentence of the list, and takes --json."""
+    """Each listed command exists, begins its help with the sentence of the list, and takes --json; so do those of a group."""
     command = load_command(name)
 
     assert command.help.startswith(COMMANDS[name])
-    assert any("--json" in parameter.opts for parameter in command.params)
+    for each in getattr(command, "commands", {"": command}).values():
+        assert each.help
+        assert any("--json" in parameter.opts for parameter in each.params)
+
+
+def test_a_group_names_its_commands(run: CommandLine) -> None:
+    """A group's help lists its commands, a mistyped one is told with the one that was meant, and none is refused."""
+    assert all(word in run("budget", "--help").out for word in ("set", "show"))
+    mistyped, missing = run("budget", "shwo"), run("budget")
+
+    assert (mistyped.status, missing.status) == (2, 2)
+    assert "Did you mean 'show'? See `python starter.py budget --help`." in mistyped.err
+    assert missing.err == "✗ Missing command. See `python starter.py budget --help`.\n"
 
 
 def test_an_unknown_command_is_refused_with_a_suggestion(run: CommandLine) -> None:

@@ -58,6 +58,7 @@ def test_a_sound_ledger_is_told(run: CommandLine, billed: Database) -> None:
         "pictures": 1,
         "heads": [{"tenant": "acme", "entries": 1, "entry_hash": last}],
         "findings": [],
+        "notes": [],
     }
     assert run("verify").out == "✓ Nothing is wrong (checked: entries 1, tenants 1, pictures 1).\n"
     assert run("ledger", "--json").document["entries"][0]["entry_hash"] == last
@@ -67,8 +68,12 @@ def test_an_amount_that_was_changed_is_told(run: CommandLine, billed: Database) 
     """A changed amount ends the command with 1, and both amounts are told to people and to programs."""
     forge(billed, "UPDATE ledger_entries SET amount_micro_usd = 166901")
     ended = run("verify", "--json")
-    (finding,) = ended.document["findings"]
+    finding, counted = ended.document["findings"]
     assert (ended.status, ended.document["ok"]) == (1, False)
+    assert (counted["expected"], counted["found"]) == (
+        "0.166901 used, 0.000000 reserved",
+        "0.166900 used, 0.000000 reserved",
+    )
     assert finding["what"] == "The amount is not what usage and rates come to."
     assert (finding["run_id"], finding["expected"], finding["found"]) == (
         "image:acme:req-1",
@@ -78,7 +83,7 @@ def test_an_amount_that_was_changed_is_told(run: CommandLine, billed: Database) 
     out = run("verify").out
     assert "image:acme:req-1" in out
     assert "0.166901" in out
-    assert "✗ Findings: 1 (checked: entries 1, tenants 1, pictures 1)." in out
+    assert "✗ Findings: 2 (checked: entries 1, tenants 1, pictures 1)." in out
 
 
 def test_a_flipped_byte_of_a_picture_is_told(run: CommandLine, billed: Database, image: ImageRef) -> None:

@@ -42,6 +42,11 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
     "correction-refused": {"action": "reconcile", "usage": {"input_tokens": -1}},
 }
 """Corrections of a run with a usage that cannot be true, in this order."""
+DECISIONS: dict[str, dict[str, Any]] = {
+    "budget-decided": {"limits": {"month": "250.00", "day": None}},
+    "budget-refused": {"limits": {"year": "1.00"}},
+}
+"""Decisions about a tenant's budget."""
 CORRECTED = "image:default:history-corrected"
 
 
@@ -62,6 +67,9 @@ async def save_missing() -> None:
                     await _save(stack, name, payload)
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
+            for name, decision in DECISIONS.items():
+                if not history_path(name).exists():
+                    await _save_decision(stack, name, decision)
 
 
 async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
@@ -87,6 +95,14 @@ async def _save_corrections(stack: Stack) -> None:
             names.RECONCILIATION, whole, id=workflow_id, task_queue=names.RUNS_QUEUE
         )
         await _write(handle, name)
+
+
+async def _save_decision(stack: Stack, name: str, decision: dict[str, Any]) -> None:
+    whole = {"tenant": "acme", "reason": "for the history", "actor": "ada", **decision}
+    handle = await stack.client.start_workflow(
+        names.BUDGET_CHANGE, whole, id=f"budget:acme:{name}", task_queue=names.RUNS_QUEUE
+    )
+    await _write(handle, name)
 
 
 async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:

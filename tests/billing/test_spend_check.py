@@ -1,0 +1,156 @@
+"""Counters of spend that are wrong are named, and what was spent before there were counters is counted by the migration."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from alembic import command
+from sqlalchemy import select, text
+
+from billing.attempt_records import AttemptOutcome
+from billing.attempts import AttemptLog
+from billing.budgets import Budgets
+from billing.database import Database
+from billing.engines import parse_url
+from billing.ledger import Ledger
+from billing.migrate import _configure_alembic, migrate_to_head
+from billing.spend_check import find_wrong_spend
+from billing.tables import tenant_spend
+from tests.billing.ledger_examples import FINISHED_AT, HOLD, SENT_AT, SUCCEEDED, make_order
+from tests.billing.spending import ask, spend_and_bill
+from tests.billing.tampering import tamper
+from tests.billing.test_chain_migration import SET_COUNTER, fill_old_ledger
+
+WRONG = "What the tenant has spent of {} in {} is counted wrong, so its budget is too."
+
+
+@pytest.fixture
+def spent(database: Database) -> Database:
+    """Real and simulated money on two days of November."""
+    spend_and_bill(database, "billed")
+    ask(database)
+    ask(database, needed=None, at=SENT_AT - timedelta(days=3))
+    ask(database, simulated=True)
+    return database
+
+
+def tell(database: Database) -> list[tuple[str, str | None, str | None]]:
+    return [(finding.what, finding.expected, finding.found) for finding in find_wrong_spend(database)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "money", "expected", "found"),
+    [
+        (
+            "UPDATE tenant_spend SET used_micro_usd = used_micro_usd - 1 WHERE span = '2026-11-23' AND used_micro_usd > 0",
+            "money",
+            "0.239999 used, 0.250000 reserved, 1 without a price",
+            "0.240000 used, 0.250000 reserved, 1 without a price",
+        ),
+        (
+            "DELETE FROM tenant_spend WHERE span = '2026-11' AND reserved_micro_usd = 250000 AND used_micro_usd = 0",
+            "simulated money",
+            "0.000000 used, 0.250000 reserved",
+            "0.000000 used, 0.000000 reserved",
+        ),
+        (
+            "UPDATE tenant_spend SET unpriced = 0 WHERE span = '2026-11'",
+            "money",
+            "0.240000 used, 0.250000 reserved, 1 without a price",
+            "0.240000 used, 0.250000 reserved",
+        ),
+    ],
+)
+def test_a_counter_that_is_wrong_is_named(
+    spent: Database, statement: str, money: str, expected: str, found: str
+) -> None:
+    """A counter that was changed or taken out is named with what it should say."""
+    assert tell(spent) == []
+    tamper(spent, statement)
+    assert (WRONG.format(money, "2026-11"), expected, found) in tell(spent)
+
+
+def test_a_wrong_day_is_named_and_so_is_its_month(spent: Database) -> None:
+    """A day that lacks a request and a month that lacks it as well is one finding: the month is the sum of its days."""
+    tamper(spent, "UPDATE tenant_spend SET reserved_micro_usd = 0 WHERE NOT simulated")
+    assert tell(spent) == [
+        (
+            WRONG.format("money", "2026-11-23"),
+            "0.240000 used, 0.250000 reserved",
+            "0.240000 used, 0.000000 reserved",
+        )
+    ]
+
+
+def test_an_amount_that_was_changed_is_missed_by_the_counter(spent: Database) -> None:
+    """An entry whose amount was changed no longer comes to what was counted: the counters are a second witness."""
+    tamper(spent, "UPDATE ledger_entries SET amount_micro_usd = 1")
+    assert tell(spent) == [
+        (
+            WRONG.format("money", "2026-11-23"),
+            "0.000001 used, 0.250000 reserved",
+            "0.240000 used, 0.250000 reserved",
+        )
+    ]
+
+
+def test_a_damaged_counter_on_sqlite_is_a_finding(spent: Database) -> None:
+    """A counter that is no number any more, which SQLite allows, ends in a finding and not in a stack trace."""
+    if spent.dialect == "sqlite":
+        tamper(spent, "UPDATE tenant_spend SET used_micro_usd = 'x' WHERE span = '2026-11'")
+        assert [what for what, _, _ in tell(spent)] == [WRONG.format("money", "2026-11")]
+
+
+@pytest.fixture
+def old(empty_url: str) -> Iterator[Database]:
+    """A ledger as it was before there were budgets: charges of three tenants, and an attempt of each other fate."""
+    database = Database(parse_url(empty_url))
+    fill_old_ledger(database, 30)
+    with database.writing() as connection:
+        command.upgrade(_configure_alembic(connection), "0005")
+        connection.execute(text(SET_COUNTER[database.dialect]))
+    log, ledger = AttemptLog(database), Ledger(database)
+    for outcome in ("unknown", "rejected", "not_sent"):
+        attempt = ask(database)
+        log.finish(attempt.attempt_id, AttemptOutcome(outcome=outcome, finished_at=FINISHED_AT))
+    held = ask(database, at=SENT_AT - timedelta(days=23))
+    log.finish(held.attempt_id, SUCCEEDED)
+    ledger.record(make_order(held, HOLD))
+    ask(database, needed=None)
+    ask(database, simulated=True)
+    tamper(
+        database,
+        "DROP TABLE tenant_spend",
+        "DROP TABLE budgets",
+        "UPDATE alembic_version SET version_num = '0004'",
+    )
+    yield database
+    database.close()
+
+
+def test_what_was_spent_before_is_counted(old: Database) -> None:
+    """The migration counts what is there as it would have been counted along, to the micro-USD."""
+    assert migrate_to_head(old) == "0004"
+    assert tell(old) == []
+    shown = Budgets(old, lambda: SENT_AT).show("acme")
+    assert shown.day.real.model_dump() == {
+        "used_usd": "1.669000",
+        "reserved_usd": "0.250000",
+        "unpriced": 1,
+        "left_usd": None,
+    }
+    assert (shown.day.simulated.reserved_usd, shown.month.simulated.reserved_usd) == ("0.250000", "0.250000")
+    assert (shown.month.real.used_usd, shown.month.real.reserved_usd) == ("1.669000", "0.250000")
+    october = Budgets(old, lambda: SENT_AT - timedelta(days=23)).show("acme")
+    assert (october.month.span, october.day.real.reserved_usd) == ("2026-10", "0.250000")
+    with old.reading() as connection:
+        assert len(connection.execute(select(tenant_spend)).all()) == 10
+
+
+def test_counting_goes_on_after_the_migration(old: Database) -> None:
+    """Counters of the migration are counted on, and its guards are there."""
+    migrate_to_head(old)
+    spend_and_bill(old, "afterwards")
+    assert tell(old) == []
+    with old.reading() as connection:
+        assert connection.execute(text("SELECT COUNT(*) FROM budgets")).scalar() == 0
