@@ -24,6 +24,14 @@ class Account(NamedTuple):
     simulated: bool
 
 
+class Counter(NamedTuple):
+    """The name of a counter. `span` is a month ("2026-11") or a day ("2026-11-23")."""
+
+    tenant: str
+    span: str
+    simulated: bool
+
+
 @dataclass(frozen=True)
 class Spend:
     """Amounts in micro-USD, or a change of them. `unpriced` counts attempts whose worst case is not known."""
@@ -31,6 +39,9 @@ class Spend:
     used: int = 0
     reserved: int = 0
     unpriced: int = 0
+
+    def __add__(self, other: "Spend") -> "Spend":
+        return Spend(self.used + other.used, self.reserved + other.reserved, self.unpriced + other.unpriced)
 
     def __sub__(self, other: "Spend") -> "Spend":
         return Spend(self.used - other.used, self.reserved - other.reserved, self.unpriced - other.unpriced)
@@ -57,20 +68,17 @@ def count_spend(connection: Connection, account: Account, change: Spend) -> dict
     kind of money waits. So nobody else's reservation can come between the count and what is decided by it.
     """
     return {
-        period: _count(connection, account, span, change)
+        period: change_counter(connection, Counter(account.tenant, span, account.simulated), change)
         for period, span in name_spans(account.sent_at).items()
     }
 
 
-def _count(connection: Connection, account: Account, span: str, change: Spend) -> Spend:
+def change_counter(connection: Connection, name: Counter, change: Spend) -> Spend:
+    """Changes one counter, and returns what it says then."""
     counter = tenant_spend.c
     counting = (
         update(tenant_spend)
-        .where(
-            counter.tenant == account.tenant,
-            counter.span == span,
-            counter.simulated == account.simulated,
-        )
+        .where(counter.tenant == name.tenant, counter.span == name.span, counter.simulated == name.simulated)
         .values(
             used_micro_usd=counter.used_micro_usd + change.used,
             reserved_micro_usd=counter.reserved_micro_usd + change.reserved,
@@ -80,8 +88,7 @@ def _count(connection: Connection, account: Account, span: str, change: Spend) -
     )
     counted = connection.execute(counting).first()
     if counted is None:
-        name = {"tenant": account.tenant, "span": span, "simulated": account.simulated}
         zero = {"used_micro_usd": 0, "reserved_micro_usd": 0, "unpriced": 0}
-        insert_once(connection, tenant_spend, {**name, **zero})
+        insert_once(connection, tenant_spend, {**name._asdict(), **zero})
         counted = connection.execute(counting).one()
     return Spend(*counted)

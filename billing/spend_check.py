@@ -1,5 +1,6 @@
 """Whether what tenants have spent is counted right: worked out again from all attempts and entries. Nothing is written here."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,15 +9,10 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, 
 from billing.database import Database
 from billing.findings import Finding
 from billing.snapshots import reading_verbatim
+from billing.spend import NOTHING, Counter, Spend
 from billing.tables import ledger_entries, provider_attempts, runs, tenant_spend
 from contracts.money import format_usd
 
-Name = tuple[str, str, bool]
-"""Of a counter: tenant, span and whether its money is simulated."""
-Counted = tuple[int, int, int]
-"""Micro-USD used, micro-USD reserved, attempts without a price."""
-
-_ZERO: Counted = (0, 0, 0)
 _DAY, _MONTH = len("2026-11-23"), len("2026-11")
 
 
@@ -27,36 +23,33 @@ def find_wrong_spend(database: Database) -> Iterator[Finding]:
         LedgerUnavailable: the database does not answer, or is damaged beyond reading.
     """
     with reading_verbatim(database) as connection:
-        stored = _read_counters(connection)
-        for name, (expected, found) in sorted(find_differences(connection, stored).items()):
-            tenant, span, simulated = name
-            money = "simulated money" if simulated else "money"
+        for name, (expected, found) in sorted(find_differences(connection).items()):
+            money = "simulated money" if name.simulated else "money"
             yield Finding(
-                what=f"What the tenant has spent of {money} in {span} is counted wrong, so its budget is too.",
-                tenant=tenant,
+                what=f"What the tenant has spent of {money} in {name.span} is counted wrong, so its budget is too.",
+                tenant=name.tenant,
                 expected=_describe(expected),
                 found=_describe(found),
             )
 
 
-def find_differences(
-    connection: Connection, stored: dict[Name, Counted]
-) -> dict[Name, tuple[Counted, Counted]]:
+def find_differences(connection: Connection) -> dict[Counter, tuple[Spend, Spend]]:
     """What counters should say and do say, where that differs. A month is held against its days as they are counted, so
     that a day that is wrong is named alone.
     """
-    days = {name: counted for name, counted in stored.items() if len(name[1]) == _DAY}
-    months = {name: counted for name, counted in stored.items() if len(name[1]) != _DAY}
+    stored = _read_counters(connection)
+    days = {name: counted for name, counted in stored.items() if len(name.span) == _DAY}
+    months = {name: counted for name, counted in stored.items() if len(name.span) != _DAY}
     compared = ((_work_out_days(connection), days), (_sum_up_months(days), months))
     return {
-        name: (right.get(name, _ZERO), counted.get(name, _ZERO))
+        name: (right.get(name, NOTHING), counted.get(name, NOTHING))
         for right, counted in compared
         for name in right.keys() | counted.keys()
-        if right.get(name, _ZERO) != counted.get(name, _ZERO)
+        if right.get(name, NOTHING) != counted.get(name, NOTHING)
     }
 
 
-def _read_counters(connection: Connection) -> dict[Name, Counted]:
+def _read_counters(connection: Connection) -> dict[Counter, Spend]:
     counter = tenant_spend.c
     # A damaged file of SQLite may hold any value in any column: as a text and as a number each can be compared.
     query = select(
@@ -69,7 +62,7 @@ def _read_counters(connection: Connection) -> dict[Name, Counted]:
     return _name_rows(connection.execute(query))
 
 
-def _work_out_days(connection: Connection) -> dict[Name, Counted]:
+def _work_out_days(connection: Connection) -> dict[Counter, Spend]:
     attempt = provider_attempts.c
     billed = (
         select(ledger_entries.c.attempt_id, func.sum(ledger_entries.c.amount_micro_usd).label("amount"))
@@ -105,23 +98,20 @@ def _name_day(connection: Connection) -> ColumnElement[str]:
     return func.substr(sent_at, 1, _DAY)
 
 
-def _name_rows(rows: Iterable[Any]) -> dict[Name, Counted]:
+def _name_rows(rows: Iterable[Any]) -> dict[Counter, Spend]:
     return {
-        (tenant, span, simulated): (used, reserved, unpriced)
+        Counter(tenant, span, simulated): Spend(used, reserved, unpriced)
         for tenant, span, simulated, used, reserved, unpriced in rows
     }
 
 
-def _sum_up_months(days: dict[Name, Counted]) -> dict[Name, Counted]:
-    months: dict[Name, Counted] = {}
-    for (tenant, day, simulated), counted in days.items():
-        name = (tenant, day[:_MONTH], simulated)
-        used, reserved, unpriced = months.get(name, _ZERO)
-        months[name] = (used + counted[0], reserved + counted[1], unpriced + counted[2])
+def _sum_up_months(days: dict[Counter, Spend]) -> dict[Counter, Spend]:
+    months: dict[Counter, Spend] = defaultdict(Spend)
+    for name, counted in days.items():
+        months[name._replace(span=name.span[:_MONTH])] += counted
     return months
 
 
-def _describe(counted: Counted) -> str:
-    used, reserved, unpriced = counted
-    more = f", {unpriced:,} without a price" if unpriced else ""
-    return f"{format_usd(used)} used, {format_usd(reserved)} reserved{more}"
+def _describe(counted: Spend) -> str:
+    more = f", {counted.unpriced:,} without a price" if counted.unpriced else ""
+    return f"{format_usd(counted.used)} used, {format_usd(counted.reserved)} reserved{more}"

@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import select, text
 
+from billing import recount
 from billing.attempt_records import AttemptOutcome
 from billing.attempts import AttemptLog
 from billing.budgets import Budgets
@@ -99,6 +100,28 @@ def test_a_damaged_counter_on_sqlite_is_a_finding(spent: Database) -> None:
     if spent.dialect == "sqlite":
         tamper(spent, "UPDATE tenant_spend SET used_micro_usd = 'x' WHERE span = '2026-11'")
         assert [what for what, _, _ in tell(spent)] == [WRONG.format("money", "2026-11")]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tenant_spend SET used_micro_usd = 7, reserved_micro_usd = -1, unpriced = 3",
+        "DELETE FROM tenant_spend",
+        "INSERT INTO tenant_spend SELECT 'nobody', span, simulated, 1, 2, 3 FROM tenant_spend",
+    ],
+)
+def test_what_is_counted_wrong_is_counted_anew(
+    spent: Database, database_url: str, statement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m billing.recount` puts every counter right, tells how many, and finds nothing the second time."""
+    before = Budgets(spent, lambda: SENT_AT).show("acme")
+    tamper(spent, statement)
+    assert recount.main(["--url", database_url]) == 0
+    assert tell(spent) == []
+    assert Budgets(spent, lambda: SENT_AT).show("acme") == before
+    assert "counters were wrong and are right now." in capsys.readouterr().out
+    assert recount.main(["--url", database_url]) == 0
+    assert "every counter was right." in capsys.readouterr().out
 
 
 @pytest.fixture
