@@ -1,12 +1,13 @@
 """The audit: everything that is wrong with a campaign's evidence, as sentences. Pure, and from outside the code under test.
 
-Here are the runs and their pictures; payments and amounts are in `audit_money`.
+Here are the runs and their pictures; payments and amounts are in `audit_money`, what tenants have spent in `audit_spend`.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tests.chaos.audit_money import find_wrong_amounts, find_wrong_payments
+from tests.chaos.audit_spend import find_wrong_spend
 from tests.chaos.evidence import Evidence, Execution, Row
 from tests.chaos.plan import Plan
 from tests.chaos.planned_runs import PlannedRun
@@ -32,6 +33,7 @@ def find_violations(plan: Plan, evidence: Evidence) -> list[str]:
         *(problem for run in plan.runs for problem in _examine_run(run, evidence)),
         *find_wrong_payments(evidence),
         *find_wrong_amounts(plan, evidence),
+        *find_wrong_spend(evidence),
         *_find_forgotten_answers(evidence),
     ]
 

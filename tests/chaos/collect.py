@@ -24,7 +24,7 @@ async def collect_evidence(site: Site) -> Evidence:
     executions = await _list_executions(site.client)
     await site.stop_workers()
     await site.wait_until_provider_is_idle()
-    attempts, entries = await asyncio.to_thread(read_ledger, site.ledger)
+    attempts, entries, spend = await asyncio.to_thread(read_ledger, site.ledger)
     promised = [image["uri"] for entry in entries for image in entry["images"]]
     promised += [
         image["uri"] for execution in executions if execution.result for image in execution.result["images"]
@@ -33,6 +33,7 @@ async def collect_evidence(site: Site) -> Evidence:
         executions=tuple(executions),
         attempts=tuple(attempts),
         entries=tuple(entries),
+        spend=tuple(spend),
         books=tuple(json.loads(line) for line in site.books.read_text().splitlines()),
         pictures=await asyncio.to_thread(_hash_pictures, promised),
         receipts=frozenset(

@@ -22,15 +22,16 @@ class Execution:
 class Evidence:
     """Four witnesses that do not know each other: Temporal, the ledger, the provider's books, the files of the store.
 
-    `executions` are in the order of their start, `attempts` and `entries` are rows of the ledger, `books` are those of
-    the provider. `pictures` holds the sha256 and the size of each file that was promised, None where there is none;
-    `receipts` are the attempts whose pictures came, by what was kept in the store; `resends` is how often the operator
-    decided to send again, by run.
+    `executions` are in the order of their start, `attempts`, `entries` and `spend` (what tenants have spent, by month and
+    by day) are rows of the ledger, `books` are those of the provider. `pictures` holds the sha256 and the size of each file
+    that was promised, None where there is none; `receipts` are the attempts whose pictures came, by what was kept in the
+    store; `resends` is how often the operator decided to send again, by run.
     """
 
     executions: tuple[Execution, ...]
     attempts: tuple[Row, ...]
     entries: tuple[Row, ...]
+    spend: tuple[Row, ...]
     books: tuple[Row, ...]
     pictures: Mapping[str, tuple[str, int] | None] = field(default_factory=dict)
     receipts: frozenset[str] = frozenset()

@@ -97,6 +97,10 @@ HONEST = Evidence(
         *(make_attempt(GIVEN_UP, number, "unknown") for number in (1, 2)),
     ),
     entries=(make_entry(BILLED, 2, "charge", 10_970), make_entry(HELD, 1, "hold", None)),
+    spend=tuple(
+        {"tenant": "acme", "span": span, "used_micro_usd": 10_970, "reserved_micro_usd": 80_000}
+        for span in ("2026-11", "2026-11-23")
+    ),
     books=(
         make_payment(BILLED, 1, paid=False, fault="server_error"),
         make_payment(BILLED, 2),

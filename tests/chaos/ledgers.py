@@ -24,6 +24,7 @@ _ENTRIES = (
     "SELECT entry_id, run_id, tenant, request_id, attempt_id, kind, amount_micro_usd, list_cost_micro_usd, images"
     " FROM ledger_entries ORDER BY sequence"
 )
+_SPEND = "SELECT tenant, span, used_micro_usd, reserved_micro_usd FROM tenant_spend"
 
 
 class Ledger(Protocol):
@@ -109,10 +110,10 @@ async def open_ledger(kind: str, folder: Path) -> AsyncIterator[Ledger]:
         yield ledger
 
 
-def read_ledger(ledger: Ledger) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Its attempts and its entries; `images` is parsed."""
+def read_ledger(ledger: Ledger) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Its attempts, its entries (`images` is parsed) and its counters of what tenants have spent."""
     entries = [{**row, "images": json.loads(row["images"])} for row in ledger.query(_ENTRIES)]
-    return ledger.query(_ATTEMPTS), entries
+    return ledger.query(_ATTEMPTS), entries, ledger.query(_SPEND)
 
 
 async def _migrate(url: str) -> None:
