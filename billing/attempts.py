@@ -8,7 +8,7 @@ import secrets
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.database import Database
@@ -19,7 +19,12 @@ from billing.tables import provider_attempts, runs
 
 LARGEST_RAW_BODY = 64 * 1024
 """Bytes of a malformed answer that are kept: enough to understand it."""
-_RESERVED = provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated"]
+_LOCK_ATTEMPT = (
+    select(*provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated"], runs.c.tenant)
+    .join_from(provider_attempts, runs)
+    .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
+    .with_for_update(key_share=True, of=provider_attempts)
+)
 
 
 class AttemptLog:
@@ -127,13 +132,7 @@ def _lock_run(connection: Connection, run_id: str) -> str:
 
 def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
     """What an attempt has reserved, of whose money; nobody else ends it until the transaction ends."""
-    query = (
-        select(*_RESERVED, runs.c.tenant)
-        .join_from(provider_attempts, runs)
-        .where(provider_attempts.c.attempt_id == attempt_id)
-        .with_for_update(key_share=True, of=provider_attempts)
-    )
-    return connection.execute(query).mappings().first()
+    return connection.execute(_LOCK_ATTEMPT, {"attempt_id": attempt_id}).mappings().first()
 
 
 def _take_next_number(connection: Connection, run_id: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from billing.attempt_records import NewAttempt
 from billing.errors import BudgetExceeded
@@ -11,12 +11,19 @@ from billing.tables import budgets
 from contracts.budgets import Period
 from contracts.money import format_usd
 
+_LATEST = select(budgets.c.period, budgets.c.limit_micro_usd).where(
+    budgets.c.sequence.in_(
+        select(func.max(budgets.c.sequence))
+        .where(budgets.c.tenant == bindparam("tenant"))
+        .group_by(budgets.c.period)
+    )
+)
+
 
 def read_limits(connection: Connection, tenant: str) -> dict[Period, int]:
     """The budgets that a tenant has, in micro-USD, the month's before the day's. A budget that was lifted is none."""
-    latest = select(func.max(budgets.c.sequence)).where(budgets.c.tenant == tenant).group_by(budgets.c.period)
-    query = select(budgets.c.period, budgets.c.limit_micro_usd).where(budgets.c.sequence.in_(latest))
-    decided = {period: limit for period, limit in connection.execute(query) if limit is not None}
+    found = connection.execute(_LATEST, {"tenant": tenant})
+    decided = {period: limit for period, limit in found if limit is not None}
     periods: tuple[Period, ...] = ("month", "day")
     return {period: decided[period] for period in periods if period in decided}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, update
+from sqlalchemy import BigInteger, Connection, bindparam, update
 
 from billing.tables import tenant_spend
 from billing.writes import insert_once
@@ -49,6 +49,23 @@ class Spend:
 
 NOTHING = Spend()
 
+_counter = tenant_spend.c
+# Made once: it takes longer to make than to carry out, and each request counts several times.
+_COUNT = (
+    update(tenant_spend)
+    .where(
+        _counter.tenant == bindparam("of_tenant"),
+        _counter.span == bindparam("of_span"),
+        _counter.simulated == bindparam("of_simulated"),
+    )
+    .values(
+        used_micro_usd=_counter.used_micro_usd + bindparam("more_used", type_=BigInteger),
+        reserved_micro_usd=_counter.reserved_micro_usd + bindparam("more_reserved", type_=BigInteger),
+        unpriced=_counter.unpriced + bindparam("more_unpriced", type_=BigInteger),
+    )
+    .returning(_counter.used_micro_usd, _counter.reserved_micro_usd, _counter.unpriced)
+)
+
 
 def reserve(worst_case: int | None) -> Spend:
     """What an attempt counts for as long as it has no amount."""
@@ -75,20 +92,11 @@ def count_spend(connection: Connection, account: Account, change: Spend) -> dict
 
 def change_counter(connection: Connection, name: Counter, change: Spend) -> Spend:
     """Changes one counter, and returns what it says then."""
-    counter = tenant_spend.c
-    counting = (
-        update(tenant_spend)
-        .where(counter.tenant == name.tenant, counter.span == name.span, counter.simulated == name.simulated)
-        .values(
-            used_micro_usd=counter.used_micro_usd + change.used,
-            reserved_micro_usd=counter.reserved_micro_usd + change.reserved,
-            unpriced=counter.unpriced + change.unpriced,
-        )
-        .returning(counter.used_micro_usd, counter.reserved_micro_usd, counter.unpriced)
-    )
-    counted = connection.execute(counting).first()
+    row = {f"of_{part}": value for part, value in name._asdict().items()}
+    row |= {f"more_{part}": value for part, value in vars(change).items()}
+    counted = connection.execute(_COUNT, row).first()
     if counted is None:
         zero = {"used_micro_usd": 0, "reserved_micro_usd": 0, "unpriced": 0}
         insert_once(connection, tenant_spend, {**name._asdict(), **zero})
-        counted = connection.execute(counting).one()
+        counted = connection.execute(_COUNT, row).one()
     return Spend(*counted)

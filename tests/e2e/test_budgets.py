@@ -16,7 +16,7 @@ from billing.ledger import Ledger
 from billing.spend_check import find_wrong_spend
 from contracts import names
 from contracts.budgets import TenantBudget
-from contracts.result import RunResult
+from runtime.temporal_server import find_temporal_binary
 from tests.e2e.stack import CONTRACT, Stack, new_run_id
 from tests.e2e.test_settling_commands import new_tenant, type_command
 
@@ -104,7 +104,8 @@ async def test_a_refused_run_is_not_tried_again(stack: Stack) -> None:
     await decide(stack, limit(tenant, 0))
     run_id = new_run_id(tenant)
 
-    failure = await stack.fail({**CONTRACT, "tenant": tenant}, run_id=run_id)
+    async with asyncio.timeout(60):
+        failure = await stack.fail({**CONTRACT, "tenant": tenant}, run_id=run_id)
 
     assert (failure.type, failure.non_retryable) == (names.BUDGET_EXCEEDED, True)
     assert stack.attempts(run_id) == ()
@@ -170,24 +171,49 @@ def stay_away(*_: Any) -> None:
     raise LedgerUnavailable("The ledger is away.")
 
 
-async def test_a_run_that_was_ended_before_its_bill(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that is terminated after its payment is pending; submitted again it is billed, and nothing is bought."""
-    tenant = new_tenant()
-    run_id, payload = new_run_id(tenant), {**CONTRACT, "tenant": tenant}
-
-    with monkeypatch.context() as held:
+async def end_before_its_bill(stack: Stack, run_id: str, payload: Any) -> None:
+    """A run that is terminated once its attempt has succeeded, while the ledger is away."""
+    with pytest.MonkeyPatch.context() as held:
         held.setattr(Ledger, "record", stay_away)
         handle = await stack.start(payload, run_id=run_id)
         while not stack.attempts(run_id) or stack.attempts(run_id)[0].outcome != "succeeded":
             await asyncio.sleep(0.05)
         await handle.terminate("by mistake")
+
+
+async def test_a_run_that_was_ended_before_its_bill(stack: Stack, tmp_path: Path) -> None:
+    """A run that is terminated after its payment is pending; submitted again it is billed, and nothing is bought."""
+    tenant = new_tenant()
+    run_id, payload = new_run_id(tenant), {**CONTRACT, "tenant": tenant}
+
+    await end_before_its_bill(stack, run_id, payload)
     pending = await type_command(stack, tmp_path, "pending", "--tenant", tenant, "--json")
-    result = RunResult.model_validate(await (await stack.start(payload, run_id=run_id)).result())
+    result = await stack.run(payload, run_id=run_id)
     afterwards = await type_command(stack, tmp_path, "pending", "--tenant", tenant, "--json")
 
     assert [attempt["run_id"] for attempt in pending.document["in_flight"]] == [run_id]
     assert afterwards.document == {"runs": [], "unbilled": [], "in_flight": []}
     assert result.billing.state == "billed"
+    assert (len(stack.calls(run_id)), len(stack.entries(run_id))) == (1, 1)
+
+
+async def test_a_reset_bills_without_the_request(stack: Stack) -> None:
+    """Where nobody has the request any more, Temporal's own reset has the terminated run billed, and nothing is bought."""
+    run_id = new_run_id()
+    await end_before_its_bill(stack, run_id, CONTRACT)
+    address = stack.client.service_client.config.target_host
+    words = ("--workflow-id", run_id, "--type", "FirstWorkflowTask", "--reason", "its bill")
+
+    reset = await asyncio.create_subprocess_exec(
+        str(find_temporal_binary()),
+        "workflow",
+        "reset",
+        "--address",
+        address,
+        *words,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await reset.wait() == 0
+    await stack.client.get_workflow_handle(run_id).result()
+
     assert (len(stack.calls(run_id)), len(stack.entries(run_id))) == (1, 1)
