@@ -42,7 +42,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
     "correction-refused": {"action": "reconcile", "usage": {"input_tokens": -1}},
 }
 """Corrections of a run with a usage that cannot be true, in this order."""
-DECISIONS: dict[str, dict[str, Any]] = {
+BUDGET_DECISIONS: dict[str, dict[str, Any]] = {
     "budget-decided": {"limits": {"month": "250.00", "day": None}},
     "budget-refused": {"limits": {"year": "1.00"}},
 }
@@ -67,7 +67,7 @@ async def save_missing() -> None:
                     await _save(stack, name, payload)
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
-            for name, decision in DECISIONS.items():
+            for name, decision in BUDGET_DECISIONS.items():
                 if not history_path(name).exists():
                     await _save_decision(stack, name, decision)
 

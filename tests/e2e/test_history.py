@@ -5,7 +5,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from tests.e2e.save_histories import CORRECTED, CORRECTIONS, DECISIONS, SHAPES, history_path
+from tests.e2e.save_histories import BUDGET_DECISIONS, CORRECTED, CORRECTIONS, SHAPES, history_path
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
@@ -39,7 +39,7 @@ async def test_saved_corrections_replay(name: str) -> None:
     await replayer.replay_workflow(history)
 
 
-@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("name", BUDGET_DECISIONS)
 async def test_saved_decisions_replay(name: str) -> None:
     """The same for decisions about a budget: carried out and refused."""
     history = WorkflowHistory.from_json(f"budget:acme:{name}", history_path(name).read_text())
