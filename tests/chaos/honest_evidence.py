@@ -98,7 +98,7 @@ HONEST = Evidence(
     ),
     entries=(make_entry(BILLED, 2, "charge", 10_970), make_entry(HELD, 1, "hold", None)),
     spend=tuple(
-        {"tenant": "acme", "span": span, "used_micro_usd": 10_970, "reserved_micro_usd": 80_000}
+        {"tenant": "acme", "span": span, "used_micro_usd": 10_970, "reserved_micro_usd": 120_000}
         for span in ("2026-11", "2026-11-23")
     ),
     books=(

@@ -161,8 +161,8 @@ VIOLATIONS: dict[str, tuple[Spoil, str]] = {
     "a micro-dollar off": (change("entries", 0, amount_micro_usd=10_969), "come to ('charge', 10970)"),
     "silently zero": (change("entries", 1, kind="charge", amount_micro_usd=0), "come to ('hold', None)"),
     "reservation not released": (
-        change("spend", 1, reserved_micro_usd=100_000),
-        "acme has used and reserved [10970, 80000] micro-USD, and its counters of days say [10970, 100000]",
+        change("spend", 1, reserved_micro_usd=140_000),
+        "acme has used and reserved [10970, 120000] micro-USD, and its counters of days say [10970, 140000]",
     ),
     "spend forgotten": (drop("spend", 0), "and its counters of months say [0, 0]"),
     "list cost off": (change("entries", 0, list_cost_micro_usd=10_926), "the provider's own price is 10925"),
