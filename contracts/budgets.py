@@ -13,11 +13,14 @@ from contracts.request import TENANT_PATTERN, PlainText
 
 Period = Literal["month", "day"]
 
+_LARGEST_MICRO_USD = 10**15
+"""A billion USD: far above any budget, and far below what a database can count."""
+
 ALLOWED = {
     "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, such as acme",
     "limits": "an object with month, day or both, and nothing else",
-    "limits.month": "an amount in USD from 0 on, as a text such as 250.00, or null to lift the budget",
-    "limits.day": "an amount in USD from 0 on, as a text such as 20.00, or null to lift the budget",
+    "limits.month": "an amount in USD from 0 to a billion, as a text such as 250.00, or null to lift the budget",
+    "limits.day": "an amount in USD from 0 to a billion, as a text such as 20.00, or null to lift the budget",
     "reason": "a text of 1 to 500 characters, not blank, without control characters",
     "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
 }
@@ -25,8 +28,8 @@ ALLOWED = {
 
 def _read_limit(usd: str) -> str:
     micro_usd = parse_usd(usd)
-    if micro_usd < 0:
-        raise ValueError("a budget is not negative")
+    if not 0 <= micro_usd <= _LARGEST_MICRO_USD:
+        raise ValueError("a budget is from 0 to a billion USD")
     return format_usd(micro_usd)
 
 

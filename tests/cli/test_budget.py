@@ -80,9 +80,13 @@ def test_all_budgets_are_shown(run: CommandLine, database: Database) -> None:
         (("acme",), "Which budget? Give --month USD, --day USD or both; none lifts a budget."),
         (
             ("acme", "--month", "-1"),
-            "limits.month is '-1'; allowed: an amount in USD from 0 on, as a text such as 250.00",
+            "limits.month is '-1'; allowed: an amount in USD from 0 to a billion, as a text such as 250.00",
         ),
         (("acme", "--day", "0.0000001"), "limits.day is '0.0000001'; allowed: an amount in USD"),
+        (
+            ("acme", "--day", "1000000000.000001"),
+            "limits.day is '1000000000.000001'; allowed: an amount in USD",
+        ),
         (("acme", "--day", "1e3"), "limits.day is '1e3'; allowed: an amount in USD"),
         (("Acme!", "--day", "1"), "tenant is 'Acme!'; allowed: 1 to 63 characters"),
         (("acme", "--day", "1", "--actor", " "), "actor is ' '; allowed: who decides"),
