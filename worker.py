@@ -18,14 +18,17 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.advance_batch import BatchAdvancer
 from activities.call_gpt_image import GptImageCaller
 from activities.change_budget import BudgetChanger
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
+from activities.open_batch import BatchOpener
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
 from activities.settle_run import RunSettler
 from billing.attempts import AttemptLog
+from billing.batches import Batches
 from billing.budgets import Budgets
 from billing.corrections import Corrections
 from billing.database import Database
@@ -47,6 +50,7 @@ from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
+from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
 from workflows.provider_reconciliation import ProviderReconciliation
 from workflows.reconciliation import Reconciliation
@@ -55,6 +59,8 @@ from workflows.reconciliation import Reconciliation
 GRACE = timedelta(minutes=11)
 SAME_WISH_SECONDS = 1.0
 HEARTBEAT_THROTTLE = timedelta(seconds=9)
+# A batch hears that it is paused or cancelled with the answer to a heartbeat.
+BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 _STARTING_PROBLEMS = (
     SettingsError,
@@ -70,7 +76,7 @@ log = structlog.get_logger("worker")
 
 
 def build_runs_worker(client: Client, settings: Settings, database: Database) -> Worker:
-    """Workflows, the check before, the money after, and the comparison with the provider's own books."""
+    """Workflows, the check before, the money after, batches, and the comparison with the provider's own books."""
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(
         missing_usage=settings.missing_usage,
@@ -79,10 +85,11 @@ def build_runs_worker(client: Client, settings: Settings, database: Database) ->
         unpriced_models=settings.unpriced_models,
     )
     checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
+    store = ImageStore.from_url(settings.store_url())
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=[ImageGeneration, Reconciliation, ProviderReconciliation, BudgetChange],
+        workflows=[ImageGeneration, ImageBatch, Reconciliation, ProviderReconciliation, BudgetChange],
         activities=[
             checker.check_request,
             CostComputer(cards).compute_cost,
@@ -90,8 +97,11 @@ def build_runs_worker(client: Client, settings: Settings, database: Database) ->
             build_reconciler(settings, database).reconcile_provider,
             RunSettler(Corrections(database, cards)).settle_run,
             BudgetChanger(Budgets(database)).change_budget,
+            BatchOpener(Batches(database), store).open_batch,
+            BatchAdvancer(client, database, store, checker).advance_batch,
         ],
         interceptors=[RefuseSurplusArguments()],
+        max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from billing.errors import BudgetExceeded, CorrectionRefused, LedgerError, RunConflict
+from billing.errors import BatchConflict, BudgetExceeded, CorrectionRefused, LedgerError, RunConflict
 from contracts import names
 from imaging.errors import ProviderFailure
 from imaging.inputs import InputsRefused
@@ -67,7 +67,7 @@ def known_failures() -> Iterator[None]:
             category=ApplicationErrorCategory.BENIGN,
         ) from None
     except (LedgerError, StoreFailure) as error:
-        is_refusal = isinstance(error, RunConflict | CorrectionRefused | BudgetExceeded)
+        is_refusal = isinstance(error, RunConflict | CorrectionRefused | BudgetExceeded | BatchConflict)
         raise ApplicationError(
             shorten(str(error)),
             type=type(error).__name__,

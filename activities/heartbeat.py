@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -15,13 +16,16 @@ _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def heartbeats() -> AsyncIterator[None]:
-    """Heartbeats in the background while the block runs, three in each heartbeat timeout."""
+async def heartbeats(every: timedelta | None = None) -> AsyncIterator[None]:
+    """Heartbeats in the background while the block runs, three in each heartbeat timeout where nothing else is said.
+
+    A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often.
+    """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
-    beating = asyncio.create_task(_beat(timeout.total_seconds() / _BEATS_PER_TIMEOUT))
+    beating = asyncio.create_task(_beat((every or timeout / _BEATS_PER_TIMEOUT).total_seconds()))
     try:
         yield
     finally:
@@ -51,3 +55,15 @@ async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
                 return task.result()
             details = activity.cancellation_details()
             _log.info("A cancellation is ignored until the provider has answered.", details=repr(details))
+
+
+async def end_early(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
+    """Runs `work` to its end, and sets `stop` where somebody cancels it: it is to end soon then, with what it has done."""
+    task = asyncio.ensure_future(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                return task.result()
+            stop.set()

@@ -8,6 +8,7 @@ LedgerError
   AttemptConflict      an attempt already has another outcome
   CorrectionRefused    a correction of a bill that would not be true
   BudgetExceeded       an attempt that its tenant's budget does not allow
+  BatchConflict        the batch's id already stands for other lines
 """
 
 
@@ -41,3 +42,7 @@ class CorrectionRefused(LedgerError):
 
 class BudgetExceeded(LedgerError):
     """An attempt that could cost more than its tenant may spend. Nothing was written, and nothing may be sent."""
+
+
+class BatchConflict(LedgerError):
+    """A batch whose id already stands for other lines, or a round that cannot be: nothing was started."""

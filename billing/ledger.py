@@ -51,6 +51,11 @@ def bill_key(run_id: str) -> str:
     return f"{run_id}#bill"
 
 
+def state_of_kind(kind: EntryKind) -> BillingState:
+    """The billing state of a run whose latest entry is of that kind."""
+    return _STATES[kind]
+
+
 def utc_now() -> datetime:
     """The moment, in UTC."""
     return datetime.now(UTC)

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, inspect, text
 
 from billing.errors import LedgerNotReady
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest file in `billing/migrations/versions`: known here so that nobody has to load Alembic to compare."""
 
 

@@ -50,7 +50,7 @@ async def check_request(
     problems = (
         *(problem for problem in checked.problems if problem.field not in known),
         *problems_before,
-        *(await _check_pictures(payload, session, known)),
+        *(await check_pictures(payload, session, known)),
     )
     if problems or checked.request is None or checked.resolved is None:
         raise RequestRefused(describe_problems(problems), problems)
@@ -73,7 +73,7 @@ def check_content(payload: Any, session: Session) -> CheckedPayload:
     )
 
 
-async def _check_pictures(payload: Any, session: Session, known: set[str]) -> tuple[Problem, ...]:
+async def check_pictures(payload: Any, session: Session, known: set[str]) -> tuple[Problem, ...]:
     """What is wrong with the pictures that the payload refers to, apart from `known`."""
     sound = read_request(payload).sound
     if sound is None or not sound.inputs():

@@ -1,18 +1,11 @@
 """From a checked request to a run: started, or attached to where it exists already."""
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import (
-    Priority,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli.failures import RequestRefused
@@ -21,12 +14,10 @@ from contracts import names
 from contracts.reading import read_request
 from contracts.result import RunResult
 from imaging.admission import fingerprint
-from workflows.details import describe_call
+from runtime.workflow_input import read_first_argument
+from workflows.run_start import FINGERPRINT, SUBMISSION, describe_start
 
 RunHandle = WorkflowHandle[Any, RunResult]
-
-_FINGERPRINT = "fingerprint"
-_SUBMISSION = "submission"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +39,22 @@ async def start_run(client: Client, checked: CheckedRequest) -> StartedRun:
         RPCError: Temporal did not take it.
     """
     submission = uuid.uuid4().hex
-    memo = {_FINGERPRINT: checked.fingerprint, _SUBMISSION: submission}
     try:
-        handle = await _start(client, checked, memo)
+        handle = await _start(client, checked, submission)
     except WorkflowAlreadyStartedError as done:
         handle = client.get_workflow_handle(checked.run_id, run_id=done.run_id, result_type=RunResult)
     found = await (await handle.describe()).memo()
-    attached = found.get(_SUBMISSION) != submission
+    attached = found.get(SUBMISSION) != submission
     if attached:
-        known = found.get(_FINGERPRINT) or await _fingerprint_input(client, handle)
+        known = found.get(FINGERPRINT) or await _fingerprint_input(client, handle)
         _refuse_other_content(checked, known)
     return StartedRun(checked.run_id, handle, attached)
 
 
-async def _start(client: Client, checked: CheckedRequest, memo: Mapping[str, str]) -> RunHandle:
-    request = checked.request
+async def _start(client: Client, checked: CheckedRequest, submission: str) -> RunHandle:
+    start = describe_start(
+        checked.request, model=checked.model, fingerprint=checked.fingerprint, submission=submission
+    )
     return await client.start_workflow(
         names.WORKFLOW,
         checked.payload,
@@ -71,30 +63,17 @@ async def _start(client: Client, checked: CheckedRequest, memo: Mapping[str, str
         result_type=RunResult,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-        memo=memo,
-        search_attributes=TypedSearchAttributes(
-            [
-                SearchAttributePair(names.TENANT, request.tenant),
-                SearchAttributePair(names.MODEL, checked.model),
-                SearchAttributePair(names.OPERATION, request.operation),
-            ]
-        ),
-        static_summary=describe_call(
-            checked.model, request.operation, request.size, request.quality, request.image_count
-        ),
-        # Tenants share a backlog fairly: the server takes turns between these keys.
-        priority=Priority(fairness_key=request.tenant),
+        memo=start.memo,
+        search_attributes=start.search_attributes,
+        static_summary=start.static_summary,
+        priority=start.priority,
     )
 
 
 async def _fingerprint_input(client: Client, handle: RunHandle) -> str | None:
     """The fingerprint of what a run was started with, by a client that left none. None where it was no request."""
-    async for event in handle.fetch_history_events(page_size=1):
-        given = event.workflow_execution_started_event_attributes.input.payloads
-        payload, *_ = [*await client.data_converter.decode(given), None]
-        known = read_request(payload).request
-        return fingerprint(known) if known else None
-    return None
+    known = read_request(await read_first_argument(client, handle)).request
+    return fingerprint(known) if known else None
 
 
 def _refuse_other_content(checked: CheckedRequest, known: str | None) -> None:

@@ -30,6 +30,14 @@ SETTLE_RUN = "settle_run"
 BUDGET_CHANGE = "BudgetChange"
 """The workflow of one decision about a tenant's budget, on the runs queue."""
 CHANGE_BUDGET = "change_budget"
+BATCH = "ImageBatch"
+"""The workflow of a batch, on the runs queue; its runs carry its id as a search attribute."""
+OPEN_BATCH = "open_batch"
+ADVANCE_BATCH = "advance_batch"
+SIGNAL_PAUSE = "pause"
+SIGNAL_RESUME = "resume"
+SIGNAL_CANCEL = "cancel"
+QUERY_PROGRESS = "progress"
 
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
@@ -43,6 +51,8 @@ GIVEN_UP = "GivenUp"
 """The failure type of a held run that somebody gave up; its details are its `OpenDecision` and the `Decision`."""
 BUDGET_EXCEEDED = "BudgetExceeded"
 """The failure type of a run whose tenant may not spend what its next request could cost; that request was not sent."""
+BATCH_CONFLICT = "BatchConflict"
+"""The failure type of a batch whose id stands for other lines already; nothing was started."""
 
 TENANT = SearchAttributeKey.for_keyword("Tenant")
 MODEL = SearchAttributeKey.for_keyword("Model")
@@ -54,12 +64,19 @@ IMAGE_COUNT = SearchAttributeKey.for_int("ImageCount")
 WAITS_FOR = SearchAttributeKey.for_keyword("WaitsFor")
 """What a run needs from a person before it goes on: `DECISION` while it is held, else not set."""
 DECISION = "decision"
-SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT, WAITS_FOR)
+BATCH_ID = SearchAttributeKey.for_keyword("Batch")
+"""The batch that started a run, and the batch's own workflow."""
+SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT, WAITS_FOR, BATCH_ID)
 
 
 def run_id_for(tenant: str, request_id: str) -> str:
     """The id of a run, which is the id of its workflow: "image:acme:req-1"."""
     return f"image:{tenant}:{request_id}"
+
+
+def batch_workflow_id(batch_id: str) -> str:
+    """The id of the workflow of a batch: "batch:autumn-catalogue"."""
+    return f"batch:{batch_id}"
 
 
 def provider_reconciliation_id(day: date) -> str:

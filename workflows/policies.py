@@ -43,6 +43,21 @@ BOOKS_RETRY = RetryPolicy(
     maximum_interval=timedelta(minutes=10),
 )
 
+BATCH_OPEN_ATTEMPT = timedelta(minutes=30)
+"""100,000 lines are 200 pages, each read and written down in well under a second; the next attempt goes on with the rest."""
+BATCH_STEP_SECONDS = 20
+"""How often the workflow hears of its batch: an hour of steps has 1,100 events, and a change of mind does not wait for it."""
+BATCH_STEP_ATTEMPT = timedelta(minutes=5)
+"""A step's seconds, and what is under way when they are over: some calls to Temporal and the database."""
+BATCH_HEARTBEAT = timedelta(seconds=30)
+"""A killed worker is noticed after 30 s, as with calls: the runs themselves go on meanwhile."""
+BATCH_RETRY = RetryPolicy(
+    # Never gives up: what runs has to be followed to its end, and nothing is started or counted twice.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=30),
+)
+
 MONEY_ATTEMPT = timedelta(seconds=30)
 """A price takes microseconds and an entry milliseconds; 30 s is a database that hangs."""
 MONEY_RETRY = RetryPolicy(

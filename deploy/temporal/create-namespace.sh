@@ -29,7 +29,7 @@ create_search_attribute() {
 }
 
 insist create_namespace
-for name in Tenant Model Operation BillingState WaitsFor; do
+for name in Tenant Model Operation BillingState WaitsFor Batch; do
     insist create_search_attribute Keyword "$name"
 done
 insist create_search_attribute Double CostUsd

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 
 from billing import migrate
+from billing.batch_tables import batches
 from billing.budgets import Budgets
 from billing.comparison import compare_day
 from billing.comparison_log import ComparisonLog
@@ -64,6 +65,7 @@ def read_all(database: Database) -> list[tuple[Any, ...]]:
 
 def test_the_tables_are_the_schema(database: Database) -> None:
     """What queries believe of the tables is what the migrations make of them, names of rules included."""
+    assert batches.metadata is metadata
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         for table in metadata.sorted_tables:
@@ -116,6 +118,8 @@ def test_a_migration_that_breaks_leaves_nothing(empty_url: str, monkeypatch: pyt
     database.close()
 
 
+WORKING_TABLES = {"batches", "batch_lines"}
+"""No part of the ledger's truth: they change while a batch runs."""
 REFUSED = (
     "UPDATE ledger_entries SET amount_micro_usd = 1",
     "UPDATE ledger_entries SET reason = 'because'",
@@ -177,7 +181,7 @@ def test_no_table_is_emptied(grown: Database) -> None:
     """PostgreSQL's TRUNCATE, which no row's trigger sees, is refused as well. SQLite has none."""
     before = read_all(grown)
     empty = "DELETE FROM {}" if grown.dialect == "sqlite" else "TRUNCATE {} CASCADE"
-    for table in metadata.tables:
+    for table in metadata.tables.keys() - WORKING_TABLES:
         with pytest.raises(LedgerRefused, match="The ledger only grows: "):
             execute(grown, empty.format(table))
     assert read_all(grown) == before

@@ -17,8 +17,9 @@ from billing.spend_check import find_wrong_spend
 from contracts import names
 from contracts.budgets import TenantBudget
 from runtime.temporal_server import find_temporal_binary
+from tests.e2e.commands import type_command
 from tests.e2e.stack import CONTRACT, Stack, new_run_id
-from tests.e2e.test_settling_commands import new_tenant, type_command
+from tests.e2e.test_settling_commands import new_tenant
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

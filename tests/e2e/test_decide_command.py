@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from contracts.result import RunResult
+from tests.e2e.commands import await_end, start_command, type_command
 from tests.e2e.stack import CONTRACT, Stack, new_run_id, run_temporal
 from tests.e2e.test_decisions import held, until_held
-from tests.e2e.test_settling_commands import await_end, start_command, type_command
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

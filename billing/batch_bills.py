@@ -1,0 +1,96 @@
+"""What the ledger knows of a batch's runs: their bills, and what may have been paid for nothing. Nothing is written here."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select
+
+from billing.batch_records import LineEnd
+from billing.batch_tables import batch_lines
+from billing.tables import ledger_entries, provider_attempts
+
+_UNDER_WAY = ("starting", "running")
+_line, _entry, _attempt = batch_lines.c, ledger_entries.c, provider_attempts.c
+
+
+class Unknown(NamedTuple):
+    """Requests of a line whose answer was lost, with their worst case as far as a price was known."""
+
+    requests: int
+    reserved_micro_usd: int
+
+
+def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
+    """The ends of all lines under way whose run has an entry."""
+    query = (
+        select(_line.line, _line.ceiling_micro_usd, _entry.kind, _entry.amount_micro_usd, _entry.image_count)
+        .join_from(
+            batch_lines,
+            ledger_entries,
+            and_(_entry.run_id == _line.run_id, _entry.fingerprint == _line.fingerprint),
+        )
+        .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY))
+        .order_by(_line.line, _entry.sequence)
+    )
+    bills: dict[int, list[RowMapping]] = {}
+    for row in connection.execute(query).mappings():
+        bills.setdefault(row["line"], []).append(row)
+    unknown = find_unknown(connection, batch_id, list(bills)) if bills else {}
+    return [_describe_bill(entries, unknown[line]) for line, entries in bills.items()]
+
+
+def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dict[int, Unknown]:
+    """The requests of unknown outcome of these lines, as far as the lines are under way."""
+    query = (
+        select(
+            _line.line,
+            func.count(_attempt.attempt_id),
+            func.coalesce(func.sum(_attempt.reserved_micro_usd), 0),
+        )
+        .join_from(
+            batch_lines,
+            provider_attempts,
+            and_(_attempt.run_id == _line.run_id, _attempt.outcome == "unknown"),
+            isouter=True,
+        )
+        .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY), _line.line.in_(lines))
+        .group_by(_line.line)
+    )
+    # PostgreSQL adds integers up to a Decimal without decimals.
+    return {line: Unknown(count, int(reserved)) for line, count, reserved in connection.execute(query)}
+
+
+def sum_unknown_in_flight(connection: Connection, batch_id: str) -> int:
+    """What runs under way may have paid for nothing so far, in micro-USD, beyond what is counted for the batch already.
+
+    The request that a run has in flight is none of them: its worst case is what the line has reserved.
+    """
+    mine = (_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY))
+    later = provider_attempts.alias()
+    followed = (
+        select(later.c.attempt_id)
+        .where(later.c.run_id == _attempt.run_id, later.c.number > _attempt.number)
+        .exists()
+    )
+    lost = (
+        select(func.coalesce(func.sum(_attempt.reserved_micro_usd), 0))
+        .join_from(batch_lines, provider_attempts, _attempt.run_id == _line.run_id)
+        .where(*mine, _attempt.outcome == "unknown", or_(_attempt.finished_at.is_not(None), followed))
+    )
+    counted = select(func.coalesce(func.sum(_line.exposed_micro_usd), 0)).where(*mine)
+    return max(0, int(connection.execute(lost).scalar_one()) - int(connection.execute(counted).scalar_one()))
+
+
+def _describe_bill(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
+    """The first entry is the bill itself and the last one decides where the run stands; the sum is what is owed."""
+    pending = entries[-1]["kind"] == "hold"
+    amounts = [entry["amount_micro_usd"] for entry in entries if entry["amount_micro_usd"] is not None]
+    held = (entries[0]["ceiling_micro_usd"] or 0) if pending else 0
+    return LineEnd(
+        line=entries[0]["line"],
+        state="done",
+        images=entries[0]["image_count"],
+        charged_micro_usd=sum(amounts),
+        pending=pending,
+        unknown=unknown.requests,
+        exposed_micro_usd=unknown.reserved_micro_usd + held,
+    )

@@ -1,0 +1,86 @@
+"""The manifest of a batch as a file: JSON Lines, or a table for people who have one program for everything."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from billing.batch_results import LineResult
+from cli.failures import RequestRefused
+
+_COLUMNS = (
+    "line",
+    "run_id",
+    "state",
+    "uris",
+    "sha256s",
+    "sizes",
+    "input_tokens",
+    "output_tokens",
+    "charge_usd",
+    "billing_state",
+    "simulated",
+    "error_type",
+    "error",
+)
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def check_manifest_path(path: Path) -> None:
+    """Raises RequestRefused where the name's ending says neither .jsonl nor .csv."""
+    if path.suffix.lower() not in {".jsonl", ".csv"}:
+        raise RequestRefused(
+            f"{path} ends in neither .jsonl nor .csv, which say what is written. Nothing was written."
+        )
+
+
+def write_manifest(results: Iterable[LineResult], path: Path) -> int:
+    """Writes a line for each line of the batch, the file whole or not at all; returns how many.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _replacing(path) as file:
+        return _write_table(results, file) if path.suffix.lower() == ".csv" else _write_lines(results, file)
+
+
+def _write_lines(results: Iterable[LineResult], file: TextIO) -> int:
+    count = 0
+    for result in results:
+        file.write(result.model_dump_json() + "\n")
+        count += 1
+    return count
+
+
+def _write_table(results: Iterable[LineResult], file: TextIO) -> int:
+    writer, count = csv.DictWriter(file, _COLUMNS, lineterminator="\n", extrasaction="ignore"), 0
+    writer.writeheader()
+    for result in results:
+        row = result.model_dump(mode="json") | {
+            "uris": " ".join(picture.uri for picture in result.pictures),
+            "sha256s": " ".join(picture.sha256 for picture in result.pictures),
+            "sizes": " ".join(f"{picture.width}x{picture.height}" for picture in result.pictures),
+            "error": _defuse(result.error),
+        }
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def _defuse(text: str | None) -> str | None:
+    """A provider's words on one line, and none that a spreadsheet would carry out."""
+    told = " ".join(text.split()) if text else text
+    return f"'{told}" if told and told.startswith(_FORMULAS) else told
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""`batch results`: what became of each line of a batch."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from rich.table import Table
+from rich.text import Text
+from typer import Option
+
+from billing.batch_results import LineResult, list_results
+from cli import options
+from cli.batch_manifest import check_manifest_path, write_manifest
+from cli.batch_options import BatchId
+from cli.batch_starting import require_batch
+from cli.batch_view import describe_progress
+from cli.output import Output, make_table
+from cli.session import open_session
+
+_SHOWN = 50
+
+
+def results(
+    *,
+    batch_id: BatchId,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Write them to a .jsonl or a .csv.", show_default=False)
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what became of each line: its run, pictures, tokens, charge and error.
+
+    The ledger is asked, so that corrections made since are included.
+    """
+    session, output = open_session(), Output(as_json=as_json)
+    if out is not None:
+        check_manifest_path(out)
+    progress = require_batch(session, batch_id)
+    with session.open_ledger() as database:
+        lines = list_results(database, batch_id)
+        if out is not None:
+            count = write_manifest(lines, out)
+            document = {"batch_id": batch_id, "file": str(out), "lines": count}
+            output.answer(document, Text(f"{count:,} lines are in {out}."))
+            return
+        if as_json:
+            listed = [line.model_dump(mode="json") for line in lines]
+            output.answer({"batch": progress.model_dump(mode="json"), "lines": listed})
+            return
+        output.answer(None, describe_progress(progress), _tabulate(list(islice(lines, _SHOWN))))
+    if progress.lines > _SHOWN:
+        output.say(f"The first {_SHOWN} lines; --out FILE.jsonl or FILE.csv has them all.")
+
+
+def _tabulate(lines: list[LineResult]) -> Table:
+    numbers = ("Line", "Tokens in", "Tokens out", "Charge USD")
+    table = make_table("Line", "Run", "State", *numbers[1:], "Billing", right=numbers)
+    for line in lines:
+        counts = ["" if count is None else f"{count:,}" for count in (line.input_tokens, line.output_tokens)]
+        charge = line.charge_usd or ("not known yet" if line.billing_state == "pending" else "")
+        table.add_row(
+            f"{line.line:,}", Text(line.run_id or ""), line.state, *counts, charge, line.billing_state or ""
+        )
+        if line.error:
+            table.add_row("", Text(f"{line.error_type}: {line.error}", style="dim"), "", "", "", "", "")
+    return table

@@ -1,0 +1,164 @@
+"""`batch run`: a file of requests, each a run and a bill of its own."""
+
+import asyncio
+import tempfile
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from cli import options
+from cli.batch_files import read_lines
+from cli.batch_intake import BatchIntake, Intake
+from cli.batch_options import Detach, FailFast, MaxCost, Window, check_batch_id
+from cli.batch_starting import (
+    Options,
+    find_batch,
+    read_limit,
+    refuse_other_lines,
+    start_batch,
+)
+from cli.batch_view import describe_progress, find_status
+from cli.batch_watching import watch_batch
+from cli.documents import name_source
+from cli.output import Output
+from cli.run_view import describe_lines
+from cli.session import Session, open_session
+from contracts.batches import BatchOrder, BatchProgress
+from contracts.money import format_usd
+
+
+def run(
+    *,
+    file: Annotated[
+        str,
+        Argument(metavar="FILE|-", help="JSON Lines, or a table where its name ends in .csv; - is stdin."),
+    ],
+    batch_id: Annotated[
+        str | None, Option("--id", help="Default: the file's name without its ending.")
+    ] = None,
+    skip_invalid: Annotated[
+        bool, Option("--skip-invalid", help="Run the other lines where some are wrong.")
+    ] = False,
+    max_cost: MaxCost = None,
+    fail_fast: FailFast = None,
+    window: Window = None,
+    model: options.Model = None,
+    n: options.Count = None,
+    size: options.Size = None,
+    quality: options.Quality = None,
+    background: options.Background = None,
+    output_format: options.OutputFormat = None,
+    output_compression: options.OutputCompression = None,
+    moderation: options.Moderation = None,
+    input_fidelity: options.InputFidelity = None,
+    tenant: options.AnyTenant = None,
+    missing_usage: options.MissingUsage = None,
+    metadata: options.Metadata = None,
+    detach: Detach = False,
+    as_json: options.AsJson = False,
+) -> int:
+    """Run a file of requests, a line each.
+
+    Options are for lines that do not say otherwise. All lines are checked before the first is started. The same file again
+    goes on with its batch, and never pays again. Ctrl-C leaves it running.
+    """
+    session, output = open_session(), Output(as_json=as_json)
+    defaults = options.make_payload(
+        model=model or session.settings.default_model,
+        n=n,
+        size=size,
+        quality=quality,
+        background=background,
+        output_format=output_format,
+        output_compression=output_compression,
+        moderation=moderation,
+        input_fidelity=input_fidelity,
+        tenant=tenant,
+        missing_usage=missing_usage,
+        metadata=metadata,
+    )
+    wanted = Options(window, read_limit(max_cost), fail_fast)
+    name = check_batch_id(batch_id or PurePath(file).stem)
+    runner = BatchRun(file, name, session, output, wanted)
+    return asyncio.run(runner.carry_out(defaults, skip_invalid=skip_invalid, detach=detach))
+
+
+class BatchRun:
+    """One `batch run`, from the file to its end."""
+
+    def __init__(self, file: str, batch_id: str, session: Session, output: Output, wanted: Options) -> None:
+        self._file = file
+        self._batch_id = batch_id
+        self._session = session
+        self._output = output
+        self._wanted = wanted
+
+    async def carry_out(self, defaults: dict[str, Any], *, skip_invalid: bool, detach: bool) -> int:
+        """Takes the lines in, starts or takes up the batch, and returns the exit status.
+
+        Raises:
+            CommandFailed: refused, lost or interrupted.
+        """
+        known = find_batch(self._session, self._batch_id)
+        with tempfile.TemporaryDirectory() as folder:
+            intake = await self._take_in(defaults, known, Path(folder))
+            if known:
+                # Lines that were right when they were taken in may be wrong by today's rules: their runs are checked again.
+                refuse_other_lines(self._batch_id, known.digest, intake.digest)
+            else:
+                self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
+                store = self._session.open_store()
+                await intake.spool.upload(store, self._batch_id, intake.digest)
+        if known and known.has_ended and not known.waiting:
+            self._output.say(f"The batch {self._batch_id} has run before, and has no line left to start.")
+            self._output.answer(known.model_dump(mode="json"), describe_progress(known))
+            return find_status(known)
+        order = BatchOrder(
+            batch_id=self._batch_id,
+            digest=intake.digest,
+            lines=known.lines if known else intake.spool.lines,
+            pages=known.pages if known else intake.spool.pages,
+            round=known.round if known else 1,
+            **self._wanted.apply(known),
+        )
+        return await start_and_watch(order, self._session, self._output, detach=detach)
+
+    async def _take_in(self, defaults: dict[str, Any], known: BatchProgress | None, folder: Path) -> Intake:
+        needs_price = self._wanted.max_cost_usd is not None and known is None
+        intake = BatchIntake(self._session, self._batch_id, defaults, needs_price=needs_price)
+        return await intake.take_in(read_lines(self._file), name_source(self._file), folder)
+
+    def _refuse_wrong_lines(self, intake: Intake, *, skip_invalid: bool) -> None:
+        if not skip_invalid or not intake.sound:
+            intake.refuse_wrong_lines(name_source(self._file))
+        for problem in intake.told:
+            self._output.warn(f"Skipped: {problem}")
+        if intake.wrong > len(intake.told):
+            self._output.warn(f"and {intake.wrong - len(intake.told):,} more lines are skipped.")
+        priced = f"at most {format_usd(intake.worst_case_micro_usd)} USD"
+        more = f", and {intake.unpriced:,} lines whose price is not known" if intake.unpriced else ""
+        self._output.say(f"{intake.sound:,} lines are sound; they cost {priced}{more}.")
+
+
+async def start_and_watch(order: BatchOrder, session: Session, output: Output, *, detach: bool) -> int:
+    """Starts a batch or attaches to it, and shows it until its end; returns the exit status.
+
+    Raises:
+        CommandFailed: refused, lost or interrupted.
+    """
+    client = await session.connect()
+    _, attached = await start_batch(client, order)
+    link = session.link_to_run(order.workflow_id, client)
+    if attached:
+        output.say(
+            f"Attached to the batch {order.batch_id}, which is under way with the options that it was started with."
+        )
+    if detach:
+        document = {"status": "started", "batch_id": order.batch_id, "attached": attached, "web_ui": link}
+        rows = [("watch", f"python starter.py batch watch {order.batch_id}"), ("Web UI", link or "")]
+        output.answer(document, describe_lines(f"{order.batch_id} started", rows))
+        return 0
+    progress = await watch_batch(order.batch_id, session, client, output)
+    output.answer(progress.model_dump(mode="json"), describe_progress(progress, link))
+    return find_status(progress)

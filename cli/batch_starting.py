@@ -1,0 +1,152 @@
+"""From a batch's order to its workflow: started, or attached to where it is under way already."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from billing.batches import Batches, describe_conflict
+from billing.errors import LedgerNotReady
+from cli.failures import CommandFailed, RequestRefused
+from cli.session import Session
+from contracts import names
+from contracts.batches import BatchOrder, BatchProgress
+from contracts.money import format_usd, parse_usd
+from workflows.batch_details import describe_opening
+
+BatchHandle = WorkflowHandle[Any, Any]
+
+_DIGEST = "digest"
+_SUBMISSION = "submission"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a batch is to run; None is what it had before, or the usual."""
+
+    window: int | None
+    max_cost_usd: str | None
+    fail_fast: bool | None
+
+    def apply(self, known: BatchProgress | None) -> dict[str, Any]:
+        """The fields of an order. What a batch had before stays, where nothing else is said: above all its limit of cost."""
+        given = {"window": self.window, "max_cost_usd": self.max_cost_usd, "fail_fast": self.fail_fast}
+        before = (
+            {name: getattr(known, name) for name in given if getattr(known, name) is not None}
+            if known
+            else {}
+        )
+        return before | {name: value for name, value in given.items() if value is not None}
+
+
+def read_limit(text: str | None) -> str | None:
+    """An amount as a person types it, with 6 places.
+
+    Raises:
+        RequestRefused: it is none, or not above zero.
+    """
+    if text is None:
+        return None
+    try:
+        micro_usd = parse_usd(text)
+    except ValueError as error:
+        raise RequestRefused(f"--max-cost: {error}.") from None
+    if micro_usd <= 0:
+        raise RequestRefused(f"--max-cost is {text}: write an amount above zero, such as 25.")
+    return format_usd(micro_usd)
+
+
+def find_batch(session: Session, batch_id: str) -> BatchProgress | None:
+    """Where a batch stands, None where nobody knows it, or there is no ledger yet.
+
+    Raises:
+        LedgerError: the ledger does not answer.
+    """
+    try:
+        with session.open_ledger() as database:
+            return Batches(database).find(batch_id)
+    except LedgerNotReady:
+        return None
+
+
+def require_batch(session: Session, batch_id: str) -> BatchProgress:
+    """Where a batch stands.
+
+    Raises:
+        CommandFailed: there is no such batch.
+    """
+    with session.open_ledger() as database:
+        progress = Batches(database).find(batch_id)
+    if progress is None:
+        raise CommandFailed(
+            f"There is no batch {batch_id!a}. `python starter.py batch list` lists them.", batch_id=batch_id
+        )
+    return progress
+
+
+def refuse_other_lines(batch_id: str, known: str, given: str) -> None:
+    """Raises RequestRefused where a batch's id stands for other lines already."""
+    if known != given:
+        raise RequestRefused(describe_conflict(batch_id, known, given), batch_id=batch_id)
+
+
+async def start_batch(client: Client, order: BatchOrder) -> tuple[BatchHandle, bool]:
+    """Starts the workflow of a batch, or attaches to it; tells which it was by True for attached.
+
+    Raises:
+        RequestRefused: a batch of the same id and other lines is under way.
+    """
+    submission = uuid.uuid4().hex
+    handle: BatchHandle = await client.start_workflow(
+        names.BATCH,
+        order,
+        id=order.workflow_id,
+        task_queue=names.RUNS_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        memo={_DIGEST: order.digest, _SUBMISSION: submission},
+        search_attributes=TypedSearchAttributes([SearchAttributePair(names.BATCH_ID, order.batch_id)]),
+        static_summary=describe_opening(order),
+    )
+    memo = await (await handle.describe()).memo()
+    attached = memo.get(_SUBMISSION) != submission
+    if attached:
+        refuse_other_lines(order.batch_id, memo.get(_DIGEST, ""), order.digest)
+    return handle, attached
+
+
+async def is_under_way(client: Client, batch_id: str) -> bool:
+    """Whether a workflow carries the batch out just now."""
+    handle = client.get_workflow_handle(names.batch_workflow_id(batch_id))
+    try:
+        return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+
+
+@contextmanager
+def refused_where_ended(session: Session, batch_id: str, verb: str) -> Iterator[None]:
+    """Turns Temporal's "no such workflow" into a sentence that says where the batch stands."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        progress = require_batch(session, batch_id)
+        raise RequestRefused(
+            f"The batch {batch_id} is not under way (it is {progress.state}), so there is nothing to {verb}.",
+            batch_id=batch_id,
+            state=progress.state,
+        ) from None

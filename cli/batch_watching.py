@@ -1,0 +1,171 @@
+"""Watching a batch until it ends: a bar on a terminal, a line now and then elsewhere. It is read from the database."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from cli.batch_pace import Pace, PaceKeeper
+from cli.batch_starting import find_batch, is_under_way
+from cli.batch_view import describe_counts
+from cli.failures import INTERRUPTED, CommandFailed
+from cli.following import warn_without_worker
+from cli.output import Output
+from cli.session import Session
+from contracts.batches import BatchProgress
+
+_LOOK_SECONDS = 1.0
+_SAY_SECONDS = 5.0
+_DOUBT_SECONDS = 10.0
+
+
+class BatchTeller(Protocol):
+    """Shows a person where a batch is."""
+
+    def __call__(self, progress: BatchProgress, pace: Pace) -> None:
+        """The batch is here now."""
+
+
+class WatchInterrupted(CommandFailed):
+    """Ctrl-C while a batch was watched: it goes on."""
+
+    status = "running"
+
+    def __init__(self, batch_id: str) -> None:
+        command = f"python starter.py batch {{}} {batch_id}"
+        super().__init__(
+            f"The batch goes on. Attach to it again: {command.format('watch')}\n"
+            f"To end it: {command.format('cancel')}",
+            exit_status=INTERRUPTED,
+            batch_id=batch_id,
+        )
+
+
+async def watch_batch(batch_id: str, session: Session, client: Client, output: Output) -> BatchProgress:
+    """Waits for a batch to end, and shows it meanwhile.
+
+    Raises:
+        WatchInterrupted: Ctrl-C; it goes on.
+        CommandFailed: nobody carries it out any more.
+    """
+    try:
+        with _telling(output, batch_id) as tell:
+            return await _watch(batch_id, session, client, output, tell)
+    except asyncio.CancelledError:
+        raise WatchInterrupted(batch_id) from None
+
+
+async def _watch(
+    batch_id: str, session: Session, client: Client, output: Output, tell: BatchTeller
+) -> BatchProgress:
+    keeper, told = PaceKeeper(), set[str]()
+    doubt_at = time.monotonic() + _LOOK_SECONDS
+    while True:
+        progress = await asyncio.to_thread(find_batch, session, batch_id)
+        now = time.monotonic()
+        if progress:
+            tell(progress, keeper.note(progress, now))
+            # A workflow that takes a batch up again says so with its first step.
+            if progress.has_ended and not await _is_carried_out(client, batch_id):
+                return await asyncio.to_thread(_read_again, session, batch_id, progress)
+        if now >= doubt_at:
+            doubt_at = now + _DOUBT_SECONDS
+            with suppress(RPCError):
+                await warn_without_worker(client, output, told)
+            await _refuse_abandoned(batch_id, session, client)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _read_again(session: Session, batch_id: str, progress: BatchProgress) -> BatchProgress:
+    return find_batch(session, batch_id) or progress
+
+
+async def _is_carried_out(client: Client, batch_id: str) -> bool:
+    try:
+        return await is_under_way(client, batch_id)
+    except RPCError:
+        return False  # the database says that it has ended, and Temporal nothing
+
+
+async def _refuse_abandoned(batch_id: str, session: Session, client: Client) -> None:
+    """A workflow that was terminated, or has failed, leaves its batch as it was."""
+    try:
+        if await is_under_way(client, batch_id):
+            return
+    except RPCError:
+        return
+    progress = await asyncio.to_thread(find_batch, session, batch_id)
+    if progress is None or not progress.has_ended:
+        raise CommandFailed(
+            f"Nobody carries the batch {batch_id} out any more: its workflow has ended early, and the Web UI says why."
+            " Runs that were started go on. Run the same file again to go on with the rest.",
+            batch_id=batch_id,
+        )
+
+
+@contextmanager
+def _telling(output: Output, batch_id: str) -> Iterator[BatchTeller]:
+    if not output.talk.is_terminal:
+        yield _tell_in_lines(output)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=output.talk, transient=True) as bar:
+        task = bar.add_task(batch_id, total=None, told="")
+
+        def tell(progress: BatchProgress, pace: Pace) -> None:
+            ended = progress.done + progress.failed + progress.cancelled + progress.skipped
+            bar.update(
+                task,
+                completed=ended,
+                total=progress.lines,
+                description=f"{batch_id} {progress.state}",
+                told=_describe(progress, pace),
+            )
+
+        yield tell
+
+
+def _tell_in_lines(output: Output) -> BatchTeller:
+    said, at = "", 0.0
+
+    def tell(progress: BatchProgress, pace: Pace) -> None:
+        nonlocal said, at
+        news = f"{progress.state}: {describe_counts(progress)}"
+        if news != said and (time.monotonic() - at >= _SAY_SECONDS or progress.has_ended):
+            said, at = news, time.monotonic()
+            output.say(f"{progress.batch_id} {progress.state}, {_describe(progress, pace)}")
+
+    return tell
+
+
+def _describe(progress: BatchProgress, pace: Pace) -> str:
+    """The running figures on one line."""
+    limit = f" of {_round_usd(progress.max_cost_usd)}" if progress.max_cost_usd else ""
+    parts = [
+        f"{progress.done:,} done",
+        f"{progress.running:,} running",
+        f"{progress.failed:,} failed" if progress.failed else "",
+        f"{progress.waiting:,} left",
+        f"{pace.images_per_minute:,.0f} images/min" if pace.images_per_minute is not None else "",
+        f"{_round_usd(progress.charged_usd)}{limit} USD",
+        f"forecast {_round_usd(pace.forecast_usd)}" if pace.forecast_usd else "",
+        f"ETA {timedelta(seconds=round(pace.seconds_left))}" if pace.seconds_left is not None else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _round_usd(usd: str) -> str:
+    """For the eye alone: cents, and what is below them where there are no cents."""
+    return usd[:-4] if usd[:-4] != "0.00" else usd

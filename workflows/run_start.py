@@ -1,0 +1,57 @@
+"""What a run is started with, whoever starts it: its id, what it is found by, its place in the queue. Pure: no client here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
+
+from contracts import names
+from contracts.request import ImageRequest
+from workflows.details import describe_call
+
+FINGERPRINT = "fingerprint"
+SUBMISSION = "submission"
+"""What is kept in a run's memo: what was asked, and which call has started it."""
+
+INTERACTIVE_PRIORITY = None
+"""Temporal's own default, 3."""
+BATCH_PRIORITY = 4
+"""Behind whatever somebody waits for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """The options of `Client.start_workflow` that follow from a request."""
+
+    memo: dict[str, Any]
+    search_attributes: TypedSearchAttributes
+    static_summary: str
+    priority: Priority
+
+
+def describe_start(
+    request: ImageRequest,
+    *,
+    model: str,
+    fingerprint: str,
+    submission: str,
+    batch_id: str | None = None,
+    priority_key: int | None = INTERACTIVE_PRIORITY,
+) -> RunStart:
+    """What the run of a request is started with; `model` is the one that will be called."""
+    attributes: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(names.TENANT, request.tenant),
+        SearchAttributePair(names.MODEL, model),
+        SearchAttributePair(names.OPERATION, request.operation),
+    ]
+    if batch_id is not None:
+        attributes.append(SearchAttributePair(names.BATCH_ID, batch_id))
+    return RunStart(
+        memo={FINGERPRINT: fingerprint, SUBMISSION: submission},
+        search_attributes=TypedSearchAttributes(attributes),
+        static_summary=describe_call(
+            model, request.operation, request.size, request.quality, request.image_count
+        ),
+        # Tenants share a backlog fairly: the server takes turns between these keys.
+        priority=Priority(priority_key=priority_key, fairness_key=request.tenant),
+    )
