@@ -21,3 +21,17 @@ async def finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
             workflow.logger.info(
                 "A cancellation came too late: the ledger gets its entry, and the run completes."
             )
+
+
+async def await_answer(activity: workflow.ActivityHandle[T]) -> T:
+    """Awaits an activity that may have paid for something. A cancellation of the run is passed on to it, and whatever it answers
+    then counts: also an answer that came at the same moment, for which the SDK would let the cancellation win.
+    """
+    while True:
+        try:
+            return await asyncio.shield(activity)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # what has arrived together with the cancellation is taken in first
+            if activity.done():
+                return activity.result()
+            activity.cancel()

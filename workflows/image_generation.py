@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.result import RunResult, RunStatus
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument
-    from workflows.cancellation import finish_despite_cancellation
+    from workflows.cancellation import await_answer, finish_despite_cancellation
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
@@ -102,7 +102,7 @@ class ImageGeneration:
     async def _send(
         self, request: ImageRequest, admission: Admission, decided: tuple[str, ...]
     ) -> CallResult:
-        call: CallResult = await workflow.execute_activity(
+        calling: workflow.ActivityHandle[CallResult] = workflow.start_activity(
             names.CALL_GPT_IMAGE,
             call_input(request, admission, decided),
             result_type=CallResult,
@@ -117,7 +117,7 @@ class ImageGeneration:
                 admission.model, request.operation, request.size, request.quality, request.image_count
             ),
         )
-        return call
+        return await await_answer(calling)
 
     async def _hold(self, question: OpenDecision) -> None:
         """Waits until somebody has decided, and returns where the request is to be sent once more.

@@ -192,6 +192,31 @@ async def test_sigterm_during_a_call(tmp_path: Path) -> None:
         assert len(list_entries(site.database)) == 1
 
 
+async def test_a_cancellation_that_comes_with_the_answer(tmp_path: Path) -> None:
+    """A run that hears of its cancellation and of its answer at once is billed and completes: the picture is paid for."""
+    async with open_site(tmp_path) as site:
+        site.simulator.script("delay=2", match="in-flight")
+        workflows = await site.start_worker("--only", "workflows")
+        await site.start_worker("--only", "provider")
+        run = await site.start_run("in-flight")
+        await until(lambda: site.simulator.in_progress == 1)
+        workflows.kill()
+        await workflows.wait()
+        await run.cancel()
+        await until(
+            lambda: any(
+                attempt.outcome == "succeeded" for attempt in AttemptLog(site.database).list_attempts(run.id)
+            )
+        )
+        await site.start_worker("--only", "workflows")
+
+        result = RunResult.model_validate(await run.result())
+
+        assert result.billing.state == "billed"
+        assert len(site.simulator.books.paid) == 1
+        assert len(list_entries(site.database)) == 1
+
+
 async def test_two_fleets(tmp_path: Path) -> None:
     """A worker of the runs alone and a worker of the provider alone carry a run together."""
     async with open_site(tmp_path) as site:
