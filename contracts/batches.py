@@ -25,6 +25,8 @@ MOST_LINES = 100_000
 USUAL_WINDOW, LARGEST_WINDOW = 500, 2_000
 """Runs under way at once. A provider that makes 250 pictures a minute with 60 s for each has 250 in its hands; twice that
 keeps it busy while runs begin and end."""
+USUAL_STEP = 20
+"""Seconds between two looks of the workflow at its batch: an hour of them has 1,100 events."""
 USUAL_HISTORY, LONGEST_HISTORY = 1_000, 10_000
 """Events after which the workflow goes on in a new run: an hour's worth, and Temporal's own limit is 51,200."""
 
@@ -41,6 +43,7 @@ ALLOWED = {
     "paused": "true or false",
     "cancelled": "true or false",
     "opened": "true or false",
+    "step_seconds": "a number of seconds from 1 to 60",
     "longest_history": f"a number of events from 20 to {LONGEST_HISTORY:,}",
 }
 
@@ -49,7 +52,8 @@ class BatchOrder(SparseContract):
     """One batch, whose lines lie in the image store as pages (`contracts.batch_pages`).
 
     `max_cost_usd` is the most that charges and reservations may come to, None for no limit. `round` counts from 1; a later
-    one starts lines again that `retry` names. `opened`, `paused` and `cancelled` are what a run of the workflow hands to the next.
+    one starts lines again that `retry` names. `opened`, `paused` and `cancelled` are what a run of the workflow hands to the next,
+    which begins after `longest_history` events; a step between two looks at the batch takes `step_seconds`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -66,6 +70,7 @@ class BatchOrder(SparseContract):
     opened: bool = False
     paused: bool = False
     cancelled: bool = False
+    step_seconds: Annotated[int, Field(ge=1, le=60)] = USUAL_STEP
     longest_history: Annotated[int, Field(ge=20, le=LONGEST_HISTORY)] = USUAL_HISTORY
 
     @property

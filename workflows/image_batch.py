@@ -107,7 +107,7 @@ class ImageBatch:
         """One step, which ends early where somebody wishes something else meanwhile; None where it tells nothing."""
         step = workflow.start_activity(
             names.ADVANCE_BATCH,
-            BatchStep(batch_id=order.batch_id, wish=wish, seconds=policies.BATCH_STEP_SECONDS),
+            BatchStep(batch_id=order.batch_id, wish=wish, seconds=order.step_seconds),
             result_type=BatchProgress,
             start_to_close_timeout=policies.BATCH_STEP_ATTEMPT,
             heartbeat_timeout=policies.BATCH_HEARTBEAT,

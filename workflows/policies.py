@@ -45,8 +45,6 @@ BOOKS_RETRY = RetryPolicy(
 
 BATCH_OPEN_ATTEMPT = timedelta(minutes=30)
 """100,000 lines are 200 pages, each read and written down in well under a second; the next attempt goes on with the rest."""
-BATCH_STEP_SECONDS = 20
-"""How often the workflow hears of its batch: an hour of steps has 1,100 events, and a change of mind does not wait for it."""
 BATCH_STEP_ATTEMPT = timedelta(minutes=5)
 """A step's seconds, and what is under way when they are over: some calls to Temporal and the database."""
 BATCH_HEARTBEAT = timedelta(seconds=30)
