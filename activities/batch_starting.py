@@ -35,7 +35,10 @@ _AT_ONCE = 20
 
 
 class Started(NamedTuple):
-    """How many lines moved on; `capped` where the batch's limit keeps back the next one."""
+    """How many lines moved on; `capped` where nothing runs and the batch's limit keeps back the next line all the same.
+
+    While something runs, its end may free what it has reserved.
+    """
 
     lines: int
     capped: bool
@@ -101,7 +104,8 @@ class BatchStarter:
         await asyncio.to_thread(self._ends.refuse, refused)
         claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in prepared])
         await self._start_all([line for line in prepared if line.line in claim.lines])
-        return Started(len(refused) + len(claim.lines), claim.capped)
+        moved = len(refused) + len(claim.lines)
+        return Started(moved, capped=claim.capped and not moved and not progress.running)
 
     async def _prepare(self, line: WaitingLine) -> PreparedLine | UnbilledEnd:
         """Checks a line by today's rules and prices, which may not be those of the day on which it was sent in."""

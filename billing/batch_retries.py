@@ -18,14 +18,12 @@ _line = batch_lines.c
 
 def count_retries(database: Database, batch_id: str) -> dict[Retry, int]:
     """How many lines a retry would start again: those that were never paid, and those that may have been."""
-    query = (
-        select(_line.unknown > 0, func.count())
-        .where(_line.batch_id == batch_id, _line.state.in_(_STATES))
-        .group_by(_line.unknown > 0)
-    )
+    ended = select(func.count()).where(_line.batch_id == batch_id, _line.state.in_(_STATES))
     with database.reading() as connection:
-        counts = {bool(unknown): count for unknown, count in connection.execute(query)}
-    return {"unpaid": counts.get(False, 0), "unknown": counts.get(True, 0)}
+        return {
+            "unpaid": connection.execute(ended.where(_line.unknown == 0)).scalar_one(),
+            "unknown": connection.execute(ended.where(_line.unknown > 0)).scalar_one(),
+        }
 
 
 def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry) -> None:

@@ -1,0 +1,66 @@
+"""A batch whose worker is killed: a real process, at the worst moment."""
+
+import asyncio
+import functools
+import hashlib
+from pathlib import Path
+
+from billing.batch_results import list_results
+from billing.batches import Batches
+from contracts import names
+from contracts.batch_pages import BatchLine, page_key, write_line
+from contracts.batches import BatchProgress
+from contracts.money import parse_usd
+from tests.e2e.test_worker_process import Site, open_site, until
+
+LINES = 40
+
+
+async def start(site: Site) -> None:
+    lines = [
+        BatchLine(
+            line=number,
+            request={
+                "model": "gpt-image-2",
+                "quality": "low",
+                "size": "1024x1024",
+                "prompt": f"Cup number {number} [simulate:delay=0.2]",
+                "request_id": f"killed-{number:06d}",
+            },
+        )
+        for number in range(1, LINES + 1)
+    ]
+    page = b"".join(map(write_line, lines))
+    digest = hashlib.sha256(page).hexdigest()
+    await site.store.put_document(page_key("killed", digest, 0), page)
+    order = {"batch_id": "killed", "digest": digest, "lines": LINES, "pages": 1, "window": 10}
+    await site.client.start_workflow(names.BATCH, order, id="batch:killed", task_queue=names.RUNS_QUEUE)
+
+
+def has_done(batches: Batches, lines: int) -> bool:
+    known = batches.find("killed")
+    return known is not None and known.done >= lines
+
+
+async def test_a_killed_worker_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    """The worker that starts and follows is killed twice in the middle; each line is paid once by the provider's own books."""
+    async with open_site(tmp_path) as site:
+        await site.start_worker("--only", "provider")
+        await start(site)
+        batches = Batches(site.database)
+        for done in (5, 15):
+            worker = await site.start_worker("--only", "workflows")
+            await until(functools.partial(has_done, batches, done))
+            worker.kill()
+            await worker.wait()
+        await site.start_worker("--only", "workflows")
+        async with asyncio.timeout(180):
+            handle = site.client.get_workflow_handle("batch:killed")
+            ended = BatchProgress.model_validate(await handle.result())
+
+        assert (ended.state, ended.done, ended.failed, ended.unknown) == ("done", LINES, 0, 0)
+        assert len(site.simulator.books.entries) == LINES
+        assert parse_usd(ended.charged_usd) == site.simulator.books.sum_up()["list_price_micro_usd"]
+        assert (ended.running, ended.waiting, ended.reserved_usd) == (0, 0, "0.000000")
+        results = list(list_results(site.database, "killed"))
+        assert len({picture.sha256 for result in results for picture in result.pictures}) == LINES
