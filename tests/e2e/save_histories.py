@@ -14,6 +14,7 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from contracts import names
+from tests.e2e.batches import start_batch, until
 from tests.e2e.stack import CONTRACT, Stack, run_stack, sqlite_url
 from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
@@ -49,6 +50,14 @@ BUDGET_DECISIONS: dict[str, dict[str, Any]] = {
 """Decisions about a tenant's budget."""
 CORRECTED = "image:default:history-corrected"
 
+BATCHES: dict[str, dict[str, Any]] = {
+    "batch-done": {},
+    "batch-paused-and-cancelled": {"window": 1},
+    "batch-continued": {"window": 1, "step_seconds": 1, "longest_history": 20},
+    "batch-refused": {"window": 0},
+}
+"""Batches of some slow lines. What is saved of the third is its first run, which went on in another."""
+
 
 def history_path(name: str) -> Path:
     """Where the history of a shape is."""
@@ -70,6 +79,9 @@ async def save_missing() -> None:
             for name, decision in BUDGET_DECISIONS.items():
                 if not history_path(name).exists():
                     await _save_decision(stack, name, decision)
+            for name, options in BATCHES.items():
+                if not history_path(name).exists():
+                    await _save_batch(stack, name, options)
 
 
 async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
@@ -103,6 +115,21 @@ async def _save_decision(stack: Stack, name: str, decision: dict[str, Any]) -> N
         names.BUDGET_CHANGE, whole, id=f"budget:acme:{name}", task_queue=names.RUNS_QUEUE
     )
     await _write(handle, name)
+
+
+async def _save_batch(stack: Stack, name: str, options: dict[str, Any]) -> None:
+    prompts = [f"Cup number {number} [simulate:delay=1]" for number in range(12)]
+    handle = await start_batch(stack, prompts, batch_id=name, **options)
+    if name == "batch-paused-and-cancelled":
+        await until(stack, name, lambda progress: progress.done > 0)
+        await handle.signal(names.SIGNAL_PAUSE)
+        await until(stack, name, lambda progress: progress.state == "paused" and not progress.running)
+        await handle.signal(names.SIGNAL_RESUME)
+        await until(stack, name, lambda progress: progress.state == "running")
+        await handle.cancel()
+    first = stack.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+    await asyncio.gather(handle.result(), return_exceptions=True)
+    await _write(first, name)
 
 
 async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:

@@ -5,10 +5,18 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from tests.e2e.save_histories import BUDGET_DECISIONS, CORRECTED, CORRECTIONS, SHAPES, history_path
+from tests.e2e.save_histories import (
+    BATCHES,
+    BUDGET_DECISIONS,
+    CORRECTED,
+    CORRECTIONS,
+    SHAPES,
+    history_path,
+)
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
+from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
 from workflows.reconciliation import Reconciliation
 
@@ -45,6 +53,18 @@ async def test_saved_decisions_replay(name: str) -> None:
     history = WorkflowHistory.from_json(f"budget:acme:{name}", history_path(name).read_text())
     replayer = Replayer(
         workflows=[BudgetChange],
+        data_converter=pydantic_data_converter,
+        interceptors=[RefuseSurplusArguments()],
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_saved_batches_replay(name: str) -> None:
+    """The same for batches: done, paused and cancelled, gone on in a new run, and refused."""
+    history = WorkflowHistory.from_json(f"batch:{name}", history_path(name).read_text())
+    replayer = Replayer(
+        workflows=[ImageBatch],
         data_converter=pydantic_data_converter,
         interceptors=[RefuseSurplusArguments()],
     )
