@@ -65,11 +65,12 @@ async def test_a_file_from_end_to_end(any_stack: Stack, tmp_path: Path) -> None:
 
 
 async def test_manifests(stack: Stack, tmp_path: Path) -> None:
-    """`results --out` writes every line as JSON Lines or as a table, pictures, tokens and charges included."""
+    """`results` writes every line as JSON Lines, as a table, and as a page with the pictures and prompts."""
     batch_id = new_batch_id()
     await type_batch(stack, tmp_path, "run", write_table(tmp_path, batch_id))
     for name in ("out.jsonl", "out.csv"):
         assert (await type_batch(stack, tmp_path, "results", batch_id, "--out", tmp_path / name)).status == 0
+    sheet = await type_batch(stack, tmp_path, "results", batch_id, "--html", tmp_path / "out.html", "--json")
     refused = await type_batch(stack, tmp_path, "results", batch_id, "--out", tmp_path / "out.txt")
     text = await type_batch(stack, tmp_path, "results", batch_id)
 
@@ -83,7 +84,11 @@ async def test_manifests(stack: Stack, tmp_path: Path) -> None:
     for line in lines[:2]:
         assert await stack.store.read(line["pictures"][0]["uri"])
         assert line["output_tokens"] > 0
-    assert refused.status == 2
+    assert (refused.status, sheet.status) == (2, 0)
+    assert sheet.document["pictures"] == 2
+    page = (tmp_path / "out.html").read_text()
+    assert "Cup number two, blue" in page
+    assert page.count("data:image/webp") >= 2
     assert "ContentRefused: " in text.out
 
 
