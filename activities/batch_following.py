@@ -20,7 +20,9 @@ from billing.batch_lines import BatchLines
 from billing.batch_records import FollowedLine, UnbilledEnd
 from contracts import names
 
-_LIST_EVERY_SECONDS = 1.0
+_SHORTEST_LIST_SECONDS, _LONGEST_LIST_SECONDS = 1.0, 5.0
+"""Between two lists of runs that ended without a bill: soon after one that had some, seldom while all goes well, as Temporal
+has to look through all runs of the batch for it."""
 _LOOK_EVERY = timedelta(seconds=5)
 _DOUBTFUL_AFTER = timedelta(minutes=3)
 """Most runs have ended by then: a picture can take 280 seconds."""
@@ -41,14 +43,18 @@ class BatchFollower:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._settled: set[str] = set()
         self._list_at = self._look_at = 0.0
+        self._list_seconds = _SHORTEST_LIST_SECONDS
 
     async def collect(self) -> None:
         """Writes down what has ended since the last time."""
         await asyncio.to_thread(self._ends.collect_billed)
         now = asyncio.get_running_loop().time()
         if now >= self._list_at:
-            await self._collect_unbilled()
-            self._list_at = asyncio.get_running_loop().time() + _LIST_EVERY_SECONDS
+            found = await self._collect_unbilled()
+            self._list_seconds = (
+                _SHORTEST_LIST_SECONDS if found else min(2 * self._list_seconds, _LONGEST_LIST_SECONDS)
+            )
+            self._list_at = asyncio.get_running_loop().time() + self._list_seconds
         if now >= self._look_at:
             await self._look_at_doubtful()
             self._look_at = asyncio.get_running_loop().time() + _LOOK_EVERY.total_seconds()
@@ -63,10 +69,11 @@ class BatchFollower:
         await asyncio.to_thread(self._ends.end_unbilled, theirs)
         await asyncio.gather(*(self._cancel(line) for line in running if not line.attached))
 
-    async def _collect_unbilled(self) -> None:
+    async def _collect_unbilled(self) -> bool:
+        """Whether any run has ended without a bill since the last time."""
         oldest = await asyncio.to_thread(self._lines.find_oldest_start)
         if oldest is None:
-            return
+            return False
         since = (oldest - _CLOCKS_APART).isoformat().replace("+00:00", "Z")
         query = (
             f'{names.BATCH_ID.name} = "{self._batch_id}" AND ExecutionStatus IN ({_WITHOUT_RESULT})'
@@ -79,6 +86,7 @@ class BatchFollower:
             running = await asyncio.to_thread(self._lines.list_running, {run.id for run in ended})
             await self._look(line for line in running if line.workflow_run_id in executions)
             self._settled |= executions
+        return bool(ended)
 
     async def _look_at_doubtful(self) -> None:
         for age, attached in ((_DOUBTFUL_AFTER, False), (_LOOK_EVERY, True)):
