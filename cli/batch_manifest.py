@@ -62,6 +62,7 @@ def _write_table(results: Iterable[LineResult], file: TextIO) -> int:
             "uris": " ".join(picture.uri for picture in result.pictures),
             "sha256s": " ".join(picture.sha256 for picture in result.pictures),
             "sizes": " ".join(f"{picture.width}x{picture.height}" for picture in result.pictures),
+            "simulated": "" if result.simulated is None else str(result.simulated).lower(),
             "error": _defuse(result.error),
         }
         writer.writerow(row)

@@ -255,6 +255,26 @@ async def test_a_run_that_exists_is_attached_to(stack: Stack) -> None:
     assert "stands for other content already" in (conflict.error or "")
 
 
+async def test_a_run_of_others_is_left_to_them(stack: Stack) -> None:
+    """A batch that is cancelled lets go of a run that others have started, which ends as if there were no batch."""
+    batch_id = new_batch_id()
+    theirs = {**CHEAP, "prompt": "Their cup [simulate:delay=4]", "request_id": f"{batch_id}-theirs"}
+    run = await stack.start(theirs, run_id=f"image:default:{batch_id}-theirs")
+    while not stack.calls(run.id) and not stack.simulator.in_progress:
+        await asyncio.sleep(0.02)
+    handle = await start_requests(stack, [theirs], batch_id=batch_id)
+    await until(stack, batch_id, lambda progress: progress.running == 1)
+    await asyncio.sleep(1)  # the line is reserved first, and then attached to the run
+    await handle.signal(names.SIGNAL_CANCEL)
+    ended = await end_of(handle)
+    result = await run.result()
+
+    assert (ended.state, ended.cancelled, ended.running) == ("cancelled", 1, 0)
+    assert results_of(stack, batch_id)[0].error_type == "LeftToOthers"
+    assert result["status"] == "completed"
+    assert len(calls_of(stack, batch_id)) == 1
+
+
 async def test_a_terminated_run_fails_its_line(stack: Stack) -> None:
     """A run that somebody terminates or cancels ends its line; the batch goes on with the others."""
     prompts = [f"Cup {name} [simulate:delay=4]" for name in ("one", "two", "three")]
