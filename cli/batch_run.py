@@ -54,6 +54,7 @@ def run(
     input_fidelity: options.InputFidelity = None,
     tenant: options.AnyTenant = None,
     missing_usage: options.MissingUsage = None,
+    unknown_outcome: options.UnknownOutcome = None,
     metadata: options.Metadata = None,
     detach: Detach = False,
     as_json: options.AsJson = False,
@@ -76,6 +77,7 @@ def run(
         input_fidelity=input_fidelity,
         tenant=tenant,
         missing_usage=missing_usage,
+        unknown_outcome=unknown_outcome,
         metadata=metadata,
     )
     wanted = Options(window, read_limit(max_cost), fail_fast)

@@ -18,6 +18,7 @@ from cli.failures import INTERRUPTED, CommandFailed
 from cli.following import warn_without_worker
 from cli.output import Output
 from cli.session import Session
+from contracts import names
 from contracts.batches import BatchProgress
 
 _LOOK_SECONDS = 1.0
@@ -78,6 +79,7 @@ async def _watch(
             doubt_at = now + _DOUBT_SECONDS
             with suppress(RPCError):
                 await warn_without_worker(client, output, told)
+                await _warn_of_held_runs(batch_id, client, output, told)
             await _refuse_abandoned(batch_id, session, client)
         await asyncio.sleep(_LOOK_SECONDS)
 
@@ -91,6 +93,16 @@ async def _is_carried_out(client: Client, batch_id: str) -> bool:
         return await is_under_way(client, batch_id)
     except RPCError:
         return False  # the database says that it has ended, and Temporal nothing
+
+
+async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, told: set[str]) -> None:
+    """A run that waits for a person keeps its batch from ending: told again whenever their number changes."""
+    query = f'{names.BATCH_ID.name} = "{batch_id}" AND {names.WAITS_FOR.name} = "{names.DECISION}"'
+    held = (await client.count_workflows(query)).count
+    warning = f"Runs that are held: {held:,}. The batch waits for `python starter.py decide`; in the Web UI: {query}"
+    if held and warning not in told:
+        told.add(warning)
+        output.warn(warning)
 
 
 async def _refuse_abandoned(batch_id: str, session: Session, client: Client) -> None:

@@ -187,7 +187,7 @@ def test_no_table_is_emptied(grown: Database) -> None:
     assert read_all(grown) == before
 
 
-@pytest.mark.parametrize("table", metadata.tables)
+@pytest.mark.parametrize("table", sorted(metadata.tables.keys() - WORKING_TABLES))
 def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) -> None:
     """SQLite's INSERT OR REPLACE, which deletes behind the back of DELETE triggers, is refused as well."""
     before = read_all(sqlite_ledger)

@@ -23,7 +23,14 @@ async def start_command(stack: Stack, folder: Path, *arguments: str) -> asyncio.
         sys.executable,
         str(ROOT / "starter.py"),
         *arguments,
-        env=os.environ | command_environment(stack, folder),
+        env={
+            **os.environ,
+            "TEMPORAL_ADDRESS": stack.client.service_client.config.target_host,
+            "DATABASE_URL": stack.settings.ledger_url(),
+            "IMAGE_STORE_URL": stack.settings.store_url(),
+            "PROVIDER": stack.settings.provider_name(),
+            "DATA_DIR": str(folder / "data"),
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -34,14 +41,3 @@ async def await_end(process: asyncio.subprocess.Process, stdin: bytes = b"") -> 
     """A command's end, with what it has said since anybody has read of it."""
     out, err = await process.communicate(stdin)
     return Ended(process.returncode or 0, out.decode(), err.decode())
-
-
-def command_environment(stack: Stack, folder: Path) -> dict[str, str]:
-    """The settings with which a command finds the stack's servers."""
-    return {
-        "TEMPORAL_ADDRESS": stack.client.service_client.config.target_host,
-        "DATABASE_URL": stack.settings.ledger_url(),
-        "IMAGE_STORE_URL": stack.settings.store_url(),
-        "PROVIDER": stack.settings.provider_name(),
-        "DATA_DIR": str(folder / "data"),
-    }

@@ -3,10 +3,7 @@
 import asyncio
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 from contracts import names
 from tests.cli.command_line import Ended
 from tests.e2e.batches import calls_of, find, new_batch_id, sum_paid, until, write_lines
-from tests.e2e.commands import ROOT, command_environment, type_command
+from tests.e2e.commands import await_end, start_command, type_command
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -178,22 +175,15 @@ async def test_pause_resume_and_cancel(stack: Stack, tmp_path: Path) -> None:
 async def test_ctrl_c_leaves_it_running(stack: Stack, tmp_path: Path) -> None:
     """Ctrl-C ends the watching with status 130 and says how to attach; the batch goes on to its end."""
     file = write_lines(tmp_path, [f"Cup number {number} [simulate:delay=1]" for number in range(30)])
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(ROOT / "starter.py"),
-        *("batch", "run", str(file), "--window", "4", "--json"),
-        env=os.environ | command_environment(stack, tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = await start_command(stack, tmp_path, "batch", "run", str(file), "--window", "4", "--json")
     await until(stack, file.stem, lambda progress: progress.done > 0)
     process.send_signal(signal.SIGINT)
-    out, err = await process.communicate()
+    interrupted = await await_end(process)
     ended = await until(stack, file.stem, lambda progress: progress.has_ended)
 
-    assert process.returncode == 130
-    assert json.loads(out)["status"] == "running"
-    assert f"python starter.py batch watch {file.stem}".encode() in err
+    assert interrupted.status == 130
+    assert interrupted.document["status"] == "running"
+    assert f"python starter.py batch watch {file.stem}" in interrupted.err
     assert (ended.state, ended.done) == ("done", 30)
 
 
@@ -209,3 +199,23 @@ async def test_a_batch_that_nobody_carries_out(stack: Stack, tmp_path: Path) -> 
     assert (told.status, "Nobody carries the batch" in told.document["message"]) == (1, True)
     assert (again.status, again.document["done"]) == (0, 30)
     assert len(calls_of(stack, file.stem)) == 30
+
+
+async def test_a_run_that_is_held_keeps_its_batch_waiting(stack: Stack, tmp_path: Path) -> None:
+    """A line whose run waits for a decision is told by `run`, with the way to it; decided on, the batch ends."""
+    batch_id = new_batch_id()
+    prompt = f"Held cup of {batch_id}"
+    stack.simulator.script("reset_after_payment", match=prompt)
+    file = write_lines(tmp_path, [prompt, "A cup"], batch_id, unknown_outcome="hold")
+    process = await start_command(stack, tmp_path, "batch", "run", str(file), "--json")
+    said = b""
+    while b"Runs that are held: 1." not in said:
+        assert process.stderr is not None
+        said += await asyncio.wait_for(process.stderr.readline(), 60)
+    decided = await type_command(
+        stack, tmp_path, "decide", f"{batch_id}-000001", "resend", "--reason", "a gift", "--json"
+    )
+    ended = await await_end(process)
+
+    assert decided.status == 0
+    assert (ended.status, ended.document["done"], ended.document["unknown"]) == (0, 2, 1)
