@@ -1,4 +1,5 @@
-"""The simulator as a process of its own: `python -m simulator --port 0 --books FILE --latency SECONDS`.
+"""The simulator as a process of its own: `python -m simulator --port 0 --books FILE --latency SECONDS
+--images-per-minute LIMIT`.
 
 Prints one line of JSON with its base URL when it is ready, and ends on SIGTERM or SIGINT.
 """
@@ -32,6 +33,15 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument(
         "--latency", type=float, default=0.0, metavar="SECONDS", help="what every picture takes"
     )
+    parser.add_argument(
+        "--images-per-minute", type=int, metavar="LIMIT", help="the organization's limit (default: none)"
+    )
+    parser.add_argument(
+        "--input-images-per-minute",
+        type=int,
+        metavar="LIMIT",
+        help="its limit of input images (default: the same as of images)",
+    )
     return parser.parse_args()
 
 
@@ -41,7 +51,12 @@ async def _serve(options: argparse.Namespace) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         # Not loop.add_signal_handler, which Windows does not have.
         signal.signal(signal_number, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    simulator = Simulator(books_path=options.books, latency_seconds=options.latency)
+    simulator = Simulator(
+        books_path=options.books,
+        latency_seconds=options.latency,
+        images_per_minute=options.images_per_minute,
+        input_images_per_minute=options.input_images_per_minute,
+    )
     await simulator.start(port=options.port)
     try:
         sys.stdout.write(json.dumps({"base_url": simulator.base_url}) + "\n")

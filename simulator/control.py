@@ -10,6 +10,7 @@ from simulator.delivery import answer_error
 from simulator.errors import ApiError
 from simulator.faults import Fault, FaultKind, describe_problems
 from simulator.handlers import ImageHandlers
+from simulator.limits import RateLimits
 from simulator.script import FaultScript
 
 
@@ -25,10 +26,11 @@ class ScriptRequest(BaseModel):
 class ControlHandlers:
     """GET, POST and DELETE /_simulator/faults, GET /_simulator/books."""
 
-    def __init__(self, books: Books, script: FaultScript, images: ImageHandlers) -> None:
+    def __init__(self, books: Books, script: FaultScript, images: ImageHandlers, limits: RateLimits) -> None:
         self._books = books
         self._script = script
         self._images = images
+        self._limits = limits
 
     async def script_faults(self, request: web.Request) -> web.Response:
         """Queues faults; answers with how many wait."""
@@ -60,10 +62,11 @@ class ControlHandlers:
         return web.json_response({"removed": removed})
 
     async def show_books(self, _: web.Request) -> web.Response:
-        """Every entry, the totals, and how many requests are being worked on."""
+        """Every entry, the totals, how many requests are being worked on, and what is used of the limits."""
         document = {
             "entries": [entry.model_dump(mode="json") for entry in self._books.entries],
             "totals": self._books.sum_up(),
             "in_progress": self._images.in_progress,
+            "limits": self._limits.sum_up(),
         }
         return web.json_response(document)

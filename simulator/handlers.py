@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from simulator.delivery import GATEWAY_STATUSES, REDIRECTED, answer_error, deliv
 from simulator.errors import ApiError, refuse
 from simulator.faults import Fault, FaultKind
 from simulator.headers import check_key, name_key, read_client_request_id, read_project, write_headers
+from simulator.limits import RateLimits
 from simulator.orders import Endpoint, ImageOrder
 from simulator.prices import price_usage
 from simulator.reading import Body, read_json, read_multipart
@@ -70,10 +72,11 @@ class _Visit:
 class ImageHandlers:
     """Serves image requests. A client that goes away does not stop the work: it is done, and paid, all the same."""
 
-    def __init__(self, books: Books, script: FaultScript, latency_seconds: float) -> None:
-        """`latency_seconds` is what every answer takes at least."""
+    def __init__(self, books: Books, script: FaultScript, limits: RateLimits, latency_seconds: float) -> None:
+        """`latency_seconds` is what every answer takes at least, apart from refusals."""
         self._books = books
         self._script = script
+        self._limits = limits
         self._latency_seconds = latency_seconds
         self.in_progress = 0
 
@@ -95,13 +98,16 @@ class ImageHandlers:
             visit.client_request_id = read_client_request_id(request)
             return await self._work(request, visit, await read_body(request))
         except ApiError as error:
+            if visit.order is None and error.status != HTTPStatus.UNAUTHORIZED:
+                self._limits.images.count(1)  # what was asked for is not known, but it was a request
             self._record(visit, {"status": error.status, "error_code": error.code})
-            return answer_error(error, write_headers(visit.request_id, visit.started))
+            return answer_error(error, self._write_headers(visit))
         finally:
             self.in_progress -= 1
 
     async def _work(self, request: web.Request, visit: _Visit, body: Body) -> web.StreamResponse:
         visit.order = order = read_order(visit.endpoint, body.parameters)
+        self._limits.admit(order.model_name, images=order.n, input_images=len(body.inputs.images))
         visit.fault = fault = self._take_fault(request, order)
         await asyncio.sleep(self._latency_seconds + (fault.delay_seconds if fault else 0))
         refusal = build_refusal(fault, order.model_name) if fault else None
@@ -117,7 +123,10 @@ class ImageHandlers:
                 "list_price_micro_usd": price_usage(order.model.family, usage),
             }
         self._record(visit, {"status": find_status(fault), **outcome})
-        return await deliver(request, answer, write_headers(visit.request_id, visit.started), fault)
+        return await deliver(request, answer, self._write_headers(visit), fault)
+
+    def _write_headers(self, visit: _Visit) -> dict[str, str]:
+        return write_headers(visit.request_id, visit.started) | self._limits.write_headers()
 
     def _record(self, visit: _Visit, outcome: dict[str, Any]) -> None:
         repeated = self._books.knows_client_request_id(visit.client_request_id)

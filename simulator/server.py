@@ -15,6 +15,7 @@ from simulator.errors import ApiError, StartupError
 from simulator.faults import Fault, FaultKind
 from simulator.handlers import ImageHandlers
 from simulator.headers import check_key
+from simulator.limits import RateLimits
 from simulator.models import MODELS
 from simulator.organization import OrganizationHandlers
 from simulator.script import FaultScript, read_fault
@@ -42,17 +43,23 @@ class Simulator:
         latency_seconds: float = 0.0,
         fault_rates: Mapping[str, float] | None = None,
         seed: int = 0,
+        images_per_minute: int | None = None,
+        input_images_per_minute: int | None = None,
     ) -> None:
         """`books_path` keeps the books in a file, `latency_seconds` slows every image request down.
 
         `fault_rates` are probabilities by fault, such as {"server_error": 0.1, "delay=2": 0.2}, drawn with `seed`.
+        `images_per_minute` is the organization's limit (see `simulator.limits`; None: no limit), and its limit of input
+        images too unless `input_images_per_minute` says another.
 
         Raises:
-            StartupError: the books cannot be read, or a rate is none.
+            StartupError: the books cannot be read, a rate is none, or a limit is.
         """
         self.books = Books(books_path)
         self._script = FaultScript(fault_rates or {}, seed)
-        self._images = ImageHandlers(self.books, self._script, latency_seconds)
+        inputs = images_per_minute if input_images_per_minute is None else input_images_per_minute
+        self._limits = RateLimits(images_per_minute, inputs)
+        self._images = ImageHandlers(self.books, self._script, self._limits, latency_seconds)
         self._runner: web.AppRunner | None = None
         self._base_url = ""
 
@@ -112,7 +119,7 @@ class Simulator:
         await self.stop()
 
     def _build_app(self) -> web.Application:
-        control = ControlHandlers(self.books, self._script, self._images)
+        control = ControlHandlers(self.books, self._script, self._images, self._limits)
         organization = OrganizationHandlers(self.books)
         app = web.Application(client_max_size=_LARGEST_JSON_BODY, middlewares=[_answer_in_json])
         app.add_routes(

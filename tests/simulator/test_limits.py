@@ -1,0 +1,156 @@
+"""The organization's limit of images per minute: what counts, what is refused, and what an answer says of it."""
+
+import asyncio
+
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from simulator.errors import ApiError, StartupError
+from simulator.limits import RateLimits, SlidingWindow, spell_duration
+from simulator.server import Simulator
+from tests.simulator.conftest import MakePicture
+
+ORDER = {"model": "gpt-image-2", "prompt": "A cup", "quality": "low", "size": "1024x1024"}
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_window_slides() -> None:
+    """What was asked for counts for 60 seconds from when it was asked for, and not until the next full minute."""
+    clock = Clock()
+    window = SlidingWindow(5, clock)
+    window.count(3)
+    clock.now += 59
+    window.count(2)
+    assert not window.has_room_for(1)
+    assert window.seconds_until(3) == pytest.approx(1)
+    assert window.seconds_until(4) == pytest.approx(60)
+    clock.now += 1
+    assert window.has_room_for(3)
+    assert not window.has_room_for(4)
+    clock.now += 59
+    assert window.used == 0
+
+
+def test_what_is_refused_counts_too() -> None:
+    """Whoever repeats a refused request stays refused: it counts like any other."""
+    clock = Clock()
+    limits = RateLimits(4, None, clock)
+    limits.admit("gpt-image-2", images=4, input_images=0)
+    clock.now += 59
+    with pytest.raises(ApiError) as refused:
+        limits.admit("gpt-image-2", images=2, input_images=0)
+    assert refused.value.headers == {"retry-after": "1"}
+    clock.now += 1.5
+    limits.admit("gpt-image-2", images=2, input_images=0)
+    with pytest.raises(ApiError) as refused:
+        limits.admit("gpt-image-2", images=1, input_images=0)
+    assert refused.value.headers == {"retry-after": "59"}
+
+
+async def test_a_refusal_says_which_limit_and_how_long() -> None:
+    """429 `rate_limit_exceeded` with n counted as n, the provider's words, `retry-after`, and nothing paid; in the books too."""
+    async with (
+        Simulator(images_per_minute=5) as simulator,
+        AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
+    ):
+        raw = await client.images.with_raw_response.generate(**ORDER, n=4)  # type: ignore[call-overload]
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.images.generate(**ORDER, n=2)  # type: ignore[call-overload]
+        answer = refused.value.response
+        entries = simulator.books.entries
+
+    assert raw.headers["x-ratelimit-limit-images"] == "5"
+    assert raw.headers["x-ratelimit-remaining-images"] == "1"
+    assert raw.headers["x-ratelimit-reset-images"].endswith("s")
+    assert refused.value.code == "rate_limit_exceeded"
+    assert "on images per min (IPM): Limit 5, Used 4, Requested 2. Please try again in " in str(refused.value)
+    assert 55 <= int(answer.headers["retry-after"]) <= 60
+    assert answer.headers["x-ratelimit-remaining-images"] == "0"
+    assert [(entry.n, entry.status, entry.error_code, entry.paid) for entry in entries] == [
+        (4, 200, None, True),
+        (2, 429, "rate_limit_exceeded", False),
+    ]
+
+
+async def test_failed_requests_count_keys_that_are_not_known_do_not() -> None:
+    """A request that is not well-formed and one that fails count; one without a key of the organization does not."""
+    async with (
+        Simulator(images_per_minute=3) as simulator,
+        httpx2.AsyncClient(base_url=simulator.base_url) as http,
+    ):
+
+        async def ask(key: str, **changes: object) -> int:
+            headers = {"Authorization": f"Bearer {key}"}
+            return (
+                await http.post("/images/generations", json={**ORDER, **changes}, headers=headers)
+            ).status_code
+
+        assert await ask("sk-invalid") == 401
+        assert await ask("sk-test", n=99) == 400
+        assert await ask("sk-test", prompt="A cup [simulate:server_error]", n=2) == 500
+        assert await ask("sk-test") == 429
+        books = (await http.get(simulator.base_url.replace("/v1", "/_simulator/books"))).json()
+    assert books["limits"] == {"images": {"limit": 3, "used": 3}, "input_images": {"limit": 3, "used": 0}}
+
+
+async def test_input_images_have_a_bucket_of_their_own(make_picture: MakePicture) -> None:
+    """An edit's pictures count against the limit of input images, and its n against that of images."""
+    pictures = [(f"{index}.png", make_picture("RGB", (64, 64), "red"), "image/png") for index in range(3)]
+    async with (
+        Simulator(images_per_minute=50, input_images_per_minute=5) as simulator,
+        AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
+    ):
+        await client.images.edit(image=pictures, prompt="A cup", model="gpt-image-2", quality="low")
+        with pytest.raises(
+            openai.RateLimitError, match="on input-images per min: Limit 5, Used 3, Requested 3"
+        ):
+            await client.images.edit(image=pictures, prompt="A cup", model="gpt-image-2", quality="low")
+        raw = await client.images.with_raw_response.generate(**ORDER)  # type: ignore[call-overload]
+    assert raw.headers["x-ratelimit-remaining-input-images"] == "0"
+    assert raw.headers["x-ratelimit-remaining-images"] == "47"
+
+
+async def test_many_at_once_get_as_many_as_there_are() -> None:
+    """Of many requests at one moment exactly the limit is carried out."""
+    async with (
+        Simulator(images_per_minute=5) as simulator,
+        AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
+    ):
+        await asyncio.gather(
+            *(client.images.generate(**ORDER) for _ in range(12)),  # type: ignore[call-overload]
+            return_exceptions=True,
+        )
+        statuses = [entry.status for entry in simulator.books.entries]
+    assert (statuses.count(200), statuses.count(429)) == (5, 7)
+
+
+async def test_no_limit_unless_asked(client: AsyncOpenAI) -> None:
+    """Without a limit nothing is counted against one, and no header speaks of one."""
+    raw = await client.images.with_raw_response.generate(**ORDER, n=10)  # type: ignore[call-overload]
+    assert not [name for name in raw.headers if name.endswith("-images")]
+
+
+def test_a_limit_that_is_none() -> None:
+    """A limit of nothing is said in a sentence."""
+    with pytest.raises(StartupError, match="0 images per minute is none"):
+        Simulator(images_per_minute=0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0ms"), (0.12, "120ms"), (3, "3s"), (3.5, "3.5s"), (60, "1m0s"), (65.25, "1m5.25s")],
+)
+def test_durations_as_the_provider_spells_them(seconds: float, text: str) -> None:
+    """The spelling of the provider's headers: "120ms", "3s", "1m0s"."""
+    assert spell_duration(seconds) == text
