@@ -67,6 +67,9 @@ _BY_STATUS: dict[int, _Kind] = {
     500: errors.ServerError,
     503: errors.ServerOverloaded,
 }
+_LIMIT_AND_DEMAND = re.compile(
+    r"limit:? ([\d,]{1,20}?),(?: used:? [\d,]{1,20}?,)? requested:? ([\d,]{1,20})", re.ASCII
+)
 _REDIRECTS = range(300, 400)
 _FAULTS_OF_THE_REQUEST = range(400, 500)
 _FAULTS_OF_THE_SERVER = range(500, 600)
@@ -134,7 +137,18 @@ def _find_kind(status: int, error: ProviderError) -> _Kind:
         return errors.AccessDenied  # it exists, but not for this project
     if kind is errors.ContentRefused and error.moderation_stage in {"output", "unknown"}:
         return errors.OutputRefused
+    if kind is errors.RateLimited and _can_never_fit(error.message):
+        return errors.RequestOverLimit
     return kind
+
+
+def _can_never_fit(message: str) -> bool:
+    """Whether a rate limit's text ("Limit 5, Used 5, Requested 10") says that the request alone is over the limit."""
+    found = _LIMIT_AND_DEMAND.search(message.lower())
+    if not found:
+        return False
+    limit, demand = (int(number.replace(",", "") or 0) for number in found.groups())
+    return demand > limit
 
 
 def _find_by_message(message: str) -> _Kind | None:

@@ -15,6 +15,7 @@
     + EndpointNotFound
     + UnexpectedRedirect
     + RateLimited
+    + RequestOverLimit
     + ServerOverloaded
     + ServerError
     + Conflict
@@ -188,6 +189,13 @@ class RateLimited(Rejected):
     summary = "The provider's rate limit is reached"
     advice = "The request can be repeated after a while; lower the queue's rate if this happens often."
     transient = True
+
+
+class RequestOverLimit(Rejected):
+    """429 for a request that alone asks for more than a whole minute may have: it never fits, however long one waits."""
+
+    summary = "The request alone is more than the provider's limit for a minute"
+    advice = "Ask for fewer pictures or send fewer inputs, or have the account's limit raised."
 
 
 class ServerOverloaded(Rejected):

@@ -104,6 +104,31 @@ ROWS = [
     # Too much at once: refused before any work.
     (429, error_body("rate_limit_exceeded", "input-images"), "RateLimited", "rejected", True),
     (429, error_body("slow_down"), "RateLimited", "rejected", True),
+    (
+        429,
+        error_body(
+            "rate_limit_exceeded", message="IPM: Limit 5, Used 5, Requested 5. Please try again in 12s."
+        ),
+        "RateLimited",
+        "rejected",
+        True,
+    ),
+    (
+        429,
+        error_body("rate_limit_exceeded", message="on input-images per min: Limit 5, Used 5, Requested 10."),
+        "RequestOverLimit",
+        "rejected",
+        False,
+    ),
+    (
+        429,
+        error_body(
+            "rate_limit_exceeded", message="tokens per min (TPM): Limit 100,000, Requested 100,001. Reduce"
+        ),
+        "RequestOverLimit",
+        "rejected",
+        False,
+    ),
     (429, b"Too Many Requests", "RateLimited", "rejected", True),
     (503, error_body("server_is_overloaded"), "ServerOverloaded", "rejected", True),
     (503, error_body(None), "ServerOverloaded", "rejected", True),
