@@ -1,7 +1,7 @@
 """The worker: `python worker.py` runs both task queues until SIGTERM or SIGINT, then lets paid calls finish.
 
 `--only workflows` runs the workflows, the check before and the money after; `--only provider` runs the calls to the
-provider. Wiring only.
+provider. `--images-per-minute N` is the provider's limit, which the server holds for all workers. Wiring only.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -23,6 +24,7 @@ from activities.call_gpt_image import GptImageCaller
 from activities.change_budget import BudgetChanger
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
+from activities.image_slots import take_image_slots
 from activities.open_batch import BatchOpener
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
@@ -44,6 +46,7 @@ from imaging.errors import ProviderFailure
 from imaging.provider_books import BooksSettings, ProviderBooks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
+from runtime.dispatch_rates import hold_limit
 from runtime.embedded import SIMULATOR
 from runtime.logging import configure_logging
 from runtime.settings import Settings, SettingsError, load_settings
@@ -75,7 +78,9 @@ _STARTING_PROBLEMS = (
 log = structlog.get_logger("worker")
 
 
-def build_runs_worker(client: Client, settings: Settings, database: Database) -> Worker:
+def build_runs_worker(
+    client: Client, settings: Settings, database: Database, images_per_minute: int | None = None
+) -> Worker:
     """Workflows, the check before, the money after, batches, and the comparison with the provider's own books."""
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(
@@ -83,6 +88,7 @@ def build_runs_worker(client: Client, settings: Settings, database: Database) ->
         unknown_outcome=settings.unknown_outcome,
         retired_models=settings.retired_models,
         unpriced_models=settings.unpriced_models,
+        images_per_minute=images_per_minute,
     )
     checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
     store = ImageStore.from_url(settings.store_url())
@@ -138,7 +144,7 @@ async def build_provider_worker(
     return Worker(
         client,
         task_queue=names.PROVIDER_QUEUE,
-        activities=[caller.call_gpt_image],
+        activities=[caller.call_gpt_image, take_image_slots],
         max_concurrent_activities=settings.provider_concurrency,
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
@@ -158,9 +164,12 @@ def provider_settings(settings: Settings) -> ProviderSettings:
     )
 
 
-async def run_worker(only: str | None) -> None:
-    """Runs until a signal says stop, then drains. A second signal ends at once, and leaves open calls as unknown."""
-    settings = load_settings()
+async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
+    """Runs until a signal says stop, then drains. A second signal ends at once, and leaves open calls as unknown.
+
+    `changes` are settings that go before those of the environment.
+    """
+    settings = load_settings(changes)
     configure_logging(settings.log_level)
     stop = listen_for_stop()
     async with AsyncExitStack() as resources:
@@ -170,9 +179,10 @@ async def run_worker(only: str | None) -> None:
         resources.callback(database.close)
         client = await connect_to_temporal(settings.data_dir)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+        limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
         workers = []
         if only != "provider":
-            workers.append(build_runs_worker(client, settings, database))
+            workers.append(build_runs_worker(client, settings, database, limit))
         if only != "workflows":
             workers.append(await build_provider_worker(client, settings, database, resources))
         for worker in workers:
@@ -206,9 +216,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["workflows", "provider"], help="run one of the two task queues")
-    only = parser.parse_args().only
+    parser.add_argument(
+        "--images-per-minute", metavar="N", help="the provider's limit; goes before IMAGES_PER_MINUTE"
+    )
+    options = parser.parse_args()
+    limit = options.images_per_minute
     try:
-        asyncio.run(run_worker(only))
+        asyncio.run(run_worker(options.only, {} if limit is None else {"images_per_minute": limit}))
     except _STARTING_PROBLEMS as error:
         sys.stderr.write(f"{error}\n")
         return 1

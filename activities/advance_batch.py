@@ -51,7 +51,7 @@ class BatchAdvancer:
         """
         stop = asyncio.Event()
         with known_failures():
-            async with heartbeats(_BEAT):
+            async with heartbeats(every=_BEAT):
                 return await end_early(self._advance(step, stop), stop)
 
     async def _advance(self, step: BatchStep, stop: asyncio.Event) -> BatchProgress:

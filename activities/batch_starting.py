@@ -18,7 +18,7 @@ from activities.check_request import RequestChecker
 from billing.batch_ends import BatchEnds
 from billing.batch_lines import BatchLines
 from billing.batch_records import PricedLine, StartedLine, UnbilledEnd, WaitingLine
-from contracts import names
+from contracts import names, priorities
 from contracts.batches import BatchProgress
 from contracts.calls import Admission, CheckInput
 from contracts.money import parse_usd
@@ -27,7 +27,7 @@ from contracts.reading import read_request
 from contracts.request import ImageRequest
 from imaging.admission import fingerprint
 from runtime.workflow_input import read_first_argument
-from workflows.run_start import BATCH_PRIORITY, FINGERPRINT, SUBMISSION, describe_start
+from workflows.run_start import FINGERPRINT, SUBMISSION, describe_start
 
 LARGEST_CHUNK = 50
 """Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
@@ -140,7 +140,7 @@ class BatchStarter:
             fingerprint=line.admission.fingerprint,
             submission=self._submission,
             batch_id=self._batch.batch_id,
-            priority_key=BATCH_PRIORITY,
+            priority_key=priorities.BATCH,
         )
         async with self._places:
             try:

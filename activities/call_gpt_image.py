@@ -13,10 +13,12 @@ from temporalio import activity
 from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
 from activities.call_results import describe_success, settle_attempt
 from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
-from activities.failures import describe_provider_failure, known_failures
+from activities.failures import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
+from activities.handed_on import handing_on, read_handed_on
 from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.picture_keeper import PictureKeeper
 from activities.receipts import write_receipt
+from activities.shared_pause import SharedPause
 from activities.under_way import describe_yielding, signs_of_life, still_under_way, wait_for_open_attempts
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
@@ -26,7 +28,7 @@ from contracts import names
 from contracts.calls import CallInput, CallResult
 from contracts.money import parse_usd
 from imaging.client import FilePart, ImageClient, ProviderCall
-from imaging.errors import MalformedAnswer, ProviderFailure
+from imaging.errors import MalformedAnswer, ProviderFailure, RateLimited, ServerOverloaded
 from imaging.inputs import Inputs, load_inputs
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
@@ -57,6 +59,7 @@ class GptImageCaller:
         self._provider = provider
         self._simulated = simulated
         self._resends = resends
+        self._pause = SharedPause()
 
     @activity.defn(name=names.CALL_GPT_IMAGE)
     async def call_gpt_image(self, order: CallInput) -> CallResult:
@@ -67,8 +70,9 @@ class GptImageCaller:
                 one; not retryable where trying again cannot help or might pay for ever.
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """
-        with known_failures():
-            async with heartbeats():
+        given = read_handed_on()
+        with handing_on(given, order.image_slots), known_failures():
+            async with heartbeats(*given.details):
                 return await self._carry_out(order)
 
     async def _carry_out(self, order: CallInput) -> CallResult:
@@ -86,6 +90,7 @@ class GptImageCaller:
             refuse_endless_resends(earlier, self._resends)
         inputs = inputs or await load_inputs(order.request, self._store)
         await self._keeper.prove()
+        await self._pause.wait()
         return await finish_what_is_paid(self._pay(order, inputs, earlier))
 
     async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
@@ -115,6 +120,8 @@ class GptImageCaller:
         except ProviderFailure as failure:
             outcome = describe_failure(failure)
             await self._note_failure(attempt, outcome)
+            if isinstance(failure, RateLimited | ServerOverloaded):
+                self._pause.extend(max(failure.retry_after_seconds or 0, SHORTEST_WAIT_SECONDS))
             log.info(
                 "The request failed.",
                 attempt_id=attempt.attempt_id,

@@ -24,12 +24,13 @@ from imaging.catalogue import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
-    """What a deployment decides: see the settings of the same names."""
+    """What a deployment decides: see the settings of the same names. `images_per_minute` None is no limit."""
 
     missing_usage: MissingUsage
     unknown_outcome: UnknownOutcome
     retired_models: Literal["refuse", "replace"]
     unpriced_models: Literal["hold", "refuse"]
+    images_per_minute: int | None = None
 
 
 class RequestChecker:
@@ -55,7 +56,11 @@ class RequestChecker:
         request, model = checked.request, checked.resolved.model
         request_id = request.request_id or _request_id_from(given.workflow_id, request.tenant)
         ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards)
-        problems = (*_check_id(request_id, given.workflow_id), *self._check_price(ceiling, model, now))
+        problems = (
+            *_check_id(request_id, given.workflow_id),
+            *self._check_price(ceiling, model, now),
+            *self._check_limit(request),
+        )
         if problems or request_id is None:
             return Admission(problems=problems, warnings=checked.warnings)
         return Admission(
@@ -68,6 +73,7 @@ class RequestChecker:
             unknown_outcome=request.unknown_outcome or self._policy.unknown_outcome,
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
             fingerprint=fingerprint(request),
+            image_slots=self._count_slots(request),
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
         )
 
@@ -79,6 +85,19 @@ class RequestChecker:
             " add it to a rate card of your own (RATE_CARD), or set UNPRICED_MODELS=hold to run it unpriced"
         )
         return (Problem(field="model", value=describe_value("model", model), allowed=allowed),)
+
+    def _check_limit(self, request: ImageRequest) -> tuple[Problem, ...]:
+        limit = self._policy.images_per_minute
+        if limit is None or request.image_count <= limit:
+            return ()
+        allowed = f"at most {limit}: the provider takes no more images in a minute (IMAGES_PER_MINUTE)"
+        return (Problem(field="n", value=str(request.image_count), allowed=allowed),)
+
+    def _count_slots(self, request: ImageRequest) -> int | None:
+        """Pictures made and pictures sent count in buckets of their own, of which the fuller one decides."""
+        if self._policy.images_per_minute is None:
+            return None
+        return max(request.image_count, len(request.images or ())) - 1 or None
 
     def _warn_unpriced(self, ceiling: int | None, model: str, request: ImageRequest) -> tuple[str, ...]:
         if ceiling is not None:

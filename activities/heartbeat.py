@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,16 +16,17 @@ _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def heartbeats(every: timedelta | None = None) -> AsyncIterator[None]:
+async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIterator[None]:
     """Heartbeats in the background while the block runs, three in each heartbeat timeout where nothing else is said.
 
-    A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often.
+    A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often. `details` are for the
+    next attempt.
     """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
-    beating = asyncio.create_task(_beat((every or timeout / _BEATS_PER_TIMEOUT).total_seconds()))
+    beating = asyncio.create_task(_beat((every or timeout / _BEATS_PER_TIMEOUT).total_seconds(), details))
     try:
         yield
     finally:
@@ -34,9 +35,9 @@ async def heartbeats(every: timedelta | None = None) -> AsyncIterator[None]:
             await beating
 
 
-async def _beat(interval_seconds: float) -> None:
+async def _beat(interval_seconds: float, details: Sequence[Any]) -> None:
     while True:
-        activity.heartbeat()
+        activity.heartbeat(*details)
         await asyncio.sleep(interval_seconds)
 
 

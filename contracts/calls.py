@@ -24,7 +24,8 @@ class Admission(SparseContract):
 
     `problems` empty means admitted; only then do the other fields hold. `model` is the one that will be called (the
     replacement, where a setting says so), `price_ceiling_usd` the worst case, None where no price is known.
-    `warnings` are sentences for the operator.
+    `image_slots` is how many dispatches the run takes beyond its call's own, so that n pictures count as n against the
+    provider's limit; None where there is nothing to take. `warnings` are sentences for the operator.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -37,6 +38,7 @@ class Admission(SparseContract):
     unknown_outcome: UnknownOutcome = "resend"
     price_ceiling_usd: Usd | None = None
     fingerprint: str = ""
+    image_slots: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -45,6 +47,7 @@ class CallInput(SparseContract):
 
     With `unknown_outcome` "hold", nothing is sent after an attempt of unknown outcome, apart from those in
     `decided_attempts`: of these somebody has decided that they are no reason to wait.
+    `image_slots` is what the run has taken of the provider's limit beyond its call: see `Admission`.
     """
 
     run_id: str
@@ -56,6 +59,7 @@ class CallInput(SparseContract):
     price_ceiling_usd: Usd | None = None
     unknown_outcome: UnknownOutcome = "resend"
     decided_attempts: tuple[str, ...] = ()
+    image_slots: int | None = None
 
 
 class CallResult(SparseContract):

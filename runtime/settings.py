@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     provider_concurrency: int = Field(default=32, ge=1, le=1000)
     """Calls in flight in one worker process. Each holds its pictures in memory: some 10 MB for what is made, and whatever an
     edit brings, which may be 16 pictures of 50 MB."""
+    images_per_minute: int | None = Field(default=None, ge=0, le=1_000_000)
+    """The provider's limit for the whole organization, held by the Temporal server for all workers together; n counts as n.
+    Unset leaves the task queue as it is, 0 lifts the limit that it has."""
 
     default_model: str = "gpt-image-2"
     """The command line's default only: a request names its model."""
@@ -122,14 +125,14 @@ class Settings(BaseSettings):
         return "openai" if host == "openai.com" or host.endswith(".openai.com") else host
 
 
-def load_settings() -> Settings:
-    """Reads the environment.
+def load_settings(changes: Mapping[str, str] | None = None) -> Settings:
+    """Reads the environment; `changes`, by field name, go before it.
 
     Raises:
         SettingsError: names each variable that cannot be used, its value unless it is a secret, and what is allowed.
     """
     try:
-        return Settings()
+        return Settings.model_validate(changes or {})
     except ValidationError as error:
         problems = [
             f"{'_'.join(map(str, detail['loc'])).upper()} is {_shown(detail)}. {_explain(detail)}."
@@ -159,5 +162,6 @@ def _explain(detail: Mapping[str, Any]) -> str:
 
 
 def _bounds(field: str) -> str:
-    limits = Settings.model_json_schema()["properties"][field]
+    described = Settings.model_json_schema()["properties"][field]
+    limits = described.get("anyOf", [described])[0]  # of what may be unset, the first kind is the number
     return f" from {limits['minimum']} to {limits['maximum']}"

@@ -17,8 +17,13 @@ _START_SECONDS = 60
 # 17 bare three-activity runs a second with these, 9 without (SQLite's default journal, a sync for every commit).
 # A power cut may lose the last second of Temporal's history, never the ledger, which has its own file and settings.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "normal"}
-# Tenants share a backlog fairly; a cluster of yours needs the same dynamic config.
-_DYNAMIC_CONFIG = {"matching.enableFairness": "true"}
+# Tenants share a backlog fairly, and the provider's limit is held exactly: a queue of several partitions gives each its part,
+# also where there is nothing to do. A cluster of yours needs the same dynamic config (docs/limits.md).
+_DYNAMIC_CONFIG = {
+    "matching.enableFairness": "true",
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+}
 
 
 def find_temporal_binary() -> Path | None:
@@ -38,11 +43,16 @@ def server_arguments(database: Path, search_attributes: Mapping[str, str]) -> li
             for name, kind in search_attributes.items()
             for part in ("--search-attribute", f"{name}={kind}")
         ),
-        *(
-            part
-            for name, value in _DYNAMIC_CONFIG.items()
-            for part in ("--dynamic-config-value", f"{name}={value}")
-        ),
+        *dynamic_config_arguments(),
+    ]
+
+
+def dynamic_config_arguments() -> list[str]:
+    """The dynamic config that the application leans on, as arguments of the dev server."""
+    return [
+        part
+        for name, value in _DYNAMIC_CONFIG.items()
+        for part in ("--dynamic-config-value", f"{name}={value}")
     ]
 
 

@@ -18,6 +18,7 @@ def call_input(request: ImageRequest, admission: Admission, decided_attempts: tu
         price_ceiling_usd=admission.price_ceiling_usd,
         unknown_outcome=admission.unknown_outcome,
         decided_attempts=decided_attempts,
+        image_slots=admission.image_slots,
     )
 
 

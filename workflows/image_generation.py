@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
+    from workflows.image_slots import take_image_slots
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -102,6 +103,7 @@ class ImageGeneration:
     async def _send(
         self, request: ImageRequest, admission: Admission, decided: tuple[str, ...]
     ) -> CallResult:
+        priority = await take_image_slots(admission.image_slots)
         calling: workflow.ActivityHandle[CallResult] = workflow.start_activity(
             names.CALL_GPT_IMAGE,
             call_input(request, admission, decided),
@@ -113,6 +115,7 @@ class ImageGeneration:
             retry_policy=policies.CALL_RETRY,
             # A cancelled run hears from the activity first: a call that was sent is let finish, and billed.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            priority=priority,
             summary=describe_call(
                 admission.model, request.operation, request.size, request.quality, request.image_count
             ),

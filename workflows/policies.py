@@ -2,7 +2,7 @@
 
 The ladder, from the inside out: the provider's client gives up first (600 s at most, `PROVIDER_TIMEOUT_SECONDS`), so
 that a slow answer ends as an outcome that is written down; then the attempt (`CALL_ATTEMPT`), which only ends a worker
-that is stuck; then all attempts together (`CALL_IN_ALL`).
+that is stuck; then the trying (six hours, counted by the activity: `activities.handed_on`); and `CALL_IN_ALL` around it.
 """
 
 from datetime import timedelta
@@ -16,8 +16,9 @@ CHECK_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interva
 
 CALL_ATTEMPT = timedelta(minutes=11)
 """600 s for the provider (a picture can take 280 s, 4K longer) and a minute to load inputs and store pictures."""
-CALL_IN_ALL = timedelta(hours=6)
-"""A provider that is down for longer needs a person; a rate limit is over long before."""
+CALL_IN_ALL = timedelta(days=30)
+"""With the time in line, which behind a limit may be days, and in which nothing is wrong. It only ends what can end in no
+other way, such as a call that kills each worker."""
 CALL_HEARTBEAT = timedelta(seconds=30)
 """A killed worker is noticed after 30 s; heartbeats come every 10 s, so two may be lost."""
 CALL_RETRY = RetryPolicy(
@@ -27,10 +28,14 @@ CALL_RETRY = RetryPolicy(
     # One try a minute while the provider is down: it is noticed within a minute of its return.
     maximum_interval=timedelta(minutes=1),
     # No maximum_attempts: what must not be sent again (refusals, exhausted quota, too many unknown outcomes) is
-    # non-retryable by its type, the rest costs nothing to try until CALL_IN_ALL.
+    # non-retryable by its type, the rest costs nothing to try, and becomes so after six hours of trying.
     # The server refuses to keep a result over 2 MiB; trying again would not make it smaller.
     non_retryable_error_types=["PayloadsTooLarge"],
 )
+
+SLOT_ATTEMPT = timedelta(seconds=30)
+"""Nothing is done in it; half a minute is a worker that was killed. No end to the wait in line, and none to its attempts."""
+SLOT_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 
 BOOKS_ATTEMPT = timedelta(minutes=5)
 """Two pages of minutes and one of costs, each given a minute by the client, and a day's attempts from the ledger."""

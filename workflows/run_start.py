@@ -5,18 +5,13 @@ from typing import Any
 
 from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
 
-from contracts import names
+from contracts import names, priorities
 from contracts.request import ImageRequest
 from workflows.details import describe_call
 
 FINGERPRINT = "fingerprint"
 SUBMISSION = "submission"
 """What is kept in a run's memo: what was asked, and which call has started it."""
-
-INTERACTIVE_PRIORITY = None
-"""Temporal's own default, 3."""
-BATCH_PRIORITY = 4
-"""Behind whatever somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +31,7 @@ def describe_start(
     fingerprint: str,
     submission: str,
     batch_id: str | None = None,
-    priority_key: int | None = INTERACTIVE_PRIORITY,
+    priority_key: int = priorities.INTERACTIVE,
 ) -> RunStart:
     """What the run of a request is started with; `model` is the one that will be called."""
     attributes: list[SearchAttributePair[Any]] = [

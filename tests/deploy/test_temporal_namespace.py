@@ -12,7 +12,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.names import SEARCH_ATTRIBUTES
+from contracts.names import PROVIDER_QUEUE, SEARCH_ATTRIBUTES
 from runtime.temporal_server import find_temporal_binary
 from tests.deploy.compose_tools import ROOT
 
@@ -62,7 +62,12 @@ async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
     assert described.config.workflow_execution_retention_ttl.ToTimedelta().days == 30
 
 
-def test_tenants_share_a_backlog_fairly() -> None:
-    """The server's dynamic config switches on what the fairness keys of the runs need."""
+def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
+    """The server's dynamic config switches on what the fairness keys of the runs need, and gives the provider's queue one partition."""
     config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
-    assert config == {"matching.enableFairness": [{"value": True}]}
+    one = [{"value": 1, "constraints": {"taskQueueName": PROVIDER_QUEUE}}]
+    assert config == {
+        "matching.enableFairness": [{"value": True}],
+        "matching.numTaskqueueReadPartitions": one,
+        "matching.numTaskqueueWritePartitions": one,
+    }

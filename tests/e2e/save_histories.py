@@ -35,6 +35,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
 """What is decided about the shapes that are held."""
+LIMITED: dict[str, dict[str, Any]] = {"limited": {**CONTRACT, "n": 4}}
+"""Where the deployment knows the provider's limit."""
+FAR_OFF = 60_000
+"""A limit of a thousand images a second."""
 
 CORRECTIONS: dict[str, dict[str, Any]] = {
     "still-pending": {"action": "reprice"},
@@ -82,6 +86,11 @@ async def save_missing() -> None:
             for name, options in BATCHES.items():
                 if not history_path(name).exists():
                     await _save_batch(stack, name, options)
+        if not all(history_path(name).exists() for name in LIMITED):
+            url = sqlite_url(Path(folder) / "limited")
+            async with run_stack(url, f"s3://{BUCKET}", images_per_minute=FAR_OFF) as stack:
+                for name, payload in LIMITED.items():
+                    await _save(stack, name, payload)
 
 
 async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:

@@ -25,8 +25,9 @@ from billing.reports import list_entries
 from contracts import names
 from contracts.result import RunResult
 from imaging.store import ImageStore
+from runtime.dispatch_rates import hold_limit
 from runtime.settings import Settings
-from runtime.temporal_server import find_temporal_binary
+from runtime.temporal_server import dynamic_config_arguments, find_temporal_binary
 from simulator.books import BookEntry
 from simulator.server import Simulator
 
@@ -110,6 +111,7 @@ async def run_temporal() -> AsyncIterator[Client]:
     async with await WorkflowEnvironment.start_local(
         data_converter=pydantic_data_converter,
         dev_server_existing_path=str(find_temporal_binary()),
+        dev_server_extra_args=dynamic_config_arguments(),
         search_attributes=list(names.SEARCH_ATTRIBUTES),
     ) as environment:
         yield environment.client
@@ -127,11 +129,11 @@ async def run_stack(database_url: str, store_url: str, **settings: Any) -> Async
 
 @asynccontextmanager
 async def run_application(
-    client: Client, database_url: str, store_url: str, **settings: Any
+    client: Client, database_url: str, store_url: str, *, provider_limit: int | None = None, **settings: Any
 ) -> AsyncIterator[Stack]:
-    """The workers and the provider, on a Temporal server that runs already."""
+    """The workers and the provider, on a Temporal server that runs already; `provider_limit` is in images per minute."""
     async with AsyncExitStack() as parts:
-        simulator = await parts.enter_async_context(Simulator())
+        simulator = await parts.enter_async_context(Simulator(images_per_minute=provider_limit))
         chosen = Settings(
             **{
                 "database_url": database_url,
@@ -144,7 +146,8 @@ async def run_application(
         )
         database = await asyncio.to_thread(open_database, database_url, create=True)
         parts.callback(database.close)
-        await parts.enter_async_context(worker.build_runs_worker(client, chosen, database))
+        limit = await hold_limit(client, names.PROVIDER_QUEUE, chosen.images_per_minute)
+        await parts.enter_async_context(worker.build_runs_worker(client, chosen, database, limit))
         await parts.enter_async_context(await worker.build_provider_worker(client, chosen, database, parts))
         yield Stack(client, simulator, chosen, database, ImageStore.from_url(store_url))
 

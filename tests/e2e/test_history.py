@@ -10,6 +10,7 @@ from tests.e2e.save_histories import (
     BUDGET_DECISIONS,
     CORRECTED,
     CORRECTIONS,
+    LIMITED,
     SHAPES,
     history_path,
 )
@@ -23,7 +24,7 @@ from workflows.reconciliation import Reconciliation
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [*SHAPES, *LIMITED])
 async def test_saved_histories_replay(name: str) -> None:
     """Every saved history replays on today's workflow: a run that is under way survives the next deployment."""
     history = WorkflowHistory.from_json(f"image:default:history-{name}", history_path(name).read_text())

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from temporalio.client import Client, WorkflowHandle
 
 from billing.attempts import AttemptLog
@@ -20,6 +21,7 @@ from billing.reports import list_entries
 from contracts import names
 from contracts.result import RunResult
 from imaging.store import ImageStore
+from runtime.dispatch_rates import rate_within, read_dispatch_rate
 from runtime.temporal import has_pollers
 from simulator.server import Simulator
 from tests.e2e.stack import CONTRACT, run_temporal, sqlite_url
@@ -240,3 +242,16 @@ async def test_logs(tmp_path: Path) -> None:
     assert any(line.get("workflow_id") == "image:default:logged" for line in lines)
     assert "secret lighthouse" not in text
     assert "0123456789abcdef" not in text
+
+
+async def test_the_limit_of_the_command_line(tmp_path: Path) -> None:
+    """`--images-per-minute` is held by the server, also when that worker is gone and another knows nothing of it."""
+    async with open_site(tmp_path) as site:
+        leaving = await site.start_worker("--images-per-minute", "20")
+        assert await read_dispatch_rate(site.client, names.PROVIDER_QUEUE) == pytest.approx(rate_within(20))
+        leaving.send_signal(signal.SIGTERM)
+        assert await leaving.wait() == 0
+        await site.start_worker()
+
+        assert await read_dispatch_rate(site.client, names.PROVIDER_QUEUE) == pytest.approx(rate_within(20))
+        assert "holds a limit that IMAGES_PER_MINUTE does not name" in site.log.read_text()

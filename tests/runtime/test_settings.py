@@ -36,6 +36,11 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "UNKNOWN_OUTCOME_RESENDS is '-1'. Write a whole number from 0 to 10.",
         ),
         (
+            "IMAGES_PER_MINUTE",
+            "-1",
+            "IMAGES_PER_MINUTE is '-1'. Write a whole number from 0 to 1000000.",
+        ),
+        (
             "DATA_DIR",
             "/a?b",
             "DATA_DIR is '/a?b'. Write a path without ?, behind which SQLite reads options.",
@@ -98,3 +103,12 @@ def test_a_provider_is_one_with_its_own_key(
         monkeypatch.setenv(name, value)
 
     assert has_provider(load_settings()) is provided
+
+
+def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command line says goes before the environment, and is told in the same words where it cannot be used."""
+    monkeypatch.setenv("IMAGES_PER_MINUTE", "250")
+    assert load_settings().images_per_minute == 250
+    assert load_settings({"images_per_minute": "20"}).images_per_minute == 20
+    with pytest.raises(SettingsError, match="IMAGES_PER_MINUTE is 'many'"):
+        load_settings({"images_per_minute": "many"})

@@ -1,0 +1,85 @@
+"""What an attempt hands on to the next: six hours of trying without the time in line, and the dispatches that are owed."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.failures import describe_provider_failure
+from activities.handed_on import handing_on, read_handed_on
+from activities.image_slots import TAKING_IMAGE_SLOTS
+from imaging.errors import ConnectionFailed, ProviderFailure, RateLimited, ServerError
+
+HOURS = 3600.0
+
+
+async def attempt(
+    failure: ProviderFailure, *, handed: tuple[Any, ...] = (), number: int = 1, slots: int | None = None
+) -> tuple[ApplicationError, tuple[Any, ...]]:
+    """One attempt that fails so: what Temporal is told, and what the next attempt finds."""
+    left: list[tuple[Any, ...]] = []
+
+    async def work() -> None:
+        with handing_on(read_handed_on(), slots):
+            raise describe_provider_failure(failure, "att_1")
+
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_details=list(handed), attempt=number)
+    environment.on_heartbeat = lambda *details: left.append(details)
+    with pytest.raises(ApplicationError) as raised:
+        await environment.run(work)
+    return raised.value, left[-1]
+
+
+async def test_time_tried_is_added_up() -> None:
+    """An attempt and the pause after it count: a second after the first, a minute after many, what the provider asks for."""
+    _, (first, _) = await attempt(ConnectionFailed())
+    assert first == pytest.approx(1, abs=0.5)
+    _, (many, _) = await attempt(ConnectionFailed(), handed=(100.0, 0), number=5000)
+    assert many == pytest.approx(160, abs=0.5)
+    _, (told, _) = await attempt(ServerError(retry_after_seconds=20), handed=(100.0, 0))
+    assert 120 <= told <= 126
+
+
+async def test_six_hours_are_the_end() -> None:
+    """After six hours of trying a failure is final, under its own name and with its own words."""
+    failure, _ = await attempt(ConnectionFailed(), handed=(5.9 * HOURS, 0), number=300)
+    assert not failure.non_retryable
+    failure, _ = await attempt(ConnectionFailed(), handed=(6 * HOURS, 0), number=300)
+    assert failure.non_retryable
+    assert failure.type == "ConnectionFailed"
+    assert failure.message == str(ConnectionFailed())
+
+
+async def test_a_rate_limit_never_ends_a_run() -> None:
+    """A 429 is no failure, however long it goes on, and what was tried before it is forgotten."""
+    failure, handed = await attempt(RateLimited(http_status=429), handed=(1000 * HOURS, 0), number=9000)
+    assert not failure.non_retryable
+    assert handed == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "owed"), [(RateLimited(), 3), (ServerError(), 3), (ConnectionFailed(), 0)]
+)
+async def test_what_was_sent_is_owed(failure: ProviderFailure, owed: int) -> None:
+    """A request of four pictures that reached the provider owes three dispatches; one that was not sent owes none."""
+    assert (await attempt(failure, slots=3))[1][1] == owed
+
+
+async def test_owed_dispatches_are_paid_before_anything_is_sent() -> None:
+    """While dispatches are owed an attempt does nothing, is tried again at once, and its time does not count."""
+    failure, handed = await attempt(ServerError(), handed=(50.0, 3), slots=3)
+    assert failure.type == TAKING_IMAGE_SLOTS
+    assert failure.next_retry_delay == timedelta(milliseconds=1)
+    assert handed == (50.0, 2)
+    failure, handed = await attempt(ServerError(), handed=(50.0, 0), slots=3)
+    assert failure.type == "ServerError"
+
+
+async def test_details_of_an_earlier_version_count_as_none() -> None:
+    """What a worker of another version has left is no reason to fail."""
+    _, (tried, owed) = await attempt(ConnectionFailed(), handed=("something",))
+    assert (round(tried), owed) == (1, 0)
