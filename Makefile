@@ -9,10 +9,10 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos check format lock clean
+.PHONY: help setup demo up test chaos bench-saturation check format lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## the environment in .venv, from pinned and hashed versions
 
@@ -38,6 +38,11 @@ SECONDS ?= 900
 LEDGER ?= postgresql
 chaos: setup ## hundreds of runs while everything dies: RUNS=300 SEED=1 SECONDS=900 LEDGER=postgresql|sqlite
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED) --seconds $(SECONDS) --ledger $(LEDGER)
+
+LIMIT ?= 250 1500
+STRETCH ?= 120
+bench-saturation: setup ## how much of the provider's limit is reached: LIMIT="250 1500" STRETCH=120 (seconds measured for each)
+	@$(BIN)/python -m tests.saturation --limit $(LIMIT) --seconds $(STRETCH)
 
 check: setup ## format, lint, strict types, tests
 	@$(BIN)/ruff format --check .
