@@ -9,7 +9,7 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos bench-saturation check format lock clean
+.PHONY: help setup demo up test chaos bench-saturation check format schemas lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ check: setup ## format, lint, strict types, tests
 format: setup ## put the code in order
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+schemas: setup ## the JSON Schemas in contracts/schemas, from the contracts
+	@$(BIN)/python -m contracts.schemas
 
 lock: ## pin every dependency again, with hashes (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements/runtime.txt

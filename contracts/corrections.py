@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 
 from contracts.base import Contract, SparseContract
 from contracts.billing import BillingState
+from contracts.json_pattern import NOT_BLANK, JsonPattern
 from contracts.money import Usd
 from contracts.problems import describe_value
 from contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN, PlainText
@@ -27,8 +28,18 @@ ALLOWED = {
     "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
 }
 
-Reason = Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=500)]
-Actor = Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=128)]
+Reason = Annotated[
+    PlainText,
+    JsonPattern(NOT_BLANK),
+    StringConstraints(strip_whitespace=True),
+    Field(min_length=1, max_length=500),
+]
+Actor = Annotated[
+    PlainText,
+    JsonPattern(NOT_BLANK),
+    StringConstraints(strip_whitespace=True),
+    Field(min_length=1, max_length=128),
+]
 
 
 class Correction(SparseContract):

@@ -2,11 +2,24 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
 from contracts.base import Contract, SparseContract
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+
+LARGEST_DATA_URIS = 1024 * 1024
+"""All `data:` URIs of one request together, in characters: they travel through Temporal's history."""
+LONGEST_REFERENCE = 2_000
+"""Characters of a reference into the image store; the longest that the store makes has some 700."""
+
+_DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
+_SPELLING: JsonSchemaValue = {
+    "type": "string",
+    "minLength": 1,
+    "anyOf": [{"maxLength": LONGEST_REFERENCE}, {"pattern": "^data:", "maxLength": LARGEST_DATA_URIS}],
+}
 
 
 class ImageRef(Contract):
@@ -40,9 +53,30 @@ class ImageInput(SparseContract):
         if isinstance(value, dict) and set(value) == {"image_url"}:
             return {"uri": value["image_url"]}
         if isinstance(value, dict) and "uri" in value:
-            described_by_an_image_ref = {"media_type", "bytes", "width", "height"}
-            return {name: part for name, part in value.items() if name not in described_by_an_image_ref}
+            return {name: part for name, part in value.items() if name not in _DESCRIBED_BY_AN_IMAGE_REF}
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """All three spellings, where pydantic sees only the one that it makes of them."""
+        whole = handler.resolve_ref_schema(handler(core_schema))
+        described: JsonSchemaValue = {name: {} for name in _DESCRIBED_BY_AN_IMAGE_REF}
+        by_reference = {
+            "type": "object",
+            "properties": {"uri": _SPELLING, "sha256": whole["properties"]["sha256"], **described},
+            "required": ["uri"],
+            "additionalProperties": False,
+        }
+        as_the_provider_has_it = {
+            "type": "object",
+            "properties": {"image_url": _SPELLING},
+            "required": ["image_url"],
+            "additionalProperties": False,
+        }
+        return {
+            "description": whole["description"],
+            "anyOf": [_SPELLING, as_the_provider_has_it, by_reference],
+        }
 
     @property
     def is_data_uri(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from contracts.json_pattern import USD, JsonPattern
+
 MICRO_USD_PER_USD = 1_000_000
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,6}0*)?", re.ASCII)
 _USD = re.compile(r"-?\d{1,15}\.\d{6,12}", re.ASCII)
@@ -39,5 +41,5 @@ def _check_usd(usd: str) -> str:
     return usd
 
 
-Usd = Annotated[str, AfterValidator(_check_usd)]
+Usd = Annotated[str, AfterValidator(_check_usd), JsonPattern(USD)]
 """A decimal string in USD with 6 places (line items: up to 12, where a token's share is finer than a micro-USD)."""

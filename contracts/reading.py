@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from contracts.images import LARGEST_DATA_URIS, LONGEST_REFERENCE
 from contracts.problems import Problem, describe_value
-from contracts.request import LARGEST_DATA_URIS, LONGEST_REFERENCE, ImageRequest
+from contracts.request import ImageRequest
 
 ALLOWED = {
     "model": "the name of a model, such as gpt-image-2",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from contracts.base import SparseContract
 from contracts.images import ImageInput
+from contracts.json_pattern import LABEL, NOT_BLANK, PLAIN_TEXT, JsonPattern
 
 Operation = Literal["generate", "edit"]
 MissingUsage = Literal["estimate", "hold"]
@@ -18,10 +19,6 @@ UnknownOutcome = Literal["resend", "hold"]
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 LARGEST_PROMPT = 32_000
-LARGEST_DATA_URIS = 1024 * 1024
-"""All `data:` URIs of one request together, in characters: they travel through Temporal's history."""
-LONGEST_REFERENCE = 2_000
-"""Characters of a reference into the image store; the longest that the store makes has some 700."""
 
 _CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) - set("\t\n\r")
 
@@ -45,9 +42,11 @@ def _refuse_invisible(text: str) -> str:
     return text
 
 
-PlainText = Annotated[str, AfterValidator(_refuse_control_characters)]
+PlainText = Annotated[str, AfterValidator(_refuse_control_characters), JsonPattern(PLAIN_TEXT)]
 """What is written in any language, in either direction."""
-Label = Annotated[str, AfterValidator(_refuse_invisible), Field(min_length=1, max_length=64)]
+Label = Annotated[
+    str, AfterValidator(_refuse_invisible), JsonPattern(LABEL), Field(min_length=1, max_length=64)
+]
 """What people tell apart by eye: no marks of direction, no joiners, no blanks around it."""
 
 
@@ -62,7 +61,10 @@ class ImageRequest(SparseContract):
 
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
     prompt: Annotated[
-        PlainText, AfterValidator(_refuse_blank), Field(min_length=1, max_length=LARGEST_PROMPT)
+        PlainText,
+        AfterValidator(_refuse_blank),
+        JsonPattern(NOT_BLANK),
+        Field(min_length=1, max_length=LARGEST_PROMPT),
     ]
     n: Annotated[int, Field(ge=1, le=10)] | None = None
     size: Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None

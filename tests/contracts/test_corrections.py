@@ -25,25 +25,25 @@ def test_a_correction_is_read() -> None:
     assert Correction.model_validate_json(correction.model_dump_json()) == correction
 
 
-@pytest.mark.parametrize(
-    ("payload", "why"),
-    [
-        (None, "The correction is None, no JSON object."),
-        ("reverse", "The correction is 'reverse', no JSON object."),
-        ({**SOUND, "action": "forgive"}, "action is 'forgive'; allowed: reconcile, reprice or reverse."),
-        ({**SOUND, "run_id": "image:ACME:1"}, "run_id is 'image:ACME:1'; allowed: the id of a run"),
-        ({**SOUND, "run_id": "image:acme:1\n"}, "run_id is 'image:acme:1\\n'; allowed: "),
-        ({**SOUND, "reason": 7}, "reason is 7; allowed: "),
-        ({**SOUND, "reason": "\t"}, "reason is '\\t'; allowed: "),
-        ({**SOUND, "reason": "x" * 501}, "xxx... (503 characters); allowed: "),
-        ({**SOUND, "reason": "\ud83d"}, "reason is '\\ud83d'; allowed: "),
-        ({**SOUND, "actor": "a\x00"}, "actor is 'a\\x00'; allowed: who decides"),
-        ({**SOUND, "usage": None}, "usage belongs to reconcile, and to that alone."),
-        ({**REVERSE, "usage": {"input_tokens": 1}}, "usage belongs to reconcile, and to that alone."),
-        ({**SOUND, "usage": {"a": "x" * 16_384}}, "usage is longer than 16,384 characters."),
-        ({**SOUND, "usage": {"a": "\ud83d"}}, "usage holds half a surrogate pair"),
-    ],
+NO_CORRECTIONS: tuple[tuple[Any, Any], ...] = (
+    (None, "The correction is None, no JSON object."),
+    ("reverse", "The correction is 'reverse', no JSON object."),
+    ({**SOUND, "action": "forgive"}, "action is 'forgive'; allowed: reconcile, reprice or reverse."),
+    ({**SOUND, "run_id": "image:ACME:1"}, "run_id is 'image:ACME:1'; allowed: the id of a run"),
+    ({**SOUND, "run_id": "image:acme:1\n"}, "run_id is 'image:acme:1\\n'; allowed: "),
+    ({**SOUND, "reason": 7}, "reason is 7; allowed: "),
+    ({**SOUND, "reason": "\t"}, "reason is '\\t'; allowed: "),
+    ({**SOUND, "reason": "x" * 501}, "xxx... (503 characters); allowed: "),
+    ({**SOUND, "reason": "\ud83d"}, "reason is '\\ud83d'; allowed: "),
+    ({**SOUND, "actor": "a\x00"}, "actor is 'a\\x00'; allowed: who decides"),
+    ({**SOUND, "usage": None}, "usage belongs to reconcile, and to that alone."),
+    ({**REVERSE, "usage": {"input_tokens": 1}}, "usage belongs to reconcile, and to that alone."),
+    ({**SOUND, "usage": {"a": "x" * 16_384}}, "usage is longer than 16,384 characters."),
+    ({**SOUND, "usage": {"a": "\ud83d"}}, "usage holds half a surrogate pair"),
 )
+
+
+@pytest.mark.parametrize(("payload", "why"), NO_CORRECTIONS)
 def test_what_is_no_correction_is_refused(payload: Any, why: str) -> None:
     """Each field is refused by name, with its value and what is allowed."""
     with pytest.raises(MalformedCorrection) as refused:

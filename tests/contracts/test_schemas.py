@@ -1,0 +1,188 @@
+"""The published JSON Schemas: true to the contracts, and never narrower than what was published before."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from contracts.corrections import MalformedCorrection, read_correction
+from contracts.reading import read_request
+from contracts.schemas.documents import PUBLISHED, make_schemas
+from tests.contracts import test_corrections, test_reading, test_request
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "contracts" / "schemas"
+SAVED = Path(__file__).parent / "saved"
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def match_as_published(_: Any, pattern: str, text: Any, __: Any) -> Iterator[ValidationError]:
+    """JSON Schema's patterns are ECMA-262's, where $ is the very end; in Python it is also before a last line end."""
+    if isinstance(text, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), text):
+        yield ValidationError(f"{text!a} has not the pattern")
+
+
+Validator = extend(Draft202012Validator, {"pattern": match_as_published})  # type: ignore[no-untyped-call]  # the stubs have none
+
+
+def accepts(name: str, document: Any) -> bool:
+    valid: bool = Validator(read_json(SCHEMAS / f"{name}.json")).is_valid(document)
+    return valid
+
+
+def is_beyond_schemas(field: str, value: Any) -> bool:
+    """Whether no schema can say that the value is refused: to them 1.0 is a whole number, and half a pair a character."""
+    round_number = isinstance(value, float) and value.is_integer()
+    return (field in {"n", "output_compression"} and round_number) or not can_be_written(value)
+
+
+def can_be_written(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+SAVED_DOCUMENTS = [
+    pytest.param(path.stem, document, id=f"{path.stem}-{name}")
+    for path in sorted(SAVED.glob("*.json"))
+    for name, document in read_json(path).items()
+]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_files_are_what_the_contracts_say(name: str) -> None:
+    """Each published file is what is made from the contract today: after a change, `make schemas`."""
+    assert read_json(SCHEMAS / f"{name}.json") == make_schemas()[name]
+
+
+def test_nothing_else_is_published() -> None:
+    """Each file belongs to a contract, and each has saved documents and a saved schema."""
+    for folder in (SCHEMAS, SAVED, SAVED / "schemas"):
+        assert {path.stem for path in folder.glob("*.json")} == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_is_a_schema_by_itself(name: str) -> None:
+    """Each is well-formed by its draft, leads to no host and to no other file, and has a sentence for each field."""
+    schema = make_schemas()[name]
+    Draft202012Validator.check_schema(schema)
+
+    assert schema["$id"] == f"urn:gpt-image-runs:{name}"
+    assert all(ref.startswith("#/$defs/") for ref in re.findall(r'"\$ref": "([^"]+)"', json.dumps(schema)))
+    assert all(field["description"] for field in schema["properties"].values())
+
+
+@pytest.mark.parametrize(("name", "document"), SAVED_DOCUMENTS)
+def test_saved_documents_hold_today(name: str, document: Any) -> None:
+    """Whatever was sent or answered once is valid today, and reading an answer loses none of its fields."""
+    contract = PUBLISHED[name].contract
+    assert accepts(name, document)
+    if name == "image-request":
+        assert read_request(document).problems == ()
+    elif PUBLISHED[name].mode == "serialization":
+        answered = contract.model_validate(document).model_dump(mode="json")
+        assert {field: answered[field] for field in document} == document
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_new_fields_are_optional_and_none_goes(name: str) -> None:
+    """Beside the first one published: no field has gone, a request needs no more, an answer promises no less."""
+    before, today = read_json(SAVED / "schemas" / f"{name}.json"), make_schemas()[name]
+    models = {"": (before, today)} | {
+        key: (schema, today["$defs"][key]) for key, schema in before.get("$defs", {}).items()
+    }
+    for earlier, later in models.values():
+        assert earlier.get("properties", {}).keys() <= later.get("properties", {}).keys()
+        needed, promised = set(earlier.get("required", ())), set(later.get("required", ()))
+        assert promised <= needed if PUBLISHED[name].mode == "validation" else promised >= needed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    test_request.WITHIN_THE_LIMITS,
+)
+def test_what_the_contract_takes_the_schema_takes(field: str, value: Any) -> None:
+    """Every value up to the very limit of its field is valid."""
+    images = {"images": ["store://a.png"]} if field == "mask" else {}
+    assert accepts("image-request", {**test_request.BASE, **images, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    test_request.BEYOND_THEM,
+)
+def test_what_the_contract_refuses_the_schema_refuses(field: str, value: Any) -> None:
+    """Every value beyond a limit, of another type or of an unknown name is invalid, as far as a schema can say it."""
+    assert accepts("image-request", {**test_request.BASE, field: value}) == is_beyond_schemas(field, value)
+
+
+@given(test_reading.PAYLOADS)
+def test_whatever_the_contract_takes_is_valid(payload: dict[str, Any]) -> None:
+    """No client that validates by the schema is kept from sending what is taken. Nulls stand for absent fields there."""
+    sent = {name: value for name, value in {**payload, **test_reading.BASE}.items() if value is not None}
+    if not read_request(sent).problems:
+        assert accepts("image-request", sent)
+
+
+@given(test_reading.PAYLOADS)
+def test_whatever_is_valid_has_the_right_shape(payload: dict[str, Any]) -> None:
+    """What is valid and still refused is so for a character, a number or a sum that no schema can name."""
+    sent = {**payload, **test_reading.BASE}
+    if accepts("image-request", sent):
+        wrong = {problem.field.partition(".")[0] for problem in read_request(sent).problems}
+        assert all(is_beyond_schemas(field, sent[field]) or has_odd_text(sent[field]) for field in wrong)
+
+
+def has_odd_text(value: Any) -> bool:
+    """Whether a text in it has a character that is neither printed nor named by the schema: Unicode adds some each year."""
+    return not all(text.isprintable() for text in re.findall(r'[^"]+', json.dumps(value, ensure_ascii=False)))
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    test_corrections.NO_CORRECTIONS,
+)
+def test_what_is_no_correction_is_invalid(payload: Any, why: str) -> None:
+    """A correction that is refused for its shape is invalid; a usage's length and half a pair no schema can say."""
+    with pytest.raises(MalformedCorrection):
+        read_correction(payload)
+    assert accepts("correction", payload) == ("longer than" in why or not can_be_written(payload))
+
+
+def test_what_concerns_two_fields() -> None:
+    """A mask without images is invalid, and an absent picture is none; a reference is short, a data: URI need not be."""
+    mask = {**test_request.BASE, "mask": "store://m.png"}
+    assert not accepts("image-request", mask)
+    assert not accepts("image-request", {**mask, "images": None})
+    assert accepts("image-request", {**mask, "images": ["data:" + "A" * 5_000]})
+    assert not accepts("image-request", {**mask, "images": ["store://" + "a" * 5_000]})
+
+
+def test_answers_may_gain_fields_and_requests_may_not() -> None:
+    """A client that validates answers survives a newer worker; a misspelt field of a request is found before it is sent."""
+    result = read_json(SAVED / "run-result.json")["generated"]
+    assert accepts("run-result", {**result, "later": 1, "cost": {**result["cost"], "later": 1}})
+    assert not accepts("image-request", {**test_request.BASE, "qualty": "high"})
+
+
+def test_the_readme_s_documents_are_valid() -> None:
+    """The request and the result that the README shows are valid as they stand there."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (request,) = re.findall(r"--input '(\{.*?\})'\n```", readme, re.DOTALL)
+    (result,) = re.findall(r"```json\n(\{\"run_id\".*?)\n```", readme, re.DOTALL)
+    shown = json.loads(result)
+    shown["cost"]["line_items"] = []  # the README shortens them to dots
+
+    assert accepts("image-request", json.loads(request))
+    assert accepts("run-result", shown)
