@@ -26,6 +26,7 @@ from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
 from activities.image_slots import take_image_slots
 from activities.open_batch import BatchOpener
+from activities.quote_price import PriceQuoter
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
 from activities.settle_run import RunSettler
@@ -55,6 +56,7 @@ from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
+from workflows.price_quote import PriceQuote
 from workflows.provider_reconciliation import ProviderReconciliation
 from workflows.reconciliation import Reconciliation
 
@@ -95,9 +97,17 @@ def build_runs_worker(
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=[ImageGeneration, ImageBatch, Reconciliation, ProviderReconciliation, BudgetChange],
+        workflows=[
+            ImageGeneration,
+            ImageBatch,
+            PriceQuote,
+            Reconciliation,
+            ProviderReconciliation,
+            BudgetChange,
+        ],
         activities=[
             checker.check_request,
+            PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database)).record_billing,
             build_reconciler(settings, database).reconcile_provider,

@@ -31,8 +31,11 @@ def price_ceiling(
         ValueError: `at` has no time zone.
     """
     rate = cards.charge_rate(provider, model, at)
-    if rate is None:
-        return None
+    return bound_price(model, request, rate) if rate else None
+
+
+def bound_price(model: str, request: ImageRequest, rate: Rate) -> int:
+    """The worst case of one request in micro-USD at these very prices, rounded up."""
     rate_in = rate.dearest_of("input", "image_in", "text_in")
     rate_out = rate.dearest_of("output", "image_out", "text_out")
     pico_usd_each = (

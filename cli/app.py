@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "Generate pictures from a prompt.",
     "edit": "Edit pictures by a prompt, with or without a mask.",
     "submit": "Start the run of one request, given as JSON.",
+    "quote": "Say what a request would cost, without starting it.",
     "batch": "Run many requests from a file: progress, cost, retries, results.",
     "upload": "Put a picture into the image store and print its reference.",
     "show": "Show a run as it is now.",

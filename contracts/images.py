@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
 
 from contracts.base import Contract, SparseContract
 
@@ -15,7 +14,7 @@ LONGEST_REFERENCE = 2_000
 """Characters of a reference into the image store; the longest that the store makes has some 700."""
 
 _DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
-_SPELLING: JsonSchemaValue = {
+_SPELLING: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
     "anyOf": [{"maxLength": LONGEST_REFERENCE}, {"pattern": "^data:", "maxLength": LARGEST_DATA_URIS}],
@@ -57,10 +56,10 @@ class ImageInput(SparseContract):
         return value
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """All three spellings, where pydantic sees only the one that it makes of them."""
         whole = handler.resolve_ref_schema(handler(core_schema))
-        described: JsonSchemaValue = {name: {} for name in _DESCRIBED_BY_AN_IMAGE_REF}
+        described: dict[str, Any] = {name: {} for name in _DESCRIBED_BY_AN_IMAGE_REF}
         by_reference = {
             "type": "object",
             "properties": {"uri": _SPELLING, "sha256": whole["properties"]["sha256"], **described},

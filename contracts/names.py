@@ -41,6 +41,10 @@ SIGNAL_RESUME = "resume"
 SIGNAL_CANCEL = "cancel"
 QUERY_PROGRESS = "progress"
 
+PRICE_QUOTE = "PriceQuote"
+"""The workflow that says what a request would cost, on the runs queue. It starts nothing, and any id will do."""
+QUOTE_PRICE = "quote_price"
+
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
 CORRECTION_REFUSED = "CorrectionRefused"

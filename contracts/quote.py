@@ -17,7 +17,8 @@ class QuoteInput(SparseContract):
 class Quote(Contract):
     """The price of one request at this moment, by what we charge and beside it at the provider's list price.
 
-    `ceiling_usd` is the worst case, a bound far above the usual; null where the model has no price. `expected_usd` is the
+    `ceiling_usd` is the worst case of one request to the provider, a bound far above the usual; null where the model has no
+    price. A run whose answers are lost sends the request again, and each may have been paid. `expected_usd` is the
     estimated price of the pictures alone; null where there is no sound estimate, and `reason` says why. What the prompt costs comes
     on top and is not estimated; the ceiling has it.
     """

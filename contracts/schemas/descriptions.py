@@ -97,7 +97,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "requested_model": "The model that was asked for.",
         "provider": "Whose calendar of models and whose prices apply.",
         "images": "How many pictures.",
-        "ceiling_usd": "The worst case, a decimal string with 6 places; null where the model has no price.",
+        "ceiling_usd": "The worst case of one request to the provider, a decimal string with 6 places; null where the model has no price.",
         "expected_usd": "The estimated price of the pictures, without the prompt; null where there is no sound estimate.",
         "reason": "Why there is no expected price; null where there is one.",
         "rate_card": "The id of the prices that would be charged by.",

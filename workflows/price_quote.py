@@ -1,0 +1,67 @@
+"""The workflow of one quote: the check of a run and its price, and nothing is sent. For clients that have no code of ours."""
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from contracts import names
+    from contracts.calls import Admission, CheckInput
+    from contracts.problems import describe_problems
+    from contracts.quote import Quote, QuoteInput
+    from contracts.reading import read_request
+    from contracts.request import ImageRequest
+    from workflows import policies
+    from workflows.arguments import NOTHING, read_argument
+
+# A quote is of no run: what is asked for may have a request id, and need not.
+_NO_RUN = "quote"
+
+
+@workflow.defn(name=names.PRICE_QUOTE)
+class PriceQuote:
+    """What one image request would cost if it were started now."""
+
+    @workflow.run
+    async def run(self, request_json: RawValue = NOTHING) -> Quote:
+        """Quotes one `ImageRequest`: one argument, as JSON that anybody may have sent.
+
+        Raises:
+            ApplicationError: type `RequestRefused`, as its run would be, with the same problems as its details.
+        """
+        payload = read_argument(request_json)
+        request, problems, _ = read_request(payload)
+        admission = await self._check(payload)
+        if request is None or admission.problems:
+            refused = admission.problems or problems
+            raise ApplicationError(
+                describe_problems(refused), *refused, type=names.REQUEST_REFUSED, non_retryable=True
+            )
+        return await self._quote(request, admission)
+
+    async def _check(self, payload: Any) -> Admission:
+        admission: Admission = await workflow.execute_local_activity(
+            names.CHECK_REQUEST,
+            CheckInput(payload=payload, workflow_id=_NO_RUN),
+            result_type=Admission,
+            start_to_close_timeout=policies.CHECK_ATTEMPT,
+            retry_policy=policies.CHECK_RETRY,
+        )
+        return admission
+
+    async def _quote(self, request: ImageRequest, admission: Admission) -> Quote:
+        quote: Quote = await workflow.execute_local_activity(
+            names.QUOTE_PRICE,
+            QuoteInput(
+                request=request,
+                model=admission.model,
+                provider=admission.provider,
+                warnings=admission.warnings,
+            ),
+            result_type=Quote,
+            start_to_close_timeout=policies.CHECK_ATTEMPT,
+            retry_policy=policies.CHECK_RETRY,
+        )
+        return quote
