@@ -21,6 +21,7 @@ from billing.batch_records import PricedLine, StartedLine, UnbilledEnd, WaitingL
 from contracts import names, priorities
 from contracts.batches import BatchProgress
 from contracts.calls import Admission, CheckInput
+from contracts.content_marks import strip_marks
 from contracts.money import parse_usd
 from contracts.problems import describe_problems
 from contracts.reading import read_request
@@ -137,7 +138,7 @@ class BatchStarter:
         start = describe_start(
             line.request,
             model=line.admission.model,
-            fingerprint=line.admission.fingerprint,
+            fingerprint=strip_marks(line.admission.fingerprint),
             submission=self._submission,
             batch_id=self._batch.batch_id,
             priority_key=priorities.BATCH,
@@ -169,7 +170,7 @@ class BatchStarter:
         handle = self._client.get_workflow_handle(line.run_id)
         described = await handle.describe()
         known = (await described.memo()).get(FINGERPRINT) or await self._fingerprint_input(handle)
-        if known != line.admission.fingerprint:
+        if known != strip_marks(line.admission.fingerprint):
             return _refuse(
                 line.line,
                 "RunConflict",
@@ -199,7 +200,7 @@ def _price(line: PreparedLine) -> PricedLine:
     ceiling = line.admission.price_ceiling_usd
     return PricedLine(
         line=line.line,
-        fingerprint=line.admission.fingerprint,
+        fingerprint=strip_marks(line.admission.fingerprint),
         ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
     )
 

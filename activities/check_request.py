@@ -15,6 +15,7 @@ from billing.ceilings import price_ceiling
 from billing.rate_cards import RateCards
 from contracts import names
 from contracts.calls import Admission, CheckInput
+from contracts.content_marks import mark_content
 from contracts.money import format_usd
 from contracts.problems import Problem, describe_value
 from contracts.request import REQUEST_ID_PATTERN, ImageRequest, MissingUsage, UnknownOutcome
@@ -72,7 +73,7 @@ class RequestChecker:
             missing_usage=request.missing_usage or self._policy.missing_usage,
             unknown_outcome=request.unknown_outcome or self._policy.unknown_outcome,
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
-            fingerprint=fingerprint(request),
+            fingerprint=mark_content(fingerprint(request), request),
             image_slots=self._count_slots(request),
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from billing.findings import Finding, show_value
 from billing.stored_entries import StoredEntry
+from contracts.content_marks import strip_marks
 
 _OF_THE_RUN = ("tenant", "request_id", "fingerprint", "operation", "requested_model")
 _OF_THE_ATTEMPT = (
@@ -26,7 +27,9 @@ def check_agreement(entry: StoredEntry) -> Iterator[Finding]:
         if known is None:
             yield entry.find(f"The entry's {row} is not in the ledger.")
             return
-    yield from _compare(entry, "run", {name: entry.run[name] for name in _OF_THE_RUN})
+    of_the_run = {name: entry.run[name] for name in _OF_THE_RUN}
+    of_the_run["fingerprint"] = strip_marks(of_the_run["fingerprint"])
+    yield from _compare(entry, "run", of_the_run)
     yield from _compare(entry, "attempt", {name: entry.attempt[name] for name in _OF_THE_ATTEMPT})
     if entry.attempt["outcome"] != "succeeded":
         found = show_value(entry.attempt["outcome"])

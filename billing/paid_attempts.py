@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from billing.errors import LedgerRefused
 from billing.tables import provider_attempts, runs
+from contracts.content_marks import strip_marks
 
 _OF_THE_RUN = runs.c["run_id", "tenant", "request_id", "fingerprint", "operation", "requested_model"]
 _OF_THE_ATTEMPT = provider_attempts.c[
@@ -40,6 +41,7 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
     images = paid["images"] or []
     columns = {
         **{column.name: paid[column.name] for column in _COPIED},
+        "fingerprint": strip_marks(paid["fingerprint"]),
         "usage": _find_usage(paid["response"]),
         "images": images,
         "image_count": len(images),

@@ -1,6 +1,6 @@
 """The identity of a run: written down once, before anything is sent for it, it outlives Temporal's memory."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, or_, select
@@ -8,11 +8,12 @@ from sqlalchemy import Connection, and_, or_, select
 from billing.errors import RunConflict
 from billing.tables import runs
 from billing.writes import insert_once
+from contracts.content_marks import name_differences, strip_marks
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What a run is, for good. `fingerprint` stands for all that was asked."""
+    """What a run is, for good. `fingerprint` stands for all that was asked; see `contracts.content_marks`."""
 
     run_id: str
     tenant: str
@@ -34,7 +35,7 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
         if insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)}):
             return True
         known = _find_run(connection, identity)  # another process was faster, and this is its row
-    if known is not None and known != identity:
+    if known is not None and _unmarked(known) != _unmarked(identity):
         raise RunConflict(_explain(identity, known))
     return False
 
@@ -47,16 +48,28 @@ def _find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | No
     return None if row is None else RunIdentity(**row)
 
 
+def _unmarked(identity: RunIdentity) -> RunIdentity:
+    return replace(identity, fingerprint=strip_marks(identity.fingerprint))
+
+
 def _explain(asked: RunIdentity, known: RunIdentity) -> str:
     request = f"Request {known.request_id} of tenant {known.tenant}"
-    if asked.fingerprint != known.fingerprint:
+    if strip_marks(asked.fingerprint) != strip_marks(known.fingerprint):
         return (
-            f"{request} was submitted before with other content (fingerprint {known.fingerprint[:12]}, now"
-            f" {asked.fingerprint[:12]}). Nothing was sent. Choose a new request_id for a new picture, or submit the"
-            " first content again for its result."
+            f"{request} was submitted before with other content ({_name_difference(asked, known)}). Nothing was sent."
+            " Choose a new request_id for a new picture, or submit the first content again for its result."
         )
-    name = next(name for name, value in asdict(known).items() if value != getattr(asked, name))
+    name = next(
+        name for name, value in asdict(_unmarked(known)).items() if value != getattr(_unmarked(asked), name)
+    )
     return (
         f"{request} belongs to {name} {getattr(known, name)}, and this is {name} {getattr(asked, name)}."
         f" Nothing was sent. The run that exists is under the workflow id {known.workflow_id}: attach to that one."
     )
+
+
+def _name_difference(asked: RunIdentity, known: RunIdentity) -> str:
+    fields = name_differences(known.fingerprint, asked.fingerprint)
+    if fields:
+        return f"other in {', '.join(fields)}"
+    return f"fingerprint {known.fingerprint[:12]}, now {asked.fingerprint[:12]}"

@@ -11,6 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from cli.failures import RequestRefused
 from cli.request_check import CheckedRequest
 from contracts import names
+from contracts.content_marks import mark_content, name_differences
 from contracts.reading import read_request
 from contracts.result import RunResult
 from imaging.admission import fingerprint
@@ -46,8 +47,7 @@ async def start_run(client: Client, checked: CheckedRequest) -> StartedRun:
     found = await (await handle.describe()).memo()
     attached = found.get(SUBMISSION) != submission
     if attached:
-        known = found.get(FINGERPRINT) or await _fingerprint_input(client, handle)
-        _refuse_other_content(checked, known)
+        await _refuse_other_content(client, handle, checked, found.get(FINGERPRINT))
     return StartedRun(checked.run_id, handle, attached)
 
 
@@ -70,18 +70,23 @@ async def _start(client: Client, checked: CheckedRequest, submission: str) -> Ru
     )
 
 
-async def _fingerprint_input(client: Client, handle: RunHandle) -> str | None:
-    """The fingerprint of what a run was started with, by a client that left none. None where it was no request."""
-    known = read_request(await read_first_argument(client, handle)).request
-    return fingerprint(known) if known else None
-
-
-def _refuse_other_content(checked: CheckedRequest, known: str | None) -> None:
+async def _refuse_other_content(
+    client: Client, handle: RunHandle, checked: CheckedRequest, known: str | None
+) -> None:
+    """`known` is the fingerprint that the run's starter has left, None where it left none."""
     if known == checked.fingerprint:
         return
+    first = read_request(await read_first_argument(client, handle)).request
+    if first and fingerprint(first) == checked.fingerprint:
+        return
+    differences = (
+        name_differences(mark_content("", first), mark_content("", checked.request)) if first else ()
+    )
+    other = f" (other in {', '.join(differences)})" if differences else ""
     raise RequestRefused(
         f"The request id {checked.request.request_id} of tenant {checked.request.tenant} stands for other content"
-        " already, and nothing was started. Choose a new request id for a new picture, or repeat the first content"
-        " for its result.",
+        f" already{other}, and nothing was started. Choose a new request id for a new picture, or repeat the first"
+        " content for its result.",
         run_id=checked.run_id,
+        differences=list(differences),
     )

@@ -53,6 +53,23 @@ def test_other_content_under_the_same_request_id_is_refused(database: Database) 
     )
 
 
+def test_a_conflict_names_the_fields_that_differ(database: Database) -> None:
+    """Where both contents have marks, the fields that were changed, added and left out are told in place of fingerprints."""
+    log = AttemptLog(database)
+    log.claim_run(replace(IDENTITY, fingerprint=f"{'a1' * 32} model:111111 prompt:222222 user:333333"))
+    with pytest.raises(RunConflict, match=r"other content \(other in prompt, size, user\)\. Nothing"):
+        log.claim_run(replace(IDENTITY, fingerprint=f"{'b2' * 32} model:111111 prompt:999999 size:444444"))
+
+
+def test_a_run_that_was_written_down_without_marks_is_the_same(database: Database) -> None:
+    """The marks decide nothing: what an earlier version has written down is found by the fingerprint alone."""
+    log = AttemptLog(database)
+    log.claim_run(IDENTITY)
+    log.begin(describe_attempt())
+    marked = replace(IDENTITY, fingerprint=f"{IDENTITY.fingerprint} model:111111")
+    assert len(log.claim_run(marked)) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [

@@ -95,13 +95,14 @@ def test_the_same_request_id_is_one_run_and_one_bill(terminal: Terminal) -> None
 
 
 def test_other_content_under_the_same_id_is_refused(terminal: Terminal) -> None:
-    """A request id that stands for something else ends with status 2, and nothing is sent."""
+    """A request id that stands for something else ends with status 2 and names the difference; nothing is sent."""
     terminal.run("generate", "a hare", "--request-id", "hare")
     ended = terminal.run("generate", "a hound", "--request-id", "hare", "--json")
 
     assert ended.status == 2
     assert ended.document["status"] == "refused"
-    assert "stands for other content already" in ended.document["message"]
+    assert "stands for other content already (other in prompt)" in ended.document["message"]
+    assert ended.document["differences"] == ["prompt"]
     assert terminal.paid_calls("image:default:hare") == 1
 
 

@@ -64,14 +64,15 @@ async def test_a_bill_that_would_be_another_today(any_stack: Stack) -> None:
 
 
 async def test_the_same_id_for_something_else(stack: Stack) -> None:
-    """A request id that was used for other content is a conflict that says so, and nothing is sent."""
+    """A request id that was used for other content is a conflict that names the difference, and nothing is sent."""
     run_id = new_run_id()
     await stack.run(CONTRACT, run_id=run_id)
 
-    failure = await stack.fail({**CONTRACT, "prompt": "Something else"}, run_id=run_id)
+    other = {**CONTRACT, "prompt": "Something else", "user": "ada"}
+    failure = await stack.fail(other, run_id=run_id)
 
     assert failure.type == "RunConflict"
-    assert "other content" in failure.message
+    assert "submitted before with other content (other in prompt, user)" in failure.message
     assert len(stack.calls(run_id)) == 1
     assert len(stack.entries(run_id)) == 1
 
