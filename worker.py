@@ -24,6 +24,7 @@ from activities.call_gpt_image import GptImageCaller
 from activities.change_budget import BudgetChanger
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.compute_cost import CostComputer
+from activities.image_runs import ImageRunsHandler
 from activities.image_slots import take_image_slots
 from activities.open_batch import BatchOpener
 from activities.quote_price import PriceQuoter
@@ -83,7 +84,9 @@ log = structlog.get_logger("worker")
 def build_runs_worker(
     client: Client, settings: Settings, database: Database, images_per_minute: int | None = None
 ) -> Worker:
-    """Workflows, the check before, the money after, batches, and the comparison with the provider's own books."""
+    """Workflows and their Nexus service, the check before, the money after, batches, and the comparison with the
+    provider's own books.
+    """
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(
         missing_usage=settings.missing_usage,
@@ -116,6 +119,7 @@ def build_runs_worker(
             BatchOpener(Batches(database), store).open_batch,
             BatchAdvancer(client, database, store, checker).advance_batch,
         ],
+        nexus_service_handlers=[ImageRunsHandler()],
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,

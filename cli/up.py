@@ -21,7 +21,9 @@ from cli.run_view import describe_lines
 from cli.session import Session, hush_temporal, open_session
 from contracts import names
 from runtime.embedded import run_embedded_stack
+from runtime.nexus_endpoint import create_nexus_endpoint
 from runtime.stack_file import Stack, StackClaimed, read_stack_file
+from runtime.temporal import connect_to_stack
 
 _QUEUES = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
 _SAME_WISH_SECONDS = 1.0
@@ -42,6 +44,8 @@ async def start_stack(session: Session, tell: Callable[[str], None]) -> AsyncIte
     attributes = {key.name: name_type(key) for key in names.SEARCH_ATTRIBUTES}
     hush_temporal()
     async with run_embedded_stack(session.settings, attributes, _QUEUES, tell=tell) as stack:
+        client = await connect_to_stack(stack)
+        await create_nexus_endpoint(client, names.NEXUS_ENDPOINT, names.RUNS_QUEUE)
         yield stack
 
 
@@ -76,6 +80,8 @@ def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> N
     rows = [
         ("Web UI", stack.ui_url),
         ("Temporal", stack.temporal_address),
+        ("HTTP API", stack.http_url or ""),
+        ("Nexus", f"endpoint {names.NEXUS_ENDPOINT}, service {names.NEXUS_SERVICE}"),
         ("provider", provider),
         ("ledger", describe_location(parse_url(settings.ledger_url()))),
         ("pictures", settings.store_url()),

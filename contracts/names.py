@@ -45,6 +45,11 @@ PRICE_QUOTE = "PriceQuote"
 """The workflow that says what a request would cost, on the runs queue. It starts nothing, and any id will do."""
 QUOTE_PRICE = "quote_price"
 
+NEXUS_SERVICE = "ImageRuns"
+"""The Nexus service on the runs queue, with the operations `generate` and `quote`."""
+NEXUS_ENDPOINT = "image-runs"
+"""The endpoint that the embedded server has for it; a cluster's operator may choose another name."""
+
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
 CORRECTION_REFUSED = "CorrectionRefused"

