@@ -1,6 +1,7 @@
 """Servers that several rooms' tests share: one of each per test process."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +13,9 @@ def s3_url() -> Iterator[str]:
     """A real S3 over HTTP; see `tests.s3_server` for its bucket and its environment."""
     with run_s3_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def turn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all test processes of this session."""
+    return tmp_path_factory.getbasetemp().parent / "turn"

@@ -75,6 +75,9 @@ def _make_schema(name: str, published: _Published) -> Schema:
         # Names that do not have the pattern of a name are refused, not let through unseen.
         if "patternProperties" in part:
             part["additionalProperties"] = False
+        # Temporal's HTTP API and its command line write an empty list of ours as null.
+        if published.mode == "serialization" and part.get("type") == "array":
+            part["type"] = ["array", "null"]
     # No address: nothing of ours answers under a host. The name is what stays.
     return {"$schema": _DRAFT, "$id": f"urn:gpt-image-runs:{name}", **made, **published.rule}
 

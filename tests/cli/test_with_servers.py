@@ -37,12 +37,6 @@ def size_of(file: str) -> tuple[int, int]:
         return picture.size
 
 
-@pytest.fixture(scope="session")
-def turn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file for all test processes of this session."""
-    return tmp_path_factory.getbasetemp().parent / "turn"
-
-
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     """A terminal in which the stack of the fixture `up` is known."""

@@ -1,0 +1,55 @@
+"""A workflow in a namespace of its own that has a picture made: `python nexus.py NAMESPACE REQUEST_ID`.
+
+Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which imports nothing else of ours.
+"""
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+with workflow.unsafe.imports_passed_through():
+    from contracts.image_runs import ImageRuns
+    from contracts.request import ImageRequest
+    from contracts.result import RunResult
+
+
+@workflow.defn
+class ProductPage:
+    """Whatever your team does; here it needs one picture."""
+
+    @workflow.run
+    async def run(self, request_id: str) -> RunResult:
+        runs = workflow.create_nexus_client(service=ImageRuns, endpoint="image-runs")
+        request = ImageRequest(
+            model="gpt-image-2",
+            prompt="A lighthouse at dawn",
+            size="1024x1024",
+            quality="low",
+            tenant="acme",
+            request_id=request_id,
+        )
+        quote = await runs.execute_operation(ImageRuns.quote, request)
+        workflow.logger.info("It will cost at most %s USD.", quote.ceiling_usd)
+        return await runs.execute_operation(
+            ImageRuns.generate, request, schedule_to_close_timeout=timedelta(hours=7)
+        )
+
+
+async def main() -> None:
+    address, (namespace, request_id) = os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"), sys.argv[1:]
+    client = await Client.connect(address, namespace=namespace, data_converter=pydantic_data_converter)
+    async with Worker(client, task_queue="product-pages", workflows=[ProductPage]):
+        result = await client.execute_workflow(
+            ProductPage.run, request_id, id=f"page-{request_id}", task_queue="product-pages"
+        )
+    print(f"{result.images[0].uri} costs {result.cost.amount_usd} USD, {result.billing.state}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,200 @@
+"""The examples of docs/integrate.md, each carried out as it stands against the stack that `make up` starts."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runtime.temporal_server import find_temporal_binary
+from tests.cli.running_stack import Terminal, Typed, entries_of, run_up
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+ENDS_WELL = {0, -6, -11}
+"""The SDK's native runtime may crash when Python ends, after all is said; a container's platform shows the same."""
+OLDEST_NODE = 20
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A team beside ours: a folder with the contracts and nothing else, and where Temporal is."""
+
+    folder: Path
+    address: str
+    http_url: str
+
+    def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Types a command in that folder."""
+        program = find_temporal_binary()
+        assert program
+        environment = {
+            **os.environ,
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "TEMPORAL_ADDRESS": self.address,
+            "TEMPORAL_HTTP": self.http_url,
+        }
+        return subprocess.run(
+            command,
+            cwd=folder or self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    return Terminal(tmp_path_factory.mktemp("examples") / "data")
+
+
+@pytest.fixture(scope="module")
+def up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
+    with run_up(terminal, turn) as typed:
+        yield typed
+
+
+@pytest.fixture(scope="module")
+def neighbour(up: Typed, tmp_path_factory: pytest.TempPathFactory) -> Neighbour:
+    folder = tmp_path_factory.mktemp("neighbour")
+    shutil.copytree(ROOT / "contracts", folder / "contracts")
+    told = json.loads(up.out.read_text())
+    return Neighbour(folder, told["temporal_address"], told["http_url"])
+
+
+def validate_result(result: Any) -> None:
+    schema = json.loads((ROOT / "contracts" / "schemas" / "run-result.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(result)
+
+
+def read_amount(terminal: Terminal, request_id: str) -> str:
+    """What the one entry of a run says."""
+    (entry,) = entries_of(terminal, f"image:acme:{request_id}")
+    return str(entry["amount_usd"])
+
+
+def test_python_untyped(neighbour: Neighbour, terminal: Terminal) -> None:
+    """By names and plain JSON, a run is started and its result is valid by the schema."""
+    ended = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), "untyped")
+
+    assert ended.returncode in ENDS_WELL, ended.stderr
+    result = json.loads(ended.stdout)
+    validate_result(result)
+    assert result["cost"]["amount_usd"] == read_amount(terminal, "untyped")
+
+
+def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
+    """With a copy of contracts/ and nothing else of ours, a quote, a status and a result are read."""
+    ended = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "typed")
+
+    assert ended.returncode in ENDS_WELL, ended.stderr
+    quoted, status, result = ended.stdout.splitlines()
+    # 196 tokens of a picture at 30 micro-USD, and at most 120 of input at 8: the prompt's 20 bytes and 100 around it
+    assert quoted == "expected 0.005880 USD, at most 0.006840 USD"
+    assert status.startswith("image:acme:typed is ")
+    assert result.endswith(f" costs {read_amount(terminal, 'typed')} USD, billed")
+
+
+def test_typescript(neighbour: Neighbour, terminal: Terminal, tmp_path: Path) -> None:
+    """It is compiled with all checks, and carried out by Node."""
+    version = (
+        subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
+        if shutil.which("node")
+        else ""
+    )
+    if not version or int(version.lstrip("v").partition(".")[0]) < OLDEST_NODE or not shutil.which("npm"):
+        pytest.skip(f"needs Node {OLDEST_NODE} or newer and npm; found {version.strip() or 'none'}")
+    if neighbour.run("npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000").returncode:
+        pytest.skip("no npm registry answers, and @temporalio/client comes from there")
+    for name in ("package.json", "tsconfig.json", "start.ts"):
+        shutil.copy(EXAMPLES / "typescript" / name, tmp_path)
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+    installed = neighbour.run("npm", "install", *options, folder=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+
+    ended = neighbour.run("npm", "start", "--silent", "--", "typescript", folder=tmp_path)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = json.loads(ended.stdout)
+    validate_result(result)
+    assert result["cost"]["amount_usd"] == read_amount(terminal, "typescript")
+
+
+def test_http(neighbour: Neighbour, terminal: Terminal) -> None:
+    """Over HTTP a run is started, asked and awaited; its result is valid by the schema, with its empty lists as null."""
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    ended = neighbour.run("sh", str(EXAMPLES / "curl.sh"), "http")
+
+    assert ended.returncode == 0, ended.stderr
+    assert '"stage"' in ended.stderr
+    (event,) = json.loads(ended.stdout)["history"]["events"]
+    (result,) = event["workflowExecutionCompletedEventAttributes"]["result"]
+    validate_result(result)
+    assert result["cost"]["flags"] is None
+    assert result["cost"]["amount_usd"] == read_amount(terminal, "http")
+
+
+def test_command_line(neighbour: Neighbour, terminal: Terminal) -> None:
+    """With Temporal's own command line, quoting the arguments as a shell reads them."""
+    ended = neighbour.run("sh", str(EXAMPLES / "cli.sh"), "command-line")
+
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)["result"]
+    validate_result(result)
+    assert '"expected_usd":"0.005880"' in re.sub(r'"\s*:\s*"', '":"', ended.stderr)
+    assert result["cost"]["amount_usd"] == read_amount(terminal, "command-line")
+
+
+def test_nexus(neighbour: Neighbour, terminal: Terminal) -> None:
+    """A workflow in a namespace of its own has a picture made, by the contract, through the endpoint that `make up` makes."""
+    made = neighbour.run("temporal", "operator", "namespace", "create", "--namespace", "shop")
+    assert made.returncode == 0, made.stderr
+
+    ended = neighbour.run(sys.executable, str(EXAMPLES / "nexus.py"), "shop", "page-1")
+
+    assert ended.returncode in ENDS_WELL, ended.stderr
+    assert ended.stdout.endswith(f" costs {read_amount(terminal, 'page-1')} USD, billed\n")
+
+
+def test_all_ways_at_one_request_id_are_one_bill(neighbour: Neighbour, terminal: Terminal) -> None:
+    """The same request from three ways, one after the other, is one run to each of them and one payment."""
+    first = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), "shared")
+    second = neighbour.run("sh", str(EXAMPLES / "cli.sh"), "shared")
+    third = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "shared")
+
+    untyped, command_line = json.loads(first.stdout), json.loads(second.stdout)["result"]
+    assert untyped["billing"] == command_line["billing"]
+    assert untyped["images"] == command_line["images"]
+    assert untyped["images"][0]["uri"] in third.stdout
+    assert terminal.paid_calls("image:acme:shared") == 1
+    read_amount(terminal, "shared")
+
+
+@pytest.mark.parametrize(("request_id", "delay"), [("taken", ""), ("busy", " [simulate:delay=3]")])
+def test_other_content_is_a_conflict_that_is_told(
+    neighbour: Neighbour, terminal: Terminal, request_id: str, delay: str
+) -> None:
+    """Where the request id stands for something else, the example says what differs, also while that is under way."""
+    other = ("A lighthouse at dusk" + delay, "--tenant", "acme", "--request-id", request_id)
+    terminal.run("generate", *other, *(("--no-wait",) if delay else ()))
+
+    ended = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), request_id)
+
+    assert (
+        f"RunConflict: Request {request_id} of tenant acme was submitted before with other content"
+        in ended.stderr
+    )
+    assert "(other in prompt, quality, size)" in ended.stderr
+    assert terminal.paid_calls(f"image:acme:{request_id}") == 1

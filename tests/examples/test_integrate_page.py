@@ -1,0 +1,56 @@
+"""docs/integrate.md: what it shows is what is tested, and what it names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contracts import names
+from contracts.schemas.documents import PUBLISHED
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+PAGE = (ROOT / "docs" / "integrate.md").read_text(encoding="utf-8")
+LANGUAGES = {".py": "python", ".ts": "ts", ".sh": "sh"}
+MADE_BY_NPM = {"node_modules", "package-lock.json", "start.js"}
+FILES = [
+    path
+    for path in sorted(EXAMPLES.rglob("*"))
+    if path.is_file() and not {*path.parts} & {*MADE_BY_NPM, "__pycache__"}
+]
+SHOWN = [path for path in FILES if path.suffix in LANGUAGES]
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
+def test_every_example_is_shown_as_it_is(path: Path) -> None:
+    """The page has each example's whole text: the one that is carried out by a test."""
+    assert f"```{LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n" in PAGE
+
+
+def test_every_example_is_carried_out() -> None:
+    """Each file of the folder is named in the tests that carry examples out."""
+    tests = (Path(__file__).with_name("test_examples.py")).read_text(encoding="utf-8")
+    assert [path.name for path in FILES if f'"{path.name}"' not in tests] == []
+
+
+def test_links_lead_somewhere() -> None:
+    """Each relative link of the page is a file or a folder."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_the_names_are_those_of_the_code() -> None:
+    """Every name that a client needs is on the page as the code has it, and so is every schema."""
+    named = set(re.findall(r"`([^`\n]+)`", PAGE))
+    assert named >= PUBLISHED.keys()
+    assert named >= {
+        names.WORKFLOW,
+        names.QUERY_STATUS,
+        names.PRICE_QUOTE,
+        names.RECONCILIATION,
+        names.RUNS_QUEUE,
+        names.REQUEST_REFUSED,
+        names.NEXUS_SERVICE,
+        names.NEXUS_ENDPOINT,
+    }
