@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the namespace TEMPORAL_NAMESPACE and the search attributes of the runs where they are missing.
+# Makes the namespace TEMPORAL_NAMESPACE, the search attributes of the runs and the Nexus endpoint where they are missing.
 # Safe to run again. The `temporal` command reads the server's address and the namespace from TEMPORAL_*.
 set -eu
 
@@ -28,9 +28,16 @@ create_search_attribute() {
     temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --type "$1" --name "$2"
 }
 
+create_nexus_endpoint() {
+    temporal operator nexus endpoint get --name image-runs >/dev/null 2>&1 ||
+        temporal operator nexus endpoint create --name image-runs \
+            --target-namespace "$TEMPORAL_NAMESPACE" --target-task-queue image-runs
+}
+
 insist create_namespace
 for name in Tenant Model Operation BillingState WaitsFor Batch; do
     insist create_search_attribute Keyword "$name"
 done
 insist create_search_attribute Double CostUsd
 insist create_search_attribute Int ImageCount
+insist create_nexus_endpoint

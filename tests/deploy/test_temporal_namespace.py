@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import yaml
-from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.operatorservice.v1 import ListNexusEndpointsRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.names import PROVIDER_QUEUE, SEARCH_ATTRIBUTES
+from contracts.names import NEXUS_ENDPOINT, PROVIDER_QUEUE, RUNS_QUEUE, SEARCH_ATTRIBUTES
 from runtime.temporal_server import find_temporal_binary
 from tests.deploy.compose_tools import ROOT
 
@@ -60,6 +60,16 @@ async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
         DescribeNamespaceRequest(namespace=NAMESPACE)
     )
     assert described.config.workflow_execution_retention_ttl.ToTimedelta().days == 30
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_endpoint_leads_to_the_runs(server: Client) -> None:
+    """Other namespaces find the runs' task queue under the one endpoint that is made, be the job run twice."""
+    listed = await server.operator_service.list_nexus_endpoints(ListNexusEndpointsRequest())
+    (endpoint,) = listed.endpoints
+    assert endpoint.spec.name == NEXUS_ENDPOINT
+    assert endpoint.spec.target.worker.namespace == NAMESPACE
+    assert endpoint.spec.target.worker.task_queue == RUNS_QUEUE
 
 
 def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
