@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
@@ -34,8 +35,13 @@ def match_as_published(_: Any, pattern: str, text: Any, __: Any) -> Iterator[Val
 Validator = extend(Draft202012Validator, {"pattern": match_as_published})  # type: ignore[no-untyped-call]  # the stubs have none
 
 
+@cache
+def validator_of(name: str) -> Any:
+    return Validator(read_json(SCHEMAS / f"{name}.json"))
+
+
 def accepts(name: str, document: Any) -> bool:
-    valid: bool = Validator(read_json(SCHEMAS / f"{name}.json")).is_valid(document)
+    valid: bool = validator_of(name).is_valid(document)
     return valid
 
 
@@ -127,6 +133,7 @@ def test_what_the_contract_refuses_the_schema_refuses(field: str, value: Any) ->
     assert accepts("image-request", {**test_request.BASE, field: value}) == is_beyond_schemas(field, value)
 
 
+@settings(deadline=None)
 @given(test_reading.PAYLOADS)
 def test_whatever_the_contract_takes_is_valid(payload: dict[str, Any]) -> None:
     """No client that validates by the schema is kept from sending what is taken. Nulls stand for absent fields there."""
@@ -135,6 +142,7 @@ def test_whatever_the_contract_takes_is_valid(payload: dict[str, Any]) -> None:
         assert accepts("image-request", sent)
 
 
+@settings(deadline=None)
 @given(test_reading.PAYLOADS)
 def test_whatever_is_valid_has_the_right_shape(payload: dict[str, Any]) -> None:
     """What is valid and still refused is so for a character, a number or a sum that no schema can name."""
@@ -167,6 +175,14 @@ def test_what_concerns_two_fields() -> None:
     assert not accepts("image-request", {**mask, "images": None})
     assert accepts("image-request", {**mask, "images": ["data:" + "A" * 5_000]})
     assert not accepts("image-request", {**mask, "images": ["store://" + "a" * 5_000]})
+
+
+@pytest.mark.parametrize("name", [" a", "a\nb", "\u202ea", "a\u200b", "a\x00b", "\u00a0", "k" * 65, ""])
+def test_names_of_metadata_are_labels(name: str) -> None:
+    """A name that people could not tell from another by eye is invalid, as it is refused."""
+    request = {**test_request.BASE, "metadata": {name: "x"}}
+    assert read_request(request).problems
+    assert not accepts("image-request", request)
 
 
 def test_answers_may_gain_fields_and_requests_may_not() -> None:
