@@ -113,7 +113,11 @@ def run_up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
 def find_children(pid: int) -> dict[int, str]:
     """The command lines of a process's children, by process id."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        # Twice w: whole lines, however long the path of this directory is.
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()]
     return {int(child): words for child, parent, words in rows if int(parent) == pid}
