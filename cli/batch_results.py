@@ -81,7 +81,8 @@ def _show(progress: BatchProgress, lines: Iterator[LineResult], output: Output) 
         listed = [line.model_dump(mode="json") for line in lines]
         output.answer({"batch": progress.model_dump(mode="json"), "lines": listed})
         return
-    output.answer(None, describe_progress(progress), _tabulate(list(islice(lines, _SHOWN))))
+    shown = list(islice(lines, _SHOWN))
+    output.answer(None, describe_progress(progress), _tabulate(shown), *_list_errors(shown))
     if progress.lines > _SHOWN:
         output.say(f"The first {_SHOWN} lines; --out FILE.jsonl or FILE.csv has them all.")
 
@@ -95,6 +96,8 @@ def _tabulate(lines: list[LineResult]) -> Table:
         table.add_row(
             f"{line.line:,}", Text(line.run_id or ""), line.state, *counts, charge, line.billing_state or ""
         )
-        if line.error:
-            table.add_row("", Text(f"{line.error_type}: {line.error}", style="dim"), "", "", "", "", "")
     return table
+
+
+def _list_errors(lines: list[LineResult]) -> list[Text]:
+    return [Text(f"line {line.line:,}: {line.error_type}: {line.error}") for line in lines if line.error]
