@@ -19,6 +19,7 @@ _log = structlog.get_logger()
 async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIterator[None]:
     """Heartbeats in the background while the block runs, three in each heartbeat timeout where nothing else is said.
 
+    The first comes after such a pause too: Temporal counts from the start by itself, and each heartbeat is a write there.
     A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often. `details` are for the
     next attempt.
     """
@@ -37,8 +38,8 @@ async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIter
 
 async def _beat(interval_seconds: float, details: Sequence[Any]) -> None:
     while True:
-        activity.heartbeat(*details)
         await asyncio.sleep(interval_seconds)
+        activity.heartbeat(*details)
 
 
 async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
