@@ -160,10 +160,12 @@ class GptImageCaller:
             )
         )
         try:
-            answer, images = await self._keeper.keep(raw, order.request)
+            answer = await self._keeper.open_answer(raw, order.request)
         except MalformedAnswer:
             await self._keeper.keep_body(attempt.attempt_id, raw)
             raise
+        raw = raw.without_body()
+        images = await self._keeper.keep(answer.pictures, raw)
         return describe_delivery(raw, answer, images)
 
     def _announce(self, order: CallInput) -> NewAttempt:

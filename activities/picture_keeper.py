@@ -1,6 +1,7 @@
 """Getting what was paid for into the store, while the event loop stays free and whatever else goes wrong."""
 
 import asyncio
+import os
 import time
 
 import structlog
@@ -30,6 +31,8 @@ class PictureKeeper:
     def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._proven_at = -_PROVEN_FOR_SECONDS
+        # Each takes a core, and for that moment three times the memory of its picture: more at once would gain nothing.
+        self._openings = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def prove(self) -> None:
         """Nothing is bought that could not be kept: checks the store, unless it was seen to work just now.
@@ -41,17 +44,24 @@ class PictureKeeper:
             await self._store.check()
             self._proven_at = time.monotonic()
 
-    async def keep(self, raw: RawAnswer, request: ImageRequest) -> tuple[Answer, tuple[ImageRef, ...]]:
-        """Reads an answer, makes sure that its pictures are pictures, and stores them.
+    async def open_answer(self, raw: RawAnswer, request: ImageRequest) -> Answer:
+        """Reads an answer, and makes sure that its pictures are pictures.
 
         Raises:
             MalformedAnswer: there is no picture in it, or one that cannot be decoded.
+        """
+        async with self._openings:
+            return await asyncio.to_thread(_open_answer, raw, request)
+
+    async def keep(self, pictures: tuple[bytes, ...], raw: RawAnswer) -> tuple[ImageRef, ...]:
+        """Stores the pictures of an answer.
+
+        Raises:
             StoreUnavailable: the store stayed away for as long as the attempt has time.
         """
-        answer = await asyncio.to_thread(_open_answer, raw, request)
-        images = [await self._put_patiently(data, _end_of_attempt(raw)) for data in answer.pictures]
+        images = [await self._put_patiently(data, _end_of_attempt(raw)) for data in pictures]
         self._proven_at = time.monotonic()
-        return answer, tuple(images)
+        return tuple(images)
 
     async def keep_body(self, attempt_id: str, raw: RawAnswer) -> None:
         """Keeps the whole body of an answer that could not be used; the ledger holds its beginning."""

@@ -1,7 +1,7 @@
 """What goes to the provider and what comes back: values only, neither sent nor read here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from contracts.images import MediaType
@@ -41,3 +41,7 @@ class RawAnswer:
     latency_ms: int
     simulated: bool
     sent_at: datetime
+
+    def without_body(self) -> "RawAnswer":
+        """All that is needed once the pictures are out of it: they and their base64 would be in memory twice."""
+        return replace(self, body=b"")
