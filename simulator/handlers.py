@@ -116,7 +116,7 @@ class ImageHandlers:
         answer, outcome = b"", dict[str, Any]()
         if _is_paid(fault):
             usage = order.count_usage(body.inputs.sizes)
-            answer = await asyncio.to_thread(carry_out, order, body.inputs, usage, fault)
+            answer = await asyncio.to_thread(carry_out, order, body.inputs, usage, fault, visit.request_id)
             outcome = {
                 "paid": True,
                 "usage": usage.to_json(with_output_details=order.model.reports_output_details),

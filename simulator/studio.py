@@ -8,17 +8,20 @@ from functools import lru_cache
 from simulator.faults import Fault, FaultKind, strip_fault
 from simulator.orders import ImageOrder
 from simulator.pictures import Brief, Encoding, draw_picture, edit_picture
+from simulator.provenance import stamp_picture
 from simulator.spoiling import Document, spoil_document
 from simulator.tokens import Usage
 from simulator.uploads import Inputs
 
 
-def carry_out(order: ImageOrder, inputs: Inputs, usage: Usage, fault: Fault | None) -> bytes:
+def carry_out(order: ImageOrder, inputs: Inputs, usage: Usage, fault: Fault | None, request_id: str) -> bytes:
     """The body of the answer, spoilt as the fault says."""
     encoding = Encoding(order.output_format, order.output_compression)
     if fault is not None and fault.kind is FaultKind.WRONG_FORMAT:
         encoding = encoding._replace(output_format="jpeg" if order.output_format == "png" else "png")
-    pictures = [_make_picture(order, inputs, encoding, index) for index in range(order.n)]
+    pictures = [
+        stamp_picture(_make_picture(order, inputs, encoding, index), request_id) for index in range(order.n)
+    ]
     document = _write_answer(order, pictures, usage)
     if fault is not None:
         spoil_document(document, fault)

@@ -9,9 +9,11 @@ from openai import AsyncOpenAI
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops, ImageColor
 
+from imaging.pictures import verify_picture
 from simulator.caption import draw_caption
 from simulator.colors import PALETTES
 from simulator.pictures import Brief, Encoding, draw_picture, edit_picture
+from simulator.provenance import stamp_picture
 
 PNG = Encoding("png", 100)
 
@@ -139,3 +141,24 @@ def test_edit_without_mask_repaints_everything_and_keeps_the_light_of_the_input(
     # 60% of the difference between black and white, which is 255, is 153.
     assert light - dark == pytest.approx(153, abs=2)
     assert 0 < dark < light < 255
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_stamp_changes_the_file_and_no_pixel(output_format: str, *, transparent: bool) -> None:
+    """Two requests for the same picture get files that differ and pixels that do not, in every format."""
+    drawn = draw_picture(brief((320, 256), transparent=transparent), Encoding(output_format, 90))
+    stamped = [stamp_picture(drawn, request_id) for request_id in ("req_1", "req_22")]
+    assert len({drawn, *stamped}) == 3
+    for data in stamped:
+        assert verify_picture(data) == verify_picture(drawn)
+        assert Image.open(io.BytesIO(data)).tobytes() == Image.open(io.BytesIO(drawn)).tobytes()
+
+
+async def test_no_two_answers_have_the_same_bytes(client: AsyncOpenAI) -> None:
+    """The same request twice: two files, as with the provider, whose pictures carry their origin."""
+    answers = [
+        await client.images.generate(model="gpt-image-1", prompt="A red bicycle", quality="low")
+        for _ in range(2)
+    ]
+    assert len({(answer.data or [])[0].b64_json for answer in answers}) == 2
