@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
+    from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -148,8 +149,9 @@ class ImageGeneration:
         )
 
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
-        cost = await self._compute_cost(request, admission, call)
-        record = await self._record_billing(request, admission, call, cost)
+        locally = workflow.patched(LOCAL_MONEY)
+        cost = await self._compute_cost(request, admission, call, locally=locally)
+        record = await self._record_billing(request, admission, call, cost, locally=locally)
         cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
         self._index(
             names.BILLING_STATE.value_set(record.state),
@@ -163,33 +165,31 @@ class ImageGeneration:
         self._show(stage="completed", call=call, cost_usd=cost.amount_usd, reason=record.reason)
         return run_result(admission.run_id, request, call, cost, record)
 
-    async def _compute_cost(self, request: ImageRequest, admission: Admission, call: CallResult) -> Cost:
+    async def _compute_cost(
+        self, request: ImageRequest, admission: Admission, call: CallResult, *, locally: bool
+    ) -> Cost:
         self._show(stage="pricing", call=call, warnings=(*self._status.warnings, *call.warnings))
-        cost: Cost = await workflow.execute_activity(
+        return await carry_out_money_step(
             names.COMPUTE_COST,
             cost_input(request, admission, call),
-            result_type=Cost,
-            start_to_close_timeout=policies.MONEY_ATTEMPT,
-            retry_policy=policies.MONEY_RETRY,
+            Cost,
+            locally=locally,
             summary=f"the price of {len(call.images)} image(s) from {call.model}",
         )
-        return cost
 
     async def _record_billing(
-        self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost
+        self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
     ) -> BillingRecord:
         self._show(stage="recording", call=call, cost_usd=cost.amount_usd)
-        record: BillingRecord = await workflow.execute_activity(
+        return await carry_out_money_step(
             names.RECORD_BILLING,
             billing_input(request, admission, call, cost),
-            result_type=BillingRecord,
-            start_to_close_timeout=policies.MONEY_ATTEMPT,
-            retry_policy=policies.MONEY_RETRY,
+            BillingRecord,
+            locally=locally,
             summary=f"{cost.amount_usd} USD for {admission.tenant}"
             if cost.amount_usd
             else "held: no amount yet",
         )
-        return record
 
     def _refusal(self, problems: tuple[Problem, ...]) -> ApplicationError:
         message = describe_problems(problems)

@@ -70,3 +70,11 @@ MONEY_RETRY = RetryPolicy(
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=1),
 )
+
+LOCAL_MONEY_ATTEMPT = timedelta(seconds=5)
+"""Half of a workflow task's 10 seconds: a database that hangs must not cost the task. What it still writes after that is
+found by the regular activity that follows."""
+LOCAL_MONEY_RETRY = RetryPolicy(
+    # What does not work at once waits as a regular activity, which everyone sees.
+    maximum_attempts=1
+)

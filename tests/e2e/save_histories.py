@@ -15,7 +15,7 @@ from temporalio.client import WorkflowHandle
 
 from contracts import names
 from tests.e2e.batches import start_batch, until
-from tests.e2e.stack import CONTRACT, Stack, run_stack, sqlite_url
+from tests.e2e.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
 from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
@@ -30,6 +30,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "refused": {**CONTRACT, "n": 11},
     "rejected": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
     "resent": {**CONTRACT, "prompt": "A cup that is sent again"},
+    "billed-locally": {**CONTRACT, "prompt": "A cup that is billed at once"},
+    "billed-later": {**CONTRACT, "prompt": "A cup whose bill has to wait"},
     "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
 }
@@ -99,11 +101,29 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
         payload = {**payload, "images": [image.uri]}
     if name in DECISIONS:
         stack.simulator.script("reset_after_payment", match=payload["prompt"])
+    if name == "billed-later":
+        _take_ledger_away(stack)
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
+    if name == "billed-later":
+        await _bring_ledger_back(stack, handle)
     if name in DECISIONS:
         await until_held(handle)
         await decide(handle, {"decision": DECISIONS[name], "actor": "ada", "reason": "for the history"})
     await _write(handle, name)
+
+
+def _take_ledger_away(stack: Stack) -> None:
+    refuse = "SELECT RAISE(ABORT, 'the ledger is away');"
+    with stack.database.writing() as connection:
+        connection.exec_driver_sql(f"CREATE TRIGGER away BEFORE INSERT ON ledger_entries BEGIN {refuse} END")
+
+
+async def _bring_ledger_back(stack: Stack, handle: WorkflowHandle[Any, Any]) -> None:
+    """Once the bill is an activity that waits."""
+    while ("record_billing", "scheduled") not in activities_in(await stack.events(handle.id)):
+        await asyncio.sleep(0.05)
+    with stack.database.writing() as connection:
+        connection.exec_driver_sql("DROP TRIGGER away")
 
 
 async def _save_corrections(stack: Stack) -> None:

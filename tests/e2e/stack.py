@@ -1,6 +1,7 @@
 """The whole application for tests: a real Temporal server, the simulator behind real HTTP, a real ledger and store."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -103,6 +104,30 @@ def new_run_id(tenant: str = "default") -> str:
 def event_names(events: list[Any]) -> list[str]:
     """The kinds of events, in words."""
     return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in events]
+
+
+def activities_in(events: list[Any]) -> list[tuple[str, str]]:
+    """The activities of a history in order, each with where it was carried out: "local" or "scheduled"."""
+    return [
+        found
+        for event in events
+        if (found := _scheduled_activity(event) or _local_activity(event)) is not None
+    ]
+
+
+def _scheduled_activity(event: Any) -> tuple[str, str] | None:
+    if not event.HasField("activity_task_scheduled_event_attributes"):
+        return None
+    return event.activity_task_scheduled_event_attributes.activity_type.name, "scheduled"
+
+
+def _local_activity(event: Any) -> tuple[str, str] | None:
+    """The SDK keeps a local activity as a marker, with what it was as JSON."""
+    marker = event.marker_recorded_event_attributes
+    if marker.marker_name != "core_local_activity":
+        return None
+    (told,) = marker.details["data"].payloads
+    return json.loads(told.data)["activity_type"], "local"
 
 
 @asynccontextmanager
