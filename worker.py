@@ -17,7 +17,8 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.advance_batch import BatchAdvancer
 from activities.call_gpt_image import GptImageCaller
@@ -67,6 +68,7 @@ SAME_WISH_SECONDS = 1.0
 HEARTBEAT_THROTTLE = timedelta(seconds=9)
 # A batch hears that it is paused or cancelled with the answer to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
+_GUARDED = SandboxedWorkflowRunner()
 
 _STARTING_PROBLEMS = (
     SettingsError,
@@ -82,7 +84,12 @@ log = structlog.get_logger("worker")
 
 
 def build_runs_worker(
-    client: Client, settings: Settings, database: Database, images_per_minute: int | None = None
+    client: Client,
+    settings: Settings,
+    database: Database,
+    *,
+    images_per_minute: int | None = None,
+    runner: WorkflowRunner = _GUARDED,
 ) -> Worker:
     """Workflows and their Nexus service, the check before, the money after, batches, and the comparison with the
     provider's own books.
@@ -120,6 +127,7 @@ def build_runs_worker(
             BatchAdvancer(client, database, store, checker).advance_batch,
         ],
         nexus_service_handlers=[ImageRunsHandler()],
+        workflow_runner=runner,
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
@@ -196,7 +204,15 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
         workers = []
         if only != "provider":
-            workers.append(build_runs_worker(client, settings, database, limit))
+            workers.append(
+                build_runs_worker(
+                    client,
+                    settings,
+                    database,
+                    images_per_minute=limit,
+                    runner=UnsandboxedWorkflowRunner(),
+                )
+            )
         if only != "workflows":
             workers.append(await build_provider_worker(client, settings, database, resources))
         for worker in workers:
