@@ -9,7 +9,7 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos bench-saturation check format schemas lock clean
+.PHONY: help setup demo up test chaos bench bench-saturation check format schemas lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ SECONDS ?= 900
 LEDGER ?= postgresql
 chaos: setup ## hundreds of runs while everything dies: RUNS=300 SEED=1 SECONDS=900 LEDGER=postgresql|sqlite
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED) --seconds $(SECONDS) --ledger $(LEDGER)
+
+ROUNDS ?= 5
+bench: setup ## our runs beside a bare workflow, the plain SDK and DBOS: ROUNDS=5
+	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
 
 LIMIT ?= 250 1500
 STRETCH ?= 120
