@@ -172,7 +172,9 @@ async def run_application(
         database = await asyncio.to_thread(open_database, database_url, create=True)
         parts.callback(database.close)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, chosen.images_per_minute)
-        await parts.enter_async_context(worker.build_runs_worker(client, chosen, database, limit))
+        await parts.enter_async_context(
+            worker.build_runs_worker(client, chosen, database, images_per_minute=limit)
+        )
         await parts.enter_async_context(await worker.build_provider_worker(client, chosen, database, parts))
         yield Stack(client, simulator, chosen, database, ImageStore.from_url(store_url))
 

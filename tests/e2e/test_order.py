@@ -42,7 +42,9 @@ async def carry_out(
         database = await asyncio.to_thread(open_database, settings.ledger_url(), create=True)
         parts.callback(database.close)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, images_per_minute)
-        await parts.enter_async_context(worker.build_runs_worker(client, settings, database, limit))
+        await parts.enter_async_context(
+            worker.build_runs_worker(client, settings, database, images_per_minute=limit)
+        )
         count = 0
         for count, (tenant, priority) in enumerate(wishes, start=1):
             await start(client, tenant, priority, number=count)
