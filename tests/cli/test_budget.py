@@ -13,7 +13,11 @@ from tests.billing.priced_bills import bill_run
 from tests.billing.spending import ask, decide
 from tests.cli.command_line import CommandLine
 
-NOW = datetime.now(UTC)
+
+@pytest.fixture
+def now() -> datetime:
+    """The moment at which the test begins: commands have the real clock, and a long campaign of tests has begun long ago."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -25,11 +29,11 @@ def database(data_dir: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_a_budget_is_shown(run: CommandLine, database: Database) -> None:
+def test_a_budget_is_shown(run: CommandLine, database: Database, now: datetime) -> None:
     """`budget show TENANT` tells limit, used, reserved and left for people, and the same as JSON."""
     decide(database, {"month": 1_000_000})
-    ask(database, at=NOW)
-    ask(database, at=NOW, simulated=True)
+    ask(database, at=now)
+    ask(database, at=now, simulated=True)
     (shown,) = run("budget", "show", "acme", "--json").document["budgets"]
     assert (shown["tenant"], shown["month"]["limit_usd"], shown["day"]["limit_usd"]) == (
         "acme",
@@ -44,7 +48,7 @@ def test_a_budget_is_shown(run: CommandLine, database: Database) -> None:
     }
     lines = run("budget", "show", "acme").out.splitlines()
     assert lines[0] == "Budget of acme"
-    assert lines[1] == f"  month     1.000000 USD for {NOW.strftime('%Y-%m')} (UTC), by ada: a trial".rstrip()
+    assert lines[1] == f"  month     1.000000 USD for {now.strftime('%Y-%m')} (UTC), by ada: a trial".rstrip()
     assert lines[2].split() == ["0.000000", "used,", "0.250000", "reserved,", "0.750000", "left"]
     assert lines[3].split() == [
         "0.000000",
@@ -58,17 +62,17 @@ def test_a_budget_is_shown(run: CommandLine, database: Database) -> None:
     assert lines[4].split()[:4] == ["day", "no", "budget", "for"]
 
 
-def test_all_budgets_are_shown(run: CommandLine, database: Database) -> None:
+def test_all_budgets_are_shown(run: CommandLine, database: Database, now: datetime) -> None:
     """`budget show` has a line for each budget; requests without a price make what is reserved a lower bound."""
     assert run("budget", "show").out == "No tenant has a budget.\n"
-    ask(database, at=NOW, needed=None)
+    ask(database, at=now, needed=None)
     decide(database, {"month": 1_000_000, "day": 500_000})
     decide(database, {"day": 1}, tenant="zoo")
     rows = [line.split() for line in run("budget", "show").out.splitlines() if "USD" not in line]
     assert [row[:2] for row in rows if len(row) > 2] == [
-        ["acme", NOW.strftime("%Y-%m")],
-        ["acme", NOW.strftime("%Y-%m-%d")],
-        ["zoo", NOW.strftime("%Y-%m-%d")],
+        ["acme", now.strftime("%Y-%m")],
+        ["acme", now.strftime("%Y-%m-%d")],
+        ["zoo", now.strftime("%Y-%m-%d")],
     ]
     assert "0.000000+" in run("budget", "show").out
     assert len(run("budget", "show", "--json").document["budgets"]) == 2
@@ -99,12 +103,12 @@ def test_a_decision_that_is_none_is_refused(run: CommandLine, words: tuple[str, 
     assert ended.document["message"].startswith(sentence)
 
 
-def test_what_was_paid_and_not_billed_is_pending(run: CommandLine, database: Database) -> None:
+def test_what_was_paid_and_not_billed_is_pending(run: CommandLine, database: Database, now: datetime) -> None:
     """`pending` lists paid requests without an entry and says what to do; `verify` notes them, and nothing is wrong."""
-    long_ago = NOW - timedelta(hours=1)
+    long_ago = now - timedelta(hours=1)
     bill_run(database, identify("acme", "billed"))
     paid = pay_attempt(database, identify("acme", "terminated"), finished_at=long_ago)
-    pay_attempt(database, identify("acme", "young"), finished_at=NOW)
+    pay_attempt(database, identify("acme", "young"), finished_at=now)
 
     ended = run("pending", "--json")
     for_people = run("pending").out
