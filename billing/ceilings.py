@@ -6,6 +6,7 @@ from datetime import datetime
 from billing.estimates import estimate_output_tokens, known_qualities, known_sizes
 from billing.rate_cards import RateCards
 from billing.rates import Rate
+from contracts.billing import PriceMode
 from contracts.request import ImageRequest
 
 _PROMPT_OVERHEAD_TOKENS = 100
@@ -20,7 +21,13 @@ _MARGIN_FOR_UNKNOWN_ONES = 2
 
 
 def price_ceiling(
-    provider: str, model: str, request: ImageRequest, at: datetime, cards: RateCards
+    provider: str,
+    model: str,
+    request: ImageRequest,
+    at: datetime,
+    cards: RateCards,
+    *,
+    mode: PriceMode = "standard",
 ) -> int | None:
     """The worst case of one request in micro-USD, rounded up; None where no price is known.
 
@@ -30,7 +37,7 @@ def price_ceiling(
     Raises:
         ValueError: `at` has no time zone.
     """
-    rate = cards.charge_rate(provider, model, at)
+    rate = cards.charge_rate(provider, model, at, mode)
     return bound_price(model, request, rate) if rate else None
 
 

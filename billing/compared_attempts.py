@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, RowMapping, select
 
+from billing import flags
 from billing.attempt_records import Outcome
 from billing.database import Database
 from billing.tables import ledger_entries, provider_attempts
@@ -78,6 +79,6 @@ def _read_attempt(row: RowMapping, entries: Sequence[RowMapping]) -> ComparedAtt
         **row,
         billed=True,
         list_cost_micro_usd=sum(amount for amount in listed if amount is not None) if is_known else None,
-        exact=last["basis"] == "token_usage" and not last["flags"],
+        exact=last["basis"] == "token_usage" and not {*last["flags"]} - {flags.BATCH_PRICE},
         images=last["image_count"],
     )

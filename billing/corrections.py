@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import RowMapping
 
+from billing import flags
 from billing.correction_keys import find_known, make_key
 from billing.costs import compute_cost
 from billing.database import Database
@@ -23,7 +24,7 @@ from billing.reservations import book_correction
 from billing.run_history import RunHistory, lock_history
 from billing.settlements import describe_pending, describe_settlement
 from billing.usage import UnbillableUsage, require_usage
-from contracts.billing import Cost, CostInput
+from contracts.billing import Cost, CostInput, PriceMode
 from contracts.corrections import Correction, Settlement
 from contracts.money import format_usd
 
@@ -107,13 +108,16 @@ class Corrections:
                 operation=latest["operation"],
                 images=latest["image_count"],
                 sent_at=latest["sent_at"],
+                mode=_mode_of(latest),
             ),
             self._cards,
         )
 
     def _tell_price(self, latest: RowMapping) -> str:
         """What to do where it is the price that is missing."""
-        known = self._cards.charge_rate(latest["provider"], latest["model"], latest["sent_at"])
+        known = self._cards.charge_rate(
+            latest["provider"], latest["model"], latest["sent_at"], _mode_of(latest)
+        )
         return "" if known else " Add it to the RATE_CARD of the worker, and reconcile again."
 
     def _make_row(self, order: Correction, history: RunHistory, cost: Cost) -> dict[str, Any]:
@@ -132,6 +136,10 @@ class Corrections:
             "corrects": latest["entry_id"],
             "created_at": self._clock(),
         }
+
+
+def _mode_of(entry: RowMapping) -> PriceMode:
+    return "batch" if flags.BATCH_PRICE in entry["flags"] else "standard"
 
 
 def _refuse_untimely(order: Correction, history: RunHistory) -> None:

@@ -41,6 +41,13 @@ def compute_cost(order: CostInput, cards: RateCards) -> Cost:
     Raises:
         ValueError: `sent_at` has no time zone.
     """
+    cost = _compute_cost(order, cards)
+    # On a hold too: whatever settles it later has to know by which prices.
+    extra = (flags.BATCH_PRICE,) if order.mode == "batch" else ()
+    return cost.model_copy(update={"flags": flags.in_order((*cost.flags, *extra))}) if extra else cost
+
+
+def _compute_cost(order: CostInput, cards: RateCards) -> Cost:
     if order.usage_problem is not None:
         return _hold(order.usage_problem)
     try:
@@ -51,7 +58,7 @@ def compute_cost(order: CostInput, cards: RateCards) -> Cost:
 
 
 def _cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> Cost:
-    rate = cards.charge_rate(order.provider, order.model, order.sent_at)
+    rate = cards.charge_rate(order.provider, order.model, order.sent_at, order.mode or "standard")
     if rate is None:
         return _hold(_describe_missing_price(order), usage.flags)
     try:
@@ -67,7 +74,7 @@ def _cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> Cost:
 
 def _list_cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> _Priced | None:
     """None where it cannot be told: details that only the list price depends on never hold a charge back."""
-    rate = cards.list_rate(order.provider, order.model, order.sent_at)
+    rate = cards.list_rate(order.provider, order.model, order.sent_at, order.mode or "standard")
     try:
         return _Priced(rate, split_tokens(usage, rate, order.operation)) if rate else None
     except UnbillableUsage:
@@ -82,10 +89,10 @@ def _cost_without_usage(order: CostInput, cards: RateCards) -> Cost:
     each = estimate_output_tokens(order.model, order.size, order.quality, order.output_format)
     if each is None or order.images < 1:
         return _hold(_describe_missing_estimate(order), missing)
-    rate = cards.charge_rate(order.provider, order.model, order.sent_at)
+    rate = cards.charge_rate(order.provider, order.model, order.sent_at, order.mode or "standard")
     if rate is None:
         return _hold(_describe_missing_price(order), missing)
-    list_rate = cards.list_rate(order.provider, order.model, order.sent_at)
+    list_rate = cards.list_rate(order.provider, order.model, order.sent_at, order.mode or "standard")
     return _bill(
         "size_quality_estimate",
         _price_pictures(each * order.images, rate),
@@ -118,7 +125,8 @@ def _hold(reason: str, raised: Iterable[str] = ()) -> Cost:
 
 def _describe_missing_price(order: CostInput) -> str:
     day = day_of(order.sent_at)
-    return f"No price is known for model {order.model} at provider {order.provider} on {day}."
+    kind = "batch price" if order.mode == "batch" else "price"
+    return f"No {kind} is known for model {order.model} at provider {order.provider} on {day}."
 
 
 def _describe_missing_estimate(order: CostInput) -> str:

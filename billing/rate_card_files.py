@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from billing.rates import CLASSES, TOTALS, TokenClass, parse_rate
+from contracts.billing import PriceMode
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -23,11 +24,15 @@ class RateCardError(ValueError):
 
 
 class Price(BaseModel):
-    """A dated price of one or more models at a provider, "*" being any. `valid_until` is the last day, in UTC."""
+    """A dated price of one or more models at a provider, "*" being any. `valid_until` is the last day, in UTC.
+
+    It holds for requests that are sent in that `mode`: by themselves, or in a batch of the provider.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     provider: Name
+    mode: PriceMode = "standard"
     models: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
     valid_from: date
     valid_until: date | None = None
@@ -58,10 +63,10 @@ class RateCard(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_two_prices_at_once(self) -> Self:
-        seen: dict[tuple[str, str, date], int] = {}
+        seen: dict[tuple[str, str, str, date], int] = {}
         for number, price in enumerate(self.prices, start=1):
             for model in price.models:
-                first = seen.setdefault((price.provider, model, price.valid_from), number)
+                first = seen.setdefault((price.provider, price.mode, model, price.valid_from), number)
                 if first != number:
                     raise ValueError(
                         f"prices {first} and {number} are both valid from {price.valid_from}"
@@ -90,7 +95,11 @@ def read_rate_card(path: Path) -> RateCard:
 
 def digest_rate_card(card: RateCard) -> str:
     """The SHA-256 of everything that a card says, comments and layout aside."""
-    content = json.dumps(card.model_dump(mode="json"), sort_keys=True)
+    said = card.model_dump(mode="json")
+    for price in said["prices"]:
+        if price["mode"] == "standard":  # cards from before there was a mode keep their digests
+            del price["mode"]
+    content = json.dumps(said, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

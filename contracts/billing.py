@@ -12,6 +12,8 @@ from contracts.request import MissingUsage, Operation
 Basis = Literal["token_usage", "size_quality_estimate", "none"]
 BillingState = Literal["billed", "estimated", "pending", "reconciled"]
 EntryKind = Literal["charge", "estimate", "hold", "adjustment", "reversal"]
+PriceMode = Literal["standard", "batch"]
+"""Which of a model's prices applies: that of a request sent by itself, or that of a line in a batch of the provider."""
 
 
 class LineItem(Contract):
@@ -24,7 +26,10 @@ class LineItem(Contract):
 
 
 class CostInput(SparseContract):
-    """What a price depends on. `usage` is the provider's object, verbatim, or None; `images` is how many were returned."""
+    """What a price depends on. `usage` is the provider's object, verbatim, or None; `images` is how many were returned.
+
+    `mode` None means "standard", as before there was another.
+    """
 
     provider: str
     model: str
@@ -37,6 +42,7 @@ class CostInput(SparseContract):
     quality: str | None = None
     output_format: str | None = None
     sent_at: datetime
+    mode: PriceMode | None = None
 
 
 class Cost(SparseContract):

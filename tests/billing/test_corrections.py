@@ -289,7 +289,8 @@ def test_usage_that_waited_for_a_price(database: Database, own_cards: RateCards)
 
     _, adjustment = entries_of(database)
     assert (adjustment.amount_usd, adjustment.usage, adjustment.actor) == ("0.209000", USAGE, "grace")
-    assert adjustment.entry_key == f"{RUN_ID}#reprice:{own_cards.charge_cards[0].id}"
+    assert own_cards.own_card is not None
+    assert adjustment.entry_key == f"{RUN_ID}#reprice:{own_cards.own_card.id}"
     assert (priced.outcome, again.outcome, again.entry_id) == ("settled", "already_settled", priced.entry_id)
     totals = total(database).real
     assert (totals.charged_usd, totals.pending, totals.list_cost_unknown) == ("0.209000", 0, 1)

@@ -16,6 +16,8 @@ TODAY = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KNOWN_CARDS = {
     "charge-2026-11-04": "c37705aa02886b4121a0b8d46d566cb982093d1030daa2f412a38227ef041e81",
     "list-2026-11-04": "b34feb214470f73e0a58d120354e730bd1cd23da42e041e82fc32777da1f6a57",
+    "charge-batch-2026-11-04": "88751af692f44cced1ac752c8c4dbaeb025c78fe9b624e4bb23769c5800e2b1c",
+    "list-batch-2026-11-04": "61860776fc7da7e6cdaed90ba2828d4f2f45f51f252ddf10bb3ec027367b7742",
 }
 
 MINI = {"text_in": "2.00", "image_in": "2.50", "image_out": "8.00"}
@@ -41,7 +43,7 @@ def on(day: str) -> datetime:
     return datetime.fromisoformat(f"{day}T12:00:00+00:00")
 
 
-@pytest.mark.parametrize("name", ["charge", "list"])
+@pytest.mark.parametrize("name", ["charge", "list", "charge-batch", "list-batch"])
 def test_a_card_never_changes_under_its_id(name: str) -> None:
     """A card whose data changed without a new id fails here."""
     card = read_rate_card(DATA / f"{name}.toml")
