@@ -56,6 +56,8 @@ async def _serve(options: argparse.Namespace) -> None:
         latency_seconds=options.latency,
         images_per_minute=options.images_per_minute,
         input_images_per_minute=options.input_images_per_minute,
+        # Nobody steers a process of its own: whoever looks at a batch finds it further on.
+        batches_advance_when_seen=True,
     )
     await simulator.start(port=options.port)
     try:

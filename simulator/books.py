@@ -3,6 +3,7 @@
 This is the independent party that a ledger is balanced against: it holds true usage even where an answer withheld it.
 """
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from simulator.errors import StartupError
-from simulator.orders import Endpoint
+from simulator.orders import Endpoint, ImageOrder
 
 
 class BookEntry(BaseModel):
     """One HTTP request to an image endpoint.
 
     `time` is when the request arrived. `status` is None where the connection ended without an answer. `paid` says whether `usage` was paid for, at a
-    list price in micro-USD. What a refused request did not get to say is None.
+    list price in micro-USD. What a refused request did not get to say is None. A line of a batch counts as one request,
+    carried out at that `time`, and has the batch's id and its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,19 @@ class BookEntry(BaseModel):
     error_code: str | None = None
     usage: dict[str, Any] | None = None
     list_price_micro_usd: int = 0
+    batch_id: str | None = None
+    custom_id: str | None = None
+
+
+def describe_order(order: ImageOrder) -> dict[str, Any]:
+    """What an entry says of the order."""
+    return {
+        "model": order.model_name,
+        "size": order.size_name,
+        "quality": order.quality,
+        "n": order.n,
+        "prompt_sha256": hashlib.sha256(order.prompt.encode()).hexdigest(),
+    }
 
 
 class Books:

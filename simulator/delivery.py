@@ -48,7 +48,7 @@ async def deliver(
     if kind is FaultKind.REDIRECT:
         return _redirect(request, headers)
     if kind in _SILENT:
-        return await _hang(request) if kind is FaultKind.HANG else _reset(request)
+        return await _hang(request) if kind is FaultKind.HANG else reset(request)
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
@@ -68,7 +68,7 @@ def _answer_as_gateway(status: int) -> web.Response:
     return web.Response(status=status, text=_GATEWAY_PAGE.format(title), content_type="text/html")
 
 
-def _reset(request: web.Request) -> web.Response:
+def reset(request: web.Request) -> web.Response:
     """Ends the connection at once, with a reset: nothing that was or will be written arrives."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")

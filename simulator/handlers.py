@@ -1,7 +1,6 @@
 """The two image endpoints: from a request to an answer and an entry in the books."""
 
 import asyncio
-import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -12,18 +11,17 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator.books import BookEntry, Books
+from simulator.books import BookEntry, Books, describe_order
 from simulator.delivery import GATEWAY_STATUSES, REDIRECTED, answer_error, deliver, find_status
 from simulator.errors import ApiError, refuse
 from simulator.faults import Fault, FaultKind
 from simulator.headers import check_key, name_key, read_client_request_id, read_project, write_headers
 from simulator.limits import RateLimits
 from simulator.orders import Endpoint, ImageOrder
-from simulator.prices import price_usage
+from simulator.production import produce
 from simulator.reading import Body, read_json, read_multipart
 from simulator.refusals import build_refusal
 from simulator.script import FaultScript
-from simulator.studio import carry_out
 from simulator.validation import read_order
 
 
@@ -43,18 +41,6 @@ class _Visit:
 
     def write_entry(self, *, repeated: bool, outcome: dict[str, Any]) -> BookEntry:
         """The entry for the books, with how it ended."""
-        order = self.order
-        asked = (
-            {
-                "model": order.model_name,
-                "size": order.size_name,
-                "quality": order.quality,
-                "n": order.n,
-                "prompt_sha256": hashlib.sha256(order.prompt.encode()).hexdigest(),
-            }
-            if order
-            else {}
-        )
         return BookEntry(
             time=self.arrived_at,
             request_id=self.request_id,
@@ -64,7 +50,7 @@ class _Visit:
             api_key_id=self.api_key_id,
             endpoint=self.endpoint,
             fault=self.fault.kind.value if self.fault else None,
-            **asked,
+            **(describe_order(self.order) if self.order else {}),
             **outcome,
         )
 
@@ -115,13 +101,7 @@ class ImageHandlers:
             raise refusal
         answer, outcome = b"", dict[str, Any]()
         if _is_paid(fault):
-            usage = order.count_usage(body.inputs.sizes)
-            answer = await asyncio.to_thread(carry_out, order, body.inputs, usage, fault, visit.request_id)
-            outcome = {
-                "paid": True,
-                "usage": usage.to_json(with_output_details=order.model.reports_output_details),
-                "list_price_micro_usd": price_usage(order.model.family, usage),
-            }
+            answer, outcome = await produce(order, body.inputs, fault, visit.request_id)
         self._record(visit, {"status": find_status(fault), **outcome})
         return await deliver(request, answer, self._write_headers(visit), fault)
 

@@ -83,10 +83,17 @@ def _count(entry: BookEntry) -> _Row:
 def _itemise(entry: BookEntry) -> Iterator[_Row]:
     """A row for each class of tokens: its exact price, of which only the sum of a day is ever rounded."""
     model, usage = entry.model or "", read_usage(entry.usage or {})
-    for token_class, nano_usd in price_by_class(MODELS[model].family, usage)._asdict().items():
+    in_batch = entry.batch_id is not None
+    prices = price_by_class(MODELS[model].family, usage, in_batch=in_batch)
+    kind = "batch " if in_batch else ""
+    for token_class, nano_usd in prices._asdict().items():
         tokens = getattr(usage, token_class)
         if tokens:
-            labels = {**_labels(entry), "line_item": f"{model}, {token_class}", "api_source": "unlabeled"}
+            labels = {
+                **_labels(entry),
+                "line_item": f"{model}, {kind}{token_class}",
+                "api_source": "unlabeled",
+            }
             yield _Row(int(entry.time.timestamp()), labels, {"nano_usd": nano_usd, "tokens": tokens})
 
 

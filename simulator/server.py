@@ -8,6 +8,7 @@ from typing import Self
 
 from aiohttp import web
 
+from simulator.batch_service import BatchService
 from simulator.books import Books
 from simulator.control import ControlHandlers
 from simulator.delivery import answer_error
@@ -45,12 +46,14 @@ class Simulator:
         seed: int = 0,
         images_per_minute: int | None = None,
         input_images_per_minute: int | None = None,
+        batches_advance_when_seen: bool = False,
     ) -> None:
         """`books_path` keeps the books in a file, `latency_seconds` slows every image request down.
 
         `fault_rates` are probabilities by fault, such as {"server_error": 0.1, "delay=2": 0.2}, drawn with `seed`.
         `images_per_minute` is the organization's limit (see `simulator.limits`; None: no limit), and its limit of input
         images too unless `input_images_per_minute` says another.
+        A batch moves on when it is told to (see `batches`), or with every look at it.
 
         Raises:
             StartupError: the books cannot be read, a rate is none, or a limit is.
@@ -60,6 +63,9 @@ class Simulator:
         inputs = images_per_minute if input_images_per_minute is None else input_images_per_minute
         self._limits = RateLimits(images_per_minute, inputs)
         self._images = ImageHandlers(self.books, self._script, self._limits, latency_seconds)
+        self.batches = BatchService(
+            self.books, self._script, seed, advance_when_seen=batches_advance_when_seen
+        )
         self._runner: web.AppRunner | None = None
         self._base_url = ""
 
@@ -108,6 +114,7 @@ class Simulator:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+            self.batches.shelf.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -133,6 +140,7 @@ class Simulator:
                 web.get("/_simulator/faults", control.show_faults),
                 web.post("/_simulator/faults", control.script_faults),
                 web.delete("/_simulator/faults", control.clear_faults),
+                *self.batches.list_routes(),
             ]
         )
         return app

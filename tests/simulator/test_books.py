@@ -40,6 +40,8 @@ async def test_entry_tells_what_was_asked_and_paid(client: AsyncOpenAI, simulato
             "total_tokens": 2126,
         },
         "list_price_micro_usd": 84_550,  # 14 * 5 + 2112 * 40
+        "batch_id": None,
+        "custom_id": None,
     }
 
 
