@@ -17,7 +17,8 @@ from imaging.calls import FilePart, ProviderCall, RawAnswer
 from imaging.classify import classify_answer, classify_transport
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import ProviderFailure
-from imaging.provider_settings import OPENAI_URL, ProviderSettings, check_settings
+from imaging.provider_settings import ProviderSettings, check_settings
+from imaging.sdk import hide_key, open_sdk
 
 __all__ = ["FilePart", "ImageClient", "ProviderCall", "ProviderSettings", "RawAnswer", "open_client"]
 
@@ -34,8 +35,6 @@ _OPTIONS = (
     "input_fidelity",
 )
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-_SHORTEST_KEY_TO_HIDE = 16
-"""Shorter ones are placeholders for gateways without keys, and may be part of any word."""
 
 
 def open_client(settings: ProviderSettings) -> "ImageClient":
@@ -45,40 +44,7 @@ def open_client(settings: ProviderSettings) -> "ImageClient":
         ProviderNotConfigured: a setting is missing or cannot work.
     """
     check_settings(settings)
-    transport = httpx2.AsyncClient(
-        timeout=_timeouts(settings),
-        # A followed 307 would be a second paid request that nobody counted.
-        follow_redirects=False,
-        # No connection is kept: a handshake is nothing beside the drawing of a picture, and a kept connection that
-        # the other side is just closing would make an attempt of unknown outcome.
-        limits=httpx2.Limits(max_connections=settings.max_connections, max_keepalive_connections=0),
-    )
-    return ImageClient(_open_sdk(settings, transport), timeout_seconds=settings.timeout_seconds)
-
-
-def _open_sdk(settings: ProviderSettings, transport: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    key = (settings.api_key or "").strip()  # a secret's file often ends in a newline
-    if settings.azure_endpoint:
-        return openai.AsyncAzureOpenAI(
-            api_key=key,
-            azure_endpoint=settings.azure_endpoint,
-            api_version=settings.azure_api_version,
-            max_retries=0,
-            timeout=_timeouts(settings),
-            http_client=transport,
-        )
-    return openai.AsyncOpenAI(
-        api_key=key,
-        base_url=settings.base_url or OPENAI_URL,
-        max_retries=0,
-        timeout=_timeouts(settings),
-        http_client=transport,
-    )
-
-
-def _timeouts(settings: ProviderSettings) -> httpx2.Timeout:
-    brief = settings.connect_timeout_seconds
-    return httpx2.Timeout(settings.timeout_seconds, connect=brief, pool=brief)
+    return ImageClient(open_sdk(settings), timeout_seconds=settings.timeout_seconds)
 
 
 class ImageClient:
@@ -128,7 +94,7 @@ class ImageClient:
                 return await self._post(call)
         except openai.APIStatusError as error:
             response = error.response
-            body = self._without_key(response.content)
+            body = hide_key(response.content, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             failure = classify_transport(error)
@@ -157,11 +123,6 @@ class ImageClient:
             extra_headers=headers,
         )
         return raw.http_response
-
-    def _without_key(self, body: bytes) -> bytes:
-        """The body of a failed answer without our key, which some gateways quote."""
-        key = self._sdk.api_key
-        return body.replace(key.encode(), b"[API key]") if len(key) >= _SHORTEST_KEY_TO_HIDE else body
 
 
 def _name_part(name: str, part: FilePart) -> tuple[str, bytes, str]:

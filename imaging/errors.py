@@ -4,6 +4,7 @@
   x NotSent                  nothing was sent: free, and safe to repeat
     + ProviderNotConfigured
     + ConnectionFailed
+    + TransferBroken
   x Rejected                 answered, not carried out
     + AuthenticationFailed
     + AccessDenied
@@ -13,6 +14,7 @@
     + ContentRefused
     + ModelNotFound
     + EndpointNotFound
+    + ObjectGone
     + UnexpectedRedirect
     + RateLimited
     + RequestOverLimit
@@ -120,6 +122,14 @@ class ConnectionFailed(NotSent):
     transient = True
 
 
+class TransferBroken(NotSent):
+    """A file on its way up or down, or a look at a batch, broke off: none of these is ever paid for."""
+
+    summary = "An exchange with the provider that costs nothing broke off"
+    advice = "It can be repeated."
+    transient = True
+
+
 class AuthenticationFailed(Rejected):
     """401: the key is wrong, revoked, or not allowed from this address."""
 
@@ -174,6 +184,13 @@ class EndpointNotFound(Rejected):
 
     summary = "The address has no Images API"
     advice = "Check OPENAI_BASE_URL: for OpenAI's own API leave it unset, elsewhere it often ends in /v1."
+
+
+class ObjectGone(Rejected):
+    """404 for a file or a batch that was there: files are deleted 30 days after their batch, or by hand."""
+
+    summary = "The provider has no such file or batch any more"
+    advice = "Look for it in the provider's console."
 
 
 class UnexpectedRedirect(Rejected):

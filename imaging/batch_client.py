@@ -1,0 +1,187 @@
+"""The provider's client for batches: files up and down, batches created, found, looked at, cancelled.
+
+Uploading, looking and reading are harmless to repeat, and fail as such. Creating is not: after a lost reply the batch may
+be there, and `find` tells by its metadata. Nothing is repeated here, and no record is kept.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import openai
+
+from imaging.batches import NewBatch, ProviderBatch, ResultLine, describe_batch, split_lines
+from imaging.classify import classify_answer, classify_transport
+from imaging.error_bodies import read_error_body
+from imaging.errors import (
+    AnswerLost,
+    GatewayError,
+    ObjectGone,
+    ProviderFailure,
+    RequestTimeout,
+    TransferBroken,
+)
+from imaging.provider_settings import ProviderSettings, check_settings
+from imaging.sdk import hide_key, open_sdk
+
+CREATE_SECONDS = 60.0
+"""Creating is short work there; a worker that waits no longer knows when it must not create any more."""
+_PAGE = 100
+_CHUNK = 256 * 1024
+_HARMLESS = (AnswerLost, GatewayError, RequestTimeout)
+
+
+def open_batch_client(settings: ProviderSettings) -> "BatchClient":
+    """Opens a client; connects to nothing yet.
+
+    Raises:
+        ProviderNotConfigured: a setting is missing or cannot work.
+    """
+    check_settings(settings)
+    return BatchClient(open_sdk(settings))
+
+
+class BatchClient:
+    """Files and batches through the SDK, whose own retries are off. Made by `open_batch_client`; close it after use."""
+
+    def __init__(self, sdk: openai.AsyncOpenAI) -> None:
+        self._sdk = sdk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections. Exchanges under way fail."""
+        await self._sdk.close()
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Sends an input file from disk, and returns the provider's id of it.
+
+        Raises:
+            ProviderFailure: it was not taken; nothing is paid for a file.
+        """
+        with path.open("rb") as file, self._failures(harmless=True):
+            kept = await self._sdk.files.create(file=(name, file, "application/jsonl"), purpose="batch")
+            return kept.id
+
+    async def create(self, new: NewBatch) -> ProviderBatch:
+        """Creates a batch of an uploaded file.
+
+        Raises:
+            ProviderFailure: of unknown outcome where the batch may be there all the same; look for it with `find`.
+        """
+        with self._failures(harmless=False):
+            async with asyncio.timeout(CREATE_SECONDS):
+                return describe_batch(
+                    await self._sdk.batches.create(
+                        input_file_id=new.file_id,
+                        endpoint=new.endpoint,
+                        completion_window="24h",
+                        metadata=dict(new.metadata),
+                    )
+                )
+
+    async def find(self, metadata: Mapping[str, str], not_before: datetime) -> ProviderBatch | None:
+        """The batch that was created with this metadata, not earlier than that; None where there is none.
+
+        Raises:
+            ProviderFailure: the list could not be read to its end, so nobody knows.
+        """
+        with self._failures(harmless=True):
+            async for batch in self._sdk.batches.list(limit=_PAGE):
+                if batch.created_at < not_before.timestamp():
+                    return None  # the newest come first
+                if batch.metadata and metadata.items() <= batch.metadata.items():
+                    return describe_batch(batch)
+            return None
+
+    async def look(self, batch_id: str) -> ProviderBatch:
+        """A batch as it stands.
+
+        Raises:
+            ObjectGone: there is none.
+            ProviderFailure: it could not be looked at.
+        """
+        with self._failures(harmless=True):
+            return describe_batch(await self._sdk.batches.retrieve(batch_id))
+
+    async def cancel(self, batch_id: str) -> ProviderBatch:
+        """Asks a batch to stop; one that has ended already stays as it is. Errors as for `look`."""
+        try:
+            with self._failures(harmless=True):
+                return describe_batch(await self._sdk.batches.cancel(batch_id))
+        except ProviderFailure as failure:
+            if failure.http_status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
+                raise
+        return await self.look(batch_id)
+
+    async def read_lines(self, file_id: str, offset: int = 0) -> AsyncIterator[ResultLine]:
+        """The lines of a result file from a line's beginning on, as they arrive: one at a time is in memory.
+
+        Raises:
+            ObjectGone: there is no such file.
+            ProviderFailure: the reading broke off; go on at the last line's end.
+        """
+        asked = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._failures(harmless=True):
+            async with self._sdk.files.with_streaming_response.content(
+                file_id, extra_headers=asked
+            ) as response:
+                chunks = response.iter_bytes(_CHUNK)
+                if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+                    chunks = _skip(chunks, offset)  # not everybody gives a part of a file
+                async for line in split_lines(chunks, offset):
+                    yield line
+
+    @contextmanager
+    def _failures(self, *, harmless: bool) -> Iterator[None]:
+        """Turns whatever goes wrong into a `ProviderFailure`; what cannot have been paid does not say that it may have been."""
+        failure: ProviderFailure
+        try:
+            yield
+        except ProviderFailure:
+            raise
+        except openai.APIStatusError as error:
+            failure = self._classify(error)
+        except Exception as error:  # noqa: BLE001 - as in `imaging.client`
+            failure = classify_transport(error)
+        else:
+            return
+        # Outside of the except clauses, so that the SDK's error is not its context.
+        raise _without_doubt(failure) if harmless and isinstance(failure, _HARMLESS) else failure
+
+    def _classify(self, error: openai.APIStatusError) -> ProviderFailure:
+        response = error.response
+        content = response.content if response.is_closed or response.is_stream_consumed else b""
+        body = hide_key(content, self._sdk.api_key)
+        failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
+        is_gone = response.status_code == HTTPStatus.NOT_FOUND and read_error_body(body).is_from_api
+        return ObjectGone(http_status=404, provider_message=failure.provider_message) if is_gone else failure
+
+
+def _without_doubt(failure: ProviderFailure) -> TransferBroken:
+    return TransferBroken(
+        detail=failure.detail,
+        http_status=failure.http_status,
+        provider_message=failure.provider_message,
+        provider_request_id=failure.provider_request_id,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
+
+
+async def _skip(chunks: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        skipped = min(count, len(chunk))
+        count -= skipped
+        if skipped < len(chunk):
+            yield chunk[skipped:]
