@@ -43,6 +43,7 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
         quality=paid.quality,
         output_format=paid.output_format,
         sent_at=paid.sent_at,
+        mode="batch" if paid.batch_part else None,
         warnings=_compare(images, order, paid),
     )
 

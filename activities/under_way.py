@@ -16,6 +16,7 @@ from billing.attempt_records import Attempt, AttemptOutcome
 from imaging.store import ImageStore
 
 STILL_UNDER_WAY = "StillUnderWay"
+WAITS_IN_A_BATCH = "WaitsInABatch"
 SIGN_EVERY = timedelta(seconds=10)
 SILENCE = timedelta(seconds=30)
 """After three signs that did not come the caller is dead, as for Temporal's heartbeats."""
@@ -37,8 +38,13 @@ async def signs_of_life(store: ImageStore, attempt_id: str) -> AsyncIterator[Non
 
 
 async def wait_for_open_attempts(earlier: tuple[Attempt, ...], store: ImageStore) -> None:
-    """Raises an ApplicationError that is tried again soon, while the caller of an open attempt shows signs of life."""
+    """Raises an ApplicationError that is tried again soon, while the caller of an open attempt shows signs of life.
+
+    A line of an economy batch has no caller who could: its answer may take a day, and the run is refused until it is there.
+    """
     for attempt in earlier:
+        if attempt.finished_at is None and attempt.batch_part:
+            raise _waits_in_a_batch(attempt)
         if attempt.finished_at is None and datetime.now(UTC) - await _last_sign(attempt, store) < SILENCE:
             raise still_under_way(attempt.number)
 
@@ -49,6 +55,17 @@ def still_under_way(number: int) -> ApplicationError:
         f"Request {number} of this run is still under way: its answer is waited for, and nothing is sent meanwhile.",
         type=STILL_UNDER_WAY,
         next_retry_delay=LOOK_AGAIN,
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def _waits_in_a_batch(attempt: Attempt) -> ApplicationError:
+    batch_id = (attempt.batch_part or "").partition("/")[0]
+    return ApplicationError(
+        f"This request waits in the economy batch {batch_id} (attempt {attempt.attempt_id}), whose answer may take a day."
+        " Nothing was sent. Submit it again once that batch has ended: it then finds what was paid.",
+        type=WAITS_IN_A_BATCH,
+        non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )
 

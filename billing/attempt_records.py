@@ -17,7 +17,10 @@ def new_attempt_id() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NewAttempt:
-    """An HTTP request that is about to be sent. `reserved_micro_usd` is its worst case, None where no price is known."""
+    """An HTTP request that is about to be sent. `reserved_micro_usd` is its worst case, None where no price is known.
+
+    `batch_part` names the part of an economy batch where it is a line of that, and no request of its own.
+    """
 
     run_id: str
     workflow_run_id: str
@@ -26,6 +29,7 @@ class NewAttempt:
     sent_at: datetime
     reserved_micro_usd: int | None = None
     simulated: bool = False
+    batch_part: str | None = None
     attempt_id: str = field(default_factory=new_attempt_id)
 
 
@@ -84,3 +88,4 @@ class Attempt:
     raw_body: str | None
     images: tuple[dict[str, Any], ...] | None
     simulated: bool
+    batch_part: str | None = None

@@ -4,16 +4,15 @@ An attempt begins with the outcome "unknown" and no `finished_at`. That is what 
 again, and what a crash leaves behind.
 """
 
-import secrets
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
+from billing.attempt_rows import insert_attempt, list_attempts, read_attempt
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
-from billing.reservations import reserve_worst_case, settle_reservation
+from billing.reservations import settle_reservation
 from billing.runs import RunIdentity, claim_run
 from billing.tables import provider_attempts, runs
 
@@ -41,7 +40,7 @@ class AttemptLog:
         """
         with self._database.writing() as connection:
             is_new = claim_run(connection, identity)
-            return () if is_new else _list_attempts(connection, identity.run_id)
+            return () if is_new else list_attempts(connection, identity.run_id)
 
     def begin(self, new: NewAttempt) -> Attempt:
         """Writes an attempt down, with the next number of its run: send nothing before this has returned.
@@ -56,18 +55,7 @@ class AttemptLog:
             BudgetExceeded: the tenant's budget does not allow it; nothing was written.
         """
         with self._database.writing() as connection:
-            tenant = _lock_run(connection, new.run_id)
-            number = _take_next_number(connection, new.run_id)
-            reserve_worst_case(connection, tenant, new)
-            row = {
-                **asdict(new),
-                "number": number,
-                "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
-            }
-            inserted = connection.execute(
-                provider_attempts.insert().values(row).returning(*provider_attempts.c)
-            ).mappings()
-            return _read_attempt(inserted.one())
+            return insert_attempt(connection, new)
 
     def finish(self, attempt_id: str, outcome: AttemptOutcome) -> None:
         """Gives an attempt its outcome, once; the same outcome again changes nothing.
@@ -104,12 +92,12 @@ class AttemptLog:
                 select(provider_attempts).where(*succeeded).order_by(provider_attempts.c.number).limit(1)
             ).mappings()
             found = row.first()
-        return None if found is None else _read_attempt(found)
+        return None if found is None else read_attempt(found)
 
     def list_attempts(self, run_id: str) -> tuple[Attempt, ...]:
         """Every attempt of a run, in order."""
         with self._database.reading() as connection:
-            return _list_attempts(connection, run_id)
+            return list_attempts(connection, run_id)
 
     def count_unknown(self, run_id: str) -> int:
         """How many attempts of a run may have been paid for nothing, the ones still under way included."""
@@ -120,36 +108,9 @@ class AttemptLog:
             return connection.execute(query).scalar_one()
 
 
-def _lock_run(connection: Connection, run_id: str) -> str:
-    """The tenant of a run, whose attempts nobody else begins until the transaction ends."""
-    # Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
-    claimed = select(runs.c.tenant).where(runs.c.run_id == run_id).with_for_update(key_share=True)
-    tenant: str | None = connection.execute(claimed).scalar()
-    if tenant is None:
-        raise LedgerRefused(f"There is no run {run_id} in the ledger: claim it before its first attempt.")
-    return tenant
-
-
 def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
     """What an attempt has reserved, of whose money; nobody else ends it until the transaction ends."""
     return connection.execute(_LOCK_ATTEMPT, {"attempt_id": attempt_id}).mappings().first()
-
-
-def _take_next_number(connection: Connection, run_id: str) -> int:
-    highest = select(func.coalesce(func.max(provider_attempts.c.number), 0))
-    last: int = connection.execute(highest.where(provider_attempts.c.run_id == run_id)).scalar_one()
-    return last + 1
-
-
-def _list_attempts(connection: Connection, run_id: str) -> tuple[Attempt, ...]:
-    query = select(provider_attempts).where(provider_attempts.c.run_id == run_id)
-    rows = connection.execute(query.order_by(provider_attempts.c.number)).mappings()
-    return tuple(_read_attempt(row) for row in rows)
-
-
-def _read_attempt(row: RowMapping) -> Attempt:
-    images = row["images"]
-    return Attempt(**{**row, "images": None if images is None else tuple(images)})
 
 
 def _refuse_another_outcome(attempt_id: str, known: str | None, given: str) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, or_, select
 from billing.errors import RunConflict
 from billing.tables import runs
 from billing.writes import insert_once
+from contracts import names
 from contracts.content_marks import name_differences, strip_marks
 
 
@@ -27,6 +28,8 @@ class RunIdentity:
 def claim_run(connection: Connection, identity: RunIdentity) -> bool:
     """Writes a run down, once and for good; the same run again changes nothing. Returns whether it is new.
 
+    A run has one workflow, apart from those that an economy batch has sent or is to send: its attempts say then who may.
+
     Raises:
         RunConflict: its request id stands for something else already.
     """
@@ -35,7 +38,7 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
         if insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)}):
             return True
         known = _find_run(connection, identity)  # another process was faster, and this is its row
-    if known is not None and _unmarked(known) != _unmarked(identity):
+    if known is not None and not _is_same(known, identity):
         raise RunConflict(_explain(identity, known))
     return False
 
@@ -46,6 +49,12 @@ def _find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | No
     found = connection.execute(select(*columns).where(or_(runs.c.run_id == identity.run_id, same_request)))
     row = found.mappings().first()
     return None if row is None else RunIdentity(**row)
+
+
+def _is_same(known: RunIdentity, asked: RunIdentity) -> bool:
+    if names.is_economy_batch(known.workflow_id) or names.is_economy_batch(asked.workflow_id):
+        asked = replace(asked, workflow_id=known.workflow_id)
+    return _unmarked(known) == _unmarked(asked)
 
 
 def _unmarked(identity: RunIdentity) -> RunIdentity:

@@ -75,10 +75,13 @@ provider_attempts = Table(
     Column("raw_body", PlainText),
     Column("images", JsonText),
     Column("simulated", Boolean, nullable=False),
+    # Of a line that was sent in a batch of the provider: which of our batches, and which part of it.
+    Column("batch_part", Text),
     UniqueConstraint("run_id", "number"),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("outcome IN ('succeeded', 'rejected', 'not_sent', 'unknown')", name="outcome"),
     CheckConstraint("outcome = 'unknown' OR finished_at IS NOT NULL", name="finished"),
+    Index(None, "batch_part"),
 )
 
 ledger_entries = Table(

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from contracts.base import Contract, SparseContract
+from contracts.billing import PriceMode
 from contracts.images import ImageRef
 from contracts.money import Usd
 from contracts.problems import Problem
@@ -68,6 +69,7 @@ class CallResult(SparseContract):
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
     `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt and its ledger entry only.
     `sent_at` is when the paying attempt was sent, and decides which dated prices apply. `warnings` are for the operator.
+    `mode` None means "standard": a run that was paid as a line of an economy batch is billed by the batch prices.
     """
 
     attempt_id: str
@@ -84,4 +86,5 @@ class CallResult(SparseContract):
     quality: str | None = None
     output_format: str | None = None
     sent_at: datetime
+    mode: PriceMode | None = None
     warnings: tuple[str, ...] = ()

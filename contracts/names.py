@@ -50,6 +50,20 @@ NEXUS_SERVICE = "ImageRuns"
 NEXUS_ENDPOINT = "image-runs"
 """The endpoint that the embedded server has for it; a cluster's operator may choose another name."""
 
+ECONOMY_BATCH = "EconomyBatch"
+"""The workflow of a batch that runs at half price in the provider's own batches, on the runs queue."""
+PLAN_ECONOMY_BATCH = "plan_economy_batch"
+CLAIM_ECONOMY_PART = "claim_economy_part"
+SEND_ECONOMY_PART = "send_economy_part"
+LOOK_AT_ECONOMY_PARTS = "look_at_economy_parts"
+CANCEL_ECONOMY_PARTS = "cancel_economy_parts"
+SETTLE_ECONOMY_LINES = "settle_economy_lines"
+CLOSE_ECONOMY_PART = "close_economy_part"
+CLOSE_ECONOMY_ROUND = "close_economy_round"
+SIGNAL_LOOK = "look"
+"""To an economy batch: look at the provider's batches now, as a webhook of theirs may ask."""
+QUERY_ECONOMY = "economy"
+
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
 CORRECTION_REFUSED = "CorrectionRefused"
@@ -80,6 +94,9 @@ BATCH_ID = SearchAttributeKey.for_keyword("Batch")
 SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT, WAITS_FOR, BATCH_ID)
 
 
+_ECONOMY_PREFIX = "economy-batch:"
+
+
 def run_id_for(tenant: str, request_id: str) -> str:
     """The id of a run, which is the id of its workflow: "image:acme:req-1"."""
     return f"image:{tenant}:{request_id}"
@@ -88,6 +105,16 @@ def run_id_for(tenant: str, request_id: str) -> str:
 def batch_workflow_id(batch_id: str) -> str:
     """The id of the workflow of a batch: "batch:autumn-catalogue"."""
     return f"batch:{batch_id}"
+
+
+def economy_workflow_id(batch_id: str) -> str:
+    """The id of the workflow of an economy batch: "economy-batch:autumn-catalogue"."""
+    return f"{_ECONOMY_PREFIX}{batch_id}"
+
+
+def is_economy_batch(workflow_id: str) -> bool:
+    """Whether a workflow's id is that of an economy batch."""
+    return workflow_id.startswith(_ECONOMY_PREFIX)
 
 
 def provider_reconciliation_id(day: date) -> str:

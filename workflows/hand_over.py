@@ -36,6 +36,7 @@ def cost_input(request: ImageRequest, admission: Admission, call: CallResult) ->
         quality=call.quality,
         output_format=call.output_format,
         sent_at=call.sent_at,
+        mode=call.mode,
     )
 
 
