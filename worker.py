@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio.client import Client
@@ -24,25 +25,34 @@ from activities.advance_batch import BatchAdvancer
 from activities.call_gpt_image import GptImageCaller
 from activities.change_budget import BudgetChanger
 from activities.check_request import CheckPolicy, RequestChecker
+from activities.claim_economy_part import EconomyClaimer
+from activities.close_economy_batch import EconomyCloser
 from activities.compute_cost import CostComputer
+from activities.economy_bills import LineBiller
 from activities.image_runs import ImageRunsHandler
 from activities.image_slots import take_image_slots
 from activities.open_batch import BatchOpener
+from activities.plan_economy_batch import EconomyPlanner
 from activities.quote_price import PriceQuoter
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
+from activities.send_economy_part import EconomySender
+from activities.settle_economy_lines import EconomySettler
 from activities.settle_run import RunSettler
+from activities.watch_economy_parts import EconomyWatcher
 from billing.attempts import AttemptLog
 from billing.batches import Batches
 from billing.budgets import Budgets
 from billing.corrections import Corrections
 from billing.database import Database
+from billing.economy_attempts import EconomyAttempts
 from billing.errors import LedgerError
 from billing.ledger import Ledger
 from billing.opening import open_database
 from billing.rate_card_files import RateCardError
 from billing.rate_cards import RateCards
 from contracts import names
+from imaging.batch_client import open_batch_client
 from imaging.catalogue import Catalogue, CatalogueError
 from imaging.client import ProviderSettings, open_client
 from imaging.errors import ProviderFailure
@@ -56,6 +66,7 @@ from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
+from workflows.economy_batch import EconomyBatch
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
 from workflows.price_quote import PriceQuote
@@ -111,6 +122,7 @@ def build_runs_worker(
             ImageGeneration,
             ImageBatch,
             PriceQuote,
+            EconomyBatch,
             Reconciliation,
             ProviderReconciliation,
             BudgetChange,
@@ -125,6 +137,7 @@ def build_runs_worker(
             BudgetChanger(Budgets(database)).change_budget,
             BatchOpener(Batches(database), store).open_batch,
             BatchAdvancer(client, database, store, checker).advance_batch,
+            *build_economy_planning(settings, database, checker),
         ],
         nexus_service_handlers=[ImageRunsHandler()],
         workflow_runner=runner,
@@ -132,6 +145,43 @@ def build_runs_worker(
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def build_economy_planning(
+    settings: Settings, database: Database, checker: RequestChecker
+) -> list[Callable[..., Any]]:
+    """What an economy batch needs of the ledger and the store, before and after the provider."""
+    store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
+    claimer = EconomyClaimer(
+        attempts,
+        store,
+        provider=settings.provider_name(),
+        simulated=settings.provider_name() == SIMULATOR,
+        resends=settings.unknown_outcome_resends,
+    )
+    closer = EconomyCloser(AttemptLog(database), attempts, store)
+    return [
+        EconomyPlanner(checker, store).plan_economy_batch,
+        claimer.claim_economy_part,
+        closer.close_economy_part,
+        closer.close_economy_round,
+    ]
+
+
+async def build_economy_calls(
+    settings: Settings, database: Database, resources: AsyncExitStack
+) -> list[Callable[..., Any]]:
+    """What an economy batch has to do with the provider: a file up, a look now and then, results down and billed."""
+    client = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
+    store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
+    biller = LineBiller(Ledger(database), RateCards.load(settings.rate_card))
+    watcher = EconomyWatcher(client)
+    return [
+        EconomySender(client, store, attempts).send_economy_part,
+        watcher.look_at_economy_parts,
+        watcher.cancel_economy_parts,
+        EconomySettler(client, store, AttemptLog(database), attempts, biller).settle_economy_lines,
+    ]
 
 
 def build_reconciler(settings: Settings, database: Database) -> ProviderReconciler:
@@ -166,7 +216,11 @@ async def build_provider_worker(
     return Worker(
         client,
         task_queue=names.PROVIDER_QUEUE,
-        activities=[caller.call_gpt_image, take_image_slots],
+        activities=[
+            caller.call_gpt_image,
+            take_image_slots,
+            *await build_economy_calls(settings, database, resources),
+        ],
         max_concurrent_activities=settings.provider_concurrency,
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,

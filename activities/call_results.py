@@ -26,7 +26,7 @@ def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
 def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
     """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
     response = paid.response if isinstance(paid.response, dict) else {}
-    usage, usage_problem = _carry_usage(response.get("usage"), paid.attempt_id)
+    usage, usage_problem = carry_usage(response.get("usage"), paid.attempt_id)
     images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
     return CallResult(
         attempt_id=paid.attempt_id,
@@ -48,7 +48,8 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
     )
 
 
-def _carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+def carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+    """A usage that can be read and sent on, or None and why not."""
     size, depth = len(json.dumps(usage)), measure_depth(usage)
     if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
         return usage, None

@@ -7,13 +7,14 @@ does not change what a run has been told.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from temporalio import activity
 
 from billing.ceilings import price_ceiling
 from billing.rate_cards import RateCards
 from contracts import names
+from contracts.billing import PriceMode
 from contracts.calls import Admission, CheckInput
 from contracts.content_marks import mark_content
 from contracts.money import format_usd
@@ -45,9 +46,13 @@ class RequestChecker:
     @activity.defn(name=names.CHECK_REQUEST)
     async def check_request(self, given: CheckInput) -> Admission:
         """The verdict on a payload: its problems, all at once, or what the run goes on with."""
+        return self.check(given.payload, given.workflow_id, "standard")
+
+    def check(self, payload: Any, workflow_id: str, mode: PriceMode) -> Admission:
+        """The same, with the worst case at the prices of that mode."""
         now = datetime.now(UTC)
         checked = check_payload(
-            given.payload,
+            payload,
             self._catalogue,
             now.date(),
             replace_retired=self._policy.retired_models == "replace",
@@ -55,12 +60,13 @@ class RequestChecker:
         if checked.request is None or checked.resolved is None:
             return Admission(problems=checked.problems, warnings=checked.warnings)
         request, model = checked.request, checked.resolved.model
-        request_id = request.request_id or _request_id_from(given.workflow_id, request.tenant)
-        ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards)
+        request_id = request.request_id or _request_id_from(workflow_id, request.tenant)
+        ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
         problems = (
-            *_check_id(request_id, given.workflow_id),
+            *_check_id(request_id, workflow_id),
             *self._check_price(ceiling, model, now),
-            *self._check_limit(request),
+            # The provider's batches have limits of their own.
+            *(self._check_limit(request) if mode == "standard" else ()),
         )
         if problems or request_id is None:
             return Admission(problems=problems, warnings=checked.warnings)

@@ -22,8 +22,13 @@ SHORTEST_WAIT_SECONDS = 1.0
 """A busy provider says "try again in 20ms", and says it again: each time would be another row, dozens in a second."""
 
 
-def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> ApplicationError:
-    """The failure under its own type name, with the provider's delay, and with what an operator wants to know."""
+def describe_provider_failure(
+    failure: ProviderFailure, attempt_id: str | None = None, *, patient: bool = False
+) -> ApplicationError:
+    """The failure under its own type name, with the provider's delay, and with what an operator wants to know.
+
+    `patient`: it is tried again whatever it is, as what was paid for waits behind it and asking costs nothing.
+    """
     wait = failure.retry_after_seconds
     facts = {
         "attempt_id": attempt_id,
@@ -36,7 +41,7 @@ def describe_provider_failure(failure: ProviderFailure, attempt_id: str) -> Appl
         str(failure).replace(failure.provider_message, shorten(failure.provider_message)),
         {name: fact for name, fact in facts.items() if fact},
         type=type(failure).__name__,
-        non_retryable=not failure.retryable,
+        non_retryable=not (patient or failure.retryable),
         next_retry_delay=None
         if wait is None
         else timedelta(seconds=with_jitter(max(wait, SHORTEST_WAIT_SECONDS), random.SystemRandom())),

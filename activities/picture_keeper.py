@@ -3,13 +3,14 @@
 import asyncio
 import os
 import time
+from typing import Any
 
 import structlog
 from temporalio import activity
 
 from contracts.images import ImageRef
 from contracts.request import ImageRequest
-from imaging.answers import Answer, read_answer
+from imaging.answers import Answer, read_answer, read_response
 from imaging.client import RawAnswer
 from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
 from imaging.pictures import NotAPicture, verify_picture
@@ -44,14 +45,16 @@ class PictureKeeper:
             await self._store.check()
             self._proven_at = time.monotonic()
 
-    async def open_answer(self, raw: RawAnswer, request: ImageRequest) -> Answer:
+    async def open_answer(self, raw: RawAnswer, request: ImageRequest, response: Any = None) -> Answer:
         """Reads an answer, and makes sure that its pictures are pictures.
+
+        `response` is its JSON where that was read already.
 
         Raises:
             MalformedAnswer: there is no picture in it, or one that cannot be decoded.
         """
         async with self._openings:
-            return await asyncio.to_thread(_open_answer, raw, request)
+            return await asyncio.to_thread(_open_answer, raw, request, response)
 
     async def keep(self, pictures: tuple[bytes, ...], raw: RawAnswer) -> tuple[ImageRef, ...]:
         """Stores the pictures of an answer.
@@ -88,8 +91,8 @@ class PictureKeeper:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-def _open_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
-    answer = read_answer(raw, request)
+def _open_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
+    answer = read_answer(raw, request) if response is None else read_response(raw, response, request)
     for index, data in enumerate(answer.pictures):
         try:
             verify_picture(data)

@@ -44,6 +44,15 @@ def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
         response = read_json(raw.body)
     except ValueError as error:
         raise _malformed(raw, f"it is no JSON ({error})") from None
+    return read_response(raw, response, request)
+
+
+def read_response(raw: RawAnswer, response: Any, request: ImageRequest) -> Answer:
+    """Reads the JSON of an answer, taking the pictures out of it; `raw` is for what is said where it cannot be used.
+
+    Raises:
+        MalformedAnswer: as `read_answer`.
+    """
     if not isinstance(response, dict):
         raise _malformed(raw, "it is no JSON object")
     encoded = _take_pictures(response)

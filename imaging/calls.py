@@ -3,9 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from contracts.images import MediaType
 from contracts.request import ImageRequest
+
+_OPTIONS = (
+    "n",
+    "size",
+    "quality",
+    "background",
+    "output_format",
+    "output_compression",
+    "moderation",
+    "safety_identifier",
+    "user",
+    "input_fidelity",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +59,9 @@ class RawAnswer:
     def without_body(self) -> "RawAnswer":
         """All that is needed once the pictures are out of it: they and their base64 would be in memory twice."""
         return replace(self, body=b"")
+
+
+def request_options(request: ImageRequest) -> dict[str, Any]:
+    """What of a request goes to the provider beside model, prompt and pictures; None is left out."""
+    options = {name: getattr(request, name) for name in _OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}

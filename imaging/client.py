@@ -13,7 +13,7 @@ import httpx2
 import openai
 
 from contracts.images import MediaType
-from imaging.calls import FilePart, ProviderCall, RawAnswer
+from imaging.calls import FilePart, ProviderCall, RawAnswer, request_options
 from imaging.classify import classify_answer, classify_transport
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import ProviderFailure
@@ -22,18 +22,6 @@ from imaging.sdk import hide_key, open_sdk
 
 __all__ = ["FilePart", "ImageClient", "ProviderCall", "ProviderSettings", "RawAnswer", "open_client"]
 
-_OPTIONS = (
-    "n",
-    "size",
-    "quality",
-    "background",
-    "output_format",
-    "output_compression",
-    "moderation",
-    "safety_identifier",
-    "user",
-    "input_fidelity",
-)
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -103,8 +91,7 @@ class ImageClient:
         raise failure
 
     async def _post(self, call: ProviderCall) -> httpx2.Response:
-        options = {name: getattr(call.request, name) for name in _OPTIONS}
-        given = {name: value for name, value in options.items() if value is not None}
+        given = request_options(call.request)
         headers = {"X-Client-Request-Id": call.client_request_id}
         # Unparsed: a body is megabytes, and is read once, off the loop.
         api = self._sdk.images.with_raw_response

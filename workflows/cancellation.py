@@ -1,7 +1,7 @@
 """What a cancellation does not stop: the bill of what was paid for, and its corrections."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -9,8 +9,13 @@ from temporalio import workflow
 T = TypeVar("T")
 
 
-async def finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` to its end, also when the run is cancelled meanwhile: then the run completes with its result."""
+async def finish_despite_cancellation(
+    work: Coroutine[Any, Any, T], tell: Callable[[], None] | None = None
+) -> T:
+    """Runs `work` to its end, also when the run is cancelled meanwhile: then the run completes with its result.
+
+    `tell` is called where the work has to know of it.
+    """
     task = asyncio.ensure_future(work)
     while True:
         try:
@@ -18,6 +23,9 @@ async def finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             if task.done():  # at the same moment: the run is billed, so it completes
                 return task.result()
+            if tell is not None:
+                tell()
+                continue
             workflow.logger.info(
                 "A cancellation came too late: the ledger gets its entry, and the run completes."
             )

@@ -60,6 +60,22 @@ BATCH_RETRY = RetryPolicy(
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
 )
+ECONOMY_ATTEMPT = timedelta(minutes=30)
+"""Of what goes over all lines of a part: 50,000 of them checked or claimed, 200 MB read, written and sent. A stretch of a
+result file ends after a minute by itself, and a look takes a second for each part."""
+ECONOMY_HEARTBEAT = timedelta(seconds=30)
+"""As for a call: a killed worker is noticed after 30 s."""
+ECONOMY_RETRY = RetryPolicy(
+    # Nothing here is paid twice by trying again, and what was paid waits to be billed: no end, and a person sees it wait.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=5),
+)
+ECONOMY_FIRST_PAUSE = timedelta(minutes=1)
+ECONOMY_LONGEST_PAUSE = timedelta(minutes=10)
+"""Small batches are done within minutes, large ones within the day: looks come rarer, and then every ten minutes."""
+ECONOMY_PAUSE_GROWTH = 5
+"""Looks after which the pause is a minute longer."""
 
 MONEY_ATTEMPT = timedelta(seconds=30)
 """A price takes microseconds and an entry milliseconds; 30 s is a database that hangs."""

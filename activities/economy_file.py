@@ -1,0 +1,38 @@
+"""The input file of a part, written to disk line by line: in memory is the picture of one line at most."""
+
+import asyncio
+from pathlib import Path
+
+from activities.batch_pages import BatchPages
+from activities.economy_documents import PassedLine, PlannedLine
+from contracts.economy import PartOrder
+from contracts.request import ImageRequest
+from imaging.batch_lines import write_request_line
+from imaging.inputs import InputsRefused, load_inputs
+from imaging.store import ImageStore
+
+
+async def write_part_file(
+    path: Path, order: PartOrder, lines: list[PlannedLine], store: ImageStore
+) -> list[PassedLine]:
+    """Writes the claimed lines of a part; returns those whose pictures are not sound any more, which are left out.
+
+    Raises:
+        StoreUnavailable: a page or a picture cannot be read now.
+    """
+    pages = BatchPages(store, order.batch.batch_id, order.batch.digest)
+    left_out: list[PassedLine] = []
+    with path.open("wb") as file:
+        for line in lines:
+            kept = await pages.find(line.page, line.line)
+            request = ImageRequest.model_validate(kept.request)
+            try:
+                inputs = await load_inputs(request, store)
+            except InputsRefused as refused:
+                left_out.append(
+                    PassedLine(line=line.line, run_id=line.run_id, state="left_out", reason=str(refused))
+                )
+                continue
+            data = await asyncio.to_thread(write_request_line, line.run_id, request, order.part.model, inputs)
+            file.write(data)
+    return left_out

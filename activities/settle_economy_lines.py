@@ -1,0 +1,143 @@
+"""`settle_economy_lines`: a stretch of a result file, line by line: pictures into the store, outcomes and bills into the ledger.
+
+A line that was settled before is passed over, so that a stretch may be read again after a crash. A handful of lines is in memory.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+
+import structlog
+from temporalio import activity
+
+from activities.attempt_outcomes import describe_delivery, describe_failure
+from activities.call_results import settle_attempt
+from activities.economy_bills import LineBiller
+from activities.economy_documents import EconomyDocuments, PlannedLine
+from activities.economy_outcomes import describe_untouched, raw_answer_of
+from activities.failures import describe_provider_failure, known_failures
+from activities.heartbeat import heartbeats
+from activities.picture_keeper import PictureKeeper
+from billing.attempt_records import Attempt, AttemptOutcome
+from billing.attempts import AttemptLog
+from billing.economy_attempts import EconomyAttempts
+from billing.errors import AttemptConflict
+from contracts import names
+from contracts.economy import SettledLines, SettleOrder
+from imaging.batch_client import BatchClient
+from imaging.batch_results import LineResult, read_result_line
+from imaging.batches import ResultLine
+from imaging.errors import MalformedAnswer, ObjectGone, ProviderFailure
+from imaging.store import ImageStore
+
+LINES_A_STRETCH = 500
+SECONDS_A_STRETCH = 60.0
+LINES_AT_ONCE = 4
+_NOTHING_BEHIND = 416
+
+log = structlog.get_logger("settle_economy_lines")
+
+
+class EconomySettler:
+    """Settles the lines of one provider's result files."""
+
+    def __init__(
+        self,
+        client: BatchClient,
+        store: ImageStore,
+        log_of_attempts: AttemptLog,
+        attempts: EconomyAttempts,
+        biller: LineBiller,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._keeper = PictureKeeper(store)
+        self._log = log_of_attempts
+        self._attempts = attempts
+        self._biller = biller
+
+    @activity.defn(name=names.SETTLE_ECONOMY_LINES)
+    async def settle_economy_lines(self, order: SettleOrder) -> SettledLines:
+        """Settles as many lines as a stretch has, and says where the next one begins.
+
+        Raises:
+            ApplicationError: the file cannot be read now; tried again from where this stretch began.
+            LedgerUnavailable, StoreUnavailable: the same.
+        """
+        with known_failures():
+            async with heartbeats():
+                documents = EconomyDocuments(self._store, order.batch)
+                claimed = await documents.read_claimed(order.part.number) or []
+                try:
+                    return await self._settle(order, {line.run_id: line for line in claimed})
+                except ObjectGone as gone:
+                    return SettledLines(reason=str(gone))
+                except ProviderFailure as failure:
+                    if failure.http_status == _NOTHING_BEHIND:
+                        return SettledLines()
+                    raise describe_provider_failure(failure, patient=True) from None
+
+    async def _settle(self, order: SettleOrder, lines: dict[str, PlannedLine]) -> SettledLines:
+        started, count, unread = time.monotonic(), 0, 0
+        async for group in _in_groups(self._client.read_lines(order.file_id, order.offset)):
+            settled = await asyncio.gather(
+                *(self._settle_line(order, line, lines) for line in group), return_exceptions=True
+            )
+            for result in settled:
+                if isinstance(result, BaseException):
+                    raise result
+            count += len(group)
+            unread += sum(result is False for result in settled)
+            if count >= LINES_A_STRETCH or time.monotonic() - started > SECONDS_A_STRETCH:
+                return SettledLines(next_offset=group[-1].end, lines=count, unread=unread)
+        return SettledLines(lines=count, unread=unread)
+
+    async def _settle_line(self, order: SettleOrder, raw: ResultLine, lines: dict[str, PlannedLine]) -> bool:
+        """Whether the line is one of ours, and settled now."""
+        result = await asyncio.to_thread(read_result_line, raw.data)
+        line = lines.get(result.custom_id) if result else None
+        if result is None or line is None or line.attempt_id is None:
+            log.error("A line of a result file is none of ours.", file=order.file_id, ends_at=raw.end)
+            return False
+        attempt = await asyncio.to_thread(self._attempts.find, line.attempt_id)
+        if attempt.outcome != "succeeded":
+            outcome = await self._learn(order, raw, result, line, attempt)
+            try:
+                await asyncio.to_thread(self._log.finish, attempt.attempt_id, outcome)
+            except AttemptConflict as conflict:
+                log.warning("A line has two results.", attempt_id=attempt.attempt_id, error=str(conflict))
+                return False
+            attempt = settle_attempt(attempt, outcome)
+        if attempt.outcome == "succeeded":
+            await asyncio.to_thread(self._biller.bill, line, attempt)
+        return True
+
+    async def _learn(
+        self, order: SettleOrder, raw: ResultLine, result: LineResult, line: PlannedLine, attempt: Attempt
+    ) -> AttemptOutcome:
+        if result.untouched:
+            return describe_untouched(*result.untouched)
+        if result.failure:
+            return describe_failure(result.failure)
+        answer = raw_answer_of(raw, result, attempt)
+        try:
+            read = await self._keeper.open_answer(
+                answer, line.read_request(order.part.model), result.response
+            )
+        except MalformedAnswer as malformed:
+            await self._keeper.keep_body(attempt.attempt_id, answer)
+            return describe_failure(malformed)
+        images = await self._keeper.keep(read.pictures, answer)
+        return dataclasses.replace(describe_delivery(answer, read, images), latency_ms=None)
+
+
+async def _in_groups(lines: AsyncIterator[ResultLine]) -> AsyncIterator[list[ResultLine]]:
+    group: list[ResultLine] = []
+    async for line in lines:
+        group.append(line)
+        if len(group) == LINES_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,250 @@
+"""The workflow of an economy batch: plan, claim and send each part, wait without a worker, settle, close.
+
+Half the price for up to a day's patience: lines run in the provider's own batches. Only the order of effects lives here.
+"""
+
+import contextlib
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from contracts import names
+    from contracts.economy import (
+        EconomyBatchRef,
+        EconomyOrder,
+        EconomyPlan,
+        EconomyProgress,
+        EconomyStage,
+        EconomySummary,
+        LookOrder,
+        MalformedEconomyOrder,
+        PartClaim,
+        PartOrder,
+        PartProgress,
+        RoundOrder,
+        SeenBatch,
+        SeenBatches,
+        SentPart,
+        SettledLines,
+        SettleOrder,
+        read_economy_order,
+    )
+    from workflows import policies
+    from workflows.arguments import NOTHING, read_argument
+    from workflows.cancellation import finish_despite_cancellation
+    from workflows.economy_details import describe_economy
+
+T = TypeVar("T")
+
+_UNSENT, _CANCELLED, _REFUSED, _GONE = "unsent", "cancelled", "refused", "gone"
+
+
+@workflow.defn(name=names.ECONOMY_BATCH)
+class EconomyBatch:
+    """One round of a batch at half price. A cancellation stops the provider's batches, and what they have done is billed."""
+
+    def __init__(self) -> None:
+        self._progress = EconomyProgress()
+        self._look_now = False
+        self._cancel_wanted = False
+
+    @workflow.query(name=names.QUERY_ECONOMY)
+    def economy(self) -> EconomyProgress:
+        """Where the batch stands."""
+        return self._progress
+
+    @workflow.signal(name=names.SIGNAL_LOOK)
+    def look(self) -> None:
+        """The provider's batches may have changed: looks now instead of after the pause."""
+        self._look_now = True
+
+    @workflow.signal(name=names.SIGNAL_CANCEL)
+    def cancel(self) -> None:
+        """Stops what is not done yet; the same as cancelling the workflow."""
+        self._cancel_wanted = True
+
+    @workflow.run
+    async def run(self, order_json: RawValue = NOTHING) -> EconomySummary:
+        """Carries out a round of one `EconomyOrder`: one argument, as JSON.
+
+        Raises:
+            ApplicationError: type `RequestRefused`, the order is none.
+        """
+        try:
+            order = read_economy_order(read_argument(order_json))
+        except MalformedEconomyOrder as error:
+            raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
+        return await finish_despite_cancellation(self._carry_out(order), self.cancel)
+
+    async def _carry_out(self, order: EconomyOrder) -> EconomySummary:
+        if order.progress:
+            self._progress = order.progress
+            self._cancel_wanted = self._cancel_wanted or order.progress.cancelled
+        else:
+            await self._plan(order)
+        batch = EconomyBatchRef(batch_id=order.batch_id, digest=order.digest, round=self._progress.round)
+        for number, each in enumerate(self._progress.parts):
+            if each.status == _UNSENT:
+                await self._send(batch, number, each)
+                self._go_on_in_a_new_run(order)
+        while self._list_open():
+            self._show("waiting")
+            await self._pause()
+            await self._cancel_once()
+            await self._look(batch)
+            self._go_on_in_a_new_run(order)
+        return await self._close(order, batch)
+
+    async def _plan(self, order: EconomyOrder) -> None:
+        self._show("planning")
+        plan = await self._do(names.PLAN_ECONOMY_BATCH, order, EconomyPlan, f"{order.lines:,} lines")
+        parts = tuple(PartProgress(part=part) for part in plan.parts)
+        self._show("sending", round=plan.round, refused=plan.refused, parts=parts)
+
+    async def _send(self, batch: EconomyBatchRef, number: int, each: PartProgress) -> None:
+        """Claims a part's lines and gives them to the provider, unless the batch was cancelled before."""
+        if self._cancel_wanted:
+            self._set_part(number, status=_CANCELLED, closed=True)
+            return
+        order = PartOrder(batch=batch, part=each.part)
+        what = f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}"
+        await self._do(names.CLAIM_ECONOMY_PART, order, PartClaim, what)
+        sent = await self._try_to_send(order, what)
+        if sent.provider_batch_id:
+            self._set_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
+            return
+        status = _GONE if sent.gone else _REFUSED
+        await self._close_part(order.model_copy(update={"status": status, "reason": sent.reason}))
+        self._set_part(number, status=status, closed=True)
+
+    async def _try_to_send(self, order: PartOrder, what: str) -> SentPart:
+        try:
+            return await self._do(names.SEND_ECONOMY_PART, order, SentPart, what, at_provider=True)
+        except ActivityError as error:
+            cause = error.cause if isinstance(error.cause, ApplicationError) else None
+            if cause is None:
+                raise
+            return SentPart(gone=True, reason=cause.message)
+
+    async def _pause(self) -> None:
+        """Waits for the next look, a signal or a cancellation. Nobody is busy meanwhile."""
+        longer = timedelta(minutes=self._progress.looks // policies.ECONOMY_PAUSE_GROWTH)
+        pause = min(policies.ECONOMY_FIRST_PAUSE + longer, policies.ECONOMY_LONGEST_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(self._is_woken, timeout=pause)
+        self._look_now = False
+
+    def _is_woken(self) -> bool:
+        return self._look_now or (self._cancel_wanted and not self._progress.cancelled)
+
+    async def _cancel_once(self) -> None:
+        if self._cancel_wanted and not self._progress.cancelled:
+            await self._visit(names.CANCEL_ECONOMY_PARTS)
+            self._show("waiting", cancelled=True)
+
+    async def _look(self, batch: EconomyBatchRef) -> None:
+        """Looks at all open parts, and settles those that have ended."""
+        for seen in await self._visit(names.LOOK_AT_ECONOMY_PARTS):
+            number, each = next(
+                (number, each)
+                for number, each in enumerate(self._progress.parts)
+                if each.provider_batch_id == seen.provider_batch_id
+            )
+            self._set_part(number, status=seen.status, completed=seen.completed, failed=seen.failed)
+            if seen.has_ended:
+                self._show("settling")
+                await self._settle(batch, each, seen)
+                self._set_part(number, closed=True)
+        self._show("waiting", looks=self._progress.looks + 1)
+
+    async def _visit(self, name: str) -> tuple[SeenBatch, ...]:
+        ids = tuple(each.provider_batch_id for each in self._list_open() if each.provider_batch_id)
+        order = LookOrder(provider_batch_ids=ids)
+        seen = await self._do(name, order, SeenBatches, f"{len(ids)} part(s)", at_provider=True)
+        return seen.batches
+
+    async def _settle(self, batch: EconomyBatchRef, each: PartProgress, seen: SeenBatch) -> None:
+        reason = seen.reason
+        for file_id in (seen.output_file_id, seen.error_file_id):
+            if file_id:
+                reason = await self._settle_file(batch, each, file_id) or reason
+        await self._close_part(
+            PartOrder(
+                batch=batch,
+                part=each.part,
+                provider_batch_id=seen.provider_batch_id,
+                status=seen.status,
+                reason=reason,
+            )
+        )
+
+    async def _settle_file(self, batch: EconomyBatchRef, each: PartProgress, file_id: str) -> str | None:
+        """Every line of a result file, in stretches. Returns why it could not be read, where that is so."""
+        offset: int | None = 0
+        while offset is not None:
+            order = SettleOrder(batch=batch, part=each.part, file_id=file_id, offset=offset)
+            what = f"part {each.part.number}: {file_id} from {offset:,}"
+            settled = await self._do(names.SETTLE_ECONOMY_LINES, order, SettledLines, what, at_provider=True)
+            if settled.reason:
+                return settled.reason
+            offset = settled.next_offset
+        return None
+
+    async def _close_part(self, order: PartOrder) -> None:
+        await self._do(names.CLOSE_ECONOMY_PART, order, int, f"part {order.part.number}: {order.status}")
+
+    async def _close(self, order: EconomyOrder, batch: EconomyBatchRef) -> EconomySummary:
+        self._show("closing")
+        ids = tuple(each.provider_batch_id for each in self._progress.parts if each.provider_batch_id)
+        summary = await self._do(
+            names.CLOSE_ECONOMY_ROUND,
+            RoundOrder(
+                batch=batch,
+                lines=order.lines,
+                refused=self._progress.refused,
+                cancelled=self._cancel_wanted,
+                provider_batch_ids=ids,
+            ),
+            EconomySummary,
+            f"round {batch.round}",
+        )
+        self._show("cancelled" if self._cancel_wanted else "done")
+        return summary
+
+    async def _do(
+        self, name: str, order: Any, result_type: type[T], what: str, *, at_provider: bool = False
+    ) -> T:
+        result: T = await workflow.execute_activity(
+            name,
+            order,
+            result_type=result_type,
+            task_queue=names.PROVIDER_QUEUE if at_provider else names.RUNS_QUEUE,
+            start_to_close_timeout=policies.ECONOMY_ATTEMPT,
+            heartbeat_timeout=policies.ECONOMY_HEARTBEAT,
+            retry_policy=policies.ECONOMY_RETRY,
+            summary=what,
+        )
+        return result
+
+    def _list_open(self) -> list[PartProgress]:
+        return [each for each in self._progress.parts if each.provider_batch_id and not each.closed]
+
+    def _go_on_in_a_new_run(self, order: EconomyOrder) -> None:
+        """A day of looks, and a result file in stretches, make a long history: it is begun anew in time."""
+        untold = self._cancel_wanted and not self._progress.cancelled
+        if workflow.info().is_continue_as_new_suggested() and not untold:
+            workflow.continue_as_new(order.model_copy(update={"progress": self._progress}))
+
+    def _set_part(self, number: int, **news: Any) -> None:
+        parts = list(self._progress.parts)
+        parts[number] = parts[number].model_copy(update=news)
+        self._show(self._progress.stage, parts=tuple(parts))
+
+    def _show(self, stage: EconomyStage, **news: Any) -> None:
+        """Moves the progress on, for the query and for the page in the Web UI."""
+        self._progress = self._progress.model_copy(update={"stage": stage, **news})
+        workflow.set_current_details(describe_economy(self._progress))
