@@ -20,6 +20,10 @@ class BatchFaultKind(Enum):
     VALIDATION_FAILED = "validation_failed", "the batch fails after its creation, nothing is carried out"
     EXPIRED = "expired", "the window closes after `lines` lines"
     CREATE_REPLY_LOST = "create_reply_lost", "the batch is created, then the connection is reset"
+    CREATE_REPLY_HANGS = (
+        "create_reply_hangs",
+        "the batch is created, and no answer until the client goes away",
+    )
     OUTPUT_GONE = "output_gone", "the output file is gone when the batch ends"
     LINES_UNTOLD = "lines_untold", "`lines` lines are in neither file"
     DOWNLOAD_CUT_OFF = "download_cut_off", "one download ends half-way"

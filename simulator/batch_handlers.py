@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from simulator.batch_faults import BatchFault, BatchFaultKind, BatchScript
 from simulator.batch_orders import read_batch_order
 from simulator.batches import Batches
-from simulator.delivery import answer_error, reset
+from simulator.delivery import answer_error, hang, reset
 from simulator.errors import ApiError, refuse
 from simulator.faults import describe_problems
 from simulator.headers import check_key, name_key, read_project, write_headers
@@ -52,6 +52,8 @@ class BatchHandlers:
         batch = self._batches.create(order, read_project(request), name_key(request))
         if self._script.take(BatchFaultKind.CREATE_REPLY_LOST):
             return reset(request)
+        if self._script.take(BatchFaultKind.CREATE_REPLY_HANGS):
+            return await hang(request)
         return _answer(batch.describe(), started)
 
     async def show(self, request: web.Request) -> web.Response:

@@ -48,7 +48,7 @@ async def deliver(
     if kind is FaultKind.REDIRECT:
         return _redirect(request, headers)
     if kind in _SILENT:
-        return await _hang(request) if kind is FaultKind.HANG else reset(request)
+        return await hang(request) if kind is FaultKind.HANG else reset(request)
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
@@ -77,7 +77,7 @@ def reset(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _hang(request: web.Request) -> web.Response:
+async def hang(request: web.Request) -> web.Response:
     """Says nothing until the client leaves."""
     while request.transport and not request.transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)

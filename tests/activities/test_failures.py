@@ -7,7 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.failures import describe_provider_failure, known_failures
 from billing.errors import LedgerUnavailable
-from imaging.errors import LONGEST_MESSAGE, RateLimited, ServerError
+from imaging.errors import LONGEST_MESSAGE, AuthenticationFailed, RateLimited, ServerError
 
 KEPT_BY_TEMPORAL = 4 * 1024
 STACK_TRACE = 600
@@ -48,6 +48,14 @@ def test_a_short_message_is_told_whole() -> None:
 
     assert told.message == str(failure)
     assert told.details[0]["outcome"] == "rejected"
+
+
+def test_patience() -> None:
+    """Where what was paid waits behind a question that costs nothing, even a refused key is tried again."""
+    refused = AuthenticationFailed(http_status=401)
+
+    assert describe_provider_failure(refused).non_retryable
+    assert not describe_provider_failure(refused, patient=True).non_retryable
 
 
 @pytest.mark.parametrize(("told_seconds", "least", "most"), [(0.02, 1.0, 1.25), (8.0, 8.0, 10.0)])

@@ -14,6 +14,8 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from contracts import names
+from simulator.batch_faults import BatchFaultKind
+from tests.e2e import economy
 from tests.e2e.batches import start_batch, until
 from tests.e2e.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
 from tests.e2e.test_decisions import decide, until_held
@@ -54,6 +56,12 @@ BUDGET_DECISIONS: dict[str, dict[str, Any]] = {
     "budget-refused": {"limits": {"year": "1.00"}},
 }
 """Decisions about a tenant's budget."""
+ECONOMY: dict[str, dict[str, Any]] = {
+    "economy-settled": {},
+    "economy-expired": {"fault": BatchFaultKind.EXPIRED},
+    "economy-cancelled": {"cancel": True},
+}
+"""Economy batches of three lines for two models: how each of them ends."""
 CORRECTED = "image:default:history-corrected"
 
 BATCHES: dict[str, dict[str, Any]] = {
@@ -80,6 +88,9 @@ async def save_missing() -> None:
             for name, payload in SHAPES.items():
                 if not history_path(name).exists():
                     await _save(stack, name, payload)
+            for name, how in ECONOMY.items():
+                if not history_path(name).exists():
+                    await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
             for name, decision in BUDGET_DECISIONS.items():
@@ -159,6 +170,22 @@ async def _save_batch(stack: Stack, name: str, options: dict[str, Any]) -> None:
     first = stack.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
     await asyncio.gather(handle.result(), return_exceptions=True)
     await _write(first, name)
+
+
+async def _save_economy(
+    stack: Stack, name: str, *, fault: BatchFaultKind | None = None, cancel: bool = False
+) -> None:
+    if fault:
+        stack.simulator.batches.script(fault, lines=1)
+    requests = economy.make_requests(name, ("A cup", "A plate", "A spoon"))
+    requests[2]["model"] = "gpt-image-2"
+    before = len(stack.simulator.batches.all)
+    handle = await economy.start(stack.client, await economy.write_pages(stack.store, name, requests))
+    await economy.until_sent(stack.simulator, before + 2)
+    if cancel:
+        await handle.signal(names.SIGNAL_CANCEL)
+    await economy.finish(stack.simulator, handle)
+    await _write(handle, name)
 
 
 async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:

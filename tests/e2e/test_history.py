@@ -10,6 +10,7 @@ from tests.e2e.save_histories import (
     BUDGET_DECISIONS,
     CORRECTED,
     CORRECTIONS,
+    ECONOMY,
     LIMITED,
     SHAPES,
     history_path,
@@ -17,6 +18,7 @@ from tests.e2e.save_histories import (
 from tests.e2e.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
+from workflows.economy_batch import EconomyBatch
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
 from workflows.reconciliation import Reconciliation
@@ -66,6 +68,18 @@ async def test_saved_batches_replay(name: str) -> None:
     history = WorkflowHistory.from_json(f"batch:{name}", history_path(name).read_text())
     replayer = Replayer(
         workflows=[ImageBatch],
+        data_converter=pydantic_data_converter,
+        interceptors=[RefuseSurplusArguments()],
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("name", ECONOMY)
+async def test_saved_economy_batches_replay(name: str) -> None:
+    """The same for economy batches, which wait for a day: settled, expired and cancelled."""
+    history = WorkflowHistory.from_json(f"economy-batch:{name}", history_path(name).read_text())
+    replayer = Replayer(
+        workflows=[EconomyBatch],
         data_converter=pydantic_data_converter,
         interceptors=[RefuseSurplusArguments()],
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from imaging import batches, errors
 from imaging.batch_client import BatchClient, open_batch_client
@@ -76,6 +77,27 @@ async def test_reading_goes_on_where_it_stopped(
         assert [rest async for rest in client.read_lines(output.file_id, line.end)] == whole[index + 1 :]
     with pytest.raises(errors.InvalidRequest):  # 416: there is nothing behind the end
         assert [rest async for rest in client.read_lines(output.file_id, whole[-1].end)]
+
+
+async def test_a_provider_that_gives_no_parts_of_a_file() -> None:
+    """Where a provider sends the whole file although a part was asked for, the lines before it are read past."""
+
+    async def send_all(_: web.Request) -> web.Response:
+        return web.Response(body=b"one\ntwo two\nthree\n")
+
+    app = web.Application()
+    app.router.add_get("/v1/files/file-1/content", send_all)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = ProviderSettings(api_key=KEY, base_url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    try:
+        async with open_batch_client(settings) as client:
+            rest = [line async for line in client.read_lines("file-1", 4)]
+    finally:
+        await runner.cleanup()
+
+    assert rest == [ResultLine(b"two two", 12), ResultLine(b"three", 18)]
 
 
 async def test_a_lost_reply_is_of_unknown_outcome_and_the_batch_is_found(

@@ -1,0 +1,47 @@
+"""Orders of economy batches, as anybody may send them."""
+
+from typing import Any
+
+import pytest
+
+from contracts.economy import EconomyProgress, MalformedEconomyOrder, PlannedPart, read_economy_order
+
+SOUND = {"batch_id": "summer", "digest": "a1" * 32, "lines": 3, "pages": 1}
+
+
+def test_a_sound_order() -> None:
+    """An order names its lines, and its workflow's id is made of its own."""
+    assert read_economy_order(SOUND).workflow_id == "economy-batch:summer"
+
+
+def test_an_order_with_its_progress_comes_back_as_it_was() -> None:
+    """What one run of the workflow hands to the next survives its way through JSON."""
+    part = PlannedPart(number=0, endpoint="/v1/images/edits", model="gpt-image-1", lines=3)
+    progress = EconomyProgress(round=2, stage="waiting", parts=({"part": part},), looks=7)
+    order = read_economy_order(SOUND).model_copy(update={"progress": progress})
+
+    assert read_economy_order(order.model_dump(mode="json")) == order
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_id": "../etc"}, "batch_id is '../etc'; allowed: 1 to 64 characters"),
+        ({"digest": "A1"}, "digest is 'A1'; allowed: the SHA-256"),
+        ({"lines": 100_001}, "lines is 100001; allowed: how many lines the batch has, 1 to 100,000"),
+        ({"lines": "3"}, "lines is '3'"),
+        ({"pages": 0}, "pages is 0"),
+        ({"window": 1}, "'window' is 1; allowed: nothing: there is no such field"),
+    ],
+)
+def test_what_is_wrong_with_an_order(change: dict[str, Any], said: str) -> None:
+    """Every field that is wrong is named with its value and what is allowed there."""
+    with pytest.raises(MalformedEconomyOrder) as raised:
+        read_economy_order(SOUND | change)
+    assert said in str(raised.value)
+
+
+def test_no_order_at_all() -> None:
+    """What is no object says so."""
+    with pytest.raises(MalformedEconomyOrder, match="a list of 2, not one JSON object"):
+        read_economy_order([1, 2])
