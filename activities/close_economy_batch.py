@@ -44,12 +44,13 @@ class EconomyCloser:
     async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
         """What came of a round, kept for good: what is started after it is another round. Errors as for a part."""
         with known_failures():
-            documents = EconomyDocuments(self._store, order.batch)
-            known = await documents.read_end()
-            if known is None:
-                known = await asyncio.to_thread(self._sum_up, order)
-                await documents.write_end(known)
-            return known
+            async with heartbeats():
+                documents = EconomyDocuments(self._store, order.batch)
+                known = await documents.read_end()
+                if known is None:
+                    known = await asyncio.to_thread(self._sum_up, order)
+                    await documents.write_end(known)
+                return known
 
     def _close(self, order: PartOrder, find_reason: Callable[[str], str | None]) -> int:
         attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))

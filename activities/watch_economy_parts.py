@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from temporalio import activity
 
 from activities.failures import describe_provider_failure, known_failures
+from activities.heartbeat import heartbeats
 from contracts import names
 from contracts.economy import LookOrder, SeenBatch, SeenBatches
 from imaging.batch_client import BatchClient
@@ -38,7 +39,8 @@ class EconomyWatcher:
 async def _visit(order: LookOrder, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatches:
     with known_failures():
         try:
-            seen = [await _see(batch_id, call) for batch_id in order.provider_batch_ids]
+            async with heartbeats():  # hundreds of parts take longer than a heartbeat may be missed
+                seen = [await _see(batch_id, call) for batch_id in order.provider_batch_ids]
         except ProviderFailure as failure:
             raise describe_provider_failure(failure, patient=True) from None
     return SeenBatches(batches=tuple(seen))

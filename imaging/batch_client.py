@@ -23,6 +23,7 @@ from imaging.errors import (
     GatewayError,
     ObjectGone,
     ProviderFailure,
+    ProviderNotConfigured,
     RequestTimeout,
     TransferBroken,
 )
@@ -70,6 +71,10 @@ class BatchClient:
         Raises:
             ProviderFailure: it was not taken; nothing is paid for a file.
         """
+        if isinstance(self._sdk, openai.AsyncAzureOpenAI):
+            raise ProviderNotConfigured(
+                detail="economy batches are not supported on Azure, whose batches have another form"
+            )
         with path.open("rb") as file, self._failures(harmless=True):
             kept = await self._sdk.files.create(file=(name, file, "application/jsonl"), purpose="batch")
             return kept.id

@@ -181,6 +181,18 @@ async def test_a_key_that_is_refused_stays_out_of_the_message(simulator: Simulat
     assert "0123456789" not in str(raised.value)
 
 
+async def test_azure_is_told_that_its_batches_are_not_supported(tmp_path: Path) -> None:
+    """On Azure nothing is sent, and the sentence says why."""
+    azure = ProviderSettings(
+        api_key=KEY, azure_endpoint="https://ours.openai.azure.com", azure_api_version="2026-05-01"
+    )
+    path = tmp_path / "lines.jsonl"
+    path.write_text(json.dumps(LINE))
+    async with open_batch_client(azure) as client:
+        with pytest.raises(errors.ProviderNotConfigured, match="not supported on Azure"):
+            await client.upload(path, "lines.jsonl")
+
+
 async def test_a_large_file_is_never_in_memory(client: BatchClient, simulator: Simulator) -> None:
     """Of a result file of 300 MB at most some lines of 3 MB are in memory at any time."""
     output = simulator.batches.shelf.prepare("output.jsonl", "batch_output")
