@@ -9,7 +9,7 @@ from activities.economy_documents import EconomyDocuments, PassedLine, PlannedLi
 from activities.failures import known_failures
 from activities.heartbeat import heartbeats
 from billing.attempt_records import NewAttempt
-from billing.economy_attempts import EconomyAttempts, describe_claim
+from billing.economy_attempts import EconomyAttempts, LineClaim, Refusal, describe_claim
 from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
@@ -64,17 +64,9 @@ class EconomyClaimer:
         return claimed, passed
 
     def _claim_some(self, order: PartOrder, lines: list[PlannedLine]) -> list[PlannedLine | PassedLine]:
-        return [self._claim(order, line) for line in lines]
-
-    def _claim(self, order: PartOrder, line: PlannedLine) -> PlannedLine | PassedLine:
-        try:
-            claim = self._attempts.claim(_identify(line), self._announce(order, line), self._resends)
-        except RunConflict as error:
-            return PassedLine(line=line.line, run_id=line.run_id, state="conflict", reason=str(error))
-        if claim.standing == "claimed":
-            return line.model_copy(update={"attempt_id": claim.attempt.attempt_id})
-        reason = describe_claim(claim, line.run_id)
-        return PassedLine(line=line.line, run_id=line.run_id, state=claim.standing, reason=reason)
+        announced = [(_identify(line), self._announce(order, line)) for line in lines]
+        claims = self._attempts.claim_all(announced, self._resends)
+        return [_describe(line, claim) for line, claim in zip(lines, claims, strict=True)]
 
     def _announce(self, order: PartOrder, line: PlannedLine) -> NewAttempt:
         ceiling = line.price_ceiling_usd
@@ -88,6 +80,16 @@ class EconomyClaimer:
             simulated=self._simulated,
             batch_part=order.batch.part_mark(order.part.number),
         )
+
+
+def _describe(line: PlannedLine, claim: LineClaim | Refusal) -> PlannedLine | PassedLine:
+    if not isinstance(claim, LineClaim):
+        state = "conflict" if isinstance(claim, RunConflict) else "over_budget"
+        return PassedLine(line=line.line, run_id=line.run_id, state=state, reason=str(claim))
+    if claim.standing == "claimed":
+        return line.model_copy(update={"attempt_id": claim.attempt.attempt_id})
+    reason = describe_claim(claim, line.run_id)
+    return PassedLine(line=line.line, run_id=line.run_id, state=claim.standing, reason=reason)
 
 
 def _identify(line: PlannedLine) -> RunIdentity:

@@ -51,7 +51,7 @@ class PassedLine(SparseContract):
 
     line: int
     run_id: str | None = None
-    state: Literal["refused", "paid", "under_way", "doubtful", "conflict", "left_out"]
+    state: Literal["refused", "paid", "under_way", "doubtful", "conflict", "over_budget", "left_out"]
     reason: str
 
 

@@ -4,20 +4,22 @@ All lines of a part go to the provider in one file, so an attempt here is no HTT
 "unknown" until the line's result is there; meanwhile nobody else sends anything for its run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from billing.attempt_records import Attempt, NewAttempt, Outcome
 from billing.attempt_rows import insert_attempt, list_attempts, lock_run, read_attempt
 from billing.database import Database
-from billing.errors import LedgerRefused
+from billing.errors import BudgetExceeded, LedgerRefused, RunConflict
 from billing.runs import RunIdentity, claim_run
 from billing.tables import ledger_entries, provider_attempts
 
 Standing = Literal["claimed", "paid", "under_way", "doubtful"]
+Refusal = RunConflict | BudgetExceeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +56,22 @@ class EconomyAttempts:
 
         Raises:
             RunConflict: its request id stands for something else already.
+            BudgetExceeded: the tenant's budget does not allow it; nothing was written.
         """
+        [claim] = self.claim_all([(identity, new)], resends)
+        if not isinstance(claim, LineClaim):
+            raise claim
+        return claim
+
+    def claim_all(
+        self, lines: Sequence[tuple[RunIdentity, NewAttempt]], resends: int
+    ) -> list[LineClaim | Refusal]:
+        """The same for many lines in one transaction, a refusal being the result of its line alone."""
+        # In the order of their runs, so that two batches that share some never wait for each other in a circle.
+        in_order = sorted(range(len(lines)), key=lambda index: lines[index][0].run_id)
         with self._database.writing() as connection:
-            claim_run(connection, identity)
-            lock_run(connection, identity.run_id)
-            earlier = list_attempts(connection, identity.run_id)
-            known = _judge(earlier, new.batch_part, resends)
-            return known or LineClaim(standing="claimed", attempt=insert_attempt(connection, new))
+            claims = {index: _claim(connection, *lines[index], resends) for index in in_order}
+        return [claims[index] for index in range(len(lines))]
 
     def find(self, attempt_id: str) -> Attempt:
         """An attempt that was claimed.
@@ -104,6 +115,20 @@ class EconomyAttempts:
             charged_micro_usd=sum(row.amount_micro_usd or 0 for row in rows),
             pending=sum(row.amount_micro_usd is None for row in rows),
         )
+
+
+def _claim(
+    connection: Connection, identity: RunIdentity, new: NewAttempt, resends: int
+) -> LineClaim | Refusal:
+    try:
+        with connection.begin_nested():  # what is refused leaves no trace, and the other lines stay
+            claim_run(connection, identity)
+            lock_run(connection, identity.run_id)
+            earlier = list_attempts(connection, identity.run_id)
+            known = _judge(earlier, new.batch_part, resends)
+            return known or LineClaim(standing="claimed", attempt=insert_attempt(connection, new))
+    except (RunConflict, BudgetExceeded) as refusal:
+        return refusal
 
 
 def _judge(earlier: tuple[Attempt, ...], batch_part: str | None, resends: int) -> LineClaim | None:

@@ -60,9 +60,10 @@ BATCH_RETRY = RetryPolicy(
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
 )
-ECONOMY_ATTEMPT = timedelta(minutes=30)
-"""Of what goes over all lines of a part: 50,000 of them checked or claimed, 200 MB read, written and sent. A stretch of a
-result file ends after a minute by itself, and a look takes a second for each part."""
+
+ECONOMY_ATTEMPT = timedelta(hours=2)
+"""Of what goes over all lines of a part: 50,000 of them checked or claimed take some ten minutes, 200 MB of pictures read, written
+and sent a quarter of an hour; four times that is a worker that is stuck. A stretch of a result file ends after a minute by itself."""
 ECONOMY_HEARTBEAT = timedelta(seconds=30)
 """As for a call: a killed worker is noticed after 30 s."""
 ECONOMY_RETRY = RetryPolicy(

@@ -1,5 +1,6 @@
 """Lines of economy batches in the ledger: claimed once, whoever asks, and never sent twice for one run."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -113,6 +114,20 @@ def test_the_same_id_for_something_else_is_a_conflict_here_too(database: Databas
         claim(database, identity=replace(IN_BATCH, fingerprint="b2" * 32))
 
 
+def test_a_conflict_is_the_result_of_its_line_alone(database: Database) -> None:
+    """Of lines that are claimed together, one whose id stands for something else is told, and the others are claimed."""
+    AttemptLog(database).claim_run(replace(IDENTITY, fingerprint="b2" * 32))
+    other = replace(identify("acme", "req-2"), workflow_id=IN_BATCH.workflow_id)
+
+    conflict, claimed = EconomyAttempts(database).claim_all(
+        [(IN_BATCH, line()), (other, line(identity=other))], resends=1
+    )
+
+    assert isinstance(conflict, RunConflict)
+    assert isinstance(claimed, LineClaim)
+    assert claimed.standing == "claimed"
+
+
 def test_a_run_of_a_batch_is_open_to_its_own_workflow(database: Database) -> None:
     """The run that a batch has sent can be claimed by its own workflow, which then finds the attempts; a stranger's cannot."""
     attempt = claim(database).attempt
@@ -150,3 +165,21 @@ def test_the_totals_of_a_round(database: Database) -> None:
     assert attempts.find(claimed[1].attempt.attempt_id).sent_at <= datetime.now(UTC)
     with pytest.raises(LedgerRefused):
         attempts.find("att_0")
+
+
+def test_of_many_at_once_one_claims_the_run(database: Database) -> None:
+    """Batches that reach for the same run at the same moment, and a run by itself among them: one of them may send."""
+    parts = [f"batch-{number}/d/1/0" for number in range(7)]
+
+    def begin_by_itself() -> bool:
+        log = AttemptLog(database)
+        earlier = log.claim_run(IDENTITY)
+        return not earlier and log.begin(describe_attempt()).number == 1
+
+    with ThreadPoolExecutor(8) as pool:
+        alone = pool.submit(begin_by_itself)
+        claims = list(pool.map(lambda part: claim(database, part), parts))
+
+    claimed = [each.standing == "claimed" for each in claims]
+    assert sum([*claimed, alone.result()]) == 1
+    assert {each.standing for each in claims} <= {"claimed", "under_way"}
