@@ -193,7 +193,7 @@ class SettledLines(SparseContract):
 class EconomySummary(SparseContract):
     """What came of a round. The counts of lines add up to `lines`.
 
-    `passed` lines were paid before, or are under way elsewhere. `done` are billed; `rejected` were refused by the provider,
+    `passed` lines were paid before, are under way elsewhere, are beyond a budget, or were cancelled before they were claimed. `done` are billed; `rejected` were refused by the provider,
     `not_sent` expired, were cancelled, or their batch failed: neither was charged. `unknown` may have been.
     """
 

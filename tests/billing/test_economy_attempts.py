@@ -11,9 +11,10 @@ from billing.attempt_records import AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
 from billing.database import Database
 from billing.economy_attempts import EconomyAttempts, LineClaim, describe_claim
-from billing.errors import LedgerRefused, RunConflict
+from billing.errors import BudgetExceeded, LedgerRefused, RunConflict
 from billing.ledger import Ledger
 from billing.runs import RunIdentity
+from billing.spend_check import find_wrong_spend
 from contracts.names import economy_workflow_id
 from tests.billing.ledger_examples import (
     FINISHED_AT,
@@ -23,6 +24,7 @@ from tests.billing.ledger_examples import (
     identify,
     make_order,
 )
+from tests.billing.spending import TEN, WORST_CASE, decide
 
 PART = "summer/0123456789ab/1/0"
 IN_BATCH = replace(IDENTITY, workflow_id=economy_workflow_id("summer"))
@@ -126,6 +128,36 @@ def test_a_conflict_is_the_result_of_its_line_alone(database: Database) -> None:
     assert isinstance(conflict, RunConflict)
     assert isinstance(claimed, LineClaim)
     assert claimed.standing == "claimed"
+
+
+def test_a_budget_lets_as_many_lines_through_as_it_allows(database: Database) -> None:
+    """Of twelve lines claimed together ten fit into the budget; the others leave no trace, not even their run, and what
+    was reserved is given back by the lines that were not carried out."""
+    decide(database, {"day": TEN})
+    runs = [
+        replace(identify("acme", f"req-{number:02}"), workflow_id=IN_BATCH.workflow_id)
+        for number in range(12)
+    ]
+    lines = [(run, replace(line(identity=run), reserved_micro_usd=WORST_CASE)) for run in runs]
+    attempts, log = EconomyAttempts(database), AttemptLog(database)
+
+    claims = attempts.claim_all(lines, resends=0)
+    refused = [claim for claim in claims if isinstance(claim, BudgetExceeded)]
+    with database.reading() as connection:
+        claimed_runs = connection.execute(text("SELECT count(*) FROM runs")).scalar_one()
+    for opened in attempts.list_open(PART):
+        log.finish(opened.attempt_id, AttemptOutcome(outcome="not_sent", finished_at=FINISHED_AT))
+    again = attempts.claim_all(
+        [
+            (run, replace(new, batch_part="summer/0/2/0", attempt_id=f"{new.attempt_id}-2"))
+            for run, new in lines[10:]
+        ],
+        resends=0,
+    )
+
+    assert (len(claims), len(refused), claimed_runs) == (12, 2, 10)
+    assert all(isinstance(claim, LineClaim) for claim in again)
+    assert list(find_wrong_spend(database)) == []
 
 
 def test_a_run_of_a_batch_is_open_to_its_own_workflow(database: Database) -> None:
