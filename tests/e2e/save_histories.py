@@ -85,25 +85,25 @@ async def save_missing() -> None:
         os.environ.update(s3_environment(s3))
         async with run_stack(sqlite_url(Path(folder)), f"s3://{BUCKET}") as stack:
             stack.simulator.script("server_error", match="sent again")
-            for name, payload in SHAPES.items():
-                if not history_path(name).exists():
-                    await _save(stack, name, payload)
-            for name, how in ECONOMY.items():
-                if not history_path(name).exists():
-                    await _save_economy(stack, name, **how)
+            for name, payload in _missing(SHAPES):
+                await _save(stack, name, payload)
+            for name, how in _missing(ECONOMY):
+                await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
-            for name, decision in BUDGET_DECISIONS.items():
-                if not history_path(name).exists():
-                    await _save_decision(stack, name, decision)
-            for name, options in BATCHES.items():
-                if not history_path(name).exists():
-                    await _save_batch(stack, name, options)
+            for name, decision in _missing(BUDGET_DECISIONS):
+                await _save_decision(stack, name, decision)
+            for name, options in _missing(BATCHES):
+                await _save_batch(stack, name, options)
         if not all(history_path(name).exists() for name in LIMITED):
             url = sqlite_url(Path(folder) / "limited")
             async with run_stack(url, f"s3://{BUCKET}", images_per_minute=FAR_OFF) as stack:
                 for name, payload in LIMITED.items():
                     await _save(stack, name, payload)
+
+
+def _missing(shapes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, shape) for name, shape in shapes.items() if not history_path(name).exists()]
 
 
 async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
