@@ -21,7 +21,7 @@ async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIter
 
     The first comes after such a pause too: Temporal counts from the start by itself, and each heartbeat is a write there.
     A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often. `details` are for the
-    next attempt.
+    next attempt, and are told at once.
     """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
@@ -37,6 +37,8 @@ async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIter
 
 
 async def _beat(interval_seconds: float, details: Sequence[Any]) -> None:
+    if details:
+        activity.heartbeat(*details)
     while True:
         await asyncio.sleep(interval_seconds)
         activity.heartbeat(*details)

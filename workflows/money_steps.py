@@ -33,9 +33,8 @@ async def carry_out_money_step(
                 retry_policy=policies.LOCAL_MONEY_RETRY,
                 summary=summary,
             )
-        except (
-            FailureError
-        ) as error:  # a time-out comes as an ActivityError, what the activity raised as itself
+        except FailureError as error:
+            # Not only ActivityError, as which a time-out comes: what a local activity raised arrives as itself.
             workflow.logger.info(f"{name} did not work at once and is scheduled: {error.cause or error}")
         else:
             return result

@@ -82,3 +82,21 @@ async def test_heartbeats_come_in_the_background() -> None:
     environment.on_heartbeat = lambda *details: beats.put_nowait(details)
 
     await asyncio.wait_for(environment.run(work), timeout=60)
+
+
+@pytest.mark.parametrize("details", [(), ("given",)])
+async def test_a_short_activity_sends_no_heartbeat_but_for_its_details(details: tuple[str, ...]) -> None:
+    """Temporal counts from the start by itself; what is for the next attempt is told at once, as this one may fail soon."""
+    beats: list[tuple[object, ...]] = []
+
+    async def work() -> None:
+        async with heartbeats(*details):
+            await asyncio.sleep(0)
+
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=30))
+    environment.on_heartbeat = lambda *sent: beats.append(sent)
+
+    await environment.run(work)
+
+    assert beats == ([details] if details else [])
