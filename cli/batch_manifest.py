@@ -1,14 +1,15 @@
 """The manifest of a batch as a file: JSON Lines, or a table for people who have one program for everything."""
 
 import csv
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
 from billing.batch_results import LineResult
+from cli.csv_cells import defuse
 from cli.failures import RequestRefused
+from cli.whole_files import replace_whole
 
 _COLUMNS = (
     "line",
@@ -25,7 +26,6 @@ _COLUMNS = (
     "error_type",
     "error",
 )
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_manifest_path(path: Path) -> None:
@@ -42,8 +42,9 @@ def write_manifest(results: Iterable[LineResult], path: Path) -> int:
     Raises:
         OSError: it cannot be written.
     """
-    with _replacing(path) as file:
-        return _write_table(results, file) if path.suffix.lower() == ".csv" else _write_lines(results, file)
+    write = _write_table if path.suffix.lower() == ".csv" else _write_lines
+    with replace_whole(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        return write(results, text)
 
 
 def _write_lines(results: Iterable[LineResult], file: TextIO) -> int:
@@ -63,25 +64,8 @@ def _write_table(results: Iterable[LineResult], file: TextIO) -> int:
             "sha256s": " ".join(picture.sha256 for picture in result.pictures),
             "sizes": " ".join(f"{picture.width}x{picture.height}" for picture in result.pictures),
             "simulated": "" if result.simulated is None else str(result.simulated).lower(),
-            "error": _defuse(result.error),
+            "error": defuse(result.error),
         }
         writer.writerow(row)
         count += 1
     return count
-
-
-def _defuse(text: str | None) -> str | None:
-    """A provider's words on one line, and none that a spreadsheet would carry out."""
-    told = " ".join(text.split()) if text else text
-    return f"'{told}" if told and told.startswith(_FORMULAS) else told
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,9 +7,9 @@ Whatever comes from outside goes through `escape`, and stands in an element of i
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 
+from cli.page_text import escape, shorten
 from cli.run_view import describe_bytes
 from cli.sheet_rows import SheetRow
-from cli.sheet_text import escape, shorten
 from cli.sheet_thumbnails import Shot
 
 _LONGEST_PROMPT, _LONGEST_ERROR, _LONGEST_ALT = 200, 160, 120

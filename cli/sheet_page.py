@@ -1,25 +1,19 @@
-"""The page around a contact sheet's cards: one file, with its style and its script inside, that asks for nothing.
+"""The page around a contact sheet's cards: its title, its totals, its filters, its remarks. Its files are `cli.page_files`'s."""
 
-The Content-Security-Policy allows this style, this script and embedded pictures, and nothing else: no connection, no
-frame, no form, and no script that a prompt could smuggle in.
-"""
-
-import hashlib
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 from cli.moments import format_moment
+from cli.page_files import PageFiles
+from cli.page_text import escape
 from cli.sheet_rows import SheetTotals
-from cli.sheet_text import escape
 from cli.sheet_thumbnails import LARGE_UP_TO, SMALL_UP_TO
 from contracts.money import format_usd
 
-_PAGE = Path(__file__).parent / "contact_sheet_page"
+_FOLDER = Path(__file__).parent / "contact_sheet_page"
 _CARDS_GO_HERE = "$cards"
 
 
@@ -32,9 +26,7 @@ class Page(NamedTuple):
 
 def render_page(title: str, note: str | None, totals: SheetTotals) -> Page:
     """The page of a sheet whose cards are all counted. `note` is a sentence below the title."""
-    css, js = _read("page.css"), _read("page.js")
     values = {
-        "policy": _make_policy(css, js),
         "title": escape(title),
         "note": f'<p class="note" dir="auto">{escape(note)}</p>\n' if note else "",
         "written": format_moment(datetime.now(UTC)),
@@ -42,26 +34,8 @@ def render_page(title: str, note: str | None, totals: SheetTotals) -> Page:
         "facets": _render_facet("state", "State", totals.states)
         + _render_facet("bill", "Bill", totals.bills),
         "remarks": "".join(f"<p>{remark}</p>\n" for remark in _list_remarks(totals)),
-        "css": css,
-        "js": js,
     }
-    before, after = _read("page.html").split(_CARDS_GO_HERE)
-    return Page(Template(before).substitute(values), Template(after).substitute(values))
-
-
-def _read(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
-
-
-def _make_policy(css: str, js: str) -> str:
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(js)}';"
-        " base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(source: str) -> str:
-    return f"sha256-{b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
+    return Page(*PageFiles(_FOLDER).render(values, gap=_CARDS_GO_HERE))
 
 
 def _list_totals(totals: SheetTotals) -> Iterator[str]:
