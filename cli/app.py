@@ -40,6 +40,8 @@ COMMANDS = {
     "images": "Copy a run's pictures out of the image store.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",
+    "report": "Write a month for finance: a page with plots and a table.",
+    "runs": "List the runs that Temporal knows, the newest first.",
     "budget": "Set and show what tenants may spend.",
     "pending": "List the runs whose bill waits, the oldest first.",
     "reconcile": "Settle runs by the usage that the provider has told since.",
