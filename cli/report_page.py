@@ -12,7 +12,8 @@ from cli.moments import format_moment
 from cli.months import Month
 from cli.page_files import PageFiles
 from cli.page_text import escape
-from cli.report_sections import Facts, render_facts
+from cli.report_facts import Facts
+from cli.report_sections import render_facts
 
 _FOLDER = Path(__file__).parent / "month_report_page"
 

@@ -1,68 +1,17 @@
 """What a report tells of real runs, or of simulated ones: the totals, a plot and a table for each question."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from billing.exposure_rows import ExposedAttempt, sum_exposure
-from billing.month_report import Cell, MonthReport, Sums, add_up
-from billing.unbilled import UnbilledAttempt
-from cli.months import Month
+from billing.month_report import Sums, add_up
+from cli.report_card import render_card
+from cli.report_exposure import count_exposed, render_exposure, show_exposed
+from cli.report_facts import Facts
 from cli.report_plots import Group, Mark, draw_bars, draw_columns
-from cli.report_tables import render_table, show_count, show_usd
-from contracts.money import parse_usd
+from cli.report_tables import MORE, render_table, show_count, show_usd
 
 _MOST_BARS, _MOST_ROWS = 10, 100
 _SPEND_COLUMNS = ("Charged", "Estimated", "Total", "List cost", "Pending bills")
 _LIST_COLUMNS = ("Runs", "Pictures", "Tokens in", "Tokens out", "Total", "List cost", "Difference")
-_MORE = '<span class="more">+</span>'
-"""Behind a sum that leaves something out, and is a lower bound."""
-_EXPOSURE_HEIGHT = 170
-_LEGEND = {"charged": "charged", "estimated": "estimated", "listed": "provider's list cost"}
-_SWATCHES = {
-    "listed": '<path class="listed" d="M0 7H14"/>',
-    **{
-        kind: f'<rect class="{kind}" x="1" y="1" width="12" height="12"/>'
-        for kind in ("charged", "estimated")
-    },
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The part of a report that is about real runs, or that about simulated ones."""
-
-    month: Month
-    cells: tuple[Cell, ...]
-    exposed: tuple[ExposedAttempt, ...]
-    unbilled: tuple[UnbilledAttempt, ...]
-
-    @classmethod
-    def select(cls, month: Month, report: MonthReport, *, simulated: bool) -> "Facts":
-        """One of the two parts."""
-        return cls(
-            month,
-            tuple(cell for cell in report.cells if cell.simulated == simulated),
-            tuple(attempt for attempt in report.exposed if attempt.simulated == simulated),
-            tuple(attempt for attempt in report.unbilled if attempt.simulated == simulated),
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to tell."""
-        return not (self.cells or self.exposed or self.unbilled)
-
-    @property
-    def total(self) -> Sums:
-        """The sum of all cells."""
-        return add_up(cell.sums for cell in self.cells)
-
-    def sum_by(self, key: Callable[[Cell], str]) -> dict[str, Sums]:
-        """Sums by a key, in the order of the cells."""
-        groups: dict[str, list[Sums]] = defaultdict(list)
-        for cell in self.cells:
-            groups[key(cell)].append(cell.sums)
-        return {name: add_up(sums) for name, sums in groups.items()}
 
 
 def render_facts(facts: Facts) -> str:
@@ -74,7 +23,7 @@ def render_facts(facts: Facts) -> str:
         f'<div class="pair">\n{_render_names("Spend by tenant", "Tenant", facts.sum_by(lambda cell: cell.tenant), facts.total)}'
         f"{_render_names('Spend by model', 'Model', models, facts.total)}</div>\n"
         f"{_render_comparison(models, facts.total)}"
-        f"{_render_exposure(facts)}"
+        f"{render_exposure(facts)}"
     )
 
 
@@ -95,11 +44,11 @@ def _list_totals(facts: Facts) -> Iterator[str]:
     unbilled = f"; {len(facts.unbilled):,} more paid, on no entry" if facts.unbilled else ""
     kind = "wait" if total.pending or facts.unbilled else ""
     yield _render_tile("Pending", waiting, f"amounts not known yet, in no total{unbilled}", kind=kind)
-    priced, unpriced = _sum_exposed(facts.exposed)
+    _, unpriced = count_exposed(facts.exposed)
     more = f"{_count(len(facts.exposed), 'request')} whose answer was lost, in no total"
     more += f"; {unpriced:,} without a price" if unpriced else ""
     kind = "bad" if facts.exposed else ""
-    yield _render_tile("Exposure, at most", f"{show_usd(priced)}{_MORE if unpriced else ''}", more, kind=kind)
+    yield _render_tile("Exposure, at most", show_exposed(facts.exposed), more, kind=kind)
 
 
 def _render_tile(name: str, value: str, more: str, *, kind: str = "") -> str:
@@ -117,7 +66,7 @@ def _render_days(facts: Facts) -> str:
     plot = draw_columns(
         groups, f"Columns of the spend of each day of {facts.month.name}; the table below has them."
     )
-    return _render_card(
+    return render_card(
         "Spend by day", "By the day on which an entry was written.", f"{plot}{table}", kind=" days"
     )
 
@@ -128,7 +77,7 @@ def _render_names(title: str, noun: str, by_name: dict[str, Sums], total: Sums) 
     plot = draw_bars(groups, f"Bars of the {title.lower()}; the table below has them.")
     rows = [(name, _list_spend(sums)) for name, sums in _fold(ranked, _MOST_ROWS, noun.lower())]
     table = render_table(title, (noun, *_SPEND_COLUMNS), rows, _list_spend(total))
-    return _render_card(title, "The largest first.", f"{plot}{table}")
+    return render_card(title, "The largest first.", f"{plot}{table}")
 
 
 def _render_comparison(models: dict[str, Sums], total: Sums) -> str:
@@ -138,43 +87,7 @@ def _render_comparison(models: dict[str, Sums], total: Sums) -> str:
         "Charge and list cost by model", ("Model", *_LIST_COLUMNS), rows, _list_comparison(total)
     )
     about = "The total (charged and estimated) less the provider's list cost of the same runs."
-    return _render_card("Charge against the provider's list cost", about, table, with_legend=False)
-
-
-def _render_exposure(facts: Facts) -> str:
-    if not facts.exposed:
-        return ""
-    by_day = {row.key: row for row in sum_exposure(facts.exposed, "day")}
-    columns = ("Requests", "At most", "Without a price")
-    groups = []
-    for day in facts.month.days:
-        row = by_day.get(day.isoformat())
-        amount = parse_usd(row.reserved_usd) if row else 0
-        groups.append(Group(str(day.day), (Mark("exposed", f"{day.isoformat()}, at most", amount),)))
-    rows = [
-        (day, (show_count(row.attempts), show_usd(parse_usd(row.reserved_usd)), show_count(row.unpriced)))
-        for day, row in by_day.items()
-    ]
-    priced, unpriced = _sum_exposed(facts.exposed)
-    total = (show_count(len(facts.exposed)), show_usd(priced), show_count(unpriced))
-    plot = draw_columns(
-        groups, "Columns of the exposure of each day; the table below has them.", height=_EXPOSURE_HEIGHT
-    )
-    table = render_table("Exposure by day", ("Day of sending", *columns), rows, total)
-    about = "Requests whose answer was lost: the most that they can have cost. They are in no total above."
-    return _render_card("Perhaps paid for nothing", about, f"{plot}{table}", with_legend=False)
-
-
-def _render_card(title: str, about: str, markup: str, *, kind: str = "", with_legend: bool = True) -> str:
-    items = "".join(
-        f'<li><svg viewBox="0 0 14 14" aria-hidden="true">{_SWATCHES[name]}</svg>{text}</li>'
-        for name, text in _LEGEND.items()
-    )
-    legend = f'<ul class="legend">{items}</ul>\n' if with_legend else ""
-    return (
-        f'<section class="card{kind}">\n<h2>{title}</h2>\n<p class="about">{about}</p>\n'
-        f"{legend}{markup}</section>\n"
-    )
+    return render_card("Charge against the provider's list cost", about, table, with_legend=False)
 
 
 def _group(label: str, sums: Sums, told: str | None = None) -> Group:
@@ -217,18 +130,12 @@ def _list_comparison(sums: Sums) -> Sequence[str]:
 
 
 def _show_list_cost(sums: Sums) -> str:
-    return f"{show_usd(sums.list_cost_micro_usd)}{_MORE if sums.list_cost_unknown else ''}"
+    return f"{show_usd(sums.list_cost_micro_usd)}{MORE if sums.list_cost_unknown else ''}"
 
 
 def _show_difference(sums: Sums) -> str:
     at_most = "at most " if sums.list_cost_unknown else ""
     return at_most + show_usd(sums.total_micro_usd - sums.list_cost_micro_usd)
-
-
-def _sum_exposed(exposed: Sequence[ExposedAttempt]) -> tuple[int, int]:
-    """The worst case of all that have a price, in micro-USD, and how many have none."""
-    priced = [parse_usd(attempt.reserved_usd) for attempt in exposed if attempt.reserved_usd is not None]
-    return sum(priced), len(exposed) - len(priced)
 
 
 def _count(number: int, noun: str) -> str:

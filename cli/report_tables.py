@@ -6,6 +6,8 @@ from cli.page_text import escape
 from contracts.money import format_usd
 
 _CENTS = 2
+MORE = '<span class="more">+</span>'
+"""Behind a sum that leaves something out, and is a lower bound."""
 
 
 def show_usd(micro_usd: int) -> str:

@@ -1,62 +1,29 @@
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from billing.database import Database
-from billing.heads import append_entry
-from billing.ledger import Ledger
 from billing.report_rows import CostRow
 from billing.reports import costs_by, list_entries, total
-from billing.tables import ledger_entries
-from contracts.billing import Cost
-from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, identify, make_order, pay_attempt
-
-Bill = Callable[..., str]
+from tests.billing.dated_bills import MONDAY, DatedBills, correct
+from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE
 
 SATURDAY = datetime(2026, 11, 21, 23, 59, 59, 999999, tzinfo=UTC)
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
-MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def bill(database: Database) -> Bill:
+def bill(database: Database) -> DatedBills:
     """Records a run of its own; returns the entry's id."""
-    moments: list[datetime] = []
-    ledger = Ledger(database, clock=lambda: moments[-1])
-
-    def record(
-        request: str, cost: Cost = CHARGE, *, tenant: str = "acme", at: datetime = MONDAY, **paid: Any
-    ) -> str:
-        moments.append(at)
-        attempt = pay_attempt(database, identify(tenant, request), **paid)
-        return ledger.record(make_order(attempt, cost)).entry_id
-
-    return record
-
-
-def correct(database: Database, corrected: str, amount_micro_usd: int, at: datetime = MONDAY) -> None:
-    """Writes the adjustment of an entry, as a reconciliation would."""
-    with database.writing() as connection:
-        entry = ledger_entries.select().where(ledger_entries.c.entry_id == corrected)
-        row: dict[str, Any] = dict(connection.execute(entry).mappings().one())
-        del row["sequence"]
-        row |= {
-            "entry_id": f"{corrected}_adjusted",
-            "entry_key": f"{corrected}_adjusted",
-            "kind": "adjustment",
-        }
-        row |= {"amount_micro_usd": amount_micro_usd, "corrects": corrected, "created_at": at}
-        row |= {"list_cost_micro_usd": None}
-        assert append_entry(connection, row)
+    return DatedBills(database)
 
 
 def summarise(row: CostRow) -> tuple[object, ...]:
     return (row.key, row.simulated, row.runs, row.images, row.charged_usd, row.estimated_usd, row.pending)
 
 
-def test_entries_are_listed_newest_first(database: Database, bill: Bill) -> None:
+def test_entries_are_listed_newest_first(database: Database, bill: DatedBills) -> None:
     """What happened last is what one looks for, and what a limit keeps."""
     ids = [bill("req-1"), bill("req-2"), bill("req-3")]
     assert [entry.entry_id for entry in list_entries(database)] == ids[::-1]
@@ -76,7 +43,7 @@ QUERIES: tuple[tuple[dict[str, Any], list[str]], ...] = (
 )
 
 
-def test_entries_are_found(database: Database, bill: Bill) -> None:
+def test_entries_are_found(database: Database, bill: DatedBills) -> None:
     """Tenant, run, model and time narrow the list down together; `since` is included and `until` is not."""
     bill("sunday", at=SUNDAY)
     bill("monday")
@@ -86,7 +53,7 @@ def test_entries_are_found(database: Database, bill: Bill) -> None:
         assert [entry.request_id for entry in list_entries(database, **wanted)] == found[::-1], wanted
 
 
-def test_an_entry_is_json(database: Database, bill: Bill) -> None:
+def test_an_entry_is_json(database: Database, bill: DatedBills) -> None:
     """As JSON, amounts are decimal strings, moments are in UTC, and a hold's amount is null and not zero."""
     charged, held = bill("req-1"), bill("req-2", HOLD)
     second, first = (entry.model_dump(mode="json") for entry in list_entries(database))
@@ -121,7 +88,7 @@ def test_an_entry_is_json(database: Database, bill: Bill) -> None:
     }
 
 
-def test_an_absurd_usage_hides_no_entry(database: Database, bill: Bill) -> None:
+def test_an_absurd_usage_hides_no_entry(database: Database, bill: DatedBills) -> None:
     """A usage of 400 levels is shown as its text, and does not keep finance from reading the ledger."""
     usage: list[Any] = []
     for _ in range(399):
@@ -133,7 +100,7 @@ def test_an_absurd_usage_hides_no_entry(database: Database, bill: Bill) -> None:
     assert sound["usage"] == {"input_tokens": 50, "output_tokens": 4160}
 
 
-def test_costs_add_up_by_tenant(database: Database, bill: Bill) -> None:
+def test_costs_add_up_by_tenant(database: Database, bill: DatedBills) -> None:
     """Charges, estimates and holds are three columns: 0.166900 + 0.166900, 0.042240, and one that is pending."""
     bill("req-1")
     bill("req-2", images=(IMAGE.model_dump(),) * 3)
@@ -148,7 +115,7 @@ def test_costs_add_up_by_tenant(database: Database, bill: Bill) -> None:
     ]
 
 
-def test_costs_add_up_by_model(database: Database, bill: Bill) -> None:
+def test_costs_add_up_by_model(database: Database, bill: DatedBills) -> None:
     """A run counts for the model that was called, which is the one that is paid."""
     bill("req-1", model="gpt-image-2")
     bill("req-2", model="gpt-image-1-mini")
@@ -159,7 +126,7 @@ def test_costs_add_up_by_model(database: Database, bill: Bill) -> None:
     ]
 
 
-def test_costs_add_up_by_day(database: Database, bill: Bill) -> None:
+def test_costs_add_up_by_day(database: Database, bill: DatedBills) -> None:
     """A day is a day in UTC, from its first microsecond to its last."""
     bill("req-1", at=SATURDAY)
     bill("req-2", at=SUNDAY)
@@ -170,7 +137,7 @@ def test_costs_add_up_by_day(database: Database, bill: Bill) -> None:
     ]
 
 
-def test_simulated_runs_are_never_added_to_real_ones(database: Database, bill: Bill) -> None:
+def test_simulated_runs_are_never_added_to_real_ones(database: Database, bill: DatedBills) -> None:
     """A run against the simulator has rows of its own, in every grouping and in the total."""
     bill("req-1")
     bill("req-2", simulated=True)
@@ -191,7 +158,7 @@ def test_a_total_of_nothing_is_told_as_such(database: Database) -> None:
     assert summarise(totals.simulated) == ("total", True, 0, 0, "0.000000", "0.000000", 0)
 
 
-def test_a_correction_settles(database: Database, bill: Bill) -> None:
+def test_a_correction_settles(database: Database, bill: DatedBills) -> None:
     """A corrected hold is no longer pending, and a corrected estimate is charged: 0.042240 - 0.000340 + 0.166900."""
     estimate = bill("req-1", ESTIMATE)
     hold = bill("req-2", HOLD)
@@ -202,7 +169,7 @@ def test_a_correction_settles(database: Database, bill: Bill) -> None:
     assert row.total_usd == "0.208800"
 
 
-def test_a_day_that_is_over_keeps_its_total(database: Database, bill: Bill) -> None:
+def test_a_day_that_is_over_keeps_its_total(database: Database, bill: DatedBills) -> None:
     """A correction stands on its own day; of the estimate's day only the column changes, not the total."""
     estimate = bill("req-1", ESTIMATE, at=SATURDAY)
     assert [row.total_usd for row in costs_by(database, "day")] == ["0.042240"]
@@ -213,7 +180,7 @@ def test_a_day_that_is_over_keeps_its_total(database: Database, bill: Bill) -> N
     ]
 
 
-def test_an_unknown_list_cost_is_counted(database: Database, bill: Bill) -> None:
+def test_an_unknown_list_cost_is_counted(database: Database, bill: DatedBills) -> None:
     """The list cost says how many bills it does not include: never silently zero."""
     bill("req-1")
     bill("req-2")
@@ -222,7 +189,7 @@ def test_an_unknown_list_cost_is_counted(database: Database, bill: Bill) -> None
     assert (row.list_cost_usd, row.list_cost_unknown) == ("0.333300", 1)
 
 
-def test_sums_are_exact(database: Database, bill: Bill) -> None:
+def test_sums_are_exact(database: Database, bill: DatedBills) -> None:
     """Sums stay integers where floats would lose a micro-dollar: 9007199254.740993 + 0.000001 + 0.000001."""
     for number, amount in enumerate(("9007199254.740993", "0.000001", "0.000001")):
         bill(f"req-{number}", CHARGE.model_copy(update={"amount_usd": amount, "list_cost_usd": amount}))
@@ -230,7 +197,7 @@ def test_sums_are_exact(database: Database, bill: Bill) -> None:
     assert (row.charged_usd, row.list_cost_usd) == ("9007199254.740995", "9007199254.740995")
 
 
-def test_sums_are_narrowed_down(database: Database, bill: Bill) -> None:
+def test_sums_are_narrowed_down(database: Database, bill: DatedBills) -> None:
     """Sums can be of one tenant and of some days."""
     bill("req-1", at=SATURDAY)
     bill("req-2", at=SUNDAY)

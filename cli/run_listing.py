@@ -1,0 +1,133 @@
+"""Runs as Temporal's visibility finds them, with their stage, the failure that ended them, and their bill by the ledger."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+from billing.run_bills import RunBill
+from cli.following import ask_status
+from contracts import names
+from contracts.base import Contract
+from contracts.result import RunResult
+
+State = Literal["running", "held", "completed", "failed", "cancelled"]
+_RUNNING = "ExecutionStatus = 'Running'"
+_STATES: dict[State, str] = {
+    "running": _RUNNING,
+    "held": f"{_RUNNING} AND {names.WAITS_FOR.name} = '{names.DECISION}'",
+    "completed": "ExecutionStatus = 'Completed'",
+    "failed": "ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')",
+    "cancelled": "ExecutionStatus = 'Canceled'",
+}
+"""`running` includes what is held: it goes on as soon as somebody has decided."""
+_ENDED: dict[WorkflowExecutionStatus | None, State] = {
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.CANCELED: "cancelled",
+}
+_AT_ONCE = 10
+
+
+class ListedRun(Contract):
+    """A run in a list. `stage` is where it is while it runs, `failure_type` why it has no result; null where not known.
+
+    `amount_usd` and `billing_state` are the ledger's, as of today.
+    """
+
+    run_id: str
+    state: State
+    stage: str | None
+    failure_type: str | None
+    tenant: str | None
+    model: str | None
+    batch_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    amount_usd: str | None
+    billing_state: str | None
+
+
+def make_query(
+    *,
+    state: State | None = None,
+    tenant: str | None = None,
+    model: str | None = None,
+    batch_id: str | None = None,
+    since: datetime | None = None,
+) -> str:
+    """The list filter, as one would type it in the Web UI."""
+    wanted = {names.TENANT: tenant, names.MODEL: model, names.BATCH_ID: batch_id}
+    terms = [f"WorkflowType = '{names.WORKFLOW}'"]
+    terms += [f"{key.name} = {_quote(value)}" for key, value in wanted.items() if value is not None]
+    terms += [_STATES[state]] if state else []
+    terms += [f"StartTime >= '{since.isoformat()}'"] if since else []
+    return " AND ".join(terms)
+
+
+async def list_runs(client: Client, query: str, limit: int) -> list[WorkflowExecution]:
+    """At most so many, the newest first: of those that run, then of those that have ended last."""
+    found = [found async for found in client.list_workflows(query, limit=limit)]
+    return sorted(found, key=lambda run: run.start_time, reverse=True)
+
+
+async def describe_runs(
+    client: Client, executions: Iterable[WorkflowExecution], bills: dict[str, RunBill]
+) -> list[ListedRun]:
+    """All that is told of each of them, some asked at a time."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def describe(execution: WorkflowExecution) -> ListedRun:
+        async with places:
+            return await _describe(client, execution, bills.get(execution.id))
+
+    return list(await asyncio.gather(*map(describe, executions)))
+
+
+async def _describe(client: Client, execution: WorkflowExecution, bill: RunBill | None) -> ListedRun:
+    state, stage, failure_type = await _find_state(client, execution)
+    known = execution.typed_search_attributes
+    return ListedRun(
+        run_id=execution.id,
+        state=state,
+        stage=stage,
+        failure_type=failure_type,
+        tenant=known.get(names.TENANT),
+        model=known.get(names.MODEL),
+        batch_id=known.get(names.BATCH_ID),
+        started_at=execution.start_time,
+        ended_at=execution.close_time,
+        amount_usd=bill.amount_usd if bill else None,
+        billing_state=bill.state if bill else None,
+    )
+
+
+async def _find_state(client: Client, execution: WorkflowExecution) -> tuple[State, str | None, str | None]:
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id, result_type=RunResult)
+    if execution.status is WorkflowExecutionStatus.RUNNING:
+        status = await ask_status(handle)
+        held = execution.typed_search_attributes.get(names.WAITS_FOR) == names.DECISION
+        return "held" if held else "running", status.stage if status else None, None
+    state = _ENDED.get(execution.status, "failed")
+    return state, None, await _find_failure(handle) if state == "failed" else None
+
+
+async def _find_failure(handle: Any) -> str | None:
+    """The type of the failure that ended a run, which visibility does not keep."""
+    try:
+        await handle.result(follow_runs=False)
+    except WorkflowFailureError as error:
+        if isinstance(error.cause, ApplicationError):
+            return error.cause.type or "ApplicationError"
+        return type(error.cause).__name__.removesuffix("Error")
+    except RPCError:
+        return None
+    return None
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
