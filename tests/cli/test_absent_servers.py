@@ -16,6 +16,7 @@ from tests.cli.command_line import CommandLine
         ("generate", "a fox"),
         ("show", "req-1"),
         ("wait", "req-1"),
+        ("runs",),
         ("images", "req-1", "--out", "pictures"),
     ],
 )

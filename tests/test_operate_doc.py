@@ -1,0 +1,71 @@
+"""What operators read about failures: every type that the code can raise has its line, and no line is about none."""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from billing.errors import LedgerError
+from cli.run_listing import make_query
+from contracts import names
+from imaging.books_errors import BooksFailure
+from imaging.errors import ProviderFailure
+from imaging.store_errors import StoreFailure
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError)
+FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
+OF_TEMPORAL = {"TimedOut"}
+
+
+def list_leaves(kind: type[Exception]) -> Iterator[str]:
+    """The names of the classes of a tree that have no further kinds."""
+    for child in kind.__subclasses__():
+        yield from list_leaves(child) if child.__subclasses__() else [child.__name__]
+
+
+def list_written_types(path: Path) -> Iterator[str]:
+    """The failure types that a file names, as a text or by a constant."""
+    room = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func).rpartition(".")[2]
+        wanted = FAILING_CALLS.get(called)
+        values = [word.value for word in node.keywords if wanted and word.arg == wanted]
+        values += node.args[1:2] if called == "_fail" else []
+        for value in values:
+            match value:
+                case ast.Constant(value=str(text)):
+                    yield text
+                case ast.Name(id=str(name)) if name.isupper():
+                    yield getattr(room, name)
+                case ast.Attribute(attr=str(name), value=ast.Name(id="names")):
+                    yield getattr(names, name)
+
+
+def read_table() -> set[str]:
+    section = DOCUMENT.partition("## What a failure means")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+def test_every_failure_type_has_its_line() -> None:
+    """A type that a run, an attempt or a line of a batch can end with is told with its meaning and its remedy."""
+    files = [path for room in ("activities", "workflows") for path in sorted((ROOT / room).glob("*.py"))]
+    written = {kind for path in files for kind in list_written_types(path)}
+    known = written | {name for tree in TREES for name in list_leaves(tree)} | OF_TEMPORAL
+    assert {"GivenUp", "StillUnderWay", "RunNotFound", "NoDay"} <= written
+    assert known - read_table() == set()
+    assert read_table() - known == set()
+
+
+@pytest.mark.parametrize(
+    "query", [make_query(batch_id="autumn"), make_query(tenant="acme")], ids=["batch", "tenant"]
+)
+def test_the_filters_are_those_of_runs(query: str) -> None:
+    """What the document has for the Web UI is what `runs` asks for."""
+    assert f"`{query}`".replace("'", '"') in DOCUMENT
