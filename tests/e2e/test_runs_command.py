@@ -71,12 +71,10 @@ async def test_a_held_run_is_found(stack: Stack, tmp_path: Path) -> None:
     """What waits for a decision is listed as held, with `--state held` and as what runs."""
     tenant = f"t{uuid.uuid4().hex[:12]}"
     run_id = new_run_id(tenant)
-    payload = CONTRACT | {
-        "tenant": tenant,
-        "request_id": run_id.rpartition(":")[2],
-        "unknown_outcome": "hold",
-    }
-    handle = await stack.start(payload | {"prompt": "A fox [simulate:drop_after_payment]"}, run_id=run_id)
+    prompt = f"A cup for {tenant}"
+    stack.simulator.script("reset_after_payment", match=prompt)
+    payload = CONTRACT | {"tenant": tenant, "prompt": prompt, "unknown_outcome": "hold"}
+    handle = await stack.start(payload | {"request_id": run_id.rpartition(":")[2]}, run_id=run_id)
     query = f"{names.WAITS_FOR.name} = 'decision' AND {names.TENANT.name} = '{tenant}'"
     while not (await stack.client.count_workflows(query)).count:
         pass
