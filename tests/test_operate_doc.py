@@ -30,7 +30,9 @@ def list_leaves(kind: type[Exception]) -> Iterator[str]:
 
 def list_written_types(path: Path) -> Iterator[str]:
     """The failure types that a file names, as a text or by a constant."""
-    room = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    stem = path.stem
+    is_activity = path.parent.name == "activities"
+    room = import_module(f"activities.{stem}") if is_activity else import_module(f"workflows.{stem}")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
