@@ -31,6 +31,7 @@ from activities.compute_cost import CostComputer
 from activities.economy_bills import LineBiller
 from activities.image_runs import ImageRunsHandler
 from activities.image_slots import take_image_slots
+from activities.meters import LATENCY_BUCKETS, AttemptMeter, EntryMeter, ModelLabels
 from activities.open_batch import BatchOpener
 from activities.plan_economy_batch import EconomyPlanner
 from activities.quote_price import PriceQuoter
@@ -39,6 +40,7 @@ from activities.record_billing import BillingRecorder
 from activities.send_economy_part import EconomySender
 from activities.settle_economy_lines import EconomySettler
 from activities.settle_run import RunSettler
+from activities.standing_gauges import StandingGauges
 from activities.watch_economy_parts import EconomyWatcher
 from billing.attempts import AttemptLog
 from billing.batches import Batches
@@ -62,6 +64,7 @@ from imaging.store_errors import StoreFailure
 from runtime.dispatch_rates import hold_limit
 from runtime.embedded import SIMULATOR
 from runtime.logging import configure_logging
+from runtime.metrics import MetricsUnavailable, find_meter, serve_metrics
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from workflows.arguments import RefuseSurplusArguments
@@ -83,6 +86,7 @@ _GUARDED = SandboxedWorkflowRunner()
 
 _STARTING_PROBLEMS = (
     SettingsError,
+    MetricsUnavailable,
     TemporalUnavailable,
     LedgerError,
     RateCardError,
@@ -113,7 +117,9 @@ def build_runs_worker(
         unpriced_models=settings.unpriced_models,
         images_per_minute=images_per_minute,
     )
-    checker = RequestChecker(Catalogue.load(settings.provider_name()), cards, policy)
+    catalogue = Catalogue.load(settings.provider_name())
+    checker = RequestChecker(catalogue, cards, policy)
+    meter = EntryMeter(find_meter(client), ModelLabels(catalogue), simulated=is_simulated(settings))
     store = ImageStore.from_url(settings.store_url())
     return Worker(
         client,
@@ -131,9 +137,9 @@ def build_runs_worker(
             checker.check_request,
             PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
-            BillingRecorder(Ledger(database)).record_billing,
+            BillingRecorder(Ledger(database, on_entry=meter.count_entry)).record_billing,
             build_reconciler(settings, database).reconcile_provider,
-            RunSettler(Corrections(database, cards)).settle_run,
+            RunSettler(Corrections(database, cards, on_entry=meter.count_correction)).settle_run,
             BudgetChanger(Budgets(database)).change_budget,
             BatchOpener(Batches(database), store).open_batch,
             BatchAdvancer(client, database, store, checker).advance_batch,
@@ -205,12 +211,14 @@ async def build_provider_worker(
 ) -> Worker:
     """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says."""
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
+    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    meter = AttemptMeter(find_meter(client), labels, simulated=is_simulated(settings))
     caller = GptImageCaller(
         provider,
         ImageStore.from_url(settings.store_url()),
-        AttemptLog(database),
+        AttemptLog(database, on_end=meter.count_attempt),
         provider=settings.provider_name(),
-        simulated=settings.provider_name() == SIMULATOR,
+        simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
     )
     return Worker(
@@ -226,6 +234,11 @@ async def build_provider_worker(
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def is_simulated(settings: Settings) -> bool:
+    """Whether the simulator stands in for the provider: what it is paid is no money."""
+    return settings.provider_name() == SIMULATOR
 
 
 def provider_settings(settings: Settings) -> ProviderSettings:
@@ -253,7 +266,9 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
             open_database, settings.ledger_url(), create=settings.creates_ledger()
         )
         resources.callback(database.close)
-        client = await connect_to_temporal(settings.data_dir)
+        address = settings.metrics_address
+        served = serve_metrics(address, LATENCY_BUCKETS) if address else None
+        client = await connect_to_temporal(settings.data_dir, runtime=served)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
         workers = []
@@ -267,6 +282,9 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
                     runner=UnsandboxedWorkflowRunner(),
                 )
             )
+            if served:
+                gauges = StandingGauges(database, served.metric_meter)
+                await resources.enter_async_context(gauges.kept_current())
         if only != "workflows":
             workers.append(await build_provider_worker(client, settings, database, resources))
         for worker in workers:

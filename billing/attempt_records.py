@@ -60,6 +60,16 @@ class AttemptOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndedAttempt:
+    """An attempt whose outcome was just written: what somebody who counts them wants to know."""
+
+    model: str
+    sent_at: datetime
+    simulated: bool
+    outcome: AttemptOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """A row of `provider_attempts`: see `NewAttempt` and `AttemptOutcome`. `number` counts a run's attempts from 1."""
 

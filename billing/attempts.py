@@ -4,11 +4,12 @@ An attempt begins with the outcome "unknown" and no `finished_at`. That is what 
 again, and what a crash leaves behind.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
-from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
+from billing.attempt_records import Attempt, AttemptOutcome, EndedAttempt, NewAttempt
 from billing.attempt_rows import insert_attempt, list_attempts, read_attempt
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
@@ -19,7 +20,9 @@ from billing.tables import provider_attempts, runs
 LARGEST_RAW_BODY = 64 * 1024
 """Bytes of a malformed answer that are kept: enough to understand it."""
 _LOCK_ATTEMPT = (
-    select(*provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated"], runs.c.tenant)
+    select(
+        *provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated", "model"], runs.c.tenant
+    )
     .join_from(provider_attempts, runs)
     .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
     .with_for_update(key_share=True, of=provider_attempts)
@@ -27,10 +30,14 @@ _LOCK_ATTEMPT = (
 
 
 class AttemptLog:
-    """The runs and attempts of a ledger. Safe to share between threads."""
+    """The runs and attempts of a ledger. Safe to share between threads.
 
-    def __init__(self, database: Database) -> None:
+    `on_end` is told of each outcome once it is written, and not when it is written again.
+    """
+
+    def __init__(self, database: Database, on_end: Callable[[EndedAttempt], None] | None = None) -> None:
         self._database = database
+        self._on_end = on_end
 
     def claim_run(self, identity: RunIdentity) -> tuple[Attempt, ...]:
         """Writes a run down, once and for good; the same run again changes nothing. Returns its attempts, in order.
@@ -78,11 +85,14 @@ class AttemptLog:
             changed = connection.execute(
                 update(provider_attempts).where(this, open_or_unsettled).values(learned)
             )
-            if attempt is not None and changed.rowcount == 1:
+            is_written = attempt is not None and changed.rowcount == 1
+            if attempt is not None and is_written:
                 settle_reservation(connection, attempt, outcome)
-                return
-        known = None if attempt is None else attempt["outcome"]
-        _refuse_another_outcome(attempt_id, known, outcome.outcome)
+        if not is_written:
+            known = None if attempt is None else attempt["outcome"]
+            _refuse_another_outcome(attempt_id, known, outcome.outcome)
+        elif attempt is not None and self._on_end:
+            self._on_end(_describe_end(attempt, outcome))
 
     def find_success(self, run_id: str) -> Attempt | None:
         """The first attempt of a run that was paid for and answered, None where there is none."""
@@ -106,6 +116,15 @@ class AttemptLog:
         )
         with self._database.reading() as connection:
             return connection.execute(query).scalar_one()
+
+
+def _describe_end(attempt: RowMapping, outcome: AttemptOutcome) -> EndedAttempt:
+    return EndedAttempt(
+        model=attempt["model"],
+        sent_at=attempt["sent_at"],
+        simulated=attempt["simulated"] if outcome.simulated is None else outcome.simulated,
+        outcome=outcome,
+    )
 
 
 def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:

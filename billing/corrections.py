@@ -4,7 +4,7 @@ An entry holds the difference to all that was billed for the run so far, which m
 correction again finds its first entry. Prices are those of the day on which the request was sent, by today's rate cards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -54,12 +54,22 @@ _REPEATED = (
 
 
 class Corrections:
-    """Settles runs in one ledger, at the prices of one set of rate cards. Safe to share between threads and processes."""
+    """Settles runs in one ledger, at the prices of one set of rate cards. Safe to share between threads and processes.
 
-    def __init__(self, database: Database, cards: RateCards, clock: Callable[[], datetime] = utc_now) -> None:
+    `on_entry` is told of each correction once it is written, by its columns, and not when it is found again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cards: RateCards,
+        clock: Callable[[], datetime] = utc_now,
+        on_entry: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self._database = database
         self._cards = cards
         self._clock = clock
+        self._on_entry = on_entry
 
     def settle(self, order: Correction) -> Settlement:
         """Writes a correction, once. What a reprice cannot price yet is left as it is: its outcome is "pending".
@@ -68,6 +78,7 @@ class Corrections:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
             CorrectionRefused: there is nothing to correct, or the correction would not be true.
         """
+        is_written = False
         with self._database.writing() as connection:
             history = lock_history(connection, order.run_id)
             known = find_known(order, history)
@@ -80,7 +91,10 @@ class Corrections:
             row = self._make_row(order, history, cost)
             if append_entry(connection, row):
                 book_correction(connection, row, history)
+                is_written = True
             history = lock_history(connection, order.run_id)
+        if is_written and self._on_entry:
+            self._on_entry(row)
         return describe_settlement(history, history.latest, outcome="settled")
 
     def _compute_cost(self, order: Correction, latest: RowMapping) -> Cost:

@@ -5,7 +5,7 @@ is not known yet. An `adjustment` and a `reversal` name the entry that they corr
 all entries is what is owed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -62,11 +62,20 @@ def utc_now() -> datetime:
 
 
 class Ledger:
-    """Writes and reads the billing of runs. Safe to share between threads and processes."""
+    """Writes and reads the billing of runs. Safe to share between threads and processes.
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    `on_entry` is told of each entry once it is written, by its columns, and not when it is found again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime] = utc_now,
+        on_entry: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._on_entry = on_entry
 
     def record(self, order: BillingInput) -> BillingRecord:
         """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
@@ -82,6 +91,7 @@ class Ledger:
         first = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(
             ledger_entries.c.entry_key == bill_key(order.run_id)
         )
+        written: dict[str, Any] | None = None
         with self._database.writing() as connection:
             entry = connection.execute(first).mappings().first()
             if entry is None:
@@ -89,7 +99,10 @@ class Ledger:
                 row = self._make_row(order, paid.columns)
                 if append_entry(connection, row):
                     book_bill(connection, row, paid.reserved_micro_usd)
+                    written = row
                 entry = connection.execute(first).mappings().one()
+        if written and self._on_entry:
+            self._on_entry(written)
         recorded = _read_cost(entry)
         return _make_record(entry).model_copy(update={"cost": None if recorded == order.cost else recorded})
 

@@ -5,6 +5,7 @@ The SDK's own variables (`TEMPORAL_*`) are read by the SDK (`runtime.temporal`),
 
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -68,6 +69,8 @@ class Settings(BaseSettings):
 
     temporal_ui_url: str | None = None
     """Where the Web UI of a Temporal server of yours is, for links to runs. The embedded one is known."""
+    metrics_address: str | None = None
+    """Where the worker serves its metrics for Prometheus, such as 0.0.0.0:9464; unset, it counts nothing."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("data_dir")
@@ -87,6 +90,19 @@ class Settings(BaseSettings):
             if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
                 return text
         raise ValueError("Write a whole address, such as https://api.openai.com/v1")
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _is_place(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        host, _, port = text.rpartition(":")
+        with suppress(ValueError):
+            address = ip_address(host.removeprefix("[").removesuffix("]") if "[" in host else host)
+            # Port 0 is any free one, and nobody would find it.
+            if (address.version == 6) == ("[" in host) and port.isdecimal() and 0 < int(port) < 2**16:  # noqa: PLR2004
+                return text
+        raise ValueError("Write an IP address and a port of this host, such as 127.0.0.1:9464")
 
     def ledger_url(self) -> str:
         """Where the ledger is."""

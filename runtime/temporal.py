@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from runtime.stack_file import Stack, read_stack_file
@@ -25,8 +26,12 @@ class TemporalUnavailable(Exception):
     """No Temporal server answers, as a sentence that says what to do."""
 
 
-async def connect_to_temporal(data_dir: Path, *, patience_seconds: float = _PATIENCE_SECONDS) -> Client:
+async def connect_to_temporal(
+    data_dir: Path, *, patience_seconds: float = _PATIENCE_SECONDS, runtime: Runtime | None = None
+) -> Client:
     """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`, else the default.
+
+    `runtime` is one that serves metrics (`runtime.metrics`).
 
     Raises:
         TemporalUnavailable: nothing answers there in time, or the settings cannot be used.
@@ -39,7 +44,7 @@ async def connect_to_temporal(data_dir: Path, *, patience_seconds: float = _PATI
     if stack and not config.get("target_host"):
         config["target_host"] = stack.temporal_address
     config.setdefault("target_host", "localhost:7233")
-    return await _connect(config, patience_seconds)
+    return await _connect(config, patience_seconds, runtime)
 
 
 async def connect_to_stack(stack: Stack) -> Client:
@@ -51,10 +56,12 @@ async def connect_to_stack(stack: Stack) -> Client:
     return await _connect({"target_host": stack.temporal_address}, _PATIENCE_SECONDS)
 
 
-async def _connect(config: ClientConnectConfig, patience_seconds: float) -> Client:
+async def _connect(
+    config: ClientConnectConfig, patience_seconds: float, runtime: Runtime | None = None
+) -> Client:
     try:
         async with asyncio.timeout(patience_seconds):
-            return await Client.connect(**config, data_converter=pydantic_data_converter)
+            return await Client.connect(**config, data_converter=pydantic_data_converter, runtime=runtime)
     except (RuntimeError, ValueError, RPCError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"No Temporal server answers at {config['target_host']}. Start the embedded one with `make up`,"
