@@ -35,24 +35,24 @@ except ConfigurationError as error:
 """
 
 
-def install_tools(cache: Path) -> Path:
+def install_tools(cache: Path, requirements: Path = _REQUIREMENTS) -> Path:
     """The folder that holds the tools; made where it is missing, also when several processes come at once."""
-    tools = cache / _fingerprint()
+    tools = cache / _fingerprint(requirements)
     if not tools.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             fresh = Path(folder) / "tools"
             options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--target"]
-            pip = [sys.executable, "-m", "pip", "install", *options, str(fresh), "-r", str(_REQUIREMENTS)]
+            pip = [sys.executable, "-m", "pip", "install", *options, str(fresh), "-r", str(requirements)]
             done = subprocess.run(pip, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"pip could not install {_REQUIREMENTS.name}:\n{done.stderr}"
+            assert done.returncode == 0, f"pip could not install {requirements.name}:\n{done.stderr}"
             if not tools.exists():
                 shutil.move(fresh, tools)
     return tools
 
 
-def _fingerprint() -> str:
+def _fingerprint(requirements: Path) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    lines = _REQUIREMENTS.read_text(encoding="utf-8").split()
+    lines = requirements.read_text(encoding="utf-8").split()
     return "-".join([version, *(word for word in lines if "==" in word)])
 
 

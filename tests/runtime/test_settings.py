@@ -45,6 +45,22 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "/a?b",
             "DATA_DIR is '/a?b'. Write a path without ?, behind which SQLite reads options.",
         ),
+        *(
+            (
+                "METRICS_ADDRESS",
+                value,
+                f"METRICS_ADDRESS is '{value}'. Write an IP address and a port of this host, such as 127.0.0.1:9464.",
+            )
+            for value in (
+                "9464",
+                "localhost:9464",
+                "127.0.0.1:0",
+                "127.0.0.1:65536",
+                "::1:9464",
+                "[::1]:",
+                "a:b",
+            )
+        ),
         ("MISSING_USAGE", "zero", "MISSING_USAGE is 'zero'. Write 'estimate' or 'hold'."),
         ("UNKNOWN_OUTCOME", "pay", "UNKNOWN_OUTCOME is 'pay'. Write 'resend' or 'hold'."),
         (
@@ -112,3 +128,11 @@ def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings({"images_per_minute": "20"}).images_per_minute == 20
     with pytest.raises(SettingsError, match="IMAGES_PER_MINUTE is 'many'"):
         load_settings({"images_per_minute": "many"})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9464", "0.0.0.0:1", "[::1]:9464"])
+def test_metrics_are_served_at_an_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address and a port is taken as it stands; without one no metrics are served."""
+    assert load_settings().metrics_address is None
+    monkeypatch.setenv("METRICS_ADDRESS", address)
+    assert load_settings().metrics_address == address
