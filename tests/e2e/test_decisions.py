@@ -225,7 +225,7 @@ async def test_nothing_to_decide(stack: Stack) -> None:
     assert (await status_of(handle)).stage == "generating"
     assert RunResult.model_validate(await handle.result()).provider.attempts == 1
 
-    stack.simulator.script("reset_after_payment", "delay=1", match="A cup decided on")
+    stack.simulator.script("reset_after_payment", "delay=3", match="A cup decided on")
     second = await stack.start(held("A cup decided on"))
     await until_held(second)
     answers = await asyncio.gather(decide(second), decide(second, GIVE_UP), return_exceptions=True)
