@@ -1,13 +1,15 @@
 """A new round of a batch: which of its failed lines may be started again, and how.
 
 A run that ended without a bill is carried out again under its own id, and uses what it may have paid for. Only a run that has
-used up its requests of unknown outcome gets a new id, as under the old one nothing would ever be sent again.
+used up its requests of unknown outcome gets a new id, as under the old one nothing would ever be sent again. Not one whose
+answer came late: under its own id it bills what it has paid for, under another one it would pay again.
 """
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from billing.batch_tables import batch_lines, batches
 from billing.database import Database
+from billing.tables import provider_attempts
 from contracts.batches import Retry
 from contracts.names import run_id_for
 
@@ -57,8 +59,14 @@ def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry
 
 def _give_new_ids(connection: Connection, batch_id: str, number: int) -> None:
     """What the old runs have exposed stays counted for the batch, so the lines begin anew with nothing."""
+    paid = select(provider_attempts.c.attempt_id).where(
+        provider_attempts.c.run_id == _line.run_id, provider_attempts.c.outcome == "succeeded"
+    )
     exhausted = select(_line.line, _line.run_id).where(
-        _line.batch_id == batch_id, _line.state.in_(_STATES), _line.error_type == EXHAUSTED
+        _line.batch_id == batch_id,
+        _line.state.in_(_STATES),
+        _line.error_type == EXHAUSTED,
+        ~paid.exists(),
     )
     changes = [
         {"of_line": line, "new_run_id": run_id_for(run_id.split(":")[1], f"{batch_id}-{line:06d}.{number}")}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from billing.attempt_records import Attempt
 from billing.attempts import AttemptLog
 from billing.batch_ends import BatchEnds
 from billing.batch_lines import BatchLines
@@ -76,11 +77,12 @@ def bill(database: Database, number: int, cost: Any = CHARGE) -> None:
     Ledger(database).record(make_order(attempt, cost))
 
 
-def lose(database: Database, number: int) -> None:
+def lose(database: Database, number: int) -> Attempt:
     """A request whose answer was lost: 250,000 micro-USD at most."""
     attempt = begin_attempt(database, identify("acme", f"autumn-{number:06d}"))
     lost = replace(SUCCEEDED, outcome="unknown", finished_at=FINISHED_AT, images=None, response=None)
     AttemptLog(database).finish(attempt.attempt_id, lost)
+    return attempt
 
 
 def lines_of(found: Sequence[Any]) -> list[int]:
@@ -272,6 +274,19 @@ def test_a_new_round(database: Database) -> None:
         "image:acme:autumn-000004",
     ]
     assert (find(database).unknown, find(database).exposed_usd) == (1, "0.250000")
+
+
+def test_a_late_answer_is_not_paid_for_again(database: Database) -> None:
+    """A line that was given up keeps its run's id where an answer came after all: under a new one it would be bought twice."""
+    register(database)
+    start(database, 1, 2)
+    late, _ = lose(database, 1), lose(database, 2)
+    BatchEnds(database, "autumn").end_unbilled(fail(1, 2, kind="TooManyUnknownOutcomes"))
+    AttemptLog(database).finish(late.attempt_id, SUCCEEDED)
+    Batches(database).open(ORDER.model_copy(update={"round": 2, "retry": "unknown"}))
+
+    waiting = BatchLines(database, "autumn").list_waiting(2)
+    assert [line.run_id for line in waiting] == ["image:acme:autumn-000001", "image:acme:autumn-000002.2"]
 
 
 def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
