@@ -64,11 +64,11 @@ class BatchEnds:
             return
         with self._database.writing() as connection:
             lock_batch(connection, self._batch_id)
-            query = select(_line.line).where(
+            query = select(_line.line, _line.unknown, _line.exposed_micro_usd).where(
                 self._mine, _line.state == "waiting", _line.line.in_([end.line for end in ends])
             )
-            waiting = set(connection.execute(query).scalars())
-            refused = [_make_end(end) for end in ends if end.line in waiting]
+            waiting = {row["line"]: row for row in connection.execute(query).mappings()}
+            refused = [_make_end(end, waiting[end.line]) for end in ends if end.line in waiting]
             self._write(connection, refused)
             move_counters(connection, self._batch_id, waiting=-len(refused), failed=len(refused))
 
@@ -128,8 +128,16 @@ class BatchEnds:
         )
 
 
-def _make_end(end: UnbilledEnd) -> LineEnd:
-    return LineEnd(line=end.line, state=end.state, error_type=end.error_type, error_message=end.error_message)
+def _make_end(end: UnbilledEnd, before: RowMapping) -> LineEnd:
+    """The end of a line that was not started; what it may have paid for in an earlier round stays."""
+    return LineEnd(
+        line=end.line,
+        state=end.state,
+        unknown=before["unknown"],
+        exposed_micro_usd=before["exposed_micro_usd"],
+        error_type=end.error_type,
+        error_message=end.error_message,
+    )
 
 
 def _decide(batch: RowMapping, wish: Wish, *, capped: bool) -> tuple[BatchState, str | None]:

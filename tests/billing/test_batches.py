@@ -289,6 +289,23 @@ def test_a_late_answer_is_not_paid_for_again(database: Database) -> None:
     assert [line.run_id for line in waiting] == ["image:acme:autumn-000001", "image:acme:autumn-000002.2"]
 
 
+def test_a_refusal_forgets_no_lost_answer(database: Database) -> None:
+    """A line that may have been paid, and may not run in a later round, is still not started again unless asked for."""
+    register(database)
+    start(database, 1)
+    lose(database, 1)
+    ends = BatchEnds(database, "autumn")
+    ends.end_unbilled(fail(1))
+    Batches(database).open(ORDER.model_copy(update={"round": 2, "retry": "unknown"}))
+    ends.refuse(fail(1, kind="RequestRefused"))
+
+    assert count_retries(database, "autumn") == {"unpaid": 0, "unknown": 1}
+    Batches(database).open(ORDER.model_copy(update={"round": 3, "retry": "unknown"}))
+    start(database, 1)
+    ends.end_unbilled(fail(1))
+    assert (find(database).unknown, find(database).exposed_usd) == (1, "0.250000")
+
+
 def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
     """Lines that nobody has looked at for long are taken once, and not again before that time has passed."""
     register(database)
