@@ -162,5 +162,6 @@ async def start_and_watch(order: BatchOrder, session: Session, output: Output, *
         output.answer(document, describe_lines(f"{order.batch_id} started", rows))
         return 0
     progress = await watch_batch(order.batch_id, session, client, output)
+    refuse_other_lines(order.batch_id, progress.digest, order.digest)  # they may have come first meanwhile
     output.answer(progress.model_dump(mode="json"), describe_progress(progress, link))
     return find_status(progress)

@@ -61,6 +61,23 @@ async def test_a_file_from_end_to_end(any_stack: Stack, tmp_path: Path) -> None:
     assert entry.metadata == {"order": "4711"}
 
 
+async def test_other_lines_that_come_first(stack: Stack, tmp_path: Path) -> None:
+    """Where other lines get the id and end while a file is still read in, that file is a conflict, and their result is not its own."""
+    batch_id = new_batch_id()
+    late = await start_command(stack, tmp_path, "batch", "run", "-", "--id", batch_id, "--json")
+    assert late.stdin is not None
+    # More than fits into a pipe: once it is written the batch was looked for, and not found.
+    late.stdin.write(write_lines(tmp_path, ["A cup " * 300] * 300).read_bytes())
+    await late.stdin.drain()
+    first = await type_batch(stack, tmp_path, "run", write_lines(tmp_path, ["A cup"], batch_id), "--json")
+    ended = await await_end(late)
+
+    assert (first.status, first.document["done"]) == (0, 1)
+    assert ended.status == 2
+    assert ended.document["message"].startswith(f"The batch {batch_id} stands for other lines already")
+    assert len(calls_of(stack, batch_id)) == 1
+
+
 async def test_manifests(stack: Stack, tmp_path: Path) -> None:
     """`results` writes every line as JSON Lines, as a table, and as a page with the pictures and prompts."""
     batch_id = new_batch_id()
