@@ -35,7 +35,8 @@ def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
     for row in connection.execute(query).mappings():
         bills.setdefault(row["line"], []).append(row)
     unknown = find_unknown(connection, batch_id, list(bills)) if bills else {}
-    return [_describe_bill(entries, unknown[line]) for line, entries in bills.items()]
+    # On PostgreSQL each query sees what is there by then: without the batch's lock a line may have ended in between.
+    return [_describe_bill(entries, unknown[line]) for line, entries in bills.items() if line in unknown]
 
 
 def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dict[int, Unknown]:

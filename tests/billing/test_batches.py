@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from billing.attempt_records import Attempt
 from billing.attempts import AttemptLog
+from billing.batch_bills import find_billed
 from billing.batch_ends import BatchEnds
 from billing.batch_lines import BatchLines
 from billing.batch_records import NewLine, PricedLine, StartedLine, UnbilledEnd
@@ -183,6 +185,24 @@ def test_a_bill_ends_its_line(database: Database) -> None:
     progress = find(database)
     assert counts_of(progress) == (2, 1, 1, 0, 0, 0)
     assert (progress.charged_usd, progress.reserved_usd, progress.images) == ("0.166900", "0.000100", 1)
+
+
+def test_a_line_that_somebody_else_ends_meanwhile(database: Database) -> None:
+    """A line that another step ends while its bill is looked for is ended once, and is no failure of this one."""
+    register(database)
+    start(database, 1)
+    bill(database, 1)
+    ends, others = BatchEnds(database, "autumn"), []
+    with database.reading() as connection:
+
+        @event.listens_for(connection, "after_cursor_execute", once=True)
+        def end_it(*_: object) -> None:
+            others.append(ends.collect_billed())
+
+        find_billed(connection, "autumn")
+
+    assert (others, ends.collect_billed()) == ([1], 0)
+    assert counts_of(find(database)) == (3, 0, 1, 0, 0, 0)
 
 
 def test_a_bill_of_other_content_ends_nothing(database: Database) -> None:
