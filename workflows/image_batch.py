@@ -117,10 +117,11 @@ class ImageBatch:
             summary=_STEPS[wish],
         )
         await self._until(lambda: step.done() or self._wish != wish)
-        if not step.done():
+        is_cut_short = not step.done()
+        if is_cut_short:
             step.cancel()
         await self._until(step.done)
-        return self._take(step)
+        return self._take(step, is_cut_short=is_cut_short)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition. A cancellation of the workflow meanwhile is the wish to cancel the batch."""
@@ -130,14 +131,19 @@ class ImageBatch:
             except asyncio.CancelledError:
                 self._cancelled = True
 
-    def _take(self, activity: workflow.ActivityHandle[BatchProgress]) -> BatchProgress | None:
-        """What an activity that is done has told, None where it was cancelled before it could tell anything."""
+    def _take(
+        self, activity: workflow.ActivityHandle[BatchProgress], *, is_cut_short: bool = False
+    ) -> BatchProgress | None:
+        """What an activity that is done has told, None where it was cancelled before it could tell anything.
+
+        A step that is cut short is not tried again by Temporal, whatever it fails by: the next one goes on, and does what is wished.
+        """
         try:
             self._progress = activity.result()
         except asyncio.CancelledError:
             return None
         except ActivityError as error:
-            if is_cancelled_exception(error):
+            if is_cut_short or is_cancelled_exception(error):
                 return None
             raise self._failure(error) from None
         workflow.set_current_details(describe_batch(self._progress))
