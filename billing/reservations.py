@@ -34,8 +34,9 @@ def settle_reservation(connection: Connection, attempt: RowMapping, outcome: Att
     was = Account(attempt["tenant"], attempt["sent_at"], attempt["simulated"])
     now = was._replace(simulated=was.simulated if outcome.simulated is None else outcome.simulated)
     if now != was:
-        count_spend(connection, was, NOTHING - before)
-        count_spend(connection, now, after)
+        # Real money first: two attempts that move in opposite directions would wait for each other's counters for ever.
+        for account, change in sorted([(was, NOTHING - before), (now, after)], key=_find_account):
+            count_spend(connection, account, change)
     elif after != before:
         count_spend(connection, was, after - before)
 
@@ -56,6 +57,10 @@ def _book(connection: Connection, entry: Mapping[str, Any], released: Spend) -> 
     change = Spend(used=entry["amount_micro_usd"]) - released
     if change != NOTHING:
         count_spend(connection, account, change)
+
+
+def _find_account(counted: tuple[Account, Spend]) -> Account:
+    return counted[0]
 
 
 def _find_held(connection: Connection, entry: Mapping[str, Any]) -> Spend:

@@ -25,6 +25,8 @@ from tests.billing.ledger_examples import (
     HOLD,
     SENT_AT,
     SUCCEEDED,
+    describe_attempt,
+    identify,
     make_order,
 )
 from tests.billing.spending import ask
@@ -204,3 +206,19 @@ def test_many_tenants_and_days_at_once(database_url: str) -> None:
     assert list(find_wrong_spend(databases[0])) == []
     for database in databases:
         database.close()
+
+
+def test_reservations_move_in_both_directions_at_once(database: Database) -> None:
+    """Attempts that turn out to be simulated, and others that turn out to be real, never wait for each other in a circle."""
+    log = AttemptLog(database)
+
+    def turn(number: int) -> None:
+        identity = identify("acme", f"turning-{number}")
+        log.claim_run(identity)
+        is_simulated = number % 2 == 0
+        attempt = log.begin(replace(describe_attempt(identity.run_id), simulated=is_simulated))
+        log.finish(attempt.attempt_id, replace(SUCCEEDED, simulated=not is_simulated))
+
+    with ThreadPoolExecutor(10) as threads:
+        list(threads.map(turn, range(60)))
+    assert list(find_wrong_spend(database)) == []
