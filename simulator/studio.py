@@ -39,11 +39,13 @@ def _make_picture(order: ImageOrder, inputs: Inputs, encoding: Encoding, index: 
     )
     if inputs.images:
         return edit_picture(brief, encoding, inputs.images[0], inputs.mask)
-    return _draw_again(brief, encoding)
+    width, height = brief.size
+    return (_draw_once if width * height <= _SMALL_PIXELS else draw_picture)(brief, encoding)
 
 
 # The same brief is the same picture; under a load of many like requests drawing would be most of what the machine does.
-_draw_again = lru_cache(maxsize=32)(draw_picture)
+_SMALL_PIXELS = 1024 * 1024
+_draw_once = lru_cache(maxsize=64)(draw_picture)
 
 
 def _write_answer(order: ImageOrder, pictures: list[bytes], usage: Usage) -> Document:

@@ -243,21 +243,23 @@ async def test_cancelling_a_run_that_is_being_paid(stack: Stack) -> None:
     assert len(stack.entries(handle.id)) == 1
 
 
-async def test_cancelling_a_run_that_waits_to_be_sent(stack: Stack) -> None:
+async def test_cancelling_a_run_that_waits_to_be_sent(tmp_path: Path) -> None:
     """A run that is cancelled while it waits for its turn ends as cancelled, and nothing more is sent."""
     run_id = new_run_id()
-    handle = await stack.start(
-        {**CONTRACT, "prompt": "A cup [simulate:rate_limited,seconds=120]"}, run_id=run_id
-    )
 
     async def waits() -> bool:
         return "rate limit" in await pending_failure(handle)
 
-    await until(waits)
-    await handle.cancel()
-    with pytest.raises(WorkflowFailureError) as raised:
-        await handle.result()
+    # A site of its own, as after a rate limit its worker sends nothing for a while.
+    async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
+        handle = await stack.start(
+            {**CONTRACT, "prompt": "A cup [simulate:rate_limited,seconds=120]"}, run_id=run_id
+        )
+        await until(waits)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as raised:
+            await handle.result()
 
-    assert isinstance(raised.value.cause, CancelledError)
-    assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
-    assert len(stack.calls(run_id)) == 1
+        assert isinstance(raised.value.cause, CancelledError)
+        assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
+        assert len(stack.calls(run_id)) == 1
