@@ -40,7 +40,7 @@ COMMANDS = {
     "images": "Copy a run's pictures out of the image store.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",
-    "report": "Write a month for finance: a page with plots and a table.",
+    "report": "Write a month for finance: a page with plots, and a table for a spreadsheet.",
     "runs": "List the runs that Temporal knows, the newest first.",
     "budget": "Set and show what tenants may spend.",
     "pending": "List the runs whose bill waits, the oldest first.",
