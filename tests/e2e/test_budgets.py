@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from billing.budgets import Budgets
@@ -173,13 +173,23 @@ def stay_away(*_: Any) -> None:
 
 
 async def end_before_its_bill(stack: Stack, run_id: str, payload: Any) -> None:
-    """A run that is terminated once its attempt has succeeded, while the ledger is away."""
+    """A run that is terminated once its attempt has succeeded, while the ledger is away.
+
+    Not before its bill is scheduled: within a workflow task the worker would try on, and hear of the end afterwards.
+    """
     with pytest.MonkeyPatch.context() as held:
         held.setattr(Ledger, "record", stay_away)
         handle = await stack.start(payload, run_id=run_id)
-        while not stack.attempts(run_id) or stack.attempts(run_id)[0].outcome != "succeeded":
+        while not await is_bill_scheduled(handle):
             await asyncio.sleep(0.05)
         await handle.terminate("by mistake")
+    assert [attempt.outcome for attempt in stack.attempts(run_id)] == ["succeeded"]
+
+
+async def is_bill_scheduled(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether Temporal knows of the bill as an activity of its own."""
+    pending = (await handle.describe()).raw_description.pending_activities
+    return names.RECORD_BILLING in {activity.activity_type.name for activity in pending}
 
 
 async def test_a_run_that_was_ended_before_its_bill(stack: Stack, tmp_path: Path) -> None:
