@@ -119,7 +119,7 @@ def build_runs_worker(
     )
     catalogue = Catalogue.load(settings.provider_name())
     checker = RequestChecker(catalogue, cards, policy)
-    meter = EntryMeter(find_meter(client), ModelLabels(catalogue), simulated=is_simulated(settings))
+    meter = build_entry_meter(client, settings)
     store = ImageStore.from_url(settings.store_url())
     return Worker(
         client,
@@ -143,7 +143,7 @@ def build_runs_worker(
             BudgetChanger(Budgets(database)).change_budget,
             BatchOpener(Batches(database), store).open_batch,
             BatchAdvancer(client, database, store, checker).advance_batch,
-            *build_economy_planning(settings, database, checker),
+            *build_economy_planning(client, settings, database, checker),
         ],
         nexus_service_handlers=[ImageRunsHandler()],
         workflow_runner=runner,
@@ -154,18 +154,19 @@ def build_runs_worker(
 
 
 def build_economy_planning(
-    settings: Settings, database: Database, checker: RequestChecker
+    client: Client, settings: Settings, database: Database, checker: RequestChecker
 ) -> list[Callable[..., Any]]:
     """What an economy batch needs of the ledger and the store, before and after the provider."""
     store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
+    meter = build_attempt_meter(client, settings)
     claimer = EconomyClaimer(
         attempts,
         store,
         provider=settings.provider_name(),
-        simulated=settings.provider_name() == SIMULATOR,
+        simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
     )
-    closer = EconomyCloser(AttemptLog(database), attempts, store)
+    closer = EconomyCloser(AttemptLog(database, on_end=meter.count_outcome), attempts, store)
     return [
         EconomyPlanner(checker, store).plan_economy_batch,
         claimer.claim_economy_part,
@@ -175,18 +176,20 @@ def build_economy_planning(
 
 
 async def build_economy_calls(
-    settings: Settings, database: Database, resources: AsyncExitStack
+    client: Client, settings: Settings, database: Database, resources: AsyncExitStack
 ) -> list[Callable[..., Any]]:
     """What an economy batch has to do with the provider: a file up, a look now and then, results down and billed."""
-    client = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
+    provider = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
     store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
-    biller = LineBiller(Ledger(database), RateCards.load(settings.rate_card))
-    watcher = EconomyWatcher(client)
+    log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
+    ledger = Ledger(database, on_entry=build_entry_meter(client, settings).count_entry)
+    biller = LineBiller(ledger, RateCards.load(settings.rate_card))
+    watcher = EconomyWatcher(provider)
     return [
-        EconomySender(client, store, attempts).send_economy_part,
+        EconomySender(provider, store, attempts).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
-        EconomySettler(client, store, AttemptLog(database), attempts, biller).settle_economy_lines,
+        EconomySettler(provider, store, log, attempts, biller).settle_economy_lines,
     ]
 
 
@@ -211,8 +214,7 @@ async def build_provider_worker(
 ) -> Worker:
     """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says."""
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
-    labels = ModelLabels(Catalogue.load(settings.provider_name()))
-    meter = AttemptMeter(find_meter(client), labels, simulated=is_simulated(settings))
+    meter = build_attempt_meter(client, settings)
     caller = GptImageCaller(
         provider,
         ImageStore.from_url(settings.store_url()),
@@ -227,13 +229,25 @@ async def build_provider_worker(
         activities=[
             caller.call_gpt_image,
             take_image_slots,
-            *await build_economy_calls(settings, database, resources),
+            *await build_economy_calls(client, settings, database, resources),
         ],
         max_concurrent_activities=settings.provider_concurrency,
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def build_attempt_meter(client: Client, settings: Settings) -> AttemptMeter:
+    """What counts attempts for Prometheus, or for nobody where METRICS_ADDRESS is not set."""
+    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    return AttemptMeter(find_meter(client), labels, simulated=is_simulated(settings))
+
+
+def build_entry_meter(client: Client, settings: Settings) -> EntryMeter:
+    """What counts entries of the ledger, likewise."""
+    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    return EntryMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def is_simulated(settings: Settings) -> bool:

@@ -70,12 +70,19 @@ class AttemptMeter:
         for error_type, outcome in self._outcomes.items():
             self._attempts.add(0, _label_attempt(outcome, error_type, simulated=simulated))
 
-    def count_attempt(self, ended: EndedAttempt) -> None:
-        """Counts one outcome. An attempt of unknown outcome that is settled later counts as both."""
-        outcome = ended.outcome
-        error_type = outcome.error_type or NO_ERROR
+    def count_outcome(self, ended: EndedAttempt) -> None:
+        """Counts one outcome. An attempt of unknown outcome that is settled later counts as both.
+
+        This alone is for lines of the provider's batches: a day in its queue is no latency.
+        """
+        error_type = ended.outcome.error_type or NO_ERROR
         known = error_type if error_type in self._outcomes else OTHER
-        self._attempts.add(1, _label_attempt(outcome.outcome, known, simulated=ended.simulated))
+        self._attempts.add(1, _label_attempt(ended.outcome.outcome, known, simulated=ended.simulated))
+
+    def count_attempt(self, ended: EndedAttempt) -> None:
+        """Counts one outcome, and how long the provider took for it."""
+        self.count_outcome(ended)
+        outcome = ended.outcome
         if outcome.outcome == "not_sent":
             return
         took = (

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from activities.meters import OTHER, list_error_types
 from runtime.ports import choose_port
+from tests.e2e.economy import finish, make_requests, start, write_pages
 from tests.e2e.exposition import Exposition, scrape, show_runs
 from tests.e2e.test_worker_process import ROOT, open_site
 
@@ -128,5 +129,25 @@ async def test_two_workers_on_one_host(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert shown["workflows"].find("gpt_image_entries_total") == {("charge", "true"): 1}
     assert shown["provider"].find("gpt_image_attempts_total") == {("none", "succeeded", "true"): 1}
-    assert "gpt_image_attempts_total" not in shown["workflows"].text
+    assert shown["workflows"].find("gpt_image_attempts_total") == {}
     assert "gpt_image_standing" not in shown["provider"].text
+
+
+async def test_an_economy_batch_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of a batch of the provider count like runs by themselves, but a day in line is no latency of the provider."""
+    async with open_site(tmp_path) as site:
+        address = f"127.0.0.1:{choose_port()}"
+        monkeypatch.setenv("METRICS_ADDRESS", address)
+        await site.start_worker()
+        requests = make_requests("metered", ["A cup", "A pot [simulate:moderation_blocked]"])
+        order = await write_pages(site.store, "metered", requests)
+        await finish(site.simulator, await start(site.client, order))
+        shown = scrape(address)
+
+    assert shown.find("gpt_image_attempts_total", simulated="true") == {
+        ("none", "succeeded"): 1,
+        ("ContentRefused", "rejected"): 1,
+    }
+    assert shown.find("gpt_image_provider_latency_seconds_count") == {}
+    assert shown.find("gpt_image_entries_total") == {("charge", "true"): 1}
+    assert shown.find("gpt_image_images_total") == {("gpt-image-1", "true"): 1}
