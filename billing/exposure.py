@@ -6,7 +6,7 @@ answered.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from billing.database import Database
 from billing.exposure_rows import ExposedAttempt, view_attempt
@@ -15,6 +15,8 @@ from contracts.base import Contract
 
 LONGEST_ATTEMPT = timedelta(minutes=11)
 """As long as an attempt may take (`workflows.policies.CALL_ATTEMPT`): one that is open for longer was lost."""
+LONGEST_BATCH_LINE = timedelta(hours=30)
+"""A line of an economy batch waits for the provider's 24 hours, beside its claim before and its settling after them."""
 
 _SHOWN = provider_attempts.c[
     "attempt_id",
@@ -50,7 +52,7 @@ def find_exposure(
     """Every attempt of unknown outcome. `since` is included and `until` is not, both of the moment of sending."""
     attempt = provider_attempts.c
     query = (
-        select(*_SHOWN, runs.c.tenant)
+        select(*_SHOWN, runs.c.tenant, may_be_answered(now).label("is_in_flight"))
         .join_from(provider_attempts, runs)
         .where(attempt.outcome == "unknown")
         .order_by(attempt.sent_at, attempt.attempt_id)
@@ -61,13 +63,17 @@ def find_exposure(
         query = query.where(attempt.sent_at >= since)
     if until is not None:
         query = query.where(attempt.sent_at < until)
+    exposed: list[ExposedAttempt] = []
+    in_flight: list[ExposedAttempt] = []
     with database.reading() as connection:
-        found = [view_attempt(row) for row in connection.execute(query).mappings()]
-    return Exposure(
-        attempts=tuple(attempt for attempt in found if not _is_in_flight(attempt, now)),
-        in_flight=tuple(attempt for attempt in found if _is_in_flight(attempt, now)),
-    )
+        for row in connection.execute(query).mappings():
+            (in_flight if row["is_in_flight"] else exposed).append(view_attempt(row))
+    return Exposure(attempts=tuple(exposed), in_flight=tuple(in_flight))
 
 
-def _is_in_flight(attempt: ExposedAttempt, now: datetime) -> bool:
-    return attempt.finished_at is None and now - attempt.sent_at <= LONGEST_ATTEMPT
+def may_be_answered(now: datetime) -> ColumnElement[bool]:
+    """Of an attempt of unknown outcome: whether it is still under way, as far as its age tells."""
+    attempt = provider_attempts.c
+    by_itself = and_(attempt.batch_part.is_(None), attempt.sent_at >= now - LONGEST_ATTEMPT)
+    in_batch = and_(attempt.batch_part.is_not(None), attempt.sent_at >= now - LONGEST_BATCH_LINE)
+    return and_(attempt.finished_at.is_(None), or_(by_itself, in_batch))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import Connection, String, and_, case, cast, func, literal, or_, select
+from sqlalchemy import Connection, String, and_, case, cast, func, literal, select
 from sqlalchemy.orm import aliased
 
 from billing.database import Database
-from billing.exposure import LONGEST_ATTEMPT
+from billing.exposure import may_be_answered
 from billing.spend import name_spans
 from billing.tables import IS_UNKNOWN, IS_WAITING, budgets, ledger_entries, provider_attempts, tenant_spend
 from contracts.budgets import Period
@@ -101,7 +101,6 @@ def _count_waiting(connection: Connection) -> dict[bool, dict[str, Any]]:
 
 def _count_exposed(connection: Connection, now: datetime) -> dict[bool, dict[str, Any]]:
     attempt = provider_attempts.c
-    is_lost = or_(attempt.finished_at.is_not(None), attempt.sent_at < now - LONGEST_ATTEMPT)
     query = (
         select(
             attempt.simulated,
@@ -109,7 +108,7 @@ def _count_exposed(connection: Connection, now: datetime) -> dict[bool, dict[str
             func.count(attempt.reserved_micro_usd).label("priced"),
             func.sum(attempt.reserved_micro_usd).label("micro_usd"),
         )
-        .where(IS_UNKNOWN, is_lost)
+        .where(IS_UNKNOWN, ~may_be_answered(now))
         .group_by(attempt.simulated)
     )
     return {

@@ -29,6 +29,7 @@ def send(
     model: str = "gpt-image-1",
     outcome: Outcome | None = None,
     simulated: bool = False,
+    batch_part: str | None = None,
 ) -> str:
     """An attempt that was sent; where it has no outcome, nothing was ever heard of it."""
     identity, log = identify(tenant, request), AttemptLog(database)
@@ -39,6 +40,7 @@ def send(
         reserved_micro_usd=reserved,
         model=model,
         simulated=simulated,
+        batch_part=batch_part,
     )
     attempt = log.begin(new)
     if outcome:
@@ -71,6 +73,18 @@ def test_what_may_still_be_answered_is_apart(database: Database) -> None:
 
     assert [attempt.attempt_id for attempt in exposure.attempts] == [lost, ended]
     assert [attempt.attempt_id for attempt in exposure.in_flight] == [young]
+
+
+def test_a_line_of_a_batch_waits_for_longer(database: Database) -> None:
+    """A line that the provider may carry out within a day is in flight for that day, and lost only after it."""
+    lost = send(database, at=NOW - timedelta(hours=30, seconds=1), batch_part="autumn/1/0")
+    waiting = send(database, "req-2", at=NOW - timedelta(hours=25), batch_part="autumn/1/0")
+    ended = send(database, "req-3", at=NOW - timedelta(hours=2), batch_part="autumn/1/0", outcome="unknown")
+
+    exposure = find_exposure(database, NOW)
+
+    assert [attempt.attempt_id for attempt in exposure.attempts] == [lost, ended]
+    assert [attempt.attempt_id for attempt in exposure.in_flight] == [waiting]
 
 
 def test_an_attempt_takes_as_long_as_the_workflow_lets_it() -> None:

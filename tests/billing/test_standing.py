@@ -83,6 +83,7 @@ def test_what_may_be_lost_is_counted(database: Database) -> None:
     """
     lose(database, "lost", sent_at=NOW - LONGEST_ATTEMPT - timedelta(seconds=1))
     lose(database, "young", sent_at=NOW - LONGEST_ATTEMPT + timedelta(seconds=1))
+    lose(database, "in-a-batch", sent_at=NOW - timedelta(hours=25), batch_part="autumn/1/0")
     lose(database, "unpriced", reserved_micro_usd=None)
     lose(database, "simulated", simulated=True)
     ended = lose(database, "ended", sent_at=NOW - timedelta(seconds=9))
