@@ -157,18 +157,18 @@ def build_economy_planning(
     client: Client, settings: Settings, database: Database, checker: RequestChecker
 ) -> list[Callable[..., Any]]:
     """What an economy batch needs of the ledger and the store, before and after the provider."""
-    store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
-    meter = build_attempt_meter(client, settings)
+    store = ImageStore.from_url(settings.store_url())
+    log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
     claimer = EconomyClaimer(
-        attempts,
+        database,
         store,
         provider=settings.provider_name(),
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
     )
-    closer = EconomyCloser(AttemptLog(database, on_end=meter.count_outcome), attempts, store)
+    closer = EconomyCloser(database, log, store)
     return [
-        EconomyPlanner(checker, store).plan_economy_batch,
+        EconomyPlanner(checker, store, database).plan_economy_batch,
         claimer.claim_economy_part,
         closer.close_economy_part,
         closer.close_economy_round,
@@ -189,7 +189,7 @@ async def build_economy_calls(
         EconomySender(provider, store, attempts).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
-        EconomySettler(provider, store, log, attempts, biller).settle_economy_lines,
+        EconomySettler(provider, store, database, log, biller).settle_economy_lines,
     ]
 
 

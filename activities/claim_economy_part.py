@@ -9,7 +9,10 @@ from activities.economy_documents import EconomyDocuments, PassedLine, PlannedLi
 from activities.failures import known_failures
 from activities.heartbeat import heartbeats
 from billing.attempt_records import NewAttempt
+from billing.batch_records import PricedLine, StartedLine, UnbilledEnd
+from billing.database import Database
 from billing.economy_attempts import EconomyAttempts, LineClaim, Refusal, describe_claim
+from billing.economy_lines import EconomyLines
 from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
@@ -18,15 +21,24 @@ from contracts.money import parse_usd
 from imaging.store import ImageStore
 
 _LINES_AT_ONCE = 50
+# Of lines that were passed over, as the manifest names them. One that was paid has its bill, which counts before this.
+_ERROR_TYPES = {
+    "paid": "BillMissing",
+    "under_way": "UnderWay",
+    "doubtful": "AnswersLost",
+    "conflict": "RunConflict",
+    "over_budget": names.BUDGET_EXCEEDED,
+}
 
 
 class EconomyClaimer:
     """Claims lines in one ledger for one provider. `resends` is as for runs by themselves."""
 
     def __init__(
-        self, attempts: EconomyAttempts, store: ImageStore, *, provider: str, simulated: bool, resends: int
+        self, database: Database, store: ImageStore, *, provider: str, simulated: bool, resends: int
     ) -> None:
-        self._attempts = attempts
+        self._database = database
+        self._attempts = EconomyAttempts(database)
         self._store = store
         self._provider = provider
         self._simulated = simulated
@@ -47,6 +59,7 @@ class EconomyClaimer:
                 if claimed is None:
                     claimed, passed = await self._claim_all(order, await documents.read_part(number))
                     await documents.write_claims(number, claimed, passed)
+                await asyncio.to_thread(self._begin, order, claimed, await documents.read_passed(number))
                 return PartClaim(claimed=len(claimed), passed=order.part.lines - len(claimed))
 
     async def _claim_all(
@@ -56,17 +69,44 @@ class EconomyClaimer:
         passed: list[PassedLine] = []
         for start in range(0, len(lines), _LINES_AT_ONCE):
             chunk = lines[start : start + _LINES_AT_ONCE]
-            for result in await asyncio.to_thread(self._claim_some, order, chunk):
+            results, capped = await asyncio.to_thread(self._claim_some, order, chunk)
+            for result in results:
                 if isinstance(result, PlannedLine):
                     claimed.append(result)
                 else:
                     passed.append(result)
+            if capped:  # a line that does not fit holds up those behind it
+                passed += map(_keep_back, lines[start + len(chunk) :])
+                break
         return claimed, passed
 
-    def _claim_some(self, order: PartOrder, lines: list[PlannedLine]) -> list[PlannedLine | PassedLine]:
-        announced = [(_identify(line), self._announce(order, line)) for line in lines]
+    def _claim_some(
+        self, order: PartOrder, lines: list[PlannedLine]
+    ) -> tuple[list[PlannedLine | PassedLine], bool]:
+        """What became of these lines, and whether the batch's limit keeps back those behind them."""
+        batch_lines = EconomyLines(self._database, order.batch.batch_id)
+        allowed, capped = batch_lines.reserve([_price(line) for line in lines])
+        wanted = [line for line in lines if line.line in allowed]
+        announced = [(_identify(line), self._announce(order, line)) for line in wanted]
         claims = self._attempts.claim_all(announced, self._resends)
-        return [_describe(line, claim) for line, claim in zip(lines, claims, strict=True)]
+        results = [_describe(line, claim) for line, claim in zip(wanted, claims, strict=True)]
+        return [*results, *(_keep_back(line) for line in lines if line.line not in allowed)], capped
+
+    def _begin(self, order: PartOrder, claimed: list[PlannedLine], passed: list[PassedLine]) -> None:
+        workflow_run_id = activity.info().workflow_run_id or ""
+        EconomyLines(self._database, order.batch.batch_id).begin(
+            [StartedLine(line=line.line, workflow_run_id=workflow_run_id) for line in claimed],
+            [
+                UnbilledEnd(
+                    line=line.line,
+                    state="failed",
+                    error_type=_ERROR_TYPES[line.state],
+                    error_message=line.reason,
+                )
+                for line in passed
+                if line.state in _ERROR_TYPES
+            ],
+        )
 
     def _announce(self, order: PartOrder, line: PlannedLine) -> NewAttempt:
         ceiling = line.price_ceiling_usd
@@ -90,6 +130,20 @@ def _describe(line: PlannedLine, claim: LineClaim | Refusal) -> PlannedLine | Pa
         return line.model_copy(update={"attempt_id": claim.attempt.attempt_id})
     reason = describe_claim(claim, line.run_id)
     return PassedLine(line=line.line, run_id=line.run_id, state=claim.standing, reason=reason)
+
+
+def _price(line: PlannedLine) -> PricedLine:
+    ceiling = line.price_ceiling_usd
+    return PricedLine(
+        line=line.line,
+        fingerprint=line.fingerprint,
+        ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
+    )
+
+
+def _keep_back(line: PlannedLine) -> PassedLine:
+    reason = "It has ended before and was not asked for again, or the batch's limit of cost keeps it back."
+    return PassedLine(line=line.line, run_id=line.run_id, state="kept_back", reason=reason)
 
 
 def _identify(line: PlannedLine) -> RunIdentity:

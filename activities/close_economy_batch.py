@@ -10,7 +10,9 @@ from activities.economy_outcomes import describe_left_out, describe_silence
 from activities.failures import known_failures
 from activities.heartbeat import heartbeats
 from billing.attempts import AttemptLog
+from billing.database import Database
 from billing.economy_attempts import EconomyAttempts
+from billing.economy_lines import EconomyLines
 from contracts import names
 from contracts.economy import EconomySummary, PartOrder, RoundOrder
 from contracts.money import format_usd
@@ -20,9 +22,10 @@ from imaging.store import ImageStore
 class EconomyCloser:
     """Ends parts and rounds in one ledger."""
 
-    def __init__(self, log_of_attempts: AttemptLog, attempts: EconomyAttempts, store: ImageStore) -> None:
-        self._log = log_of_attempts
-        self._attempts = attempts
+    def __init__(self, database: Database, log: AttemptLog, store: ImageStore) -> None:
+        self._database = database
+        self._log = log
+        self._attempts = EconomyAttempts(database)
         self._store = store
 
     @activity.defn(name=names.CLOSE_ECONOMY_PART)
@@ -46,9 +49,11 @@ class EconomyCloser:
         with known_failures():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
+                lines = EconomyLines(self._database, order.batch.batch_id)
                 known = await documents.read_end()
                 if known is None:
                     known = await asyncio.to_thread(self._sum_up, order)
+                    await asyncio.to_thread(lines.end_round, cancelled=order.cancelled)
                     await documents.write_end(known)
                 return known
 
@@ -58,6 +63,8 @@ class EconomyCloser:
             reason = find_reason(attempt.run_id)
             outcome = describe_silence(order) if reason is None else describe_left_out(reason)
             self._log.finish(attempt.attempt_id, outcome)
+        lines = EconomyLines(self._database, order.batch.batch_id)
+        lines.end_part(order.batch.part_mark(order.part.number))
         return len(attempts)
 
     def _sum_up(self, order: RoundOrder) -> EconomySummary:

@@ -47,11 +47,15 @@ class PlannedLine(SparseContract):
 
 
 class PassedLine(SparseContract):
-    """A line that is not sent, and why, in words. `state` "paid": it has its bill already."""
+    """A line that is not sent, and why, in words. `state` "paid": it has its bill already;
+    "kept_back": it is not for this round.
+    """
 
     line: int
     run_id: str | None = None
-    state: Literal["refused", "paid", "under_way", "doubtful", "conflict", "over_budget", "left_out"]
+    state: Literal[
+        "refused", "paid", "under_way", "doubtful", "conflict", "over_budget", "left_out", "kept_back"
+    ]
     reason: str
 
 
@@ -106,6 +110,10 @@ class EconomyDocuments:
     async def read_left_out(self, number: int) -> list[PassedLine]:
         """The lines of a part that could not be written into its file any more."""
         return await self._read_all(f"part-{number:05d}-left-out.jsonl", PassedLine) or []
+
+    async def read_refused(self) -> list[PassedLine]:
+        """The lines that were refused."""
+        return await self._read_all(REFUSED, PassedLine) or []
 
     async def write_refused(self, lines: list[PassedLine]) -> None:
         """Keeps the lines that were refused."""

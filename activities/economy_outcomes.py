@@ -3,13 +3,12 @@
 from datetime import UTC, datetime
 
 from billing.attempt_records import Attempt, AttemptOutcome
-from contracts.economy import PartOrder
+from contracts.economy import BATCH_CANCELLED, PartOrder
 from imaging.batch_results import LineResult
 from imaging.batches import ResultLine
 from imaging.calls import RawAnswer
 
 BATCH_EXPIRED = "BatchExpired"
-BATCH_CANCELLED = "BatchCancelled"
 BATCH_FAILED = "BatchFailed"
 BATCH_REFUSED = "BatchRefused"
 LEFT_OUT = "LeftOut"

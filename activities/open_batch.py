@@ -37,14 +37,15 @@ class BatchOpener:
                 pages = BatchPages(self._store, order.batch_id, order.digest)
                 first = await asyncio.to_thread(self._batches.open, order)
                 for page in range(first, order.pages):
-                    lines = [_describe(line) for line in await pages.read(page)]
+                    lines = [describe_line(line) for line in await pages.read(page)]
                     await asyncio.to_thread(self._batches.register, order.batch_id, page, lines)
                 progress = await asyncio.to_thread(self._batches.find, order.batch_id)
                 assert progress is not None  # noqa: S101 - it was opened above, and no batch is ever deleted
                 return progress
 
 
-def _describe(line: BatchLine) -> NewLine:
+def describe_line(line: BatchLine) -> NewLine:
+    """A line of a page as it is registered."""
     request_id = (line.request or {}).get("request_id")
     if line.request is None or not isinstance(request_id, str):
         return NewLine(line=line.line, run_id=None, problem=line.problem or _NO_ID)

@@ -1,6 +1,6 @@
 """`plan_economy_batch`: every line of a batch checked as a run of its own would be, and divided into the provider's files.
 
-Nothing is written into the ledger, and nothing sent: a plan that is made again from the same pages is the same.
+The batch and its lines are registered. Nothing is written into the ledger, and nothing sent: a plan that is made again from the same pages is the same.
 """
 
 import asyncio
@@ -14,6 +14,12 @@ from activities.economy_documents import EconomyDocuments, PassedLine, PlannedLi
 from activities.economy_splitting import PartSplitter
 from activities.failures import known_failures
 from activities.heartbeat import heartbeats
+from activities.open_batch import describe_line
+from billing.batch_records import UnbilledEnd
+from billing.batches import Batches
+from billing.database import Database
+from billing.economy_lines import EconomyLines
+from billing.economy_openings import open_economy_batch
 from contracts import names
 from contracts.batch_pages import BatchLine
 from contracts.calls import Admission
@@ -29,9 +35,10 @@ log = structlog.get_logger("plan_economy_batch")
 
 
 class EconomyPlanner:
-    """Plans rounds of economy batches whose pages lie in one store."""
+    """Plans rounds of economy batches whose pages lie in one store, and registers them in one database."""
 
-    def __init__(self, checker: RequestChecker, store: ImageStore) -> None:
+    def __init__(self, checker: RequestChecker, store: ImageStore, database: Database) -> None:
+        self._database = database
         self._checker = checker
         self._store = store
 
@@ -40,13 +47,16 @@ class EconomyPlanner:
         """The plan of the round that goes on, or of a new one where the last has ended.
 
         Raises:
-            StoreUnavailable: pages or pictures cannot be read; tried again until they can.
+            BatchConflict: the id stands for other lines, or for a batch at the standard price; not tried again.
+            LedgerUnavailable, StoreUnavailable: tried again until it is through.
         """
         with known_failures():
             async with heartbeats():
                 batch = await self._find_round(order)
+                await self._register(order, batch)
                 documents = EconomyDocuments(self._store, batch)
                 plan = await documents.read_plan() or await self._plan(order, batch, documents)
+                await self._tell_refused(order, await documents.read_refused())
         log.info("The batch is planned.", batch=order.batch_id, round=plan.round, parts=len(plan.parts))
         return plan
 
@@ -55,6 +65,22 @@ class EconomyPlanner:
         while await EconomyDocuments(self._store, batch).read_end():
             batch = batch.model_copy(update={"round": batch.round + 1})
         return batch
+
+    async def _register(self, order: EconomyOrder, batch: EconomyBatchRef) -> None:
+        first = await asyncio.to_thread(open_economy_batch, self._database, order, batch.round)
+        pages, batches = BatchPages(self._store, order.batch_id, order.digest), Batches(self._database)
+        for page in range(first, order.pages):
+            lines = [describe_line(line) for line in await pages.read(page)]
+            await asyncio.to_thread(batches.register, order.batch_id, page, lines)
+
+    async def _tell_refused(self, order: EconomyOrder, refused: list[PassedLine]) -> None:
+        ends = [
+            UnbilledEnd(
+                line=line.line, state="failed", error_type=names.REQUEST_REFUSED, error_message=line.reason
+            )
+            for line in refused
+        ]
+        await asyncio.to_thread(EconomyLines(self._database, order.batch_id).refuse, ends)
 
     async def _plan(
         self, order: EconomyOrder, batch: EconomyBatchRef, documents: EconomyDocuments

@@ -21,7 +21,9 @@ from activities.heartbeat import heartbeats
 from activities.picture_keeper import PictureKeeper
 from billing.attempt_records import Attempt, AttemptOutcome
 from billing.attempts import AttemptLog
+from billing.database import Database
 from billing.economy_attempts import EconomyAttempts
+from billing.economy_lines import EconomyLines
 from billing.errors import AttemptConflict
 from contracts import names
 from contracts.economy import SettledLines, SettleOrder
@@ -46,15 +48,16 @@ class EconomySettler:
         self,
         client: BatchClient,
         store: ImageStore,
-        log_of_attempts: AttemptLog,
-        attempts: EconomyAttempts,
+        database: Database,
+        log: AttemptLog,
         biller: LineBiller,
     ) -> None:
         self._client = client
         self._store = store
         self._keeper = PictureKeeper(store)
-        self._log = log_of_attempts
-        self._attempts = attempts
+        self._database = database
+        self._log = log
+        self._attempts = EconomyAttempts(database)
         self._biller = biller
 
     @activity.defn(name=names.SETTLE_ECONOMY_LINES)
@@ -70,13 +73,16 @@ class EconomySettler:
                 documents = EconomyDocuments(self._store, order.batch)
                 claimed = await documents.read_claimed(order.part.number) or []
                 try:
-                    return await self._settle(order, {line.run_id: line for line in claimed})
+                    settled = await self._settle(order, {line.run_id: line for line in claimed})
                 except ObjectGone as gone:
                     return SettledLines(reason=str(gone))
                 except ProviderFailure as failure:
                     if failure.http_status == _NOTHING_BEHIND:
                         return SettledLines()
                     raise describe_provider_failure(failure, patient=True) from None
+                lines = EconomyLines(self._database, order.batch.batch_id)
+                await asyncio.to_thread(lines.collect_billed)
+                return settled
 
     async def _settle(self, order: SettleOrder, lines: dict[str, PlannedLine]) -> SettledLines:
         started, count, unread = time.monotonic(), 0, 0

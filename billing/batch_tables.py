@@ -50,6 +50,8 @@ batches = Table(
     Column("window", Integer, nullable=False),
     Column("max_cost_micro_usd", BigInteger),
     Column("fail_fast", Boolean, nullable=False),
+    # In the provider's own batches, at half price.
+    Column("economy", Boolean, nullable=False, server_default=false()),
     # Failures of earlier rounds do not stop a later one.
     Column("failed_before", Integer, nullable=False, server_default=_ZERO),
     *(Column(name, BigInteger, nullable=False, server_default=_ZERO) for name in COUNTERS),

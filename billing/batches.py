@@ -155,6 +155,8 @@ def _make_line(batch: RowMapping, page: int, line: NewLine) -> dict[str, Any]:
 
 
 def _refuse_others(order: BatchOrder, row: RowMapping) -> None:
+    if row["economy"]:
+        raise BatchConflict(describe_other_kind(order.batch_id, economy=True))
     if order.digest != row["digest"]:
         raise BatchConflict(describe_conflict(order.batch_id, row["digest"], order.digest))
     if order.round > row["round"] + 1:
@@ -169,4 +171,17 @@ def describe_conflict(batch_id: str, known: str, given: str) -> str:
     return (
         f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
         " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
+    )
+
+
+def describe_other_kind(batch_id: str, *, economy: bool) -> str:
+    """Why a batch of the other price cannot have this id, which stands for an economy batch or for one at the standard price."""
+    kind, way = (
+        ("an economy batch", "with --economy")
+        if economy
+        else ("a batch at the standard price", "without --economy")
+    )
+    return (
+        f"The batch {batch_id} is {kind} already, and nothing was started. Go on with it {way}, or give the other one an id of"
+        " its own with --id."
     )

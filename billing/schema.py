@@ -4,7 +4,7 @@ from sqlalchemy import Connection, inspect, text
 
 from billing.errors import LedgerNotReady
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest file in `billing/migrations/versions`: known here so that nobody has to load Alembic to compare."""
 
 

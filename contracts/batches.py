@@ -92,7 +92,8 @@ class BatchProgress(SparseContract):
 
     `running` includes what is about to be started. `charged_usd` is the sum of all bills, of which `pending` are not known
     yet. `reserved_usd` is the worst case of what runs, `exposed_usd` that of `unknown` requests whose answer was lost and of
-    pending bills. `reason` says why a batch ended before its last line.
+    pending bills. `reason` says why a batch ended before its last line. An `economy` batch runs in the provider's own batches
+    at half price; its `window` is 0.
     """
 
     batch_id: str
@@ -116,6 +117,7 @@ class BatchProgress(SparseContract):
     window: int
     max_cost_usd: Usd | None = None
     fail_fast: bool
+    economy: bool = False
     reason: str | None = None
     created_at: datetime
     updated_at: datetime

@@ -14,15 +14,21 @@ from contracts.money import Usd
 from contracts.problems import describe_value
 
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
+EconomyRetry = Literal["waiting", "unpaid", "unknown"]
+"""Which lines another round starts: those that wait alone, also those that were never paid, or those of unknown outcome too."""
 EconomyStage = Literal["planning", "sending", "waiting", "settling", "closing", "done", "cancelled"]
 
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MOST_LINES = 100_000
+BATCH_CANCELLED = "BatchCancelled"
+"""The type of error of a line that the provider did not carry out, as its batch was cancelled before."""
 ALLOWED = {
     "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
     "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
     "pages": "how many pages these lines are kept in, 1 or more",
+    "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
+    "retry": "waiting, unpaid or unknown",
 }
 
 
@@ -66,7 +72,8 @@ class EconomyProgress(SparseContract):
 class EconomyOrder(SparseContract):
     """One batch, whose lines lie in the image store as pages (`contracts.batch_pages`).
 
-    Started again after its end, it begins a new round with the lines that are not paid. `progress` is what a run of the
+    Started again after its end, it begins a new round with the lines that are not paid, or only with those that `retry` names. `max_cost_usd`
+    is the most that charges and worst cases may come to; None is what it was before, or no limit. `progress` is what a run of the
     workflow hands to the next, and nobody else's to write.
     """
 
@@ -76,6 +83,8 @@ class EconomyOrder(SparseContract):
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
     pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    max_cost_usd: Usd | None = None
+    retry: EconomyRetry | None = None
     progress: Annotated[EconomyProgress, Field(strict=False)] | None = None
 
     @property
