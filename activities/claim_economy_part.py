@@ -16,6 +16,7 @@ from billing.economy_lines import EconomyLines
 from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
+from contracts.content_marks import strip_marks
 from contracts.economy import PartClaim, PartOrder
 from contracts.money import parse_usd
 from imaging.store import ImageStore
@@ -136,7 +137,7 @@ def _price(line: PlannedLine) -> PricedLine:
     ceiling = line.price_ceiling_usd
     return PricedLine(
         line=line.line,
-        fingerprint=line.fingerprint,
+        fingerprint=strip_marks(line.fingerprint),
         ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
     )
 

@@ -8,9 +8,18 @@ from typer import Option
 
 from billing.batch_retries import count_retries
 from cli import options
+from cli.batch_economy import make_order, refuse_meaningless, refuse_pause
 from cli.batch_options import BatchId, Detach, FailFast, MaxCost, Window
 from cli.batch_run import start_and_watch
-from cli.batch_starting import Options, is_under_way, read_limit, refused_where_ended, require_batch
+from cli.batch_starting import (
+    Options,
+    find_batch,
+    find_workflow_id,
+    is_under_way,
+    read_limit,
+    refused_where_ended,
+    require_batch,
+)
 from cli.batch_view import describe_progress
 from cli.failures import FAILED, RequestRefused
 from cli.output import Output
@@ -65,6 +74,8 @@ def retry(
     session, output = open_session(), Output(as_json=as_json)
     progress = require_batch(session, batch_id)
     wanted = Options(window, read_limit(max_cost), fail_fast)
+    if progress.economy:
+        refuse_meaningless(wanted, session)
     with session.open_ledger() as database:
         counts = count_retries(database, batch_id)
     return asyncio.run(
@@ -82,7 +93,8 @@ async def _retry(
     include_unknown: bool,
     detach: bool,
 ) -> int:
-    if await is_under_way(await session.connect(), progress.batch_id):
+    workflow_id = find_workflow_id(progress.batch_id, economy=progress.economy)
+    if await is_under_way(await session.connect(), workflow_id):
         raise RequestRefused(
             f"The batch {progress.batch_id} is under way: wait for its end, or cancel it. Nothing was started.",
             batch_id=progress.batch_id,
@@ -99,13 +111,17 @@ async def _retry(
         output.answer(progress.model_dump(mode="json"), describe_progress(progress))
         return FAILED if kept_back else 0
     output.say(f"{again:,} lines are started again, {progress.waiting:,} for the first time.")
+    retried: Retry = "unknown" if include_unknown else "unpaid"
+    if progress.economy:
+        economy_order = make_order(progress, wanted, retried if again else "waiting")
+        return await start_and_watch(economy_order, session, output, detach=detach)
     order = BatchOrder(
         batch_id=progress.batch_id,
         digest=progress.digest,
         lines=progress.lines,
         pages=progress.pages,
         round=progress.round + 1 if again else progress.round,
-        retry=("unknown" if include_unknown else "unpaid") if again else None,
+        retry=retried if again else None,
         **wanted.apply(progress),
     )
     return await start_and_watch(order, session, output, detach=detach)
@@ -118,8 +134,15 @@ def _signal(batch_id: str, signal: str, verb: str, told: str, as_json: bool) -> 
 async def _send(
     batch_id: str, signal: str, session: Session, output: Output, *, verb: str, told: str
 ) -> None:
+    known = find_batch(session, batch_id)
+    if known and signal != names.SIGNAL_CANCEL:
+        refuse_pause(known, verb)
     client = await session.connect()
+    economy_id = find_workflow_id(batch_id, economy=True)
+    # Of a batch that was just started the database may not know yet.
+    economy = known.economy if known else await is_under_way(client, economy_id)
+    workflow_id = find_workflow_id(batch_id, economy=economy)
     with refused_where_ended(session, batch_id, verb):
-        await client.get_workflow_handle(names.batch_workflow_id(batch_id)).signal(signal)
+        await client.get_workflow_handle(workflow_id).signal(signal)
     document = {"status": "asked", "batch_id": batch_id, "wish": verb}
     output.answer(document, Text(f"{batch_id}: {told} See `python starter.py batch watch {batch_id}`."))

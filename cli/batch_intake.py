@@ -18,6 +18,7 @@ from cli.session import Session
 from contracts import names
 from contracts.batch_pages import BatchLine
 from contracts.batches import MOST_LINES
+from contracts.billing import PriceMode
 from contracts.problems import Problem, describe_value
 from contracts.request import ImageRequest
 from imaging.admission import check_payload
@@ -56,8 +57,15 @@ class BatchIntake:
     """Checks the lines of one batch. `defaults` are request fields for lines that do not say otherwise."""
 
     def __init__(
-        self, session: Session, batch_id: str, defaults: dict[str, Any], *, needs_price: bool
+        self,
+        session: Session,
+        batch_id: str,
+        defaults: dict[str, Any],
+        *,
+        needs_price: bool,
+        mode: PriceMode = "standard",
     ) -> None:
+        self._mode: PriceMode = mode
         self._session = session
         self._batch_id = batch_id
         self._defaults = defaults
@@ -130,7 +138,9 @@ class BatchIntake:
         return "; ".join(map(str, problems)) or None
 
     def _check_price(self, request: ImageRequest, model: str, intake: Intake) -> list[Problem]:
-        ceiling = price_ceiling(self._catalogue.provider, model, request, self._now, self._cards)
+        ceiling = price_ceiling(
+            self._catalogue.provider, model, request, self._now, self._cards, mode=self._mode
+        )
         if ceiling is not None:
             intake.worst_case_micro_usd += ceiling
             return []

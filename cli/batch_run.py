@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from cli import options
+from cli.batch_economy import Economy, make_order, refuse_meaningless, refuse_other_kind
 from cli.batch_files import read_lines
 from cli.batch_intake import BatchIntake, Intake
 from cli.batch_options import Detach, FailFast, MaxCost, Window, check_batch_id
@@ -25,6 +26,7 @@ from cli.output import Output
 from cli.run_view import describe_lines
 from cli.session import Session, open_session
 from contracts.batches import BatchOrder, BatchProgress
+from contracts.economy import EconomyOrder
 from contracts.money import format_usd
 
 
@@ -43,6 +45,7 @@ def run(
     max_cost: MaxCost = None,
     fail_fast: FailFast = None,
     window: Window = None,
+    economy: Economy = False,
     model: options.Model = None,
     n: options.Count = None,
     size: options.Size = None,
@@ -81,15 +84,27 @@ def run(
         metadata=metadata,
     )
     wanted = Options(window, read_limit(max_cost), fail_fast)
+    if economy:
+        refuse_meaningless(wanted, session)
     name = check_batch_id(batch_id or PurePath(file).stem)
-    runner = BatchRun(file, name, session, output, wanted)
+    runner = BatchRun(file, name, session, output, wanted, economy=economy)
     return asyncio.run(runner.carry_out(defaults, skip_invalid=skip_invalid, detach=detach))
 
 
 class BatchRun:
     """One `batch run`, from the file to its end."""
 
-    def __init__(self, file: str, batch_id: str, session: Session, output: Output, wanted: Options) -> None:
+    def __init__(
+        self,
+        file: str,
+        batch_id: str,
+        session: Session,
+        output: Output,
+        wanted: Options,
+        *,
+        economy: bool,
+    ) -> None:
+        self._economy = economy
         self._file = file
         self._batch_id = batch_id
         self._session = session
@@ -103,6 +118,8 @@ class BatchRun:
             CommandFailed: refused, lost or interrupted.
         """
         known = find_batch(self._session, self._batch_id)
+        if known:
+            refuse_other_kind(known, economy=self._economy)
         with tempfile.TemporaryDirectory() as folder:
             intake = await self._take_in(defaults, known, Path(folder))
             if known:
@@ -116,19 +133,32 @@ class BatchRun:
             self._output.say(f"The batch {self._batch_id} has run before, and has no line left to start.")
             self._output.answer(known.model_dump(mode="json"), describe_progress(known))
             return find_status(known)
-        order = BatchOrder(
-            batch_id=self._batch_id,
-            digest=intake.digest,
-            lines=known.lines if known else intake.spool.lines,
-            pages=known.pages if known else intake.spool.pages,
-            round=known.round if known else 1,
-            **self._wanted.apply(known),
+        return await start_and_watch(
+            self._make_order(intake, known), self._session, self._output, detach=detach
         )
-        return await start_and_watch(order, self._session, self._output, detach=detach)
+
+    def _make_order(self, intake: Intake, known: BatchProgress | None) -> BatchOrder | EconomyOrder:
+        if known and self._economy:
+            return make_order(known, self._wanted, "waiting")
+        lines: dict[str, Any] = {
+            "batch_id": self._batch_id,
+            "digest": intake.digest,
+            "lines": known.lines if known else intake.spool.lines,
+            "pages": known.pages if known else intake.spool.pages,
+        }
+        if self._economy:
+            return EconomyOrder(**lines, max_cost_usd=self._wanted.max_cost_usd)
+        return BatchOrder(**lines, round=known.round if known else 1, **self._wanted.apply(known))
 
     async def _take_in(self, defaults: dict[str, Any], known: BatchProgress | None, folder: Path) -> Intake:
         needs_price = self._wanted.max_cost_usd is not None and known is None
-        intake = BatchIntake(self._session, self._batch_id, defaults, needs_price=needs_price)
+        intake = BatchIntake(
+            self._session,
+            self._batch_id,
+            defaults,
+            needs_price=needs_price,
+            mode="batch" if self._economy else "standard",
+        )
         return await intake.take_in(read_lines(self._file), name_source(self._file), folder)
 
     def _refuse_wrong_lines(self, intake: Intake, *, skip_invalid: bool) -> None:
@@ -143,7 +173,9 @@ class BatchRun:
         self._output.say(f"{intake.sound:,} lines are sound; they cost {priced}{more}.")
 
 
-async def start_and_watch(order: BatchOrder, session: Session, output: Output, *, detach: bool) -> int:
+async def start_and_watch(
+    order: BatchOrder | EconomyOrder, session: Session, output: Output, *, detach: bool
+) -> int:
     """Starts a batch or attaches to it, and shows it until its end; returns the exit status.
 
     Raises:
@@ -161,7 +193,10 @@ async def start_and_watch(order: BatchOrder, session: Session, output: Output, *
         rows = [("watch", f"python starter.py batch watch {order.batch_id}"), ("Web UI", link or "")]
         output.answer(document, describe_lines(f"{order.batch_id} started", rows))
         return 0
-    progress = await watch_batch(order.batch_id, session, client, output)
-    refuse_other_lines(order.batch_id, progress.digest, order.digest)  # they may have come first meanwhile
+    economy = isinstance(order, EconomyOrder)
+    progress = await watch_batch(order.batch_id, session, client, output, economy=economy)
+    # Others may have come first meanwhile.
+    refuse_other_kind(progress, economy=economy)
+    refuse_other_lines(order.batch_id, progress.digest, order.digest)
     output.answer(progress.model_dump(mode="json"), describe_progress(progress, link))
     return find_status(progress)

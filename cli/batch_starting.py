@@ -15,14 +15,16 @@ from temporalio.common import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from billing.batches import Batches, describe_conflict
+from billing.batches import Batches, describe_conflict, describe_other_kind
 from billing.errors import LedgerNotReady
 from cli.failures import CommandFailed, RequestRefused
 from cli.session import Session
 from contracts import names
 from contracts.batches import BatchOrder, BatchProgress
+from contracts.economy import EconomyOrder
 from contracts.money import format_usd, parse_usd
 from workflows.batch_details import describe_opening
+from workflows.economy_details import describe_economy_opening
 
 BatchHandle = WorkflowHandle[Any, Any]
 
@@ -100,15 +102,20 @@ def refuse_other_lines(batch_id: str, known: str, given: str) -> None:
         raise RequestRefused(describe_conflict(batch_id, known, given), batch_id=batch_id)
 
 
-async def start_batch(client: Client, order: BatchOrder) -> tuple[BatchHandle, bool]:
+async def start_batch(client: Client, order: BatchOrder | EconomyOrder) -> tuple[BatchHandle, bool]:
     """Starts the workflow of a batch, or attaches to it; tells which it was by True for attached.
 
     Raises:
-        RequestRefused: a batch of the same id and other lines is under way.
+        RequestRefused: a batch of the same id and other lines, or of the other price, is under way.
     """
+    economy = isinstance(order, EconomyOrder)
+    if await is_under_way(client, find_workflow_id(order.batch_id, economy=not economy)):
+        raise RequestRefused(
+            describe_other_kind(order.batch_id, economy=not economy), batch_id=order.batch_id
+        )
     submission = uuid.uuid4().hex
     handle: BatchHandle = await client.start_workflow(
-        names.BATCH,
+        names.ECONOMY_BATCH if economy else names.BATCH,
         order,
         id=order.workflow_id,
         task_queue=names.RUNS_QUEUE,
@@ -116,7 +123,9 @@ async def start_batch(client: Client, order: BatchOrder) -> tuple[BatchHandle, b
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         memo={_DIGEST: order.digest, _SUBMISSION: submission},
         search_attributes=TypedSearchAttributes([SearchAttributePair(names.BATCH_ID, order.batch_id)]),
-        static_summary=describe_opening(order),
+        static_summary=describe_economy_opening(order)
+        if isinstance(order, EconomyOrder)
+        else describe_opening(order),
     )
     memo = await (await handle.describe()).memo()
     attached = memo.get(_SUBMISSION) != submission
@@ -125,9 +134,14 @@ async def start_batch(client: Client, order: BatchOrder) -> tuple[BatchHandle, b
     return handle, attached
 
 
-async def is_under_way(client: Client, batch_id: str) -> bool:
-    """Whether a workflow carries the batch out just now."""
-    handle = client.get_workflow_handle(names.batch_workflow_id(batch_id))
+def find_workflow_id(batch_id: str, *, economy: bool) -> str:
+    """The id of the workflow that carries a batch out."""
+    return names.economy_workflow_id(batch_id) if economy else names.batch_workflow_id(batch_id)
+
+
+async def is_under_way(client: Client, workflow_id: str) -> bool:
+    """Whether a batch's workflow carries it out just now."""
+    handle = client.get_workflow_handle(workflow_id)
     try:
         return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
     except RPCError as error:

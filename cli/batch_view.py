@@ -22,6 +22,7 @@ def describe_progress(progress: BatchProgress, link: str | None = None) -> Text:
     limit = f" of at most {progress.max_cost_usd}" if progress.max_cost_usd else ""
     rows = [
         ("lines", describe_counts(progress)),
+        ("price", "half, in the provider's own batches" if progress.economy else ""),
         ("pictures", f"{progress.images:,}"),
         ("charged", f"{progress.charged_usd}{limit} USD"),
         ("reserved", f"{progress.reserved_usd} USD" if progress.running else ""),

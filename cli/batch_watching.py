@@ -12,7 +12,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from cli.batch_pace import Pace, PaceKeeper
-from cli.batch_starting import find_batch, is_under_way
+from cli.batch_parts import PartsTeller
+from cli.batch_starting import find_batch, find_workflow_id, is_under_way
 from cli.batch_view import describe_counts
 from cli.failures import INTERRUPTED, CommandFailed
 from cli.following import warn_without_worker
@@ -48,8 +49,10 @@ class WatchInterrupted(CommandFailed):
         )
 
 
-async def watch_batch(batch_id: str, session: Session, client: Client, output: Output) -> BatchProgress:
-    """Waits for a batch to end, and shows it meanwhile.
+async def watch_batch(
+    batch_id: str, session: Session, client: Client, output: Output, *, economy: bool = False
+) -> BatchProgress:
+    """Waits for a batch to end, and shows it meanwhile; of an economy batch also the provider's batches.
 
     Raises:
         WatchInterrupted: Ctrl-C; it goes on.
@@ -57,14 +60,22 @@ async def watch_batch(batch_id: str, session: Session, client: Client, output: O
     """
     try:
         with _telling(output, batch_id) as tell:
-            return await _watch(batch_id, session, client, output, tell)
+            parts = PartsTeller(client, batch_id, output) if economy else None
+            return await _watch(batch_id, session, client, output, tell, parts=parts)
     except asyncio.CancelledError:
         raise WatchInterrupted(batch_id) from None
 
 
 async def _watch(
-    batch_id: str, session: Session, client: Client, output: Output, tell: BatchTeller
+    batch_id: str,
+    session: Session,
+    client: Client,
+    output: Output,
+    tell: BatchTeller,
+    *,
+    parts: PartsTeller | None,
 ) -> BatchProgress:
+    workflow_id = find_workflow_id(batch_id, economy=parts is not None)
     keeper, told = PaceKeeper(), set[str]()
     doubt_at = time.monotonic() + _LOOK_SECONDS
     while True:
@@ -73,14 +84,16 @@ async def _watch(
         if progress:
             tell(progress, keeper.note(progress, now))
             # A workflow that takes a batch up again says so with its first step.
-            if progress.has_ended and not await _is_carried_out(client, batch_id):
+            if progress.has_ended and not await _is_carried_out(client, workflow_id):
                 return await asyncio.to_thread(_read_again, session, batch_id, progress)
         if now >= doubt_at:
             doubt_at = now + _DOUBT_SECONDS
             with suppress(RPCError):
                 await warn_without_worker(client, output, told)
                 await _warn_of_held_runs(batch_id, client, output, told)
-            await _refuse_abandoned(batch_id, session, client)
+            await _refuse_abandoned(batch_id, workflow_id, session, client)
+        if parts:
+            await parts.tell_news()
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -88,9 +101,9 @@ def _read_again(session: Session, batch_id: str, progress: BatchProgress) -> Bat
     return find_batch(session, batch_id) or progress
 
 
-async def _is_carried_out(client: Client, batch_id: str) -> bool:
+async def _is_carried_out(client: Client, workflow_id: str) -> bool:
     try:
-        return await is_under_way(client, batch_id)
+        return await is_under_way(client, workflow_id)
     except RPCError:
         return False  # the database says that it has ended, and Temporal nothing
 
@@ -105,10 +118,10 @@ async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, told
         output.warn(warning)
 
 
-async def _refuse_abandoned(batch_id: str, session: Session, client: Client) -> None:
+async def _refuse_abandoned(batch_id: str, workflow_id: str, session: Session, client: Client) -> None:
     """A workflow that was terminated, or has failed, leaves its batch as it was."""
     try:
-        if await is_under_way(client, batch_id):
+        if await is_under_way(client, workflow_id):
             return
     except RPCError:
         return

@@ -1,8 +1,14 @@
 """The page of an economy batch in Temporal's Web UI, as Markdown. Pure."""
 
-from contracts.economy import EconomyProgress
+from contracts.economy import EconomyOrder, EconomyProgress
 
 _MOST_PARTS = 50
+
+
+def describe_economy_opening(order: EconomyOrder) -> str:
+    """The batch before its first step, in one line."""
+    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
+    return f"{order.lines:,} lines in the provider's own batches{limit}"
 
 
 def describe_economy(progress: EconomyProgress) -> str:
