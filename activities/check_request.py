@@ -82,6 +82,7 @@ class RequestChecker:
             fingerprint=mark_content(fingerprint(request), request),
             image_slots=self._count_slots(request),
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
+            money_locally=True,
         )
 
     def _check_price(self, ceiling: int | None, model: str, now: datetime) -> tuple[Problem, ...]:

@@ -3,12 +3,20 @@
 import secrets
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
 from billing.attempt_records import Attempt, NewAttempt
 from billing.errors import LedgerRefused
 from billing.reservations import reserve_worst_case
 from billing.tables import provider_attempts, runs
+
+# Made once: a statement takes longer to make than to carry out.
+_OF_THE_RUN = provider_attempts.c.run_id == bindparam("of_run")
+_HIGHEST_NUMBER = select(func.coalesce(func.max(provider_attempts.c.number), 0)).where(_OF_THE_RUN)
+_IN_ORDER = select(provider_attempts).where(_OF_THE_RUN).order_by(provider_attempts.c.number)
+# Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
+_LOCK_RUN = select(runs.c.tenant).where(runs.c.run_id == bindparam("of_run")).with_for_update(key_share=True)
+_INSERT = provider_attempts.insert().returning(*provider_attempts.c)
 
 
 def insert_attempt(connection: Connection, new: NewAttempt) -> Attempt:
@@ -21,14 +29,12 @@ def insert_attempt(connection: Connection, new: NewAttempt) -> Attempt:
         "number": number,
         "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
     }
-    inserted = connection.execute(provider_attempts.insert().values(row).returning(*provider_attempts.c))
-    return read_attempt(inserted.mappings().one())
+    return read_attempt(connection.execute(_INSERT, row).mappings().one())
 
 
 def list_attempts(connection: Connection, run_id: str) -> tuple[Attempt, ...]:
     """Every attempt of a run, in order."""
-    query = select(provider_attempts).where(provider_attempts.c.run_id == run_id)
-    rows = connection.execute(query.order_by(provider_attempts.c.number)).mappings()
+    rows = connection.execute(_IN_ORDER, {"of_run": run_id}).mappings()
     return tuple(read_attempt(row) for row in rows)
 
 
@@ -38,9 +44,7 @@ def lock_run(connection: Connection, run_id: str) -> str:
     Raises:
         LedgerRefused: the run was not claimed.
     """
-    # Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
-    claimed = select(runs.c.tenant).where(runs.c.run_id == run_id).with_for_update(key_share=True)
-    tenant: str | None = connection.execute(claimed).scalar()
+    tenant: str | None = connection.execute(_LOCK_RUN, {"of_run": run_id}).scalar()
     if tenant is None:
         raise LedgerRefused(f"There is no run {run_id} in the ledger: claim it before its first attempt.")
     return tenant
@@ -53,6 +57,5 @@ def read_attempt(row: RowMapping) -> Attempt:
 
 
 def _take_next_number(connection: Connection, run_id: str) -> int:
-    highest = select(func.coalesce(func.max(provider_attempts.c.number), 0))
-    last: int = connection.execute(highest.where(provider_attempts.c.run_id == run_id)).scalar_one()
+    last: int = connection.execute(_HIGHEST_NUMBER, {"of_run": run_id}).scalar_one()
     return last + 1

@@ -27,6 +27,10 @@ _LOCK_ATTEMPT = (
     .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
     .with_for_update(key_share=True, of=provider_attempts)
 )
+_THIS = provider_attempts.c.attempt_id == bindparam("of_attempt")
+# Its values are those that are given with it.
+_LEAVE_UNKNOWN = update(provider_attempts).where(_THIS, provider_attempts.c.finished_at.is_(None))
+_SETTLE = update(provider_attempts).where(_THIS, provider_attempts.c.outcome == "unknown")
 
 
 class AttemptLog:
@@ -74,17 +78,10 @@ class AttemptLog:
             LedgerRefused: there is no such attempt.
         """
         learned = _collect_learned(outcome)
-        open_or_unsettled = (
-            provider_attempts.c.finished_at.is_(None)
-            if outcome.outcome == "unknown"
-            else provider_attempts.c.outcome == "unknown"
-        )
-        this = provider_attempts.c.attempt_id == attempt_id
+        statement = _LEAVE_UNKNOWN if outcome.outcome == "unknown" else _SETTLE
         with self._database.writing() as connection:
             attempt = _lock_attempt(connection, attempt_id)
-            changed = connection.execute(
-                update(provider_attempts).where(this, open_or_unsettled).values(learned)
-            )
+            changed = connection.execute(statement, {**learned, "of_attempt": attempt_id})
             is_written = attempt is not None and changed.rowcount == 1
             if attempt is not None and is_written:
                 settle_reservation(connection, attempt, outcome)

@@ -7,12 +7,17 @@ where two writers of one tenant wait for each other; tenants do not wait for one
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from billing.chain import ENTRY_HASH, PREVIOUS_HASH, genesis_hash, hash_entry
 from billing.columns import JsonText, PlainText
 from billing.tables import ledger_entries, ledger_heads
 from billing.writes import insert_once
+
+_OF_THE_TENANT = ledger_heads.c.tenant == bindparam("of_tenant")
+# SQLite knows no locks on rows and needs none: whoever writes there is alone in the database.
+_LOCK = select(ledger_heads).where(_OF_THE_TENANT).with_for_update()
+_MOVE_ON = update(ledger_heads).where(_OF_THE_TENANT)
 
 
 def append_entry(connection: Connection, row: Mapping[str, Any]) -> bool:
@@ -30,19 +35,17 @@ def append_entry(connection: Connection, row: Mapping[str, Any]) -> bool:
     if not insert_once(connection, ledger_entries, {**linked, ENTRY_HASH: entry_hash}, key="entry_key"):
         return False
     moved_on = {"entries": head.entries + 1, "entry_hash": entry_hash}
-    connection.execute(update(ledger_heads).where(ledger_heads.c.tenant == tenant).values(moved_on))
+    connection.execute(_MOVE_ON, {**moved_on, "of_tenant": tenant})
     return True
 
 
 def _lock_head(connection: Connection, tenant: str) -> Row[Any]:
-    # SQLite knows no locks on rows and needs none: whoever writes there is alone in the database.
-    query = select(ledger_heads).where(ledger_heads.c.tenant == tenant)
-    head = connection.execute(query.with_for_update()).first()
+    head = connection.execute(_LOCK, {"of_tenant": tenant}).first()
     if head is None:
         insert_once(
             connection, ledger_heads, {"tenant": tenant, "entries": 0, "entry_hash": genesis_hash(tenant)}
         )
-        head = connection.execute(query.with_for_update()).one()
+        head = connection.execute(_LOCK, {"of_tenant": tenant}).one()
     return head
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, bindparam, select
 
 from billing.database import Database
 from billing.heads import append_entry
@@ -44,6 +44,8 @@ _COST_COLUMNS = ledger_entries.c[
     "list_rate_card",
     "list_rates",
 ]
+
+_FIND_BY_KEY = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(ledger_entries.c.entry_key == bindparam("key"))
 
 
 def bill_key(run_id: str) -> str:
@@ -88,19 +90,17 @@ class Ledger:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
             LedgerRefused: the run has no such attempt that succeeded, or the cost contradicts itself.
         """
-        first = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(
-            ledger_entries.c.entry_key == bill_key(order.run_id)
-        )
+        key = {"key": bill_key(order.run_id)}
         written: dict[str, Any] | None = None
         with self._database.writing() as connection:
-            entry = connection.execute(first).mappings().first()
+            entry = connection.execute(_FIND_BY_KEY, key).mappings().first()
             if entry is None:
                 paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
                 row = self._make_row(order, paid.columns)
                 if append_entry(connection, row):
                     book_bill(connection, row, paid.reserved_micro_usd)
                     written = row
-                entry = connection.execute(first).mappings().one()
+                entry = connection.execute(_FIND_BY_KEY, key).mappings().one()
         if written and self._on_entry:
             self._on_entry(written)
         recorded = _read_cost(entry)

@@ -6,7 +6,7 @@ No amounts here, and nothing is written.
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from billing.errors import LedgerRefused
 from billing.tables import provider_attempts, runs
@@ -18,6 +18,11 @@ _OF_THE_ATTEMPT = provider_attempts.c[
 ]
 _COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
 _FOUND = provider_attempts.c["outcome", "response", "images", "reserved_micro_usd"]
+_FIND = (
+    select(*_COPIED, *_FOUND)
+    .join_from(provider_attempts, runs)
+    .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
+)
 
 
 class PaidAttempt(NamedTuple):
@@ -35,8 +40,7 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
     Raises:
         LedgerRefused: there is no such attempt, it is another run's, or it did not succeed.
     """
-    query = select(*_COPIED, *_FOUND).join_from(provider_attempts, runs)
-    found = connection.execute(query.where(provider_attempts.c.attempt_id == attempt_id)).mappings()
+    found = connection.execute(_FIND, {"attempt_id": attempt_id}).mappings()
     paid = _refuse_unpaid(found.first(), run_id, attempt_id)
     images = paid["images"] or []
     columns = {

@@ -1,9 +1,9 @@
 """The identity of a run: written down once, before anything is sent for it, it outlives Temporal's memory."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, bindparam, or_, select
 
 from billing.errors import RunConflict
 from billing.tables import runs
@@ -25,6 +25,12 @@ class RunIdentity:
     requested_model: str
 
 
+_SAME_REQUEST = and_(runs.c.tenant == bindparam("tenant"), runs.c.request_id == bindparam("request_id"))
+_FIND = select(*(runs.c[field.name] for field in fields(RunIdentity))).where(
+    or_(runs.c.run_id == bindparam("run_id"), _SAME_REQUEST)
+)
+
+
 def claim_run(connection: Connection, identity: RunIdentity) -> bool:
     """Writes a run down, once and for good; the same run again changes nothing. Returns whether it is new.
 
@@ -44,10 +50,8 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
 
 
 def _find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:
-    same_request = and_(runs.c.tenant == identity.tenant, runs.c.request_id == identity.request_id)
-    columns = [runs.c[name] for name in asdict(identity)]
-    found = connection.execute(select(*columns).where(or_(runs.c.run_id == identity.run_id, same_request)))
-    row = found.mappings().first()
+    asked = {"run_id": identity.run_id, "tenant": identity.tenant, "request_id": identity.request_id}
+    row = connection.execute(_FIND, asked).mappings().first()
     return None if row is None else RunIdentity(**row)
 
 

@@ -27,6 +27,8 @@ class Admission(SparseContract):
     replacement, where a setting says so), `price_ceiling_usd` the worst case, None where no price is known.
     `image_slots` is how many dispatches the run takes beyond its call's own, so that n pictures count as n against the
     provider's limit; None where there is nothing to take. `warnings` are sentences for the operator.
+    `money_locally`: cost and bill are local activities. A run whose check did not say so began with an older version, and
+    keeps to its history.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -41,6 +43,7 @@ class Admission(SparseContract):
     fingerprint: str = ""
     image_slots: int | None = None
     warnings: tuple[str, ...] = ()
+    money_locally: bool = False
 
 
 class CallInput(SparseContract):

@@ -149,7 +149,8 @@ class ImageGeneration:
         )
 
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
-        locally = workflow.patched(LOCAL_MONEY)
+        # A patch would cost each run a marker and an upsert: only runs that began before have one.
+        locally = admission.money_locally or workflow.patched(LOCAL_MONEY)
         cost = await self._compute_cost(request, admission, call, locally=locally)
         record = await self._record_billing(request, admission, call, cost, locally=locally)
         cost = record.cost or cost  # of a run that was billed before, what is on its entry counts

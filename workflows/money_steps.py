@@ -9,7 +9,7 @@ from contracts.base import Contract
 from workflows import policies
 
 LOCAL_MONEY = "money-steps-are-tried-locally"
-"""The patch by which runs that an older version has begun keep to their history."""
+"""The patch of runs that were begun before `Admission.money_locally` was there: they keep to their history."""
 
 T = TypeVar("T", bound=Contract)
 

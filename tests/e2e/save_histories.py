@@ -34,6 +34,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "resent": {**CONTRACT, "prompt": "A cup that is sent again"},
     "billed-locally": {**CONTRACT, "prompt": "A cup that is billed at once"},
     "billed-later": {**CONTRACT, "prompt": "A cup whose bill has to wait"},
+    "billed-unpatched": {**CONTRACT, "prompt": "A cup that is billed without a patch"},
+    "billed-later-unpatched": {**CONTRACT, "prompt": "A cup whose bill has to wait once more"},
     "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
 }
@@ -112,10 +114,10 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
         payload = {**payload, "images": [image.uri]}
     if name in DECISIONS:
         stack.simulator.script("reset_after_payment", match=payload["prompt"])
-    if name == "billed-later":
+    if name.startswith("billed-later"):
         _take_ledger_away(stack)
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
-    if name == "billed-later":
+    if name.startswith("billed-later"):
         await _bring_ledger_back(stack, handle)
     if name in DECISIONS:
         await until_held(handle)

@@ -88,13 +88,13 @@ async def test_saved_economy_batches_replay(name: str) -> None:
 
 @pytest.mark.parametrize(("size", "n"), [("1024x1024", 1), ("3840x2160", 1), ("1024x1024", 4)])
 async def test_a_history_is_small_whatever_the_picture(stack: Stack, size: str, n: int) -> None:
-    """A run has at most 20 events and 10 KB of history, whatever the picture's size, also with four pictures."""
+    """A run has at most 18 events and 10 KB of history, whatever the picture's size, also with four pictures."""
     result = await stack.run(
         {"model": "gpt-image-2", "prompt": CONTRACT["prompt"], "size": size, "quality": "low", "n": n}
     )
 
     events = await stack.events(result.run_id)
-    assert len(events) <= 20
+    assert len(events) <= 18
     assert sum(event.ByteSize() for event in events) <= 10_000
     assert event_names(events).count("ACTIVITY_TASK_COMPLETED") == 1
 
