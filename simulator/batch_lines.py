@@ -17,6 +17,7 @@ from simulator.production import produce
 from simulator.reading import Body
 from simulator.refusals import build_refusal
 from simulator.script import FaultScript
+from simulator.streams import STREAM_FAULTS
 from simulator.uploads import Inputs
 from simulator.validation import read_order
 
@@ -29,6 +30,7 @@ _OF_A_CONNECTION = {
     FaultKind.MALFORMED_JSON,
     FaultKind.PLAIN_TEXT,
     *GATEWAY_STATUSES,
+    *STREAM_FAULTS,
 }
 NOT_CARRIED_OUT = {
     "batch_expired": "This request could not be executed before the completion window expired.",
@@ -68,6 +70,8 @@ class LineWorker:
         try:
             read = await asyncio.to_thread(_read, endpoint, body)
             order = read_order(endpoint, read.parameters)
+            if order.partial_images is not None:
+                raise refuse("stream", "unsupported_parameter", "A line of a batch cannot be streamed.")
             known |= describe_order(order)
             fault = self._take_fault(order.prompt)
             known |= {"fault": fault.kind.value if fault else None}

@@ -36,6 +36,7 @@ class BookEntry(BaseModel):
     size: str | None = None
     quality: str | None = None
     n: int | None = None
+    partial_images: int | None = None
     prompt_sha256: str | None = None
     fault: str | None = None
     paid: bool = False
@@ -54,6 +55,7 @@ def describe_order(order: ImageOrder) -> dict[str, Any]:
         "size": order.size_name,
         "quality": order.quality,
         "n": order.n,
+        "partial_images": order.partial_images,
         "prompt_sha256": hashlib.sha256(order.prompt.encode()).hexdigest(),
     }
 

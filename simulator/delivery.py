@@ -16,6 +16,14 @@ REDIRECTED = "redirected"
 
 GATEWAY_STATUSES = {FaultKind.BAD_GATEWAY: 502, FaultKind.GATEWAY_TIMEOUT: 504}
 _SILENT = {FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER_PAYMENT, FaultKind.HANG}
+BEFORE_ANY_STREAM = {
+    *GATEWAY_STATUSES,
+    *_SILENT,
+    FaultKind.MALFORMED_JSON,
+    FaultKind.PLAIN_TEXT,
+    FaultKind.REDIRECT,
+}
+"""Faults that strike before a stream could begin."""
 _SECONDS_BETWEEN_LOOKS = 0.02
 _GATEWAY_PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\n"
 _TEXTS = {

@@ -61,6 +61,24 @@ class FaultKind(Enum):
     MALFORMED_USAGE = "malformed_usage", "paid; output_tokens (or all of usage) is of a wrong form", "form"
     OVERSIZE_USAGE = "oversize_usage", "paid; usage holds 3 MB in a field that nobody knows"
     DELAY = "delay", "the answer takes longer", "delay_seconds"
+    STREAM_BROKEN = "stream_broken", "paid; a stream's connection ends after so many events", "events"
+    STREAM_ENDED = "stream_ended", "paid; a stream ends in good order after so many events", "events"
+    STREAM_STALLED = "stream_stalled", "paid; a stream is silent after so many events", "events"
+    STREAM_ERROR = (
+        "stream_error",
+        "a stream's error after so many events, paid or not",
+        "events",
+        "error",
+        "paid",
+    )
+    STREAM_MALFORMED = (
+        "stream_malformed",
+        "paid; after so many events of a stream comes one that is no JSON",
+        "events",
+    )
+    STREAM_IGNORED = "stream_ignored", "paid; an answer as a whole, although a stream was asked for"
+    FEWER_PARTIALS = "fewer_partials", "paid; a stream with one partial picture fewer than asked, and billed"
+    BAD_PARTIALS = "bad_partials", "paid; a stream whose partial pictures are none"
 
 
 QuotaCode = Literal[
@@ -73,6 +91,7 @@ QuotaCode = Literal[
 UsageField = Literal[
     "input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"
 ]
+StreamErrorCode = Literal["image_generation_failed", "moderation_blocked", "rate_limit_exceeded"]
 UsageForm = Literal["negative", "string", "float", "bool", "absurd", "list"]
 
 
@@ -89,6 +108,8 @@ class Fault(BaseModel):
     paid: bool = False
     field: UsageField = "output_tokens"
     form: UsageForm = "negative"
+    events: Annotated[int, Field(ge=0, le=3)] = 0
+    error: StreamErrorCode = "image_generation_failed"
 
     @model_validator(mode="after")
     def _check_options(self) -> "Fault":

@@ -12,7 +12,13 @@ from typing import Any
 from aiohttp import web
 
 from simulator.books import BookEntry, Books, describe_order
-from simulator.delivery import GATEWAY_STATUSES, REDIRECTED, answer_error, deliver, find_status
+from simulator.delivery import (
+    GATEWAY_STATUSES,
+    REDIRECTED,
+    answer_error,
+    deliver,
+    find_status,
+)
 from simulator.errors import ApiError, refuse
 from simulator.faults import Fault, FaultKind
 from simulator.headers import check_key, name_key, read_client_request_id, read_project, write_headers
@@ -22,6 +28,8 @@ from simulator.production import produce
 from simulator.reading import Body, read_json, read_multipart
 from simulator.refusals import build_refusal
 from simulator.script import FaultScript
+from simulator.streams import STREAM_FAULTS, deliver_stream, fit_to_fault, write_events
+from simulator.studio import draw_partials
 from simulator.validation import read_order
 
 
@@ -95,8 +103,12 @@ class ImageHandlers:
         visit.order = order = read_order(visit.endpoint, body.parameters)
         self._limits.admit(order.model_name, images=order.n, input_images=len(body.inputs.images))
         visit.fault = fault = self._take_fault(request, order)
-        await asyncio.sleep(self._latency_seconds + (fault.delay_seconds if fault else 0))
+        visit.order = order = fit_to_fault(order, fault)
+        seconds = self._latency_seconds + (fault.delay_seconds if fault else 0)
         refusal = build_refusal(fault, order.model_name) if fault else None
+        if order.partial_images is not None and not refusal:
+            return await self._stream(request, visit, order, body, seconds)
+        await asyncio.sleep(seconds)
         if refusal:
             raise refusal
         answer, outcome = b"", dict[str, Any]()
@@ -104,6 +116,19 @@ class ImageHandlers:
             answer, outcome = await produce(order, body.inputs, fault, visit.request_id)
         self._record(visit, {"status": find_status(fault), **outcome})
         return await deliver(request, answer, self._write_headers(visit), fault)
+
+    async def _stream(
+        self, request: web.Request, visit: _Visit, order: ImageOrder, body: Body, seconds: float
+    ) -> web.StreamResponse:
+        """Answers event by event: the time that it takes lies before each of them."""
+        fault = visit.fault
+        partials = await asyncio.to_thread(draw_partials, order, body.inputs, visit.request_id)
+        answer, outcome = b"", dict[str, Any]()
+        if _is_paid(fault):
+            answer, outcome = await produce(order, body.inputs, fault, visit.request_id)
+        self._record(visit, {"status": 200, **outcome})
+        events = await asyncio.to_thread(write_events, order, partials, answer, fault)
+        return await deliver_stream(request, events, self._write_headers(visit), fault, seconds / len(events))
 
     def _write_headers(self, visit: _Visit) -> dict[str, str]:
         return write_headers(visit.request_id, visit.started) | self._limits.write_headers()
@@ -117,6 +142,9 @@ class ImageHandlers:
             fault = self._script.take_for(order.prompt)
         except ValueError as error:
             raise refuse("prompt", "unknown_fault", f"The prompt cannot be simulated: {error}.") from error
+        if fault and fault.kind in STREAM_FAULTS and order.partial_images is None:
+            message = f"The prompt cannot be simulated: {fault.kind.value} is for streams alone."
+            raise refuse("prompt", "unknown_fault", message)
         followed = fault is not None and fault.kind is FaultKind.REDIRECT and REDIRECTED in request.query
         return None if followed else fault
 
@@ -124,4 +152,6 @@ class ImageHandlers:
 def _is_paid(fault: Fault | None) -> bool:
     if fault is None:
         return True
-    return fault.paid if fault.kind in GATEWAY_STATUSES else fault.kind is not FaultKind.RESET_BEFORE
+    if fault.kind in GATEWAY_STATUSES or fault.kind is FaultKind.STREAM_ERROR:
+        return fault.paid
+    return fault.kind is not FaultKind.RESET_BEFORE

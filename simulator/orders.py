@@ -11,7 +11,10 @@ Endpoint = Literal["generations", "edits"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOrder:
-    """One request, checked. `size` is pixels; size, quality and background are the effective ones, never "auto"."""
+    """One request, checked. `size` is pixels; size, quality and background are the effective ones, never "auto".
+
+    `partial_images` None is an answer as a whole, a number (0 too) is a stream.
+    """
 
     endpoint: Endpoint
     model_name: str
@@ -24,6 +27,7 @@ class ImageOrder:
     output_compression: int
     high_fidelity: bool
     safety_identifier: str | None
+    partial_images: int | None = None
 
     @property
     def model(self) -> Model:
@@ -45,4 +49,5 @@ class ImageOrder:
             n=self.n,
             input_sizes=input_sizes,
             high_fidelity=self.high_fidelity,
+            partial_images=self.partial_images or 0,
         )

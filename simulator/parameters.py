@@ -20,6 +20,7 @@ _COMMON = {
     "safety_identifier": str,
     "user": str,
     "stream": bool,
+    "partial_images": int,
 }
 TYPES: dict[Endpoint, dict[str, type]] = {
     "generations": {**_COMMON, "moderation": str},
@@ -27,7 +28,7 @@ TYPES: dict[Endpoint, dict[str, type]] = {
 }
 """Every parameter that is known, by endpoint. The files of an edit travel beside them."""
 
-_NOT_SIMULATED = {"partial_images", "complexity", "frame_count", "frame_duration_ms", "svg", "markup"}
+_NOT_SIMULATED = {"complexity", "frame_count", "frame_duration_ms", "svg", "markup"}
 _TYPE_NAMES = {
     str: "a string",
     int: "an integer",
@@ -45,7 +46,7 @@ def check_names_and_types(given: Parameters, types: Mapping[str, type]) -> None:
         ApiError: 400, for the first of them.
     """
     for name, value in given.items():
-        if name in _NOT_SIMULATED or (name == "stream" and value is True):
+        if name in _NOT_SIMULATED:
             raise refuse_for_model(
                 name, "unsupported_parameter", f"The simulator does not support '{name}': leave it out."
             )

@@ -61,6 +61,15 @@ def edit_picture(
     return encode(base, encoding)
 
 
+def coarsen(data: bytes, encoding: Encoding, step: int) -> bytes:
+    """A finished picture as it looks on the way there: after step 0 some blots, with each further step more of it."""
+    with Image.open(io.BytesIO(data)) as finished:
+        picture = _to_rgba(finished)
+    sides = tuple(max(1, side * 8 * 4**step // max(picture.size)) for side in picture.size)
+    coarse = picture.resize((sides[0], sides[1]), Image.Resampling.BOX)
+    return encode(coarse.resize(picture.size, Image.Resampling.BICUBIC), encoding)
+
+
 def encode(picture: Image.Image, encoding: Encoding) -> bytes:
     """An RGBA picture as the bytes of a file; jpeg has no transparency and gets a white background."""
     buffer = io.BytesIO()

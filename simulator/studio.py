@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from simulator.faults import Fault, FaultKind, strip_fault
 from simulator.orders import ImageOrder
-from simulator.pictures import Brief, Encoding, draw_picture, edit_picture
+from simulator.pictures import Brief, Encoding, coarsen, draw_picture, edit_picture
 from simulator.provenance import stamp_picture
 from simulator.spoiling import Document, spoil_document
 from simulator.tokens import Usage
@@ -26,6 +26,16 @@ def carry_out(order: ImageOrder, inputs: Inputs, usage: Usage, fault: Fault | No
     if fault is not None:
         spoil_document(document, fault)
     return json.dumps(document).encode()
+
+
+def draw_partials(order: ImageOrder, inputs: Inputs, request_id: str) -> list[bytes]:
+    """The partial pictures of a stream, each less coarse than the one before."""
+    encoding = Encoding(order.output_format, order.output_compression)
+    finished = _make_picture(order, inputs, encoding, 0) if order.partial_images else b""
+    return [
+        stamp_picture(coarsen(finished, encoding, step), request_id)
+        for step in range(order.partial_images or 0)
+    ]
 
 
 def _make_picture(order: ImageOrder, inputs: Inputs, encoding: Encoding, index: int) -> bytes:

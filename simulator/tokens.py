@@ -14,6 +14,9 @@ from simulator.models import Family
 TEXT_TOKENS_WRITTEN = 40
 """Text that gpt-image-1.5 writes beside each picture, billed at its own price."""
 
+PARTIAL_IMAGE_TOKENS = 100
+"""Of each partial picture that is shown."""
+
 _GPT_IMAGE_1 = {
     "1024x1024": {"low": 272, "medium": 1056, "high": 4160},
     "1024x1536": {"low": 408, "medium": 1584, "high": 6240},
@@ -68,6 +71,7 @@ def count_usage(
     n: int,
     input_sizes: Iterable[tuple[int, int]] = (),
     high_fidelity: bool = False,
+    partial_images: int = 0,
 ) -> Usage:
     """The usage of one request. n pictures are billed like n requests, so the input counts n times too."""
     image_in = sum(
@@ -76,7 +80,7 @@ def count_usage(
     return Usage(
         text_in=n * count_text(prompt),
         image_in=n * image_in,
-        image_out=n * count_output_image(family, size, quality),
+        image_out=n * count_output_image(family, size, quality) + partial_images * PARTIAL_IMAGE_TOKENS,
         text_out=n * TEXT_TOKENS_WRITTEN if family == "1.5" else 0,
     )
 

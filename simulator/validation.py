@@ -6,7 +6,7 @@ Stricter than the provider where it is lenient: what has no effect is refused. W
 
 from typing import Any
 
-from simulator.errors import refuse, refuse_for_model
+from simulator.errors import ApiError, refuse, refuse_for_model
 from simulator.models import MODELS, Model
 from simulator.orders import Endpoint, ImageOrder
 from simulator.parameters import TYPES, Parameters, check_names_and_types
@@ -39,6 +39,7 @@ def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
         quality=model.auto_quality if quality == "auto" else quality,
         safety_identifier=given.get("safety_identifier") or given.get("user") or None,
         high_fidelity=fidelity == "high",
+        partial_images=_check_stream(given, n),
         **_check_output(given),
     )
 
@@ -111,6 +112,18 @@ def _check_output(given: Parameters) -> dict[str, Any]:
         "output_compression": compression,
         "background": "transparent" if background == "transparent" else "opaque",
     }
+
+
+def _check_stream(given: Parameters, n: int) -> int | None:
+    """How many partial pictures are streamed, None where nothing is."""
+    partial_images = _check_range(given, "partial_images", 0, 3, default=0)
+    if not given.get("stream"):
+        if "partial_images" in given:
+            raise refuse("partial_images", "invalid_value", "'partial_images' needs 'stream': true.")
+        return None
+    if n > 1:
+        raise ApiError(400, "Streaming is only supported with n=1.", param="n")
+    return partial_images
 
 
 def _check_fidelity(given: Parameters, model: Model) -> str:

@@ -28,6 +28,7 @@ async def test_entry_tells_what_was_asked_and_paid(client: AsyncOpenAI, simulato
         "size": "1024x1024",
         "quality": "medium",
         "n": 2,
+        "partial_images": None,
         "prompt_sha256": hashlib.sha256(b"abcd").hexdigest(),
         "fault": None,
         "paid": True,

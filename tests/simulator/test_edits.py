@@ -154,7 +154,8 @@ async def test_number_of_pictures(http: httpx2.AsyncClient, make_picture: MakePi
         (("quality", ("quality.txt", b"low", "text/plain")), "invalid_type"),
         (("moderation", (None, "low")), "unknown_parameter"),
         (("markup", ("markup.png", b"...", "image/png")), "unsupported_parameter"),
-        (("stream", (None, "true")), "unsupported_parameter"),
+        (("stream", (None, "yes")), "invalid_type"),
+        (("partial_images", (None, "2")), "invalid_value"),
     ],
 )
 async def test_refused_fields(

@@ -47,8 +47,12 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "output_compression",
         SCHEMA,
     ),
-    ({"stream": True}, "unsupported_parameter", "stream", IMAGE),
-    ({"partial_images": 2}, "unsupported_parameter", "partial_images", IMAGE),
+    ({"stream": 1}, "invalid_type", "stream", SCHEMA),
+    ({"stream": True, "partial_images": 4}, "integer_above_max_value", "partial_images", SCHEMA),
+    ({"stream": True, "partial_images": -1}, "integer_below_min_value", "partial_images", SCHEMA),
+    ({"partial_images": 2}, "invalid_value", "partial_images", SCHEMA),
+    ({"stream": False, "partial_images": 0}, "invalid_value", "partial_images", SCHEMA),
+    ({"prompt": "[simulate:stream_broken=1]"}, "unknown_fault", "prompt", SCHEMA),
     ({"model": "gpt-image-2", "size": "1000x1000"}, "invalid_value", "size", IMAGE),  # not divisible by 16
     ({"model": "gpt-image-2", "size": "3856x1600"}, "invalid_value", "size", IMAGE),  # edge above 3840
     ({"model": "gpt-image-2.5-flare", "size": "3200x1024"}, "invalid_value", "size", IMAGE),  # wider than 3:1
