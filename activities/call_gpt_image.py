@@ -16,6 +16,7 @@ from activities.earlier_attempts import hold_undecided, refuse_endless_resends, 
 from activities.failures import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
 from activities.handed_on import handing_on, read_handed_on
 from activities.heartbeat import finish_what_is_paid, heartbeats
+from activities.partial_images import announcing_partial_images
 from activities.picture_keeper import PictureKeeper
 from activities.receipts import write_receipt
 from activities.shared_pause import SharedPause
@@ -32,6 +33,7 @@ from imaging.errors import MalformedAnswer, ProviderFailure, RateLimited, Server
 from imaging.inputs import Inputs, load_inputs
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
+from imaging.streams import Show
 
 log = structlog.get_logger("call_gpt_image")
 
@@ -108,12 +110,19 @@ class GptImageCaller:
         if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
             raise still_under_way(attempt.number - 1)
+        most = order.request.partial_images or 0
+        async with announcing_partial_images(self._store, attempt.attempt_id, most) as show:
+            return await self._buy(order, inputs, earlier, attempt, show)
+
+    async def _buy(
+        self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt, show: Show
+    ) -> CallResult:
         log.info(
             "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
         )
         try:
             async with signs_of_life(self._store, attempt.attempt_id):
-                outcome = await self._send(order, inputs, attempt)
+                outcome = await self._send(order, inputs, attempt, show)
         except StoreFailure as failure:
             await self._note_failure(attempt, describe_unkept(failure))
             raise
@@ -145,7 +154,7 @@ class GptImageCaller:
             log.warning("The outcome is kept as a receipt.", attempt_id=attempt.attempt_id, error=str(error))
             await write_receipt(self._store, attempt.attempt_id, outcome)
 
-    async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt) -> AttemptOutcome:
+    async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt, show: Show) -> AttemptOutcome:
         raw = await self._client.send(
             ProviderCall(
                 request=order.request,
@@ -157,7 +166,8 @@ class GptImageCaller:
                 if inputs.mask
                 else None,
                 client_request_id=attempt.client_request_id,
-            )
+            ),
+            show,
         )
         try:
             answer = await self._keeper.open_answer(raw, order.request)

@@ -65,8 +65,8 @@ class RequestChecker:
         problems = (
             *_check_id(request_id, workflow_id),
             *self._check_price(ceiling, model, now),
-            # The provider's batches have limits of their own.
-            *(self._check_limit(request) if mode == "standard" else ()),
+            # The provider's batches have limits of their own, and no streams.
+            *(self._check_limit(request) if mode == "standard" else _check_streaming(request)),
         )
         if problems or request_id is None:
             return Admission(problems=problems, warnings=checked.warnings)
@@ -115,6 +115,15 @@ class RequestChecker:
             " without knowing what they cost, and the bill waits for a price."
         )
         return (warning,)
+
+
+def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:
+    if request.partial_images is None:
+        return ()
+    allowed = (
+        "nothing in an economy batch, which shows no picture before it is done; send it without --economy"
+    )
+    return (Problem(field="partial_images", value=str(request.partial_images), allowed=allowed),)
 
 
 def _request_id_from(workflow_id: str, tenant: str) -> str | None:

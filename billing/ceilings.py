@@ -3,7 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from billing.estimates import estimate_output_tokens, known_qualities, known_sizes
+from billing.estimates import (
+    PARTIAL_IMAGE_TOKENS,
+    estimate_output_tokens,
+    known_qualities,
+    known_sizes,
+)
 from billing.rate_cards import RateCards
 from billing.rates import Rate
 from contracts.billing import PriceMode
@@ -59,12 +64,13 @@ def _bound_input_tokens(request: ImageRequest) -> int:
 
 
 def _bound_output_tokens(model: str, request: ImageRequest, rate: Rate) -> int:
-    """Of one picture."""
+    """Of one picture, with the partial ones that may be shown before it."""
     text = _TEXT_OUTPUT_TOKENS if "text_out" in rate.micro_usd_per_million else 0
+    partial = PARTIAL_IMAGE_TOKENS * (request.partial_images or 0)
     if known_sizes(model):
-        return text + _dearest_picture(model, request.size, request.quality)
+        return text + partial + _dearest_picture(model, request.size, request.quality)
     dearest = _dearest_picture(_MODEL_LIKE_UNKNOWN_ONES, request.size, None)
-    return text + _MARGIN_FOR_UNKNOWN_ONES * dearest
+    return text + _MARGIN_FOR_UNKNOWN_ONES * (partial + dearest)
 
 
 def _dearest_picture(model: str, size: str | None, quality: str | None) -> int:

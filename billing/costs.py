@@ -21,6 +21,11 @@ HELD_BY_REQUEST = (
     "The provider returned no usage, and this request asks to hold such bills for reconciliation."
 )
 
+BILLED_BY_THE_PARTIAL_IMAGE = (
+    "The provider returned no usage, and there is no sound estimate with partial images: each that was drawn is billed, and"
+    " how many were is not told."
+)
+
 
 class _Priced(NamedTuple):
     """Tokens by the classes of the rate that prices them."""
@@ -86,6 +91,8 @@ def _cost_without_usage(order: CostInput, cards: RateCards) -> Cost:
     missing = (flags.USAGE_MISSING,)
     if order.missing_usage == "hold":
         return _hold(HELD_BY_REQUEST, missing)
+    if order.partial_images:
+        return _hold(BILLED_BY_THE_PARTIAL_IMAGE, missing)
     each = estimate_output_tokens(order.model, order.size, order.quality, order.output_format)
     if each is None or order.images < 1:
         return _hold(_describe_missing_estimate(order), missing)

@@ -40,6 +40,9 @@ _LONGEST_EDGE = 3840
 _LONGEST_RATIO = 3
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
+PARTIAL_IMAGE_TOKENS = 100
+"""Output tokens that each partial picture takes beside the finished one, by OpenAI's image generation guide."""
+
 _STILL_FORMATS = frozenset({None, "png", "jpeg", "webp"})
 
 

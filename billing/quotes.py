@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from billing.ceilings import bound_price
-from billing.estimates import estimate_output_tokens
+from billing.estimates import PARTIAL_IMAGE_TOKENS, estimate_output_tokens
 from billing.line_items import total_micro_usd
 from billing.rate_cards import RateCards, day_of
 from billing.rates import Rate
@@ -45,7 +45,8 @@ def _estimate_tokens(model: str, request: ImageRequest) -> int | None:
     if request.operation == "edit":
         return None
     each = estimate_output_tokens(model, request.size, request.quality, request.output_format)
-    return None if each is None else each * request.image_count
+    partial = PARTIAL_IMAGE_TOKENS * (request.partial_images or 0)
+    return None if each is None else (each + partial) * request.image_count
 
 
 def _bound(model: str, request: ImageRequest, rate: Rate | None) -> str | None:

@@ -19,8 +19,8 @@ from contracts.reading import ALLOWED
 LONGEST_LINE = 2 * 1024 * 1024
 """Bytes: a request may bring pictures of a megabyte, and what it says beside them is short."""
 _METADATA = "metadata."
-_COLUMNS = tuple(name for name in ALLOWED if name != "metadata")
-_NUMBERS = ("n", "output_compression")
+_COLUMNS = tuple(name for name in ALLOWED if name not in {"metadata", "stream"})
+_NUMBERS = ("n", "output_compression", "partial_images")
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -44,7 +44,7 @@ async def carry_out(
         rows = [("wait", f"python starter.py wait {run.run_id}"), ("Web UI", link or "")]
         output.answer(document, describe_lines(f"{run.run_id} started", rows))
         return
-    result = await follow_run(client, run.handle, output)
+    result = await follow_run(client, run.handle, output, to_the_last=bool(checked.request.partial_images))
     store = await asyncio.to_thread(session.find_store)
     output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
 

@@ -40,8 +40,12 @@ class Teller(Protocol):
         """The run is at this stage now."""
 
 
-async def follow_run(client: Client, handle: RunHandle, output: Output) -> RunResult:
-    """Waits for a run to end and shows its stage and the time meanwhile.
+async def follow_run(
+    client: Client, handle: RunHandle, output: Output, *, to_the_last: bool = False
+) -> RunResult:
+    """Waits for a run to end and shows its stage, its partial pictures and the time meanwhile.
+
+    `to_the_last` asks once more when it has ended, so that no partial picture is missed between two looks.
 
     Raises:
         RequestRefused: the run was refused, nothing was sent.
@@ -51,7 +55,11 @@ async def follow_run(client: Client, handle: RunHandle, output: Output) -> RunRe
     """
     try:
         with _telling(output, handle.id) as tell:
-            return await _wait(client, handle, output, tell)
+            told: set[str] = set()
+            result = await _wait(client, handle, output, tell, told)
+            if to_the_last and (status := await ask_status(handle)):
+                _tell_partial_images(status, output, told)
+            return result
     except WorkflowFailureError as error:
         raise describe_failure(handle.id, error.cause) from error
     except asyncio.CancelledError:
@@ -88,9 +96,8 @@ async def ask_status(handle: RunHandle) -> RunStatus | None:
     return status
 
 
-async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller) -> RunResult:
+async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller, told: set[str]) -> RunResult:
     result = asyncio.ensure_future(handle.result())
-    told: set[str] = set()
     try:
         # A run that has ended already answers at once, and is asked for no stage.
         await asyncio.wait({result}, timeout=_FIRST_PATIENCE_SECONDS)
@@ -110,10 +117,19 @@ async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller)
 def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]) -> None:
     if status.stage in _STAGES:
         tell(_STAGES[status.stage])
+    _tell_partial_images(status, output, told)
     for warning in (*status.warnings, *_warn_of_decision(status)):
         if warning not in told:
             told.add(warning)
             output.warn(warning)
+
+
+def _tell_partial_images(status: RunStatus, output: Output, told: set[str]) -> None:
+    for partial in status.partial_images:
+        key = f"{partial.attempt_id}/{partial.index}"
+        if key not in told:
+            told.add(key)
+            output.say(f"{status.run_id}  partial picture {partial.index + 1}  {partial.image.uri}")
 
 
 def _warn_of_decision(status: RunStatus) -> tuple[str, ...]:

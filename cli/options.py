@@ -30,6 +30,10 @@ OutputFormat = Annotated[str | None, Option(help="png, jpeg or webp.")]
 OutputCompression = Annotated[int | None, Option(help="0 to 100 percent, for jpeg and webp.")]
 Moderation = Annotated[str | None, Option(help="auto or low.")]
 InputFidelity = Annotated[str | None, Option(help="low or high, where the model has it.")]
+PartialImages = Annotated[
+    int | None,
+    Option(help="1 to 3 pictures on the way to the finished one, told as they come; each is billed."),
+]
 MissingUsage = Annotated[
     str | None, Option(help="Where the provider reports no usage: estimate the bill, or hold it.")
 ]

@@ -28,7 +28,7 @@ class LineItem(Contract):
 class CostInput(SparseContract):
     """What a price depends on. `usage` is the provider's object, verbatim, or None; `images` is how many were returned.
 
-    `mode` None means "standard", as before there was another.
+    `mode` None means "standard", as before there was another. `partial_images` is how many of them were asked for.
     """
 
     provider: str
@@ -43,6 +43,7 @@ class CostInput(SparseContract):
     output_format: str | None = None
     sent_at: datetime
     mode: PriceMode | None = None
+    partial_images: int | None = None
 
 
 class Cost(SparseContract):

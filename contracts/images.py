@@ -32,6 +32,17 @@ class ImageRef(Contract):
     height: int
 
 
+class PartialImage(Contract):
+    """A picture that is not finished yet, shown while the provider draws. It is no result, and no bill names it.
+
+    `attempt_id` is the request to the provider that it belongs to, `index` its place in the order of drawing, from 0.
+    """
+
+    attempt_id: str
+    index: int
+    image: ImageRef
+
+
 class ImageInput(SparseContract):
     """A picture to edit, or a mask: a reference into the image store or a small `data:` URI.
 

@@ -9,6 +9,11 @@ QUERY_STATUS = "status"
 UPDATE_DECIDE = "decide"
 """What becomes of a run that is held: one argument, a `contracts.decisions.Decision`."""
 
+SIGNAL_PARTIAL_IMAGE = "partial_image"
+"""From the activity to its run: one `contracts.images.PartialImage`, while the provider still draws."""
+TOPIC_PARTIAL_IMAGES = "partial_images"
+"""Where a run's workflow stream tells them on to whoever subscribes."""
+
 PROVIDER_RECONCILIATION = "ProviderReconciliation"
 """The workflow that compares a day with the provider's own books."""
 

@@ -26,6 +26,8 @@ ALLOWED = {
     "input_fidelity": "low or high",
     "images": "1 to 16 references into the image store, or small data: URIs",
     "mask": "a reference into the image store, or a small data: URI",
+    "partial_images": "a whole number from 1 to 3, with one picture asked for",
+    "stream": "true, and only with partial_images",
     "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "request_id": "1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "missing_usage": "estimate or hold",
@@ -34,8 +36,6 @@ ALLOWED = {
 }
 
 NOT_SUPPORTED = {
-    "stream": "nothing: streaming is not supported yet, as it changes what is billed",
-    "partial_images": "nothing: partial pictures are not supported yet, as each is billed",
     "complexity": "nothing: not supported yet, as it may change what is billed",
     "frame_count": "nothing: animated pictures are not supported yet",
     "frame_duration_ms": "nothing: animated pictures are not supported yet",
@@ -144,6 +144,12 @@ def _check_together(request: ImageRequest) -> tuple[Problem, ...]:
         problems.append(
             Problem(field="mask", value="given", allowed="only with images: a mask belongs to an edit")
         )
+    if request.partial_images and request.image_count > 1:
+        allowed = "1 with partial_images: the provider streams one picture at a time"
+        problems.append(Problem(field="n", value=str(request.image_count), allowed=allowed))
+    if request.stream and request.partial_images is None:
+        allowed = "true only with partial_images: without them a stream shows nothing before its end"
+        problems.append(Problem(field="stream", value="true", allowed=allowed))
     problems += [
         Problem(
             field=field,

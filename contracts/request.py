@@ -4,9 +4,9 @@ The payload in the provider's documentation is a valid request as it stands. Wha
 qualities, formats) is the catalogue's business; here is what holds for every model.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from contracts.base import SparseContract
 from contracts.images import ImageInput
@@ -19,6 +19,7 @@ UnknownOutcome = Literal["resend", "hold"]
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 LARGEST_PROMPT = 32_000
+MOST_PARTIAL_IMAGES = 3
 
 _CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) - set("\t\n\r")
 
@@ -34,6 +35,12 @@ def _refuse_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("blank")
     return text
+
+
+def _refuse_a_number(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("no boolean")  # noqa: TRY004 - pydantic reads a ValueError; to Python, and so to it, 1 is True
+    return value
 
 
 def _refuse_invisible(text: str) -> str:
@@ -54,7 +61,8 @@ class ImageRequest(SparseContract):
     """One image request. With `images` it is an edit, without it is a generation.
 
     Fields that are None are not sent to the provider, which then applies its own defaults. Types are strict: "1" is
-    no number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent.
+    no number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent. With `partial_images` the answer
+    is streamed; `stream` says so once more, as the provider's payload does, and changes nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -78,6 +86,8 @@ class ImageRequest(SparseContract):
     input_fidelity: Literal["low", "high"] | None = None
     images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
     mask: ImageInput | None = None
+    partial_images: Annotated[int, Field(ge=1, le=MOST_PARTIAL_IMAGES)] | None = None
+    stream: Annotated[Literal[True], BeforeValidator(_refuse_a_number)] | None = None
 
     tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = "default"
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None

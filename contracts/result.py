@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from contracts.base import Contract
 from contracts.billing import Basis, BillingState, LineItem
 from contracts.decisions import OpenDecision
-from contracts.images import ImageRef
+from contracts.images import ImageRef, PartialImage
 from contracts.money import Usd
 from contracts.request import Operation
 
@@ -62,7 +62,8 @@ class RunResult(Contract):
 class RunStatus(Contract):
     """The answer to the query `status`: where the run is, and what is known so far.
 
-    `open_decision` is what somebody has to decide while the stage is "held", else null.
+    `open_decision` is what somebody has to decide while the stage is "held", else null. `partial_images` are those of the
+    latest attempt that showed any.
     """
 
     run_id: str
@@ -74,3 +75,4 @@ class RunStatus(Contract):
     warnings: tuple[str, ...] = ()
     reason: str | None = None
     open_decision: OpenDecision | None = None
+    partial_images: tuple[PartialImage, ...] = ()

@@ -15,7 +15,7 @@ from contracts.reading import ALLOWED, read_request
 from contracts.request import ImageRequest
 from imaging.catalogue import Catalogue
 from imaging.lifecycle import ResolvedModel, resolve_model
-from imaging.rules import check_rules
+from imaging.rules import check_rules, check_unknown_model
 
 _DECIDED_BY = {"output_compression": "output_format", "input_fidelity": "images"}
 """Whose rule looks at which other field: where that cannot be read, the rule would say something false."""
@@ -50,7 +50,8 @@ def check_payload(
     if reading.sound is None:
         return CheckedPayload(None, None, reading.problems, ())
     resolved = resolve_model(reading.sound.model, catalogue, today, replace_retired=replace_retired)
-    rules = check_rules(reading.sound, resolved.entry) if resolved.entry else ()
+    sound, entry = reading.sound, resolved.entry
+    rules = check_rules(sound, entry) if entry else check_unknown_model(sound)
     problems = _merge(reading.problems, resolved.problems + rules, reading.sound)
     return CheckedPayload(None if problems else reading.request, resolved, problems, resolved.warnings)
 

@@ -19,6 +19,7 @@ _OPTIONS = (
     "safety_identifier",
     "user",
     "input_fidelity",
+    "partial_images",
 )
 
 
@@ -59,6 +60,14 @@ class RawAnswer:
     def without_body(self) -> "RawAnswer":
         """All that is needed once the pictures are out of it: they and their base64 would be in memory twice."""
         return replace(self, body=b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialPicture:
+    """A picture that a stream has shown before the finished one: `index` from 0, `encoded` as it came, unread."""
+
+    index: int
+    encoded: str = field(repr=False)
 
 
 def request_options(request: ImageRequest) -> dict[str, Any]:

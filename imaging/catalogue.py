@@ -37,7 +37,8 @@ class ModelEntry:
     """One model at one provider.
 
     `sizes` are allowed as they stand, and any that fits `flexible_size` where that is given. An empty `input_fidelity`
-    means that the field must be left out. `released` is "YYYY-MM" or "YYYY-MM-DD". `shutdown` is the first day without
+    means that the field must be left out. `partial_images` says whether a streamed answer tells all that is billed.
+    `released` is "YYYY-MM" or "YYYY-MM-DD". `shutdown` is the first day without
     the model, None where the provider has announced none; `notice` the day of the announcement, where it is known.
     `checked` is the day on which `sources` were read.
     """
@@ -58,6 +59,7 @@ class ModelEntry:
     transparent_background: bool
     input_fidelity: tuple[str, ...]
     edits: bool
+    partial_images: bool
     checked: date
     sources: tuple[str, ...]
 

@@ -107,6 +107,38 @@ def classify_answer(
     )
 
 
+def classify_error_event(
+    body: bytes, headers: Mapping[str, str], *, shown: int, now: datetime
+) -> errors.ProviderFailure:
+    """The failure that an error within a stream is, after `shown` partial pictures.
+
+    Before the first one, a refusal is what it is as a status. A failure of the work, or whatever comes after something was
+    drawn, may have been charged.
+    """
+    error = read_error_body(body)
+    told = _refine(_find_by_words(error) or errors.StreamFailed, error)
+    kind: _Kind = errors.StreamFailed
+    if told in {errors.ContentRefused, errors.OutputRefused}:
+        kind = errors.OutputRefused if shown else told
+    elif told.outcome == "rejected" and told is not errors.ServerError and not shown:
+        kind = told
+    drawn = f"after {shown} partial picture{'s' if shown > 1 else ''}" if shown else ""
+    return kind(
+        detail=drawn,
+        http_status=HTTPStatus.OK.value,
+        provider_message=error.message,
+        code=error.code,
+        provider_type=error.type,
+        param=error.param,
+        provider_request_id=read_provider_request_id(headers),
+        moderation_categories=error.moderation_categories,
+        retry_after_seconds=retry_after_seconds(headers, error.message, now),
+        # An empty account or a faulty request is no other the next time.
+        told_not_to_retry=not told.transient,
+        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+    )
+
+
 def classify_transport(error: Exception) -> errors.ProviderFailure:
     """The failure that a request without a whole answer is, by what stopped it (`__cause__` of the SDK's errors)."""
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
@@ -127,14 +159,25 @@ def _find_kind(status: int, error: ProviderError) -> _Kind:
     if status in _ANSWERED_FOR_SOMEBODY_ELSE or (status in _FAULTS_OF_THE_SERVER and not error.is_from_api):
         return errors.GatewayError
     kind = (
-        _BY_CODE.get((error.code or "").lower())
-        or _BY_TYPE.get((error.type or "").lower())
-        or _find_by_message(error.message)
+        _find_by_words(error)
         or _BY_STATUS.get(status)
         or (errors.InvalidRequest if status in _FAULTS_OF_THE_REQUEST else errors.GatewayError)
     )
     if kind is errors.ModelNotFound and status == HTTPStatus.FORBIDDEN:
         return errors.AccessDenied  # it exists, but not for this project
+    return _refine(kind, error)
+
+
+def _find_by_words(error: ProviderError) -> _Kind | None:
+    return (
+        _BY_CODE.get((error.code or "").lower())
+        or _BY_TYPE.get((error.type or "").lower())
+        or _find_by_message(error.message)
+    )
+
+
+def _refine(kind: _Kind, error: ProviderError) -> _Kind:
+    """What the words of an error say beyond its kind."""
     if kind is errors.ContentRefused and error.moderation_stage in {"output", "unknown"}:
         return errors.OutputRefused
     if kind is errors.RateLimited and _can_never_fit(error.message):

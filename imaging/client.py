@@ -7,22 +7,36 @@ import asyncio
 import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 import openai
+from openai import AsyncStream
 
 from contracts.images import MediaType
-from imaging.calls import FilePart, ProviderCall, RawAnswer, request_options
+from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, request_options
 from imaging.classify import classify_answer, classify_transport
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import ProviderFailure
 from imaging.provider_settings import ProviderSettings, check_settings
 from imaging.sdk import hide_key, open_sdk
+from imaging.streams import Show, StreamedAnswer, is_stream
 
-__all__ = ["FilePart", "ImageClient", "ProviderCall", "ProviderSettings", "RawAnswer", "open_client"]
+__all__ = [
+    "FilePart",
+    "ImageClient",
+    "PartialPicture",
+    "ProviderCall",
+    "ProviderSettings",
+    "RawAnswer",
+    "open_client",
+]
 
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+
+def _show_nobody(_: PartialPicture) -> None:
+    """Partial pictures that nobody has asked for."""
 
 
 def open_client(settings: ProviderSettings) -> "ImageClient":
@@ -54,8 +68,12 @@ class ImageClient:
         """Closes the connections. Calls in flight fail."""
         await self._sdk.close()
 
-    async def send(self, call: ProviderCall) -> RawAnswer:
+    async def send(self, call: ProviderCall, show: Show = _show_nobody) -> RawAnswer:
         """Sends exactly one HTTP request and waits for its whole answer.
+
+        Where the request asks for partial pictures, each is given to `show` as it comes; the answer is the finished one,
+        written as an answer without a stream is. How long the provider is silent between them is bounded by the call's
+        own time-out alone: hanging up would save nothing.
 
         Raises:
             ProviderFailure: there is no 2xx; its class and `outcome` say what that means. Cancelled while waiting,
@@ -63,9 +81,9 @@ class ImageClient:
         """
         sent_at = datetime.now(UTC)
         started = time.monotonic()
-        response = await self._request(call)
+        response, body = await self._request(call, show)
         return RawAnswer(
-            body=response.content,
+            body=body,
             headers=_without_cookies(response.headers),
             http_status=response.status_code,
             provider_request_id=read_provider_request_id(response.headers),
@@ -74,42 +92,55 @@ class ImageClient:
             sent_at=sent_at,
         )
 
-    async def _request(self, call: ProviderCall) -> httpx2.Response:
+    async def _request(self, call: ProviderCall, show: Show) -> tuple[httpx2.Response, bytes]:
         failure: ProviderFailure
+        streamed: StreamedAnswer | None = None
         try:
             # The transport's time-out starts again with every packet; this one bounds the call.
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._post(call)
+                raw = await self._post(call)
+                response = raw.http_response
+                if not is_stream(response):
+                    return response, await response.aread()
+                streamed = StreamedAnswer(response, show)
+                return response, await streamed.read(raw.parse(to=AsyncStream[object]))
         except openai.APIStatusError as error:
             response = error.response
             body = hide_key(response.content, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
-            failure = classify_transport(error)
+            failure = (
+                streamed.describe_break(error, self._sdk.api_key) if streamed else classify_transport(error)
+            )
         # Outside of the except clauses, so that the SDK's error is not its context: that one's text goes into logs
         # and histories with it, and may quote the prompt or the key.
         raise failure
 
-    async def _post(self, call: ProviderCall) -> httpx2.Response:
+    async def _post(self, call: ProviderCall) -> Any:
+        """The SDK's raw response: read to its end, or not yet read where it is a stream."""
         given = request_options(call.request)
         headers = {"X-Client-Request-Id": call.client_request_id}
+        streaming: dict[str, Any] = {"stream": True} if call.request.partial_images else {}
         # Unparsed: a body is megabytes, and is read once, off the loop.
         api = self._sdk.images.with_raw_response
         if not call.images:
-            raw = await api.generate(
-                prompt=call.request.prompt, model=call.model, extra_body=given, extra_headers=headers
+            return await api.generate(
+                prompt=call.request.prompt,
+                model=call.model,
+                extra_body=given,
+                extra_headers=headers,
+                **streaming,
             )
-            return raw.http_response
         parts = [_name_part(f"image-{index}", image) for index, image in enumerate(call.images, start=1)]
-        raw = await api.edit(
+        return await api.edit(
             image=parts if len(parts) > 1 else parts[0],
             mask=_name_part("mask", call.mask) if call.mask else openai.omit,
             prompt=call.request.prompt,
             model=call.model,
             extra_body=given,
             extra_headers=headers,
+            **streaming,
         )
-        return raw.http_response
 
 
 def _name_part(name: str, part: FilePart) -> tuple[str, bytes, str]:

@@ -25,6 +25,7 @@
     + AnswerLost
     + GatewayError
     + RequestTimeout
+    + StreamFailed
     + MalformedAnswer
     + OutputRefused
 
@@ -260,6 +261,14 @@ class RequestTimeout(PerhapsPaid):
 
     summary = "The provider or a gateway timed out on the request"
     advice = "It may have been carried out and charged; repeating it may pay twice."
+    transient = True
+
+
+class StreamFailed(PerhapsPaid):
+    """An error event within a stream: the work had begun, and what was drawn of it may be charged."""
+
+    summary = "The provider failed in the middle of its answer"
+    advice = "What was drawn may have been charged; repeating the request may pay twice."
     transient = True
 
 

@@ -21,6 +21,16 @@ def check_rules(request: ImageRequest, entry: ModelEntry) -> tuple[Problem, ...]
     return tuple(problem for problem in found if problem)
 
 
+def check_unknown_model(request: ImageRequest) -> tuple[Problem, ...]:
+    """What is not allowed where nobody has written down what the model does."""
+    if request.partial_images is None:
+        return ()
+    allowed = (
+        f"nothing on {request.model}: the catalogue does not know whether its stream tells all that is billed"
+    )
+    return (_refuse("partial_images", request.partial_images, allowed),)
+
+
 def _check_size(request: ImageRequest, entry: ModelEntry) -> Problem | None:
     size, bounds = request.size, entry.flexible_size
     if size is None or size in entry.sizes:
@@ -120,6 +130,13 @@ def _check_mask(request: ImageRequest, entry: ModelEntry) -> Problem | None:
     return Problem(field="mask", value="given", allowed=f"on {entry.model}: nothing, it does not edit")
 
 
+def _check_partial_images(request: ImageRequest, entry: ModelEntry) -> Problem | None:
+    if request.partial_images is None or entry.partial_images:
+        return None
+    allowed = f"nothing on {entry.model}: what it streams does not tell all that is billed"
+    return _refuse("partial_images", request.partial_images, allowed)
+
+
 _CHECKS: tuple[Callable[[ImageRequest, ModelEntry], Problem | None], ...] = (
     _check_size,
     _check_quality,
@@ -130,6 +147,7 @@ _CHECKS: tuple[Callable[[ImageRequest, ModelEntry], Problem | None], ...] = (
     _check_input_fidelity,
     _check_images,
     _check_mask,
+    _check_partial_images,
 )
 
 

@@ -1,6 +1,6 @@
 """The image store: pictures by the hash of their content, and small documents by name.
 
-A picture is written once under `sha256/`, and checked against its name whenever it is read. Where the bytes lie is
+A picture is written once under `sha256/` (one that is not finished yet under `partial/`), and checked against its name whenever it is read. Where the bytes lie is
 the business of `imaging.local_objects` and `imaging.s3_objects`. Nothing here is ever deleted. Hashing and writing
 leave the event loop free.
 """
@@ -15,7 +15,15 @@ from imaging.objects import Objects
 from imaging.pictures import Picture, inspect_picture
 from imaging.s3_objects import S3Objects
 from imaging.store_errors import CorruptImage, NotFound, ReferenceRefused, StoreUnavailable
-from imaging.store_keys import DOCUMENTS, document_key, key_of_reference, picture_key, sha256_of_key
+from imaging.store_keys import (
+    DOCUMENTS,
+    PARTIAL_PICTURES,
+    PICTURES,
+    document_key,
+    key_of_reference,
+    picture_key,
+    sha256_of_key,
+)
 
 _PROBE_FOLDER = "check"
 _PROBE_KEY = "check/probe.txt"
@@ -59,8 +67,15 @@ class ImageStore:
             NotAPicture: the header is not that of a picture that is accepted.
             StoreUnavailable: it could not be written.
         """
+        return await self._put(data, PICTURES)
+
+    async def put_partial_image(self, data: bytes) -> ImageRef:
+        """Keeps a picture that is not finished, apart from the finished ones. Errors as for `put_image`."""
+        return await self._put(data, PARTIAL_PICTURES)
+
+    async def _put(self, data: bytes, folder: str) -> ImageRef:
         sha256, picture = await asyncio.to_thread(_describe, data)
-        key = picture_key(sha256, picture.media_type)
+        key = picture_key(sha256, picture.media_type, folder)
         await self._objects.add(key, data, picture.media_type)
         return ImageRef(
             uri=self.root + key,

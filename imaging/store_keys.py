@@ -13,18 +13,20 @@ from imaging.store_errors import ReferenceRefused
 
 DOCUMENTS = "documents/"
 PICTURES = "sha256/"
+PARTIAL_PICTURES = "partial/"
+"""Apart from the others, so that a rule of the bucket may let them go."""
 LONGEST_KEY = 600
 """In characters; S3 ends at 1,024 with the prefix."""
 
 KEY_RULE = "names of A-Z, a-z, 0-9, dot, hyphen and underscore, joined by slashes, none beginning with a dot or hyphen"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}"
 _KEY = re.compile(rf"{_NAME}(/{_NAME})*")
-_PICTURE_KEY = re.compile(r"sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(png|jpg|webp)")
+_PICTURE_KEY = re.compile(r"(?:sha256|partial)/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(png|jpg|webp)")
 
 
-def picture_key(sha256: str, media_type: MediaType) -> str:
+def picture_key(sha256: str, media_type: MediaType, folder: str = PICTURES) -> str:
     """Where a picture is kept: "sha256/ab/abcdef....png"."""
-    return f"{PICTURES}{sha256[:2]}/{sha256}.{EXTENSIONS[media_type]}"
+    return f"{folder}{sha256[:2]}/{sha256}.{EXTENSIONS[media_type]}"
 
 
 def sha256_of_key(key: str) -> str | None:
@@ -61,6 +63,6 @@ def key_of_reference(uri: str, root: str) -> str:
     key = uri.removeprefix(root)
     if not is_key(key):
         raise ReferenceRefused(f"The reference {shown} is not well-formed: after {root} come {KEY_RULE}.")
-    if key.startswith(DOCUMENTS) or (key.startswith(PICTURES) and not sha256_of_key(key)):
+    if key.startswith(DOCUMENTS) or (key.startswith((PICTURES, PARTIAL_PICTURES)) and not sha256_of_key(key)):
         raise ReferenceRefused(f"The reference {shown} does not name a picture.")
     return key

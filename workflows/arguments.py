@@ -2,7 +2,8 @@
 
 An argument that the SDK cannot decode, and one argument too many, would fail the workflow's task again and again, for
 ever. So the workflow takes its argument raw, what is no JSON becomes a text that the check refuses like any other wrong
-request, and surplus arguments are refused before the workflow begins. An Update refuses both by its validator.
+request, and surplus arguments are refused before the workflow begins. An Update refuses both by its validator. A signal has nobody to
+tell: with surplus arguments it is dropped.
 """
 
 import json
@@ -15,6 +16,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ExecuteWorkflowInput,
+    HandleSignalInput,
     HandleUpdateInput,
     Interceptor,
     WorkflowInboundInterceptor,
@@ -56,7 +58,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 
 class RefuseSurplusArguments(Interceptor):
-    """Ends a run that was started with several arguments, and turns an Update with several down. For workers."""
+    """Ends a run that was started with several arguments, turns an Update with several down, drops a signal. For workers."""
 
     def workflow_interceptor_class(
         self, _input: WorkflowInterceptorClassInput
@@ -74,6 +76,11 @@ class _Refuse(WorkflowInboundInterceptor):
                 describe_problems(problems), *problems, type=names.REQUEST_REFUSED, non_retryable=True
             )
         return await super().execute_workflow(input)
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002 - the SDK's name
+        if len(input.args) > 1:
+            return
+        await super().handle_signal(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:  # noqa: A002 - the SDK's name
         if len(input.args) > 1:

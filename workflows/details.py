@@ -19,6 +19,10 @@ _STAGES = {
 }
 
 
+_WITHOUT_PICTURES = ("generating", "held")
+"""Until there are finished ones, what was drawn so far is worth a look."""
+
+
 def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str:
     """The run in one line (stage, cost, billing state, model), its pictures, and what an operator should know."""
     cost = f"{status.cost_usd} USD" if status.cost_usd else None
@@ -27,6 +31,12 @@ def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str
         f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}), {picture.bytes:,} bytes"
         for picture in pictures
     ]
+    if status.stage in _WITHOUT_PICTURES:
+        links += [
+            f"- partial picture {partial.index + 1}: [{partial.image.width}x{partial.image.height}"
+            f" {partial.image.media_type}]({partial.image.uri})"
+            for partial in status.partial_images
+        ]
     notes = [f"**Reason:** {quote(status.reason)}"] if status.reason else []
     notes += [_describe_question(status.open_decision, status.run_id)] if status.open_decision else []
     notes += [f"**Note:** {quote(warning)}" for warning in status.warnings]

@@ -37,6 +37,7 @@ def cost_input(request: ImageRequest, admission: Admission, call: CallResult) ->
         output_format=call.output_format,
         sent_at=call.sent_at,
         mode=call.mode,
+        partial_images=request.partial_images,
     )
 
 

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
+    from workflows.partial_images import PartialImages
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -36,11 +37,19 @@ class ImageGeneration:
     def __init__(self) -> None:
         self._status = RunStatus(run_id=workflow.info().workflow_id, stage="checking")
         self._desk = DecisionDesk(workflow.info().workflow_id)
+        self._partial_images = PartialImages()
 
     @workflow.query(name=names.QUERY_STATUS)
     def status(self) -> RunStatus:
         """Where the run is, and what is known so far."""
         return self._status
+
+    @workflow.signal(name=names.SIGNAL_PARTIAL_IMAGE)
+    def partial_image(self, partial_json: RawValue = NOTHING) -> None:
+        """A `PartialImage` from the call that is under way: shown on, and in the status."""
+        is_news = self._partial_images.take(read_argument(partial_json))
+        if is_news and self._status.stage == "generating":
+            self._show(partial_images=self._partial_images.latest)
 
     # Not async: it has finished when it returns, so no run can end before its answer.
     @workflow.update(name=names.UPDATE_DECIDE)
@@ -61,7 +70,12 @@ class ImageGeneration:
             ApplicationError: type `RequestRefused` with a list of problems as its details, before anything is sent;
                 `GivenUp` by a decision; or the type of the failure that the provider's answer was.
         """
-        payload = read_argument(request_json)
+        try:
+            return await self._carry_out(read_argument(request_json))
+        finally:
+            await self._partial_images.close()
+
+    async def _carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
         admission = await self._check(payload)
         if request is None or admission.problems:

@@ -59,6 +59,12 @@ RESULTS: dict[str, dict[str, str]] = {
         "warnings": "Sentences for an operator.",
         "reason": "Why the run was refused, failed, or has a pending bill.",
         "open_decision": "What somebody has to decide while the stage is held; else null.",
+        "partial_images": "Pictures that were shown before the last one was done, of the latest attempt. They are no results.",
+    },
+    "PartialImage": {
+        "attempt_id": "The request to the provider that it belongs to, as the ledger knows it.",
+        "index": "Its place in the order of drawing, from 0.",
+        "image": "The picture.",
     },
     "OpenDecision": {
         "message": "What is to be decided, in a sentence.",

@@ -26,6 +26,16 @@ _A_MASK_BELONGS_TO_AN_EDIT: Schema = {
     "if": {"required": ["mask"], "properties": {"mask": {"not": {"type": "null"}}}},
     "then": {"required": ["images"], "properties": {"images": {"type": "array"}}},
 }
+_A_STREAM_SHOWS_ONE_PICTURE: list[Schema] = [
+    {
+        "if": {"required": ["partial_images"], "properties": {"partial_images": {"type": "integer"}}},
+        "then": {"properties": {"n": {"enum": [1, None]}}},
+    },
+    {
+        "if": {"required": ["stream"], "properties": {"stream": {"const": True}}},
+        "then": {"required": ["partial_images"], "properties": {"partial_images": {"type": "integer"}}},
+    },
+]
 _USAGE_BELONGS_TO_RECONCILE: Schema = {
     "if": {"required": ["action"], "properties": {"action": {"const": "reconcile"}}},
     "then": {"required": ["usage"], "properties": {"usage": {"not": {"type": "null"}}}},
@@ -40,7 +50,9 @@ class _Published(NamedTuple):
 
 
 PUBLISHED = {
-    "image-request": _Published(ImageRequest, "validation", _A_MASK_BELONGS_TO_AN_EDIT),
+    "image-request": _Published(
+        ImageRequest, "validation", {**_A_MASK_BELONGS_TO_AN_EDIT, "allOf": _A_STREAM_SHOWS_ONE_PICTURE}
+    ),
     "run-result": _Published(RunResult, "serialization", {}),
     "run-status": _Published(RunStatus, "serialization", {}),
     "problem": _Published(Problem, "serialization", {}),

@@ -40,6 +40,10 @@ def ceiling_of(model: str, **fields: Any) -> int | None:
         ("gpt-image-1.5", {"size": "1024x1024", "quality": "medium"}, 98_672),
         # 110 * 8 + 1,372 * 30
         ("gpt-image-2", {"size": "1536x1024", "quality": "medium"}, 42_040),
+        # three partial pictures: 110 * 8 + (1,372 + 300) * 30
+        ("gpt-image-2", {"size": "1536x1024", "quality": "medium", "partial_images": 3}, 51_040),
+        # no rule known, so twice that too: 110 * 8 + 2 * (7,024 + 100) * 30
+        ("gpt-image-2.6-flare", {"size": "1024x1024", "quality": "low", "partial_images": 1}, 428_320),
         # the largest square at high: 110 * 8 + 23,719 * 30
         ("gpt-image-2", {}, 712_450),
         # quality open at a size: max is the dearest: 110 * 8 + 7,024 * 30

@@ -204,6 +204,11 @@ def test_without_usage_the_output_is_estimated_and_flagged(
             "The provider returned no usage, and there is no sound estimate for gpt-image-1 (images 0, size 1024x1024, quality high, format png).",
         ),
         (
+            "gpt-image-1",
+            {"partial_images": 2},
+            "The provider returned no usage, and there is no sound estimate with partial images: each that was drawn is billed, and how many were is not told.",
+        ),
+        (
             "gpt-image-2",
             {"sent_at": datetime(2026, 4, 20, 12, tzinfo=UTC)},
             "No price is known for model gpt-image-2 at provider openai on 2026-04-20.",

@@ -38,6 +38,13 @@ def test_each_picture_counts() -> None:
     assert (quoted.images, quoted.expected_usd, quoted.ceiling_usd) == (4, "0.168960", "0.173360")
 
 
+def test_partial_pictures_are_expected_as_asked() -> None:
+    """Each is 100 output tokens more: (196 + 3 * 100) * 30, and the input's bound 110 * 8."""
+    quoted = quote("gpt-image-2", size="1024x1024", quality="low", partial_images=3)
+
+    assert (quoted.expected_usd, quoted.ceiling_usd) == ("0.014880", "0.015760")
+
+
 def test_the_model_that_is_called_is_priced() -> None:
     """Where a retired model is replaced, the price is that of its replacement: 196 * 30, and 110 * 8 more."""
     quoted = quote("gpt-image-1", called="gpt-image-2", size="1024x1024", quality="low")

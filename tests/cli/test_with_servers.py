@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -111,6 +113,23 @@ def test_a_run_is_started_awaited_shown_and_its_picture_fetched(terminal: Termin
     assert [file["path"] for file in files] == [str(tmp_path / "out" / "owl-1.png")]
     fetched = (tmp_path / "out" / "owl-1.png").read_bytes()
     assert hashlib.sha256(fetched).hexdigest() == result["images"][0]["sha256"]
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["people", "machines"])
+def test_partial_pictures_are_told_as_they_come(terminal: Terminal, *, as_json: bool) -> None:
+    """Each has a line on stderr with its uri, which is a picture; stdout has the result alone, and its one picture."""
+    words = ("--model", "gpt-image-2", "--size", "1024x1024", "--quality", "low", "--partial-images", "2")
+    prompt = f"a lantern for {'machines' if as_json else 'people'}"
+    ended = terminal.run("generate", prompt, *words, *(("--json",) if as_json else ()))
+
+    told = re.findall(r"partial picture (\d)  file://(\S+)", ended.err)
+    assert ended.status == 0
+    assert [number for number, _ in told] == ["1", "2"]
+    assert [size_of(unquote(file)) for _, file in told] == [(1024, 1024)] * 2
+    assert "partial" not in ended.out
+    if as_json:
+        assert ended.document["usage"]["output_tokens"] == 396
+        assert len(ended.document["images"]) == 1
 
 
 def test_an_edit_takes_local_files(terminal: Terminal, tmp_path: Path) -> None:

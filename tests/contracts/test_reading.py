@@ -78,8 +78,6 @@ def test_every_problem_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        ("stream", "changes what is billed"),
-        ("partial_images", "each is billed"),
         ("complexity", "may change what is billed"),
         ("frame_count", "animated pictures are not supported"),
         ("frame_duration_ms", "animated pictures are not supported"),
@@ -96,6 +94,33 @@ def test_what_is_not_supported_is_refused_by_name(field: str, reason: str) -> No
     assert problem.field == field
     assert problem.allowed.startswith("nothing: ")
     assert reason in problem.allowed
+
+
+def test_the_provider_s_streaming_payload_is_a_request() -> None:
+    """`stream` beside `partial_images` is taken as the documentation writes it."""
+    assert read_request({**BASE, "n": 1, "stream": True, "partial_images": 2}).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"stream": True},
+            (
+                "stream",
+                "true",
+                "true only with partial_images: without them a stream shows nothing before its end",
+            ),
+        ),
+        (
+            {"partial_images": 1, "n": 2},
+            ("n", "2", "1 with partial_images: the provider streams one picture at a time"),
+        ),
+    ],
+)
+def test_what_cannot_be_streamed(fields: dict[str, Any], problem: tuple[str, str, str]) -> None:
+    """A stream without partial pictures shows nothing, and the provider streams no two pictures."""
+    assert told(read_request({**BASE, **fields})) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +221,8 @@ LIKELY = {
     "output_compression": st.integers(-1, 101) | JSON,
     "images": PICTURES | JSON,
     "mask": st.text() | JSON,
+    "partial_images": st.integers(0, 4) | JSON,
+    "stream": st.booleans() | JSON,
     "tenant": st.from_regex(r"\A[a-z.]{0,64}\Z") | JSON,
     "metadata": st.dictionaries(st.text(st.characters()), st.text(st.characters()), max_size=3) | JSON,
 }

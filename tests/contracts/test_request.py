@@ -54,6 +54,9 @@ WITHIN_THE_LIMITS: tuple[tuple[Any, Any], ...] = (
     ("input_fidelity", "high"),
     ("images", ["store://a.png"] * 16),
     ("mask", "store://m.png"),
+    ("partial_images", 1),
+    ("partial_images", 3),
+    ("stream", True),
     ("tenant", "0-acme.eu_1"),
     ("tenant", "a" * 63),
     ("request_id", "Order-1.2_3"),
@@ -140,6 +143,12 @@ BEYOND_THEM: tuple[tuple[Any, Any], ...] = (
     ("metadata", {"k": "\x00"}),
     ("metadata", {"\ud800": "x"}),
     ("stream", False),
+    ("stream", 1),
+    ("stream", "true"),
+    ("partial_images", 0),
+    ("partial_images", 4),
+    ("partial_images", True),
+    ("partial_images", 2.0),
     ("Size", "auto"),
 )
 

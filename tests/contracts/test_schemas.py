@@ -48,7 +48,9 @@ def accepts(name: str, document: Any) -> bool:
 def is_beyond_schemas(field: str, value: Any) -> bool:
     """Whether no schema can say that the value is refused: to them 1.0 is a whole number, and half a pair a character."""
     round_number = isinstance(value, float) and value.is_integer()
-    return (field in {"n", "output_compression"} and round_number) or not can_be_written(value)
+    return (field in {"n", "output_compression", "partial_images"} and round_number) or not can_be_written(
+        value
+    )
 
 
 def can_be_written(value: Any) -> bool:
@@ -120,8 +122,12 @@ def test_new_fields_are_optional_and_none_goes(name: str) -> None:
 )
 def test_what_the_contract_takes_the_schema_takes(field: str, value: Any) -> None:
     """Every value up to the very limit of its field is valid."""
-    images = {"images": ["store://a.png"]} if field == "mask" else {}
-    assert accepts("image-request", {**test_request.BASE, **images, field: value})
+    others: dict[str, dict[str, Any]] = {
+        "mask": {"images": ["store://a.png"]},
+        "stream": {"partial_images": 1},
+    }
+    beside = others.get(field, {})
+    assert accepts("image-request", {**test_request.BASE, **beside, field: value})
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,16 @@ def test_what_concerns_two_fields() -> None:
     assert not accepts("image-request", {**mask, "images": None})
     assert accepts("image-request", {**mask, "images": ["data:" + "A" * 5_000]})
     assert not accepts("image-request", {**mask, "images": ["store://" + "a" * 5_000]})
+
+
+def test_what_concerns_a_stream() -> None:
+    """Partial pictures of several pictures, and a stream without any, are invalid; null is nothing there too."""
+    stream = {**test_request.BASE, "stream": True}
+    assert not accepts("image-request", stream)
+    assert not accepts("image-request", {**stream, "partial_images": None})
+    assert accepts("image-request", {**stream, "partial_images": 2, "n": None})
+    assert accepts("image-request", {**stream, "stream": None, "n": 4})
+    assert not accepts("image-request", {**stream, "partial_images": 2, "n": 2})
 
 
 @pytest.mark.parametrize("name", [" a", "a\nb", "\u202ea", "a\u200b", "a\x00b", "\u00a0", "k" * 65, ""])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import WorkflowHandle
+from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from contracts import names
 from simulator.batch_faults import BatchFaultKind
@@ -23,6 +24,7 @@ from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
 
 HISTORIES = Path(__file__).parent / "histories"
+STREAMED = {**CONTRACT, "model": "gpt-image-2", "quality": "low", "partial_images": 2}
 SHAPES: dict[str, dict[str, Any]] = {
     "generated": CONTRACT,
     "edited": CONTRACT,
@@ -38,7 +40,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "billed-later-unpatched": {**CONTRACT, "prompt": "A cup whose bill has to wait once more"},
     "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
+    "streamed": {**STREAMED, "prompt": "A cup that is shown"},
+    "streamed-again": {**STREAMED, "prompt": "A cup that is shown twice"},
 }
+SUBSCRIBED = {"streamed"}
+"""Those with a subscriber to their partial pictures."""
 DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
 """What is decided about the shapes that are held."""
 LIMITED: dict[str, dict[str, Any]] = {"limited": {**CONTRACT, "n": 4}}
@@ -87,6 +93,7 @@ async def save_missing() -> None:
         os.environ.update(s3_environment(s3))
         async with run_stack(sqlite_url(Path(folder)), f"s3://{BUCKET}") as stack:
             stack.simulator.script("server_error", match="sent again")
+            stack.simulator.script("stream_broken=1", match="shown twice")
             for name, payload in _missing(SHAPES):
                 await _save(stack, name, payload)
             for name, how in _missing(ECONOMY):
@@ -119,6 +126,9 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
     if name.startswith("billed-later"):
         await _bring_ledger_back(stack, handle)
+    if name in SUBSCRIBED:
+        stream = WorkflowStreamClient.create(stack.client, handle.id)
+        assert len([item async for item in stream.subscribe(names.TOPIC_PARTIAL_IMAGES)]) == 2
     if name in DECISIONS:
         await until_held(handle)
         await decide(handle, {"decision": DECISIONS[name], "actor": "ada", "reason": "for the history"})

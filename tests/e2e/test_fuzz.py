@@ -39,6 +39,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "missing_usage": st.sampled_from(["estimate", "hold", "guess"]),
     "unknown_outcome": st.sampled_from(["resend", "hold", "guess"]),
     "stream": st.booleans(),
+    "partial_images": st.integers(0, 4),
 }
 NEARLY_RIGHT = st.fixed_dictionaries({}, optional=FIELDS)
 ANYTHING = st.one_of(

@@ -57,7 +57,7 @@ async def test_every_problem_at_once(stack: Stack) -> None:
     assert "did you mean quality?" in failure.message
 
 
-@pytest.mark.parametrize("field", ["stream", "partial_images", "svg", "frame_count", "markup", "complexity"])
+@pytest.mark.parametrize("field", ["svg", "frame_count", "markup", "complexity"])
 async def test_options_that_would_change_the_bill(stack: Stack, field: str) -> None:
     """An option of the provider that we do not support is refused by its name, not ignored."""
     assert fields_of(await refuse(stack, {**CONTRACT, field: 1})) == [field]

@@ -77,10 +77,20 @@ def test_the_rules_are_those_of_the_model_that_will_have_to_do(*, replace_retire
 def test_shape_model_and_rules_are_told_together() -> None:
     """Problems of the shape, of the model and of its rules come in one list, in the order of the fields."""
     checked = check(
-        {"model": "gpt-image-1", "prompt": " ", "stream": True, "n": 11, "size": "10x10", "quality": "hd"}
+        {"model": "gpt-image-1", "prompt": " ", "svg": True, "n": 11, "size": "10x10", "quality": "hd"}
     )
-    assert fields(checked) == ["model", "prompt", "n", "size", "quality", "stream"]
+    assert fields(checked) == ["model", "prompt", "n", "size", "quality", "svg"]
     assert checked.request is None
+
+
+def test_an_unknown_model_shows_no_partial_pictures() -> None:
+    """Where the catalogue does not know what a stream tells, nothing is streamed; as a whole the model may run."""
+    payload = {"model": "gpt-image-9", "prompt": "a lamp"}
+    checked = check({**payload, "partial_images": 2})
+    assert checked.problems[0].allowed == (
+        "nothing on gpt-image-9: the catalogue does not know whether its stream tells all that is billed"
+    )
+    assert fields(check(payload)) == []
 
 
 def test_a_field_has_one_problem_only() -> None:
@@ -214,6 +224,8 @@ def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
         {"input_fidelity": "low"},
         {"images": ["store://b.png"]},
         {"mask": "store://m.png"},
+        {"partial_images": 1},
+        {"stream": True},
         {"tenant": "acme"},
         {"missing_usage": "hold"},
         {"unknown_outcome": "hold"},

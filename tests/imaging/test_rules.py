@@ -41,6 +41,14 @@ def test_the_documented_request_is_allowed_everywhere(model: str) -> None:
     assert check(model, n=1, size="1024x1024", quality="high", background="auto", output_format="png") == []
 
 
+@pytest.mark.parametrize("model", EVERY)
+def test_partial_pictures_where_the_stream_tells_all_that_is_billed(model: str) -> None:
+    """Models that write billable text are refused, as a stream's usage does not tell it from the picture."""
+    writes_text = model in {"gpt-image-1.5", "chatgpt-image-latest"}
+    refused = [("partial_images", f"nothing on {model}: what it streams does not tell all that is billed")]
+    assert check(model, partial_images=2) == (refused if writes_text else [])
+
+
 @pytest.mark.parametrize("model", FIRST)
 @pytest.mark.parametrize("size", ["auto", "1024x1024", "1536x1024", "1024x1536"])
 def test_the_first_family_has_four_sizes(model: str, size: str) -> None:

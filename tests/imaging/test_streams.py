@@ -1,0 +1,273 @@
+"""Streamed answers through the real SDK: from the simulator, and from servers that say what no provider should."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from contracts.request import ImageRequest
+from imaging import errors
+from imaging.answers import read_answer
+from imaging.calls import FilePart, PartialPicture
+from imaging.client import ImageClient, ProviderCall, ProviderSettings, RawAnswer, open_client
+from simulator.server import Simulator
+from tests.imaging.picture_files import make_picture
+
+KEY = "sk-proj-0123456789abcdefghijklmnop"
+PARTIAL = {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "QUJD"}
+COMPLETED = {"type": "image_generation.completed", "b64_json": "QUJD", "usage": {"output_tokens": 7}}
+REQUEST = ImageRequest.model_validate(
+    {
+        "model": "gpt-image-2",
+        "prompt": "a lighthouse",
+        "size": "1024x1024",
+        "quality": "low",
+        "partial_images": 2,
+        "stream": True,
+    }
+)
+
+
+def call(prompt: str = "a lighthouse", images: tuple[FilePart, ...] = ()) -> ProviderCall:
+    request = REQUEST.model_copy(update={"prompt": prompt})
+    return ProviderCall(request=request, model="gpt-image-2", images=images, client_request_id="run-1:1")
+
+
+def write(*events: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(simulator: Simulator) -> AsyncIterator[ImageClient]:
+    async with open_client(ProviderSettings(api_key=KEY, base_url=simulator.base_url)) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def client_of(
+    body: bytes, content_type: str = "text/event-stream", *, then_silent: bool = False, **settings: Any
+) -> AsyncIterator[ImageClient]:
+    """A client whose provider answers with these bytes, and then ends or goes on saying nothing."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": content_type, "X-Request-Id": "req_7"})
+        await response.prepare(request)
+        await response.write(body)
+        if then_silent:
+            await asyncio.Event().wait()
+        return response
+
+    app = web.Application()
+    app.router.add_post("/v1/images/generations", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    try:
+        async with open_client(ProviderSettings(api_key=KEY, base_url=url, **settings)) as opened:
+            yield opened
+    finally:
+        await runner.cleanup()
+
+
+async def fail(client: ImageClient, prompt: str = "a lighthouse") -> tuple[errors.ProviderFailure, int]:
+    """The failure that a call ends in, and how many partial pictures were shown before."""
+    shown: list[PartialPicture] = []
+    with pytest.raises(errors.ProviderFailure) as caught:
+        await client.send(call(prompt), shown.append)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    return caught.value, len(shown)
+
+
+async def read(client: ImageClient) -> tuple[RawAnswer, list[PartialPicture]]:
+    shown: list[PartialPicture] = []
+    return await client.send(call(), shown.append), shown
+
+
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+async def test_a_stream_is_an_answer_with_pictures_before_it(
+    simulator: Simulator, client: ImageClient, operation: str
+) -> None:
+    """Partial pictures are shown in order; the answer reads like any other, its usage verbatim, its request id kept."""
+    images = (FilePart(data=make_picture("PNG", (64, 64)), media_type="image/png"),)
+    shown: list[PartialPicture] = []
+    raw = await client.send(call(images=images if operation == "edit" else ()), shown.append)
+
+    (entry,) = simulator.books.entries
+    answer = read_answer(raw, REQUEST)
+    assert [picture.index for picture in shown] == [0, 1]
+    assert (entry.partial_images, entry.client_request_id) == (2, "run-1:1")
+    assert answer.usage == entry.usage
+    assert len(answer.pictures) == 1
+    assert (answer.size, answer.quality, answer.output_format) == ("1024x1024", "low", "png")
+    assert "b64_json" not in answer.response
+    assert raw.provider_request_id == entry.request_id
+    assert raw.simulated
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown", "words"),
+    [
+        ("stream_broken", 0, "RemoteProtocolError before the first picture"),
+        ("stream_broken=1", 1, "RemoteProtocolError after 1 partial picture"),
+        ("stream_broken=3", 2, "RemoteProtocolError after 2 partial pictures"),
+        ("truncated", 2, "RemoteProtocolError after 2 partial pictures"),
+        ("stream_ended", 0, "the stream ended before the first picture, without the finished one"),
+        ("stream_ended=2", 2, "the stream ended after 2 partial pictures, without the finished one"),
+    ],
+)
+async def test_a_stream_without_its_last_event_is_perhaps_paid(
+    simulator: Simulator, client: ImageClient, fault: str, shown: int, words: str
+) -> None:
+    """Wherever it breaks, and though it ends in good order: sent once, outcome unknown, the provider's id kept."""
+    failure, count = await fail(client, f"a lighthouse [simulate:{fault}]")
+
+    assert type(failure) is errors.AnswerLost
+    assert (failure.outcome, failure.retryable, failure.detail, count) == ("unknown", True, words, shown)
+    (entry,) = simulator.books.entries
+    assert failure.provider_request_id == entry.request_id
+
+
+async def test_a_stream_that_falls_silent_is_bounded_by_the_call() -> None:
+    """Silence after a partial picture ends with the call's own time-out, as unknown."""
+    async with client_of(write(PARTIAL), then_silent=True, timeout_seconds=0.5) as client:
+        failure, shown = await fail(client)
+    assert (type(failure), shown) == (errors.AnswerLost, 1)
+    assert failure.detail in {"TimeoutError after 1 partial picture", "ReadTimeout after 1 partial picture"}
+    assert failure.provider_request_id == "req_7"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "retryable"),
+    [
+        ("stream_error", errors.StreamFailed, True),
+        ("stream_error=1", errors.StreamFailed, True),
+        ("stream_error=0,error=rate_limit_exceeded", errors.RateLimited, True),
+        ("stream_error=1,error=rate_limit_exceeded", errors.StreamFailed, True),
+        ("stream_error=0,error=moderation_blocked", errors.OutputRefused, False),
+        ("stream_error=2,error=moderation_blocked", errors.OutputRefused, False),
+        ("stream_malformed", errors.MalformedAnswer, False),
+        ("stream_malformed=1", errors.MalformedAnswer, False),
+        ("moderation_blocked", errors.ContentRefused, False),
+        ("server_error", errors.ServerError, True),
+    ],
+)
+async def test_errors_before_and_within_a_stream(
+    client: ImageClient, fault: str, kind: type[errors.ProviderFailure], *, retryable: bool
+) -> None:
+    """A status refuses; an event refuses only what was not begun, and else may have been paid for."""
+    failure, _ = await fail(client, f"a lighthouse [simulate:{fault}]")
+    assert (type(failure), failure.retryable) == (kind, retryable)
+    assert failure.provider_request_id
+
+
+@pytest.mark.parametrize(
+    ("error", "before", "after"),
+    [
+        ({"code": "insufficient_quota"}, (errors.QuotaExhausted, False), (errors.StreamFailed, False)),
+        ({"code": "strange", "message": 5}, (errors.StreamFailed, True), (errors.StreamFailed, True)),
+        ({"code": "moderation_blocked"}, (errors.ContentRefused, False), (errors.OutputRefused, False)),
+        ("a text", (errors.StreamFailed, True), (errors.StreamFailed, True)),
+    ],
+)
+async def test_error_events_of_any_form(
+    error: Any,
+    before: tuple[type[errors.ProviderFailure], bool],
+    after: tuple[type[errors.ProviderFailure], bool],
+) -> None:
+    """What refuses for good is not sent again; what nobody knows is taken as a failure of the work."""
+    for events, expected in (([], before), ([PARTIAL], after)):
+        async with client_of(write(*events, {"type": "error", "error": error})) as client:
+            failure, _ = await fail(client)
+        assert (type(failure), failure.retryable) == expected
+
+
+async def test_an_error_event_without_an_object_of_its_own() -> None:
+    """Some gateways write the error's fields into the event itself."""
+    async with client_of(write({"type": "error", "code": "slow_down", "message": "Slow down."})) as client:
+        failure, _ = await fail(client)
+    assert (type(failure), failure.provider_message) == (errors.RateLimited, "Slow down.")
+
+
+async def test_the_key_is_in_no_error_event() -> None:
+    """An event that quotes our key is kept without it."""
+    async with client_of(write({"type": "error", "error": {"message": f"Bad key {KEY}"}})) as client:
+        failure, _ = await fail(client)
+    assert KEY not in repr(vars(failure)) + str(failure)
+
+
+async def test_events_that_nobody_knows_are_passed_over() -> None:
+    """Other events, values that are no objects, and comments are no reason to lose a picture."""
+    body = b": hello\n\n" + write({"type": "image_generation.thinking"}, 5, [PARTIAL], {"type": []}, None)
+    async with client_of(body + write(PARTIAL, COMPLETED)) as client:
+        raw, shown = await read(client)
+    assert read_answer(raw, REQUEST).pictures == (b"ABC",)
+    assert [picture.encoded for picture in shown] == ["QUJD"]
+
+
+async def test_a_partial_picture_that_is_none_costs_nothing() -> None:
+    """It is shown as it is, for others to judge, and counts; the finished picture is read."""
+    async with client_of(
+        write({**PARTIAL, "b64_json": None}, {"type": PARTIAL["type"]}, COMPLETED)
+    ) as client:
+        raw, shown = await read(client)
+    assert [(picture.index, picture.encoded) for picture in shown] == [(0, ""), (1, "")]
+    assert read_answer(raw, REQUEST).usage == {"output_tokens": 7}
+
+
+async def test_what_follows_the_last_event_is_not_waited_for() -> None:
+    """The finished picture ends the call, though the connection stays open."""
+    async with client_of(write(COMPLETED), then_silent=True) as client:
+        raw, _ = await read(client)
+    assert read_answer(raw, REQUEST).pictures == (b"ABC",)
+
+
+async def test_a_last_event_without_a_picture_keeps_its_usage() -> None:
+    """It cannot be used, and what it says was charged is kept."""
+    async with client_of(
+        write({"type": "image_generation.completed", "usage": {"output_tokens": 7}})
+    ) as client:
+        raw, _ = await read(client)
+    with pytest.raises(errors.MalformedAnswer, match=r"data\[0\] has no b64_json") as caught:
+        read_answer(raw, REQUEST)
+    assert caught.value.response
+    assert caught.value.response["usage"] == {"output_tokens": 7}
+
+
+async def test_a_gateway_that_does_not_stream_is_read_as_a_whole() -> None:
+    """An answer without a stream was paid for like any other: nothing is shown, and its picture is kept."""
+    body = b'{"data": [{"b64_json": "QUJD"}], "usage": {"output_tokens": 7}}'
+    async with client_of(body, "application/json") as client:
+        raw, shown = await read(client)
+    assert (raw.body, shown) == (body, [])
+
+
+async def test_a_cancelled_stream_raises_the_cancellation() -> None:
+    """Whoever cancels learns that it was cancelled."""
+    arrived = asyncio.Event()
+    async with client_of(write(PARTIAL), then_silent=True) as client:
+        sending = asyncio.create_task(client.send(call(), lambda _: arrived.set()))
+        await arrived.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+
+async def test_nothing_is_streamed_that_nobody_asked_to_see(
+    simulator: Simulator, client: ImageClient
+) -> None:
+    """Without partial pictures the request says nothing of a stream."""
+    request = REQUEST.model_copy(update={"partial_images": None, "stream": None})
+    await client.send(ProviderCall(request=request, model="gpt-image-2", client_request_id="run-1:1"))
+    assert simulator.books.entries[0].partial_images is None

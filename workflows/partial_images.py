@@ -1,0 +1,53 @@
+"""What a run tells of pictures that are not finished yet: to whoever subscribes to its workflow stream, and to its status."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.contrib.workflow_streams import WorkflowStream
+
+from contracts import names
+from contracts.images import PartialImage
+from contracts.request import MOST_PARTIAL_IMAGES
+
+_PUBLISH = "__temporal_workflow_stream_publish"
+_MOST_IN_ALL = 60
+"""Of a run, however often it was sent: each is kept until its end, for those who subscribe late."""
+
+
+class PartialImages:
+    """The stream of one run. Only references are in it, and nothing of it is a command of the workflow."""
+
+    def __init__(self) -> None:
+        self._stream = WorkflowStream()
+        # Only the run itself publishes: what others would send there, the stream believes without a look at it.
+        workflow.set_signal_handler(_PUBLISH, None)
+        self._topic = self._stream.topic(names.TOPIC_PARTIAL_IMAGES, type=PartialImage)
+        self._told: list[PartialImage] = []
+
+    def take(self, payload: Any) -> bool:
+        """Tells a `PartialImage` on, in parsed JSON that anybody may have sent; whether it was one, and news."""
+        try:
+            partial = PartialImage.model_validate(payload)
+        except ValidationError:
+            return False
+        is_known = any(
+            (known.attempt_id, known.index) == (partial.attempt_id, partial.index) for known in self._told
+        )
+        if is_known or partial.index not in range(MOST_PARTIAL_IMAGES) or len(self._told) >= _MOST_IN_ALL:
+            return False
+        self._told.append(partial)
+        self._topic.publish(partial)
+        return True
+
+    @property
+    def latest(self) -> tuple[PartialImage, ...]:
+        """Those of the attempt that was heard of last."""
+        attempt_id = self._told[-1].attempt_id if self._told else None
+        return tuple(partial for partial in self._told if partial.attempt_id == attempt_id)
+
+    async def close(self) -> None:
+        """Lets go of those who wait for more, so that no run ends before its answers."""
+        self._stream.detach_pollers()
+        if not workflow.all_handlers_finished():
+            await workflow.wait_condition(workflow.all_handlers_finished)
