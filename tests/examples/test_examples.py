@@ -1,4 +1,4 @@
-"""The examples of docs/integrate.md, each carried out as it stands against the stack that `make up` starts."""
+"""The examples of docs/integrate.md and docs/streaming.md, each carried out as it stands against the stack that `make up` starts."""
 
 import json
 import os
@@ -104,6 +104,20 @@ def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
     assert quoted == "expected 0.005880 USD, at most 0.006840 USD"
     assert status.startswith("image:acme:typed is ")
     assert result.endswith(f" costs {read_amount(terminal, 'typed')} USD, billed")
+
+
+def test_partial_images(neighbour: Neighbour, terminal: Terminal) -> None:
+    """A subscriber is told of two partial pictures and then of the finished one, whose bill counts them."""
+    ended = neighbour.run(sys.executable, str(EXAMPLES / "partial_images.py"), "partial")
+
+    assert ended.returncode in ENDS_WELL, ended.stderr
+    first, second, finished = ended.stdout.splitlines()
+    assert first.startswith("partial picture 1: file://")
+    assert second.startswith("partial picture 2: file://")
+    amount = read_amount(terminal, "partial")
+    assert finished.endswith(f" costs {amount} USD")
+    # 12 tokens of text at 5 micro-USD, 196 of the picture and 200 of the partial ones at 30
+    assert amount == "0.011940"
 
 
 def test_typescript(neighbour: Neighbour, terminal: Terminal, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/integrate.md: what it shows is what is tested, and what it names is there."""
+"""docs/integrate.md and docs/streaming.md: what it shows is what is tested, and what it names is there."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from contracts.schemas.documents import PUBLISHED
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PAGE = (ROOT / "docs" / "integrate.md").read_text(encoding="utf-8")
+STREAMING = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
 LANGUAGES = {".py": "python", ".ts": "ts", ".sh": "sh"}
 MADE_BY_NPM = {"node_modules", "package-lock.json", "start.js"}
 FILES = [
@@ -23,8 +24,8 @@ SHOWN = [path for path in FILES if path.suffix in LANGUAGES]
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
 def test_every_example_is_shown_as_it_is(path: Path) -> None:
-    """The page has each example's whole text: the one that is carried out by a test."""
-    assert f"```{LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n" in PAGE
+    """A page has each example's whole text: the one that is carried out by a test."""
+    assert f"```{LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n" in PAGE + STREAMING
 
 
 def test_every_example_is_carried_out() -> None:
@@ -34,8 +35,8 @@ def test_every_example_is_carried_out() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Each relative link of the page is a file or a folder."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE)
+    """Each relative link of the pages is a file or a folder."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE + STREAMING)
     assert links
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
@@ -54,3 +55,4 @@ def test_the_names_are_those_of_the_code() -> None:
         names.NEXUS_SERVICE,
         names.NEXUS_ENDPOINT,
     }
+    assert f"`{names.TOPIC_PARTIAL_IMAGES}`" in STREAMING

@@ -1,0 +1,40 @@
+"""Watches a picture become clearer: `python partial_images.py REQUEST_ID`. Needs `temporalio`, and no code of ours."""
+
+import asyncio
+import os
+import sys
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.workflow_streams import WorkflowStreamClient
+
+
+async def main(tenant: str, request_id: str) -> None:
+    client = await Client.connect(os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"))
+    request = {
+        "model": "gpt-image-2",
+        "prompt": "A lighthouse in the fog",
+        "size": "1024x1024",
+        "quality": "low",
+        "stream": True,
+        "partial_images": 2,
+        "tenant": tenant,
+    }
+    run = await client.start_workflow(
+        "ImageGeneration",
+        request,
+        id=f"image:{tenant}:{request_id}",
+        task_queue="image-runs",
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+    )
+    # It ends by itself when the run does. Who comes late hears everything from the start.
+    async for item in WorkflowStreamClient.create(client, run.id).subscribe("partial_images"):
+        partial = item.data
+        print(f"partial picture {partial['index'] + 1}: {partial['image']['uri']}", flush=True)
+    result = await run.result()
+    print(f"finished: {result['images'][0]['uri']} costs {result['cost']['amount_usd']} USD")
+
+
+if __name__ == "__main__":
+    asyncio.run(main("acme", sys.argv[1]))
