@@ -78,7 +78,7 @@ class FaultKind(Enum):
     )
     STREAM_IGNORED = "stream_ignored", "paid; an answer as a whole, although a stream was asked for"
     FEWER_PARTIALS = "fewer_partials", "paid; a stream with one partial picture fewer than asked, and billed"
-    BAD_PARTIALS = "bad_partials", "paid; a stream whose partial pictures are none"
+    BAD_PARTIAL = "bad_partial", "paid; a stream whose first partial picture is none"
 
 
 QuotaCode = Literal[

@@ -22,7 +22,7 @@ STREAM_FAULTS = {
     FaultKind.STREAM_MALFORMED,
     FaultKind.STREAM_IGNORED,
     FaultKind.FEWER_PARTIALS,
-    FaultKind.BAD_PARTIALS,
+    FaultKind.BAD_PARTIAL,
 }
 """Faults that only a streamed answer can have."""
 
@@ -75,12 +75,12 @@ def write_events(
         "background": order.background,
         "output_format": order.output_format,
     }
-    spoilt = fault is not None and fault.kind is FaultKind.BAD_PARTIALS
+    spoilt = fault is not None and fault.kind is FaultKind.BAD_PARTIAL
     events = [
         {
             "type": f"{prefix}.partial_image",
             "partial_image_index": index,
-            "b64_json": "!not base64" if spoilt else base64.b64encode(picture).decode(),
+            "b64_json": "!not base64" if spoilt and index == 0 else base64.b64encode(picture).decode(),
             **told,
         }
         for index, picture in enumerate(partials)

@@ -53,6 +53,13 @@ def test_a_wrong_line_is_told_and_the_next_one_read(tmp_path: Path, line: bytes,
     assert "Give one request" not in (wrong.problem or "")
 
 
+def test_a_table_with_partial_pictures(tmp_path: Path) -> None:
+    """How many are wanted is a number; that they are streamed need not be said, and has no column."""
+    (line,) = read(tmp_path, "a.csv", "prompt,partial_images\na,2\n")
+    assert line.payload == {"prompt": "a", "partial_images": 2}
+    assert "stream" in refuse(tmp_path, "b.csv", "prompt,stream\na,true\n")
+
+
 def test_a_table(tmp_path: Path) -> None:
     """Columns are fields of the request: an empty cell is absent, numbers are numbers, pictures are split at blanks."""
     table = (

@@ -174,19 +174,23 @@ async def test_a_held_run_shows_what_was_drawn(stack: Stack) -> None:
 
     (partial,) = status.partial_images
     assert partial.image.uri in await details_of(handle)
+    late = {**partial.model_dump(mode="json"), "index": 1}
+    await handle.signal(names.SIGNAL_PARTIAL_IMAGE, late)
+    assert (await status_of(handle)).partial_images == (partial,)  # it comes late, and moves nothing
     await decide(handle)
     await handle.result()
+    assert len(await collect(stack, handle.id)) == 4
     assert "partial picture 1" not in await details_of(handle)
 
 
 @pytest.mark.parametrize(
     ("fault", "output_tokens", "shown"),
-    [("fewer_partials", 296, 1), ("bad_partials", 396, 0), ("stream_ignored", 196, 0)],
+    [("fewer_partials", 296, 1), ("bad_partial", 396, 1), ("stream_ignored", 196, 0)],
 )
 async def test_a_stream_that_shows_less_is_billed_as_it_says(
     stack: Stack, fault: str, output_tokens: int, shown: int
 ) -> None:
-    """Fewer partial pictures, useless ones or none at all: the finished one is kept, and its usage billed."""
+    """Fewer partial pictures, a useless one or none at all: the finished one is kept, and its usage billed."""
     result = await stack.run({**STREAMED, "prompt": f"A lighthouse [simulate:{fault}]"})
 
     (call,) = stack.calls(result.run_id)

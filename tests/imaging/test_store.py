@@ -65,6 +65,18 @@ async def test_max_bytes(store: ImageStore) -> None:
     assert refusal.value.size == len(PICTURE)
 
 
+async def test_partial_pictures_lie_apart(store: ImageStore) -> None:
+    """The same bytes as a partial picture are another object, read by its own reference, under a prefix that may expire."""
+    finished, partial = await store.put_image(PICTURE), await store.put_partial_image(PICTURE)
+    assert (partial.sha256, partial.media_type, partial.bytes) == (
+        finished.sha256,
+        finished.media_type,
+        finished.bytes,
+    )
+    assert partial.uri == finished.uri.replace("/sha256/", "/partial/")
+    assert await store.read(partial.uri) == PICTURE
+
+
 @pytest.mark.parametrize(
     "reference",
     [
@@ -91,6 +103,7 @@ async def test_max_bytes(store: ImageStore) -> None:
         "/".join(["x"] * 400),
         "documents/receipt.json",
         "sha256/ab/cat.png",
+        "partial/ab/cat.png",
         "sha256/00/" + "11" * 32 + ".png",
         "sha256/00/" + "00" * 32 + ".gif",
     ],

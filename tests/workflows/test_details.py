@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from contracts.decisions import OpenDecision, UnknownAttempt
-from contracts.images import ImageRef
-from contracts.result import RunStatus
+from contracts.images import ImageRef, PartialImage
+from contracts.result import RunStatus, Stage
 from workflows.details import describe_call, describe_status
 
 PICTURE = ImageRef(
@@ -44,6 +46,16 @@ def test_a_run_without_an_amount_shows_none() -> None:
     )
 
     assert describe_status(status) == "**Completed** · pending · gpt-image-2\n\n**Reason:** No usage."
+
+
+@pytest.mark.parametrize(("stage", "shown"), [("generating", True), ("held", True), ("completed", False)])
+def test_partial_pictures_until_there_is_a_finished_one(stage: Stage, *, shown: bool) -> None:
+    """What was drawn so far is linked while there is nothing better, and not beside the result."""
+    partial = PartialImage(attempt_id="att_1", index=1, image=PICTURE)
+    status = RunStatus(run_id="image:acme:1", stage=stage, partial_images=(partial,))
+
+    line = "- partial picture 2: [1024x1536 image/png](s3://pictures/sha256/ab/ab.png)"
+    assert (line in describe_status(status)) == shown
 
 
 def test_a_held_run() -> None:
