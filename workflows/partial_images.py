@@ -13,6 +13,8 @@ from contracts.request import MOST_PARTIAL_IMAGES
 _PUBLISH = "__temporal_workflow_stream_publish"
 _MOST_IN_ALL = 60
 """Of a run, however often it was sent: each is kept until its end, for those who subscribe late."""
+_LONGEST = 4_000
+"""Characters of one as JSON, twice what ours has: an answer to a subscriber that the server refuses would stop the run."""
 
 
 class PartialImages:
@@ -35,6 +37,8 @@ class PartialImages:
             (known.attempt_id, known.index) == (partial.attempt_id, partial.index) for known in self._told
         )
         if is_known or partial.index not in range(MOST_PARTIAL_IMAGES) or len(self._told) >= _MOST_IN_ALL:
+            return False
+        if len(partial.model_dump_json()) > _LONGEST:
             return False
         self._told.append(partial)
         self._topic.publish(partial)

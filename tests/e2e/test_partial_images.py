@@ -262,6 +262,9 @@ async def test_strangers_at_the_stream(stack: Stack) -> None:
     known = shown[0].model_dump(mode="json")
 
     partials: list[list[Any]] = [[], [5], [{}], [known] * 2, [known], [{**known, "index": 3}], [raw(b"{")]]
+    partials.append(
+        [{**known, "attempt_id": "a" * 1_800_000}]
+    )  # beyond what an answer may have, once it is encoded
     for arguments in partials:
         await handle.signal(names.SIGNAL_PARTIAL_IMAGE, args=arguments)
     publications: list[list[Any]] = [
