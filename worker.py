@@ -29,6 +29,7 @@ from activities.claim_economy_part import EconomyClaimer
 from activities.close_economy_batch import EconomyCloser
 from activities.compute_cost import CostComputer
 from activities.economy_bills import LineBiller
+from activities.find_earlier_run import EarlierRunFinder
 from activities.image_runs import ImageRunsHandler
 from activities.image_slots import take_image_slots
 from activities.meters import LATENCY_BUCKETS, AttemptMeter, EntryMeter, ModelLabels
@@ -135,6 +136,7 @@ def build_runs_worker(
         ],
         activities=[
             checker.check_request,
+            EarlierRunFinder(database).find_earlier_run,
             PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database, on_entry=meter.count_entry)).record_billing,

@@ -4,7 +4,6 @@ A local activity of the workflow's worker: its verdict is kept in the history, s
 does not change what a run has been told.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,7 +18,8 @@ from contracts.calls import Admission, CheckInput
 from contracts.content_marks import mark_content
 from contracts.money import format_usd
 from contracts.problems import Problem, describe_value
-from contracts.request import REQUEST_ID_PATTERN, ImageRequest, MissingUsage, UnknownOutcome
+from contracts.request import ImageRequest, MissingUsage, UnknownOutcome
+from contracts.run_ids import find_request_id
 from imaging.admission import check_payload, fingerprint
 from imaging.catalogue import Catalogue
 
@@ -60,7 +60,7 @@ class RequestChecker:
         if checked.request is None or checked.resolved is None:
             return Admission(problems=checked.problems, warnings=checked.warnings)
         request, model = checked.request, checked.resolved.model
-        request_id = request.request_id or _request_id_from(workflow_id, request.tenant)
+        request_id = find_request_id(request, workflow_id)
         ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
         problems = (
             *_check_id(request_id, workflow_id),
@@ -124,12 +124,6 @@ def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:
         "nothing in an economy batch, which shows no picture before it is done; send it without --economy"
     )
     return (Problem(field="partial_images", value=str(request.partial_images), allowed=allowed),)
-
-
-def _request_id_from(workflow_id: str, tenant: str) -> str | None:
-    """The request id of a run whose starter sent none: the rest of the workflow's id, or the whole of it."""
-    candidate = workflow_id.removeprefix(names.run_id_for(tenant, ""))
-    return candidate if re.fullmatch(REQUEST_ID_PATTERN, candidate) else None
 
 
 def _check_id(request_id: str | None, workflow_id: str) -> tuple[Problem, ...]:

@@ -39,23 +39,25 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
     Raises:
         RunConflict: its request id stands for something else already.
     """
-    known = _find_run(connection, identity)
+    known = find_run(connection, identity)
     if known is None:
         if insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)}):
             return True
-        known = _find_run(connection, identity)  # another process was faster, and this is its row
-    if known is not None and not _is_same(known, identity):
-        raise RunConflict(_explain(identity, known))
+        known = find_run(connection, identity)  # another process was faster, and this is its row
+    if known is not None and not is_same(known, identity):
+        raise RunConflict(explain_conflict(identity, known))
     return False
 
 
-def _find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:
+def find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:
+    """What the ledger knows under the run's id, or under its request's."""
     asked = {"run_id": identity.run_id, "tenant": identity.tenant, "request_id": identity.request_id}
     row = connection.execute(_FIND, asked).mappings().first()
     return None if row is None else RunIdentity(**row)
 
 
-def _is_same(known: RunIdentity, asked: RunIdentity) -> bool:
+def is_same(known: RunIdentity, asked: RunIdentity) -> bool:
+    """Whether both are one run."""
     if names.is_economy_batch(known.workflow_id) or names.is_economy_batch(asked.workflow_id):
         asked = replace(asked, workflow_id=known.workflow_id)
     return _unmarked(known) == _unmarked(asked)
@@ -65,7 +67,8 @@ def _unmarked(identity: RunIdentity) -> RunIdentity:
     return replace(identity, fingerprint=strip_marks(identity.fingerprint))
 
 
-def _explain(asked: RunIdentity, known: RunIdentity) -> str:
+def explain_conflict(asked: RunIdentity, known: RunIdentity) -> str:
+    """Why they are not, in words for the person who asked."""
     request = f"Request {known.request_id} of tenant {known.tenant}"
     if strip_marks(asked.fingerprint) != strip_marks(known.fingerprint):
         return (

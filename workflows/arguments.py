@@ -31,6 +31,8 @@ _JSON = (b"json/plain", b"json/protobuf")
 _NULL = b"binary/null"
 NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
 """The argument of a workflow that was started without one."""
+_REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
+"""The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
 
 def read_argument(argument: RawValue) -> Any:
@@ -86,7 +88,7 @@ class _Refuse(WorkflowInboundInterceptor):
         if len(input.args) > 1:
             raise ApplicationError(
                 f"The Update {input.update} takes one argument, and {len(input.args)} were given.",
-                type=names.DECISION_REFUSED,
+                type=_REFUSED.get(input.update, names.REQUEST_REFUSED),
                 non_retryable=True,
             )
         super().handle_update_validator(input)

@@ -13,21 +13,24 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from contracts import names
     from contracts.billing import BillingRecord, Cost
-    from contracts.calls import Admission, CallResult, CheckInput
+    from contracts.calls import Admission, CallResult
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
     from contracts.reading import read_request
     from contracts.request import ImageRequest
     from contracts.result import RunResult, RunStatus
+    from contracts.submissions import SubmitReceipt
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument
     from workflows.cancellation import await_answer, finish_despite_cancellation
+    from workflows.checking import check_payload
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
     from workflows.partial_images import PartialImages
+    from workflows.reception import Reception
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -38,6 +41,7 @@ class ImageGeneration:
         self._status = RunStatus(run_id=workflow.info().workflow_id, stage="checking")
         self._desk = DecisionDesk(workflow.info().workflow_id)
         self._partial_images = PartialImages()
+        self._reception = Reception(workflow.info().workflow_id)
 
     @workflow.query(name=names.QUERY_STATUS)
     def status(self) -> RunStatus:
@@ -50,6 +54,15 @@ class ImageGeneration:
         is_news = self._partial_images.take(read_argument(partial_json))
         if is_news and self._status.stage == "generating":
             self._show(partial_images=self._partial_images.latest)
+
+    @workflow.update(name=names.UPDATE_SUBMIT)
+    async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
+        """The receipt of a request for this run, started with it or earlier: one argument, as JSON that anybody may have sent."""
+        return await self._reception.receive(read_argument(request_json))
+
+    @submit.validator
+    def _check_submission(self, request_json: RawValue = NOTHING) -> None:
+        """Lets everything through: a receipt has the reasons. But only with a validator are surplus arguments turned down."""
 
     # Not async: it has finished when it returns, so no run can end before its answer.
     @workflow.update(name=names.UPDATE_DECIDE)
@@ -73,25 +86,21 @@ class ImageGeneration:
         try:
             return await self._carry_out(read_argument(request_json))
         finally:
-            await self._partial_images.close()
+            self._partial_images.close()
+            self._reception.close()
+            # No run ends before its answers.
+            if not workflow.all_handlers_finished():
+                await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
-        admission = await self._check(payload)
+        self._reception.begin(payload, request)
+        admission = await check_payload(payload, workflow.info().workflow_id)
+        await self._reception.admit(admission)
         if request is None or admission.problems:
             raise self._refusal(admission.problems or problems)
         call = await self._call(request, admission)
         return await finish_despite_cancellation(self._bill(request, admission, call))
-
-    async def _check(self, payload: Any) -> Admission:
-        admission: Admission = await workflow.execute_local_activity(
-            names.CHECK_REQUEST,
-            CheckInput(payload=payload, workflow_id=workflow.info().workflow_id),
-            result_type=Admission,
-            start_to_close_timeout=policies.CHECK_ATTEMPT,
-            retry_policy=policies.CHECK_RETRY,
-        )
-        return admission
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
         self._index(

@@ -50,8 +50,6 @@ class PartialImages:
         attempt_id = self._told[-1].attempt_id if self._told else None
         return tuple(partial for partial in self._told if partial.attempt_id == attempt_id)
 
-    async def close(self) -> None:
-        """Lets go of those who wait for more, so that no run ends before its answers."""
+    def close(self) -> None:
+        """The run ends: those who wait for more are let go of."""
         self._stream.detach_pollers()
-        if not workflow.all_handlers_finished():
-            await workflow.wait_condition(workflow.all_handlers_finished)

@@ -11,7 +11,7 @@ from workflows.details import describe_call
 
 FINGERPRINT = "fingerprint"
 SUBMISSION = "submission"
-"""What is kept in a run's memo: what was asked, and which call has started it."""
+"""What is kept in a run's memo: what was asked, and which call has started it: the id of the Update `submit` that came along."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

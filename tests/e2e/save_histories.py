@@ -19,6 +19,7 @@ from simulator.batch_faults import BatchFaultKind
 from tests.e2e import economy
 from tests.e2e.batches import start_batch, until
 from tests.e2e.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
+from tests.e2e.submissions import submit
 from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
@@ -51,6 +52,12 @@ LIMITED: dict[str, dict[str, Any]] = {"limited": {**CONTRACT, "n": 4}}
 """Where the deployment knows the provider's limit."""
 FAR_OFF = 60_000
 """A limit of a thousand images a second."""
+
+SUBMITTED: dict[str, tuple[dict[str, Any], ...]] = {
+    "submitted": (CONTRACT, CONTRACT, {**CONTRACT, "quality": "low"}, {"n": 11}),
+    "submission-refused": ({**CONTRACT, "n": 11},),
+}
+"""Runs that are started with the first of these submissions, held, and meanwhile submitted with the others."""
 
 CORRECTIONS: dict[str, dict[str, Any]] = {
     "still-pending": {"action": "reprice"},
@@ -96,6 +103,9 @@ async def save_missing() -> None:
             stack.simulator.script("stream_broken=1", match="shown twice")
             for name, payload in _missing(SHAPES):
                 await _save(stack, name, payload)
+            for name, payloads in SUBMITTED.items():
+                if not history_path(name).exists():
+                    await _save_submitted(stack, name, payloads)
             for name, how in _missing(ECONOMY):
                 await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
@@ -132,6 +142,20 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
     if name in DECISIONS:
         await until_held(handle)
         await decide(handle, {"decision": DECISIONS[name], "actor": "ada", "reason": "for the history"})
+    await _write(handle, name)
+
+
+async def _save_submitted(stack: Stack, name: str, payloads: tuple[dict[str, Any], ...]) -> None:
+    prompt = f"A cup that is {name}"
+    stack.simulator.script("reset_after_payment", match=prompt)
+    run_id = f"image:default:history-{name}"
+    first, *others = ({**payload, "prompt": prompt, "unknown_outcome": "hold"} for payload in payloads)
+    receipt, handle = await submit(stack.client, first, run_id)
+    if receipt.status == "accepted":
+        await until_held(handle)
+        for payload in others:
+            await submit(stack.client, payload, run_id)
+        await decide(handle, {"decision": "resend", "actor": "ada", "reason": "for the history"})
     await _write(handle, name)
 
 

@@ -13,6 +13,7 @@ from tests.e2e.save_histories import (
     ECONOMY,
     LIMITED,
     SHAPES,
+    SUBMITTED,
     history_path,
 )
 from tests.e2e.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
@@ -26,7 +27,7 @@ from workflows.reconciliation import Reconciliation
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.mark.parametrize("name", [*SHAPES, *LIMITED])
+@pytest.mark.parametrize("name", [*SHAPES, *SUBMITTED, *LIMITED])
 async def test_saved_histories_replay(name: str) -> None:
     """Every saved history replays on today's workflow: a run that is under way survives the next deployment."""
     history = WorkflowHistory.from_json(f"image:default:history-{name}", history_path(name).read_text())
