@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from contracts.base import Contract
+from contracts.corrections import Actor, Reason
+from contracts.json_pattern import PLAIN_USD, JsonPattern
 from contracts.money import Usd, format_usd, parse_usd
 from contracts.problems import describe_value
-from contracts.request import TENANT_PATTERN, PlainText
+from contracts.request import TENANT_PATTERN
 
 Period = Literal["month", "day"]
 
@@ -33,7 +35,7 @@ def _read_limit(usd: str) -> str:
     return format_usd(micro_usd)
 
 
-Limit = Annotated[str, AfterValidator(_read_limit)]
+Limit = Annotated[str, AfterValidator(_read_limit), JsonPattern(PLAIN_USD)]
 """The most that may be spent: a decimal string in USD with up to 6 places, kept with 6."""
 
 
@@ -48,10 +50,8 @@ class BudgetDecision(Contract):
 
     tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
     limits: Annotated[dict[Period, Limit | None], Field(min_length=1)]
-    reason: Annotated[
-        PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=500)
-    ]
-    actor: Annotated[PlainText, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=128)]
+    reason: Reason
+    actor: Actor
 
     @property
     def workflow_id(self) -> str:

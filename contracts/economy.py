@@ -29,6 +29,7 @@ ALLOWED = {
     "pages": "how many pages these lines are kept in, 1 or more",
     "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
     "retry": "waiting, unpaid or unknown",
+    "progress": "nothing of yours: what one run of the workflow hands to the next",
 }
 
 

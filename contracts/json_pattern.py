@@ -20,6 +20,7 @@ _INVISIBLE = (
 PLAIN_TEXT = f"^[^{_CONTROLS}]*$"
 NOT_BLANK = f"^[{_BLANKS}]*[^{_CONTROLS}{_BLANKS}][^{_CONTROLS}]*$"
 LABEL = f"^[^ {_INVISIBLE}]([^{_INVISIBLE}]*[^ {_INVISIBLE}])?$"
+PLAIN_USD = r"^[0-9]{1,15}(\.[0-9]{1,6}0*)?$"
 USD = r"^-?[0-9]{1,15}\.[0-9]{6,12}$"
 
 

@@ -9,19 +9,32 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from contracts import corrections, reading
+from contracts import batches, budgets, corrections, decisions, economy, reading
 from contracts.base import Contract
+from contracts.batches import BatchOrder, BatchProgress
+from contracts.budgets import BudgetDecision, TenantBudget
 from contracts.corrections import Correction, Settlement
+from contracts.decisions import Decision, DecisionTaken
+from contracts.economy import EconomyOrder, EconomyProgress, EconomySummary
 from contracts.problems import Problem
 from contracts.quote import Quote
 from contracts.request import ImageRequest
 from contracts.result import RunResult, RunStatus
 from contracts.schemas.descriptions import RESULTS
+from contracts.submissions import SubmitReceipt
 
 Schema = dict[str, Any]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_DESCRIPTIONS = {"ImageRequest": reading.ALLOWED, "Correction": corrections.ALLOWED, **RESULTS}
+_DESCRIPTIONS = {
+    "ImageRequest": reading.ALLOWED,
+    "Correction": corrections.ALLOWED,
+    "Decision": decisions.ALLOWED,
+    "BudgetDecision": budgets.ALLOWED,
+    "BatchOrder": batches.ALLOWED,
+    "EconomyOrder": economy.ALLOWED,
+    **RESULTS,
+}
 _A_MASK_BELONGS_TO_AN_EDIT: Schema = {
     "if": {"required": ["mask"], "properties": {"mask": {"not": {"type": "null"}}}},
     "then": {"required": ["images"], "properties": {"images": {"type": "array"}}},
@@ -59,6 +72,16 @@ PUBLISHED = {
     "quote": _Published(Quote, "serialization", {}),
     "correction": _Published(Correction, "validation", _USAGE_BELONGS_TO_RECONCILE),
     "settlement": _Published(Settlement, "serialization", {}),
+    "submit-receipt": _Published(SubmitReceipt, "serialization", {}),
+    "decision": _Published(Decision, "validation", {}),
+    "decision-taken": _Published(DecisionTaken, "serialization", {}),
+    "budget-decision": _Published(BudgetDecision, "validation", {}),
+    "tenant-budget": _Published(TenantBudget, "serialization", {}),
+    "batch-order": _Published(BatchOrder, "validation", {}),
+    "batch-progress": _Published(BatchProgress, "serialization", {}),
+    "economy-order": _Published(EconomyOrder, "validation", {}),
+    "economy-progress": _Published(EconomyProgress, "serialization", {}),
+    "economy-summary": _Published(EconomySummary, "serialization", {}),
 }
 """By stable name: what others send (validation) and what they get (serialization)."""
 

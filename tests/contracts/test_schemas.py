@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
+from contracts import budgets, decisions
+from contracts.base import Contract
+from contracts.batches import read_order
 from contracts.corrections import MalformedCorrection, read_correction
+from contracts.economy import read_economy_order
 from contracts.reading import read_request
 from contracts.schemas.documents import PUBLISHED, make_schemas
 from tests.contracts import test_corrections, test_reading, test_request
@@ -61,6 +65,61 @@ def can_be_written(value: Any) -> bool:
     return True
 
 
+READERS: dict[str, Callable[[Any], Contract]] = {
+    "correction": read_correction,
+    "decision": decisions.read_decision,
+    "budget-decision": budgets.read_decision,
+    "batch-order": read_order,
+    "economy-order": read_economy_order,
+}
+"""What is made of whatever others send, apart from requests; each raises a ValueError."""
+ORDER: dict[str, Any] = {"batch_id": "autumn", "digest": "3f" * 32, "lines": 2, "pages": 1}
+WRONG: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "decision": (
+        {"decision": "resend", "reason": "ticket 7", "actor": "ada"},
+        [{"decision": "give-up"}, {"reason": " "}, {"actor": 7}, {"actor": None}],
+    ),
+    "budget-decision": (
+        {"tenant": "acme", "limits": {"month": "250.00"}, "reason": "ticket 8", "actor": "ada"},
+        [
+            *({"tenant": "Acme"}, {"reason": "\t"}, {"actor": "a\x00"}, {"limits": {}}, {"limits": None}),
+            *({"limits": {"day": limit}} for limit in (20, "20,00", "-1", "1.0000001", "")),
+            {"limits": {"year": "1.00"}},
+        ],
+    ),
+    "batch-order": (
+        ORDER,
+        [
+            *(
+                {"batch_id": "a/b"},
+                {"digest": "3f"},
+                {"lines": 0},
+                {"pages": "1"},
+                {"line": 2},
+                {"lines": 100_001},
+            ),
+            *(
+                {"max_cost_usd": 25},
+                {"max_cost_usd": "25"},
+                {"window": 2_001},
+                {"retry": "all"},
+                {"fail_fast": 1},
+            ),
+        ],
+    ),
+    "economy-order": (
+        ORDER,
+        [
+            {"batch_id": "a/b"},
+            {"digest": "3f"},
+            {"lines": 0},
+            {"pages": "1"},
+            {"line": 2},
+            {"lines": 100_001},
+        ],
+    ),
+}
+"""Something sound of each kind, and changes that each make it wrong."""
 SAVED_DOCUMENTS = [
     pytest.param(path.stem, document, id=f"{path.stem}-{name}")
     for path in sorted(SAVED.glob("*.json"))
@@ -98,6 +157,8 @@ def test_saved_documents_hold_today(name: str, document: Any) -> None:
     assert accepts(name, document)
     if name == "image-request":
         assert read_request(document).problems == ()
+    elif name in READERS:
+        READERS[name](document)
     elif PUBLISHED[name].mode == "serialization":
         answered = contract.model_validate(document).model_dump(mode="json")
         assert {field: answered[field] for field in document} == document
@@ -172,6 +233,17 @@ def test_what_is_no_correction_is_invalid(payload: Any, why: str) -> None:
     with pytest.raises(MalformedCorrection):
         read_correction(payload)
     assert accepts("correction", payload) == ("longer than" in why or not can_be_written(payload))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_refused_by_its_shape_is_invalid(name: str) -> None:
+    """A decision or an order that is refused for its shape is invalid by its schema too, and so is what is no object."""
+    sound, changes = WRONG[name]
+    assert accepts(name, sound)
+    for payload in ("sound", None, *({**sound, **change} for change in changes)):
+        with pytest.raises(ValueError, match=r"\w"):
+            READERS[name](payload)
+        assert not accepts(name, payload), payload
 
 
 def test_what_concerns_two_fields() -> None:

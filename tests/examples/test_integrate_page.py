@@ -48,6 +48,11 @@ def test_the_names_are_those_of_the_code() -> None:
     assert named >= {
         names.WORKFLOW,
         names.QUERY_STATUS,
+        names.UPDATE_SUBMIT,
+        names.UPDATE_DECIDE,
+        names.BUDGET_CHANGE,
+        names.BATCH,
+        names.ECONOMY_BATCH,
         names.PRICE_QUOTE,
         names.RECONCILIATION,
         names.RUNS_QUEUE,
