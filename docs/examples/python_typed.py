@@ -1,4 +1,4 @@
-"""A quote, a run, its status and its result: `python python_typed.py REQUEST_ID`.
+"""A quote, a run with its receipt, its status and its result: `python python_typed.py REQUEST_ID`.
 
 Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which imports nothing else of ours.
 """
@@ -6,9 +6,10 @@ Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which 
 import asyncio
 import os
 import sys
+from typing import Any
 from uuid import uuid4
 
-from temporalio.client import Client
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -16,6 +17,7 @@ from contracts import names
 from contracts.quote import Quote
 from contracts.request import ImageRequest
 from contracts.result import RunResult, RunStatus
+from contracts.submissions import SubmitReceipt
 
 
 async def main() -> None:
@@ -38,7 +40,8 @@ async def main() -> None:
         result_type=Quote,
     )
     print(f"expected {quote.expected_usd} USD, at most {quote.ceiling_usd} USD")
-    handle = await client.start_workflow(
+    update_id = str(uuid4())
+    start: WithStartWorkflowOperation[Any, RunResult] = WithStartWorkflowOperation(
         names.WORKFLOW,
         request,
         id=names.run_id_for(request.tenant, sys.argv[1]),
@@ -46,7 +49,19 @@ async def main() -> None:
         result_type=RunResult,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        memo={"submission": update_id},
     )
+    receipt = await client.execute_update_with_start_workflow(
+        names.UPDATE_SUBMIT,
+        request,
+        start_workflow_operation=start,
+        id=update_id,
+        result_type=SubmitReceipt,
+    )
+    print(f"{receipt.status}, at most {receipt.price_ceiling_usd} USD: {receipt.message}")
+    if receipt.status not in {"accepted", "attached"}:
+        sys.exit(1)
+    handle = await start.workflow_handle()
     status = await handle.query(names.QUERY_STATUS, result_type=RunStatus)
     print(f"{status.run_id} is {status.stage}")
     result = await handle.result()

@@ -1,53 +1,57 @@
-"""Starts a run and waits for its result: `python python_untyped.py REQUEST_ID`. Needs `temporalio`, and no code of ours."""
+"""Submits a request and waits for its result: `python python_untyped.py REQUEST_ID`. Needs `temporalio`, and no code of ours."""
 
 import asyncio
 import json
 import os
 import sys
-from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
-from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
 
 
-async def generate(client: Client, tenant: str, request_id: str) -> dict[str, Any]:
+async def submit(
+    client: Client, request: dict[str, Any], run_id: str
+) -> tuple[dict[str, Any], WorkflowHandle[Any, Any]]:
+    update_id = str(uuid4())  # of this call: with an id that Temporal knows, it would not look at the request
+    start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+        "ImageGeneration",
+        request,
+        id=run_id,
+        task_queue="image-runs",
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        memo={"submission": update_id},
+    )
+    receipt: dict[str, Any] = await client.execute_update_with_start_workflow(
+        "submit", request, start_workflow_operation=start, id=update_id
+    )
+    return receipt, await start.workflow_handle()
+
+
+async def main() -> int:
+    client = await Client.connect(os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"))
     request = {
         "model": "gpt-image-2",
         "prompt": "A lighthouse at dawn",
         "size": "1024x1024",
         "quality": "low",
-        "tenant": tenant,
+        "tenant": "acme",
     }
-    run_id = f"image:{tenant}:{request_id}"
-    while True:
-        try:
-            result: dict[str, Any] = await client.execute_workflow(
-                "ImageGeneration",
-                request,
-                id=run_id,
-                task_queue="image-runs",
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            )
-        except WorkflowAlreadyStartedError:
-            # It is under way, perhaps with other content. Started again after its end, it tells, and pays nothing.
-            with suppress(WorkflowFailureError):
-                await client.get_workflow_handle(run_id).result()
-        else:
-            return result
-
-
-async def main() -> int:
-    client = await Client.connect(os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"))
+    receipt, handle = await submit(client, request, f"image:acme:{sys.argv[1]}")
+    print(f"{receipt['status']}: {receipt['message']}", file=sys.stderr)
+    if receipt["status"] not in {"accepted", "attached"}:
+        print(json.dumps(receipt))
+        return 1
     try:
-        result = await generate(client, "acme", sys.argv[1])
+        result = await handle.result()
     except WorkflowFailureError as failure:
         cause = failure.cause
         if not isinstance(cause, ApplicationError):
             raise
         print(f"{cause.type}: {cause.message}", file=sys.stderr)
-        print(json.dumps(list(cause.details)))  # of RequestRefused: the problems
         return 1
     print(json.dumps(result, indent=2))
     return 0

@@ -73,9 +73,13 @@ def neighbour(up: Typed, tmp_path_factory: pytest.TempPathFactory) -> Neighbour:
     return Neighbour(folder, told["temporal_address"], told["http_url"])
 
 
+def validate(document: Any, name: str) -> None:
+    schema = json.loads((ROOT / "contracts" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(document)
+
+
 def validate_result(result: Any) -> None:
-    schema = json.loads((ROOT / "contracts" / "schemas" / "run-result.json").read_text(encoding="utf-8"))
-    Draft202012Validator(schema).validate(result)
+    validate(result, "run-result")
 
 
 def read_amount(terminal: Terminal, request_id: str) -> str:
@@ -99,9 +103,10 @@ def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "typed")
 
     assert ended.returncode in ENDS_WELL, ended.stderr
-    quoted, status, result = ended.stdout.splitlines()
+    quoted, receipt, status, result = ended.stdout.splitlines()
     # 196 tokens of a picture at 30 micro-USD, and at most 120 of input at 8: the prompt's 20 bytes and 100 around it
     assert quoted == "expected 0.005880 USD, at most 0.006840 USD"
+    assert receipt.startswith("accepted, at most 0.006840 USD: ")
     assert status.startswith("image:acme:typed is ")
     assert result.endswith(f" costs {read_amount(terminal, 'typed')} USD, billed")
 
@@ -205,10 +210,14 @@ def test_other_content_is_a_conflict_that_is_told(
     terminal.run("generate", *other, *(("--no-wait",) if delay else ()))
 
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), request_id)
+    in_a_shell = neighbour.run("sh", str(EXAMPLES / "cli.sh"), request_id)
 
-    assert (
-        f"RunConflict: Request {request_id} of tenant acme was submitted before with other content"
-        in ended.stderr
-    )
+    receipt = json.loads(ended.stdout)
+    validate(receipt, "submit-receipt")
+    assert receipt["status"] == "conflict"
+    assert [difference["field"] for difference in receipt["differences"]] == ["prompt", "quality", "size"]
     assert "(other in prompt, quality, size)" in ended.stderr
+    assert '"conflict"' in in_a_shell.stderr
+    assert (in_a_shell.returncode, in_a_shell.stdout) == (1, "")
+    terminal.run("wait", f"image:acme:{request_id}")
     assert terminal.paid_calls(f"image:acme:{request_id}") == 1
