@@ -9,7 +9,7 @@ from cli.output import Output
 from cli.request_check import check_request
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session
-from cli.starting import start_run
+from cli.starting import StartedRun, start_run
 from contracts.problems import Problem
 from runtime.embedded import has_provider
 
@@ -40,13 +40,32 @@ async def carry_out(
     if run.attached:
         output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")
     if not wait:
-        document = {"status": "started", "run_id": run.run_id, "attached": run.attached, "web_ui": link}
-        rows = [("wait", f"python starter.py wait {run.run_id}"), ("Web UI", link or "")]
-        output.answer(document, describe_lines(f"{run.run_id} started", rows))
+        _answer_started(run, link, output, told=checked.warnings)
         return
     result = await follow_run(client, run.handle, output, to_the_last=bool(checked.request.partial_images))
     store = await asyncio.to_thread(session.find_store)
     output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
+
+
+def _answer_started(run: StartedRun, link: str | None, output: Output, *, told: tuple[str, ...]) -> None:
+    """Where it runs, and what the worker says of it: warnings apart from those that were `told`, and the worst case."""
+    for warning in run.receipt.warnings if run.receipt else ():
+        if warning not in told:
+            output.warn(warning)
+    ceiling = run.receipt.price_ceiling_usd if run.receipt else None
+    document = {
+        "status": "started",
+        "run_id": run.run_id,
+        "attached": run.attached,
+        "price_ceiling_usd": ceiling,
+        "web_ui": link,
+    }
+    rows = [
+        ("at most", f"{ceiling} USD for each request to the provider" if ceiling else ""),
+        ("wait", f"python starter.py wait {run.run_id}"),
+        ("Web UI", link or ""),
+    ]
+    output.answer(document, describe_lines(f"{run.run_id} started", rows))
 
 
 def _tell_whose_rules(session: Session, output: Output) -> None:

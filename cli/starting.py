@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
@@ -9,12 +10,15 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli.failures import RequestRefused
+from cli.receipts import PATIENCE, start_for_receipt
 from cli.request_check import CheckedRequest
 from contracts import names
 from contracts.content_marks import mark_content, name_differences
 from contracts.reading import read_request
 from contracts.result import RunResult
+from contracts.submissions import SubmitReceipt
 from imaging.admission import fingerprint
+from runtime.temporal import has_pollers
 from runtime.workflow_input import read_first_argument
 from workflows.run_start import FINGERPRINT, SUBMISSION, describe_start
 
@@ -23,25 +27,70 @@ RunHandle = WorkflowHandle[Any, RunResult]
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that exists. `attached` means that somebody else, or an earlier call, has started it."""
+    """A run that exists. `attached` means that somebody else, or an earlier call, has started it.
+
+    `receipt` is what the worker says of it, None where none has answered yet, or the run is done.
+    """
 
     run_id: str
     handle: RunHandle
     attached: bool
+    receipt: SubmitReceipt | None = None
 
 
-async def start_run(client: Client, checked: CheckedRequest) -> StartedRun:
+async def start_run(client: Client, checked: CheckedRequest, *, patience: timedelta = PATIENCE) -> StartedRun:
     """Starts the run, or attaches to the one of the same id: it is one run and one bill, however often it is submitted.
 
-    A run that failed before is carried out again; what it may have paid for is found, not bought again.
+    A run that failed before is carried out again; what it may have paid for is found, not bought again. Where no worker gives
+    a receipt within `patience`, the run is started without, and waits for one.
 
     Raises:
-        RequestRefused: the same request id stands for other content.
+        RequestRefused: the worker refuses it, or the same request id stands for other content.
         RPCError: Temporal did not take it.
     """
     submission = uuid.uuid4().hex
+    options = _describe_options(checked, submission)
+    if await has_pollers(client, (names.RUNS_QUEUE,)):
+        answer = await start_for_receipt(client, checked.payload, submission, patience, **options)
+        if answer is not None:
+            return _read_receipt(checked, *answer)
+    return await _start_without_receipt(client, checked, submission, options)
+
+
+def _describe_options(checked: CheckedRequest, submission: str) -> dict[str, Any]:
+    start = describe_start(
+        checked.request, model=checked.model, fingerprint=checked.fingerprint, submission=submission
+    )
+    return {
+        "id": checked.run_id,
+        "task_queue": names.RUNS_QUEUE,
+        "result_type": RunResult,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        "memo": start.memo,
+        "search_attributes": start.search_attributes,
+        "static_summary": start.static_summary,
+        "priority": start.priority,
+    }
+
+
+def _read_receipt(checked: CheckedRequest, receipt: SubmitReceipt, handle: RunHandle) -> StartedRun:
+    if receipt.status == "refused":
+        raise RequestRefused(receipt.message, receipt.problems, run_id=receipt.run_id)
+    if receipt.status == "conflict":
+        raise RequestRefused(
+            receipt.message,
+            run_id=receipt.run_id,
+            differences=[difference.field for difference in receipt.differences],
+        )
+    return StartedRun(checked.run_id, handle, receipt.status == "attached", receipt)
+
+
+async def _start_without_receipt(
+    client: Client, checked: CheckedRequest, submission: str, options: dict[str, Any]
+) -> StartedRun:
     try:
-        handle = await _start(client, checked, submission)
+        handle: RunHandle = await client.start_workflow(names.WORKFLOW, checked.payload, **options)
     except WorkflowAlreadyStartedError as done:
         handle = client.get_workflow_handle(checked.run_id, run_id=done.run_id, result_type=RunResult)
     found = await (await handle.describe()).memo()
@@ -49,25 +98,6 @@ async def start_run(client: Client, checked: CheckedRequest) -> StartedRun:
     if attached:
         await _refuse_other_content(client, handle, checked, found.get(FINGERPRINT))
     return StartedRun(checked.run_id, handle, attached)
-
-
-async def _start(client: Client, checked: CheckedRequest, submission: str) -> RunHandle:
-    start = describe_start(
-        checked.request, model=checked.model, fingerprint=checked.fingerprint, submission=submission
-    )
-    return await client.start_workflow(
-        names.WORKFLOW,
-        checked.payload,
-        id=checked.run_id,
-        task_queue=names.RUNS_QUEUE,
-        result_type=RunResult,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-        memo=start.memo,
-        search_attributes=start.search_attributes,
-        static_summary=start.static_summary,
-        priority=start.priority,
-    )
 
 
 async def _refuse_other_content(

@@ -57,8 +57,8 @@ def tell_conflict_with_run(run_id: str, differences: tuple[Difference, ...]) -> 
     return SubmitReceipt(
         status="conflict",
         run_id=run_id,
-        message=f"The run {run_id} that is under way stands for other content (other in {fields}), and nothing is done for"
-        " this one. Choose a new request id for a new picture, or submit the first content again for its result.",
+        message=f"The run {run_id} stands for other content already (other in {fields}), and nothing is done for this one."
+        " Choose a new request id for a new picture, or submit the first content again for its result.",
         differences=differences,
     )
 

@@ -109,6 +109,7 @@ def test_a_run_is_started_awaited_shown_and_its_picture_fetched(terminal: Termin
     files = terminal.run("images", "owl", "--out", str(tmp_path / "out"), "--json").document["files"]
 
     assert {"status": "started", "run_id": "image:default:owl", "attached": False}.items() <= started.items()
+    assert started["price_ceiling_usd"].startswith("0.")
     assert result == terminal.run("show", "image:default:owl", "--json").document
     assert [file["path"] for file in files] == [str(tmp_path / "out" / "owl-1.png")]
     fetched = (tmp_path / "out" / "owl-1.png").read_bytes()

@@ -1,14 +1,18 @@
-"""Submitting as docs/integrate.md says it, by names and plain JSON. No test here."""
+"""Submitting as docs/integrate.md says it, by names and plain JSON, also while the ledger is away. No test here."""
 
+import asyncio
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError
 
 from contracts import names
 from contracts.submissions import SubmitReceipt
+from tests.e2e.stack import Stack, activities_in
 
 
 async def submit(
@@ -39,3 +43,19 @@ async def submit(
         rpc_timeout=patience,
     )
     return receipt, await start.workflow_handle()
+
+
+def rename(stack: Stack, table: str, name: str) -> None:
+    """Takes a table of the ledger away, or brings it back."""
+    with stack.database.writing() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+
+async def until_looked_up(stack: Stack, run_id: str) -> None:
+    """Once the look into the ledger is an activity that waits."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(RPCError):  # it is not started yet
+                if (names.FIND_EARLIER_RUN, "scheduled") in activities_in(await stack.events(run_id)):
+                    return
+            await asyncio.sleep(0.05)

@@ -3,14 +3,12 @@
 import asyncio
 import uuid
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
 
 from contracts import names
 from contracts.submissions import Difference, SubmitReceipt
@@ -23,7 +21,7 @@ from tests.e2e.stack import (
     run_temporal,
     sqlite_url,
 )
-from tests.e2e.submissions import submit
+from tests.e2e.submissions import rename, submit, until_looked_up
 from tests.e2e.test_decisions import decide, until_held
 from workflows.run_start import SUBMISSION
 
@@ -285,7 +283,7 @@ async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
             asyncio.create_task(submit(stack.client, REQUEST, run_id)) for run_id in (waits, is_cancelled)
         ]
         for run_id in (waits, is_cancelled):
-            await until_scheduled(stack, run_id)
+            await until_looked_up(stack, run_id)
         await stack.client.get_workflow_handle(is_cancelled).cancel()
         with pytest.raises(WorkflowUpdateFailedError) as nothing:
             await receipts[1]
@@ -298,18 +296,3 @@ async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
         assert receipt.status == "accepted"
         await handle.result()
         assert len(stack.calls(waits)) == len(stack.simulator.books.entries) == 1
-
-
-def rename(stack: Stack, table: str, name: str) -> None:
-    with stack.database.writing() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
-
-
-async def until_scheduled(stack: Stack, run_id: str) -> None:
-    """Once the look into the ledger is an activity that waits."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(RPCError):  # it is not started yet
-                if (names.FIND_EARLIER_RUN, "scheduled") in activities_in(await stack.events(run_id)):
-                    return
-            await asyncio.sleep(0.05)
