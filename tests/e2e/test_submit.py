@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from contracts import names
@@ -253,25 +253,40 @@ async def test_a_run_that_failed_is_accepted_again(stack: Stack) -> None:
 
 
 async def test_without_a_worker(tmp_path: Path) -> None:
-    """A submission waits for a worker, and the run is started meanwhile. The memo says whose start it was, where there is one."""
+    """A submission waits for a worker, and the run is started meanwhile. The memo says whose start it was, where there is one.
+
+    And a run that is being refused takes nobody along who comes with it: other content is told to submit again, or what is wrong with it.
+    """
     async with run_temporal() as client:
-        first, second = new_run_id(), new_run_id()
-        plain = await client.start_workflow(
-            names.WORKFLOW, REQUEST, id=first, task_queue=names.RUNS_QUEUE, memo={SUBMISSION: "somebody"}
+        plain, mine, wrong = (new_run_id() for _ in range(3))
+        begun = await client.start_workflow(
+            names.WORKFLOW, REQUEST, id=plain, task_queue=names.RUNS_QUEUE, memo={SUBMISSION: "somebody"}
         )
         waiting = [
-            asyncio.create_task(submit(client, REQUEST, first)),
-            asyncio.create_task(submit(client, REQUEST, second, update_id="mine", memo={SUBMISSION: "mine"})),
+            asyncio.create_task(submit(client, REQUEST, plain)),
+            asyncio.create_task(submit(client, REQUEST, mine, update_id="mine", memo={SUBMISSION: "mine"})),
+            asyncio.create_task(submit(client, {**REQUEST, "n": True}, wrong)),
         ]
-        async with asyncio.timeout(60):
-            while (await client.count_workflows(f"WorkflowId = '{second}'")).count == 0:
-                await asyncio.sleep(0.05)
+        for run_id in (mine, wrong):
+            await until_started(client, run_id)
+        waiting += [asyncio.create_task(submit(client, {**REQUEST, "n": n}, wrong)) for n in (1, 0)]
         url = (tmp_path / "images").as_uri()
         async with run_application(client, sqlite_url(tmp_path), url) as stack:
-            (attached, _), (accepted, handle) = await asyncio.gather(*waiting)
+            (attached, _), (accepted, handle), *others = await asyncio.gather(*waiting)
+            refused, beside, refused_too = (receipt for receipt, _ in others)
+
             assert (attached.status, accepted.status) == ("attached", "accepted")
-            await asyncio.gather(plain.result(), handle.result())
-            assert len(stack.simulator.books.entries) == 2
+            assert [problem.value for problem in (*refused.problems, *refused_too.problems)] == ["true", "0"]
+            assert beside.status in {"conflict", "accepted"}  # accepted where it came after that run's end
+            assert beside.status == "accepted" or "is being refused" in beside.message
+            await asyncio.gather(begun.result(), handle.result())
+            assert len(stack.calls(plain)) == len(stack.calls(mine)) == 1
+
+
+async def until_started(client: Client, run_id: str) -> None:
+    async with asyncio.timeout(60):
+        while (await client.count_workflows(f"WorkflowId = '{run_id}'")).count == 0:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
