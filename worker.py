@@ -33,6 +33,7 @@ from activities.find_earlier_run import EarlierRunFinder
 from activities.image_runs import ImageRunsHandler
 from activities.image_slots import take_image_slots
 from activities.meters import LATENCY_BUCKETS, AttemptMeter, EntryMeter, ModelLabels
+from activities.notify import Notifier
 from activities.open_batch import BatchOpener
 from activities.plan_economy_batch import EconomyPlanner
 from activities.quote_price import PriceQuoter
@@ -68,11 +69,13 @@ from runtime.logging import configure_logging
 from runtime.metrics import MetricsUnavailable, find_meter, serve_metrics
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
+from runtime.webhook_client import WebhookClient
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
 from workflows.economy_batch import EconomyBatch
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
+from workflows.notification import Notification
 from workflows.price_quote import PriceQuote
 from workflows.provider_reconciliation import ProviderReconciliation
 from workflows.reconciliation import Reconciliation
@@ -117,6 +120,7 @@ def build_runs_worker(
         retired_models=settings.retired_models,
         unpriced_models=settings.unpriced_models,
         images_per_minute=images_per_minute,
+        destinations=settings.notify_destinations(),
     )
     catalogue = Catalogue.load(settings.provider_name())
     checker = RequestChecker(catalogue, cards, policy)
@@ -128,6 +132,7 @@ def build_runs_worker(
         workflows=[
             ImageGeneration,
             ImageBatch,
+            Notification,
             PriceQuote,
             EconomyBatch,
             Reconciliation,
@@ -137,6 +142,7 @@ def build_runs_worker(
         activities=[
             checker.check_request,
             EarlierRunFinder(database).find_earlier_run,
+            Notifier(WebhookClient(settings.notify_destinations(), settings.notify_keys())).notify,
             PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database, on_entry=meter.count_entry)).record_billing,

@@ -17,22 +17,28 @@ from contracts.billing import PriceMode
 from contracts.calls import Admission, CheckInput
 from contracts.content_marks import mark_content
 from contracts.money import format_usd
+from contracts.notify import Notify
 from contracts.problems import Problem, describe_value
 from contracts.request import ImageRequest, MissingUsage, UnknownOutcome
 from contracts.run_ids import find_request_id
 from imaging.admission import check_payload, fingerprint
 from imaging.catalogue import Catalogue
+from runtime.webhook_destinations import NOWHERE, Destinations, describe_destination
 
 
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
-    """What a deployment decides: see the settings of the same names. `images_per_minute` None is no limit."""
+    """What a deployment decides: see the settings of the same names. `images_per_minute` None is no limit.
+
+    `destinations` are where notifications may go.
+    """
 
     missing_usage: MissingUsage
     unknown_outcome: UnknownOutcome
     retired_models: Literal["refuse", "replace"]
     unpriced_models: Literal["hold", "refuse"]
     images_per_minute: int | None = None
+    destinations: Destinations = NOWHERE
 
 
 class RequestChecker:
@@ -57,19 +63,22 @@ class RequestChecker:
             now.date(),
             replace_retired=self._policy.retired_models == "replace",
         )
+        notify, misdirected = self._check_notify(checked.sound, mode)
         if checked.request is None or checked.resolved is None:
-            return Admission(problems=checked.problems, warnings=checked.warnings)
+            problems = (*checked.problems, *misdirected)
+            return Admission(problems=problems, notify=notify, warnings=checked.warnings)
         request, model = checked.request, checked.resolved.model
         request_id = find_request_id(request, workflow_id)
         ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
         problems = (
+            *misdirected,
             *_check_id(request_id, workflow_id),
             *self._check_price(ceiling, model, now),
             # The provider's batches have limits of their own, and no streams.
             *(self._check_limit(request) if mode == "standard" else _check_streaming(request)),
         )
         if problems or request_id is None:
-            return Admission(problems=problems, warnings=checked.warnings)
+            return Admission(problems=problems, notify=notify, warnings=checked.warnings)
         return Admission(
             run_id=names.run_id_for(request.tenant, request_id),
             tenant=request.tenant,
@@ -81,6 +90,7 @@ class RequestChecker:
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
             fingerprint=mark_content(fingerprint(request), request),
             image_slots=self._count_slots(request),
+            notify=notify,
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
             money_locally=True,
         )
@@ -100,6 +110,24 @@ class RequestChecker:
             return ()
         allowed = f"at most {limit}: the provider takes no more images in a minute (IMAGES_PER_MINUTE)"
         return (Problem(field="n", value=str(request.image_count), allowed=allowed),)
+
+    def _check_notify(
+        self, sound: ImageRequest | None, mode: PriceMode
+    ) -> tuple[Notify | None, tuple[Problem, ...]]:
+        """Who may be told of the run's end, or why not; `sound` is the readable part of the request."""
+        notify = sound.notify if sound else None
+        if notify is None:
+            return None, ()
+        fault = (
+            "nothing: a line of an economy batch has no run whose end could be told"
+            if mode == "batch"
+            else self._policy.destinations.find_fault(notify.url)
+        )
+        if fault is None:
+            return notify, ()
+        return None, (
+            Problem(field="notify.url", value=ascii(describe_destination(notify.url)), allowed=fault),
+        )
 
     def _count_slots(self, request: ImageRequest) -> int | None:
         """Pictures made and pictures sent count in buckets of their own, of which the fuller one decides."""

@@ -9,6 +9,7 @@ from contracts.base import Contract, SparseContract
 from contracts.billing import PriceMode
 from contracts.images import ImageRef
 from contracts.money import Usd
+from contracts.notify import Notify
 from contracts.problems import Problem
 from contracts.request import ImageRequest, MissingUsage, Operation, UnknownOutcome
 
@@ -26,7 +27,8 @@ class Admission(SparseContract):
     `problems` empty means admitted; only then do the other fields hold. `model` is the one that will be called (the
     replacement, where a setting says so), `price_ceiling_usd` the worst case, None where no price is known.
     `image_slots` is how many dispatches the run takes beyond its call's own, so that n pictures count as n against the
-    provider's limit; None where there is nothing to take. `warnings` are sentences for the operator.
+    provider's limit; None where there is nothing to take. `notify` is who is told of the run's end, where that is allowed,
+    also of a run that is refused. `warnings` are sentences for the operator.
     `money_locally`: cost and bill are local activities. A run whose check did not say so began with an older version, and
     keeps to its history.
     """
@@ -42,6 +44,7 @@ class Admission(SparseContract):
     price_ceiling_usd: Usd | None = None
     fingerprint: str = ""
     image_slots: int | None = None
+    notify: Notify | None = None
     warnings: tuple[str, ...] = ()
     money_locally: bool = False
 

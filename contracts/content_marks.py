@@ -8,14 +8,14 @@ words of a refusal; a fingerprint that was written down without them is one all 
 import hashlib
 import json
 
-from contracts.request import ImageRequest
+from contracts.request import NO_CONTENT, ImageRequest
 
 _DIGITS = 6
 
 
 def mark_content(fingerprint: str, request: ImageRequest) -> str:
     """The fingerprint of a request with the marks of its fields."""
-    asked = request.model_dump(mode="json", exclude={"request_id"})
+    asked = request.model_dump(mode="json", exclude=NO_CONTENT)
     return " ".join([fingerprint, *(f"{field}:{_digest(asked[field])}" for field in sorted(asked))])
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from contracts.base import Contract
 
+_PRIVATE = {"prompt", "notify"}
+"""Fields whose texts are not repeated: an address that is refused may have a password in it."""
 _LONGEST_VALUE = 80
 _LONGEST_LIST = 3_500
 """Characters; every field of a request wrong at once takes less."""
@@ -22,8 +24,8 @@ class Problem(Contract):
 
 
 def describe_value(field: str, value: Any) -> str:
-    """A value as a person should see it in a message: short, and never a prompt or a picture."""
-    if isinstance(value, str) and (field.partition(".")[0] == "prompt" or value.startswith("data:")):
+    """A value as a person should see it in a message: short, and never a prompt, a picture or somebody's address."""
+    if isinstance(value, str) and (field.partition(".")[0] in _PRIVATE or value.startswith("data:")):
         return f"a text of {len(value):,} characters"
     if isinstance(value, (list, tuple, dict)):
         return f"a list of {len(value):,}" if not isinstance(value, dict) else f"an object of {len(value):,}"

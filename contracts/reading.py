@@ -32,6 +32,10 @@ ALLOWED = {
     "request_id": "1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "missing_usage": "estimate or hold",
     "unknown_outcome": "resend or hold",
+    "notify": (
+        "where the run's end is told: an object with a url, an https address of up to 2,048 characters without"
+        " credentials and without a fragment; or that address alone"
+    ),
     "metadata": "at most 16 texts of up to 512 characters, without control characters, by names of 1 to 64 visible ones",
 }
 

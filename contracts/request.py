@@ -11,10 +11,14 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringC
 from contracts.base import SparseContract
 from contracts.images import ImageInput
 from contracts.json_pattern import LABEL, NOT_BLANK, PLAIN_TEXT, JsonPattern
+from contracts.notify import Notify
 
 Operation = Literal["generate", "edit"]
 MissingUsage = Literal["estimate", "hold"]
 UnknownOutcome = Literal["resend", "hold"]
+
+NO_CONTENT = {"request_id", "notify"}
+"""Fields that are not what is asked: two requests that differ in these alone are the same request."""
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -93,6 +97,7 @@ class ImageRequest(SparseContract):
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
     missing_usage: MissingUsage | None = None
     unknown_outcome: UnknownOutcome | None = None
+    notify: Notify | None = None
     metadata: (
         Annotated[dict[Label, Annotated[PlainText, Field(max_length=512)]], Field(max_length=16)] | None
     ) = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.problems import Problem
 from contracts.reading import ALLOWED, read_request
-from contracts.request import ImageRequest
+from contracts.request import NO_CONTENT, ImageRequest
 from imaging.catalogue import Catalogue
 from imaging.lifecycle import ResolvedModel, resolve_model
 from imaging.rules import check_rules, check_unknown_model
@@ -26,13 +26,14 @@ _FIELD_ORDER = tuple(ALLOWED)
 class CheckedPayload:
     """What became of a payload: `request` is None exactly where `problems` has entries, and then nothing may be sent.
 
-    `resolved` is None where no model could be read. `warnings` are sentences for the operator, whatever the outcome.
+    `resolved` is None where no model could be read, and `sound` then too: else it is what of the request could be read. `warnings` are sentences for the operator, whatever the outcome.
     """
 
     request: ImageRequest | None
     resolved: ResolvedModel | None
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    sound: ImageRequest | None = None
 
 
 def check_payload(
@@ -53,18 +54,20 @@ def check_payload(
     sound, entry = reading.sound, resolved.entry
     rules = check_rules(sound, entry) if entry else check_unknown_model(sound)
     problems = _merge(reading.problems, resolved.problems + rules, reading.sound)
-    return CheckedPayload(None if problems else reading.request, resolved, problems, resolved.warnings)
+    return CheckedPayload(
+        None if problems else reading.request, resolved, problems, resolved.warnings, reading.sound
+    )
 
 
 def fingerprint(request: ImageRequest) -> str:
     """What is asked, and by whom, as a SHA-256 in hex: equal where all of that is equal.
 
-    The request_id is left out, and so is the model that answers where a retired one is replaced: the same request
+    The request_id is left out, whom the run's end is told, and the model that answers where a retired one is replaced: the same request
     submitted again after a shutdown day is still the same. The order of keys makes no difference, nor does null instead
     of an absent field. A default that is written out does: a size "auto" is not the same as none, as the provider may
     move its defaults.
     """
-    asked = request.model_dump(mode="json", exclude={"request_id"})
+    asked = request.model_dump(mode="json", exclude=NO_CONTENT)
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

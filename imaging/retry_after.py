@@ -17,8 +17,10 @@ _DURATION = re.compile(
 _TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.pattern} ?)+)", re.ASCII)
 
 
-def retry_after_seconds(headers: Mapping[str, str], message: str, now: datetime) -> float | None:
-    """The wait that an answer asks for, in seconds from `now`, at most `LONGEST_WAIT_SECONDS`.
+def retry_after_seconds(
+    headers: Mapping[str, str], message: str, now: datetime, longest: float = LONGEST_WAIT_SECONDS
+) -> float | None:
+    """The wait that an answer asks for, in seconds from `now`, at most `longest`.
 
     Looks at `retry-after-ms`, then at `retry-after` (seconds or an HTTP date), then for "try again in 1m3s" in the
     provider's message. What cannot be read or lies in the past counts as not said. Header names in lower case.
@@ -30,7 +32,7 @@ def retry_after_seconds(headers: Mapping[str, str], message: str, now: datetime)
         _read_message(message),
     )
     wait = next((wait for wait in waits if wait is not None), None)
-    return None if wait is None else min(wait, LONGEST_WAIT_SECONDS)
+    return None if wait is None else min(wait, longest)
 
 
 def with_jitter(seconds: float, random: Random) -> float:

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.webhook_destinations import Destinations
+from runtime.webhook_signing import is_signing_secret
+
 
 class SettingsError(Exception):
     """A setting that cannot be used, as a sentence for the person who set it."""
@@ -67,6 +70,14 @@ class Settings(BaseSettings):
     rate_card: Path | None = None
     """A rate card of your own, laid over the shipped one."""
 
+    notify_hosts: str | None = None
+    """Where requests may have their run's end told (`notify`): hosts with blanks between them, `*.` for all under a name,
+    `:PORT` where it is not 443. Unset, nowhere."""
+    notify_secrets: SecretStr | None = None
+    """What notifications are signed with: `whsec_` and 24 to 64 bytes in base64. Several, with blanks between them, each sign."""
+    notify_loopback: bool = False
+    """Whether such hosts may be this one, by http too: for tests and development."""
+
     temporal_ui_url: str | None = None
     """Where the Web UI of a Temporal server of yours is, for links to runs. The embedded one is known."""
     metrics_address: str | None = None
@@ -90,6 +101,24 @@ class Settings(BaseSettings):
             if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
                 return text
         raise ValueError("Write a whole address, such as https://api.openai.com/v1")
+
+    @field_validator("notify_hosts")
+    @classmethod
+    def _is_list_of_hosts(cls, text: str | None) -> str | None:
+        try:
+            Destinations.read(text, signed=True, loopback=False)
+        except ValueError as error:
+            raise ValueError(
+                f"{str(error)!a} is no host; write such as hooks.example.com *.partners.example.com localhost:8080"
+            ) from None
+        return text
+
+    @field_validator("notify_secrets")
+    @classmethod
+    def _is_list_of_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
+        if not all(map(is_signing_secret, _split(secrets))):
+            raise ValueError("Write whsec_ and 24 to 64 bytes in base64, several with blanks between them")
+        return secrets
 
     @field_validator("metrics_address")
     @classmethod
@@ -117,6 +146,16 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the pictures are."""
         return self.image_store_url or (self.data_dir / "images").resolve().as_uri()
+
+    def notify_keys(self) -> list[str]:
+        """The secrets that notifications are signed with."""
+        return _split(self.notify_secrets)
+
+    def notify_destinations(self) -> Destinations:
+        """Where notifications may go."""
+        return Destinations.read(
+            self.notify_hosts, signed=bool(self.notify_keys()), loopback=self.notify_loopback
+        )
 
     def provider_key(self) -> str | None:
         """The key that the provider takes, None where it is not set. Azure has a key of its own."""
@@ -157,9 +196,13 @@ def load_settings(changes: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError("\n".join(problems)) from None
 
 
+def _split(secrets: SecretStr | None) -> list[str]:
+    return (secrets.get_secret_value() if secrets else "").replace(",", " ").split()
+
+
 def _shown(detail: Mapping[str, Any]) -> str:
     value = repr(detail["input"])
-    secret = any("key" in str(part) for part in detail["loc"]) or "@" in value
+    secret = any(word in str(part) for part in detail["loc"] for word in ("key", "secret")) or "@" in value
     return "not usable" if secret else value[:120]
 
 
@@ -172,6 +215,8 @@ def _explain(detail: Mapping[str, Any]) -> str:
             return "Write a name of small letters, digits, dots and hyphens, such as openai"
         case "literal_error":
             return f"Write {detail['ctx']['expected']}"
+        case "bool_parsing":
+            return "Write true or false"
         case "greater_than_equal" | "less_than_equal" | "int_parsing":
             return f"Write a whole number{_bounds(str(detail['loc'][0]))}"
     return str(detail["msg"])

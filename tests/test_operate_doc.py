@@ -14,10 +14,11 @@ from contracts import names
 from imaging.books_errors import BooksFailure
 from imaging.errors import ProviderFailure
 from imaging.store_errors import StoreFailure
+from runtime.webhook_errors import WebhookFailure
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
-TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError)
+TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError, WebhookFailure)
 FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
 OF_TEMPORAL = {"TimedOut"}
 

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.checking import check_payload
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
+    from workflows.end_notice import tell_of_end
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
@@ -84,7 +85,7 @@ class ImageGeneration:
                 `GivenUp` by a decision; or the type of the failure that the provider's answer was.
         """
         try:
-            return await self._carry_out(read_argument(request_json))
+            return await self._admit_and_carry_out(read_argument(request_json))
         finally:
             self._partial_images.close()
             self._reception.close()
@@ -92,10 +93,16 @@ class ImageGeneration:
             if not workflow.all_handlers_finished():
                 await workflow.wait_condition(workflow.all_handlers_finished)
 
-    async def _carry_out(self, payload: Any) -> RunResult:
+    async def _admit_and_carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
         self._reception.begin(payload, request)
         admission = await check_payload(payload, workflow.info().workflow_id)
+        work = self._carry_out(request, admission, problems)
+        return await (tell_of_end(work, admission.notify, admission) if admission.notify else work)
+
+    async def _carry_out(
+        self, request: ImageRequest | None, admission: Admission, problems: tuple[Problem, ...]
+    ) -> RunResult:
         await self._reception.admit(admission)
         if request is None or admission.problems:
             raise self._refusal(admission.problems or problems)

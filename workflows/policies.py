@@ -88,6 +88,17 @@ MONEY_RETRY = RetryPolicy(
     maximum_interval=timedelta(minutes=1),
 )
 
+NOTIFY_ATTEMPT = timedelta(seconds=30)
+"""The client gives a receiver 20 s."""
+NOTIFY_IN_ALL = timedelta(days=3)
+"""A receiver that is broken on a Friday evening is mended on Monday."""
+NOTIFY_RETRY = RetryPolicy(
+    # Seconds first, for a blip or a deployment of the receiver; after eight attempts, five hours in, one every six hours.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=4,
+    maximum_interval=timedelta(hours=6),
+)
+
 LOCAL_MONEY_ATTEMPT = timedelta(seconds=5)
 """Half of a workflow task's 10 seconds: a database that hangs must not cost the task. What it still writes after that is
 found by the regular activity that follows."""

@@ -16,6 +16,12 @@ RESULTS: dict[str, dict[str, str]] = {
         "billing": "Where the run stands with finance.",
         "provider": "The provider's side.",
     },
+    "RunFailure": {
+        "run_id": "The run's id.",
+        "status": "failed or cancelled.",
+        "type": "The failure's type, as in Temporal; docs/operate.md has them all.",
+        "message": "What is wrong and what to do, for people.",
+    },
     "ImageRef": {
         "uri": "Where the picture is in the image store.",
         "sha256": "The SHA-256 of its bytes, in hex.",

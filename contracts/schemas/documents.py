@@ -16,6 +16,7 @@ from contracts.budgets import BudgetDecision, TenantBudget
 from contracts.corrections import Correction, Settlement
 from contracts.decisions import Decision, DecisionTaken
 from contracts.economy import EconomyOrder, EconomyProgress, EconomySummary
+from contracts.notifications import RunFailure
 from contracts.problems import Problem
 from contracts.quote import Quote
 from contracts.request import ImageRequest
@@ -67,6 +68,7 @@ PUBLISHED = {
         ImageRequest, "validation", {**_A_MASK_BELONGS_TO_AN_EDIT, "allOf": _A_STREAM_SHOWS_ONE_PICTURE}
     ),
     "run-result": _Published(RunResult, "serialization", {}),
+    "run-failure": _Published(RunFailure, "serialization", {}),
     "run-status": _Published(RunStatus, "serialization", {}),
     "problem": _Published(Problem, "serialization", {}),
     "quote": _Published(Quote, "serialization", {}),

@@ -19,6 +19,7 @@ def mark(**fields: Any) -> str:
     [
         ({}, ()),
         ({"request_id": "another"}, ()),
+        ({"notify": "https://hooks.example.com"}, ()),
         ({"metadata": {"b": "2", "a": "1"}}, ()),
         ({"prompt": "a lamp "}, ("prompt",)),
         ({"size": None, "quality": "low"}, ("quality", "size")),

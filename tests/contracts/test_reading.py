@@ -224,6 +224,7 @@ LIKELY = {
     "partial_images": st.integers(0, 4) | JSON,
     "stream": st.booleans() | JSON,
     "tenant": st.from_regex(r"\A[a-z.]{0,64}\Z") | JSON,
+    "notify": st.from_regex(r"\Ahttps?://[a-z.:0-9]{0,9}[/?]?[a-z@#]{0,3}\Z") | JSON,
     "metadata": st.dictionaries(st.text(st.characters()), st.text(st.characters()), max_size=3) | JSON,
 }
 PAYLOADS = st.fixed_dictionaries({}, optional=LIKELY) | st.dictionaries(

@@ -23,6 +23,7 @@ from tests.e2e.submissions import submit
 from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
+from tests.webhook_receiver import run_receiver
 
 HISTORIES = Path(__file__).parent / "histories"
 STREAMED = {**CONTRACT, "model": "gpt-image-2", "quality": "low", "partial_images": 2}
@@ -50,6 +51,12 @@ DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
 """What is decided about the shapes that are held."""
 LIMITED: dict[str, dict[str, Any]] = {"limited": {**CONTRACT, "n": 4}}
 """Where the deployment knows the provider's limit."""
+TOLD: dict[str, dict[str, Any]] = {
+    "told": {**CONTRACT, "prompt": "A cup that is told of"},
+    "told-failed": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
+}
+"""Runs whose end is told, each with the history of its notification: taken, and refused."""
+NOTIFICATIONS = {"told": "notification-taken", "told-failed": "notification-rejected"}
 FAR_OFF = 60_000
 """A limit of a thousand images a second."""
 
@@ -119,6 +126,8 @@ async def save_missing() -> None:
             async with run_stack(url, f"s3://{BUCKET}", images_per_minute=FAR_OFF) as stack:
                 for name, payload in LIMITED.items():
                     await _save(stack, name, payload)
+        if not all(history_path(name).exists() for name in TOLD):
+            await _save_told(Path(folder) / "told")
 
 
 def _missing(shapes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -157,6 +166,25 @@ async def _save_submitted(stack: Stack, name: str, payloads: tuple[dict[str, Any
             await submit(stack.client, payload, run_id)
         await decide(handle, {"decision": "resend", "actor": "ada", "reason": "for the history"})
     await _write(handle, name)
+
+
+async def _save_told(folder: Path) -> None:
+    async with (
+        run_receiver() as receiver,
+        run_stack(sqlite_url(folder), f"s3://{BUCKET}", **receiver.settings()) as stack,
+    ):
+        receiver.answers.extend([204, 410])
+        for name, payload in TOLD.items():
+            handle = await stack.start(
+                {**payload, "notify": receiver.url}, run_id=f"image:default:history-{name}"
+            )
+            await _write(handle, name)
+            found = [
+                event.child_workflow_execution_started_event_attributes.workflow_execution.workflow_id
+                for event in await stack.events(handle.id)
+            ]
+            told = stack.client.get_workflow_handle(next(filter(None, found)))
+            await _write(told, NOTIFICATIONS[name])
 
 
 def _take_ledger_away(stack: Stack) -> None:

@@ -12,8 +12,10 @@ from tests.e2e.save_histories import (
     CORRECTIONS,
     ECONOMY,
     LIMITED,
+    NOTIFICATIONS,
     SHAPES,
     SUBMITTED,
+    TOLD,
     history_path,
 )
 from tests.e2e.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
@@ -22,12 +24,13 @@ from workflows.budget_change import BudgetChange
 from workflows.economy_batch import EconomyBatch
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
+from workflows.notification import Notification
 from workflows.reconciliation import Reconciliation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.mark.parametrize("name", [*SHAPES, *SUBMITTED, *LIMITED])
+@pytest.mark.parametrize("name", [*SHAPES, *SUBMITTED, *LIMITED, *TOLD])
 async def test_saved_histories_replay(name: str) -> None:
     """Every saved history replays on today's workflow: a run that is under way survives the next deployment."""
     history = WorkflowHistory.from_json(f"image:default:history-{name}", history_path(name).read_text())
@@ -57,6 +60,18 @@ async def test_saved_decisions_replay(name: str) -> None:
     history = WorkflowHistory.from_json(f"budget:acme:{name}", history_path(name).read_text())
     replayer = Replayer(
         workflows=[BudgetChange],
+        data_converter=pydantic_data_converter,
+        interceptors=[RefuseSurplusArguments()],
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("name", NOTIFICATIONS.values())
+async def test_saved_notifications_replay(name: str) -> None:
+    """The same for notifications, which may wait for days: taken and refused."""
+    history = WorkflowHistory.from_json(f"notify:{name}", history_path(name).read_text())
+    replayer = Replayer(
+        workflows=[Notification],
         data_converter=pydantic_data_converter,
         interceptors=[RefuseSurplusArguments()],
     )

@@ -193,7 +193,7 @@ def test_a_fingerprint_is_the_hash_of_the_canonical_request() -> None:
 
 
 def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
-    """The order of keys, null for absent, the request_id and the spelling of a picture make no difference."""
+    """The order of keys, null for absent, the request_id, the spelling of a picture and who is told make no difference."""
     payload = {**BASE, "n": 2, "images": ["store://a.png"], "metadata": {"a": "1", "b": "2"}}
     same = {
         "metadata": {"b": "2", "a": "1"},
@@ -201,6 +201,7 @@ def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
         "n": 2,
         "size": None,
         "request_id": "req-1",
+        "notify": "https://hooks.example.com",
         "tenant": "default",
         **BASE,
     }

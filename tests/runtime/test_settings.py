@@ -61,6 +61,28 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
                 "a:b",
             )
         ),
+        *(
+            (
+                "NOTIFY_HOSTS",
+                f"a.example {value}",
+                f"NOTIFY_HOSTS is 'a.example {value}'. '{value}' is no host; write such as hooks.example.com *.partners.example.com localhost:8080.",
+            )
+            for value in ("https://b.example", "*", "b.example:0")
+        ),
+        *(
+            (
+                "NOTIFY_SECRETS",
+                f"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= {value}",
+                "NOTIFY_SECRETS is not usable. Write whsec_ and 24 to 64 bytes in base64, several with blanks between them.",
+            )
+            for value in (
+                "whsec_",
+                "whsec_c2hvcnQ=",
+                "whsec_!",
+                "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+            )
+        ),
+        ("NOTIFY_LOOPBACK", "perhaps", "NOTIFY_LOOPBACK is 'perhaps'. Write true or false."),
         ("MISSING_USAGE", "zero", "MISSING_USAGE is 'zero'. Write 'estimate' or 'hold'."),
         ("UNKNOWN_OUTCOME", "pay", "UNKNOWN_OUTCOME is 'pay'. Write 'resend' or 'hold'."),
         (

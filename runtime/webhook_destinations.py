@@ -1,0 +1,105 @@
+"""Where webhooks may go by what a deployment has set: looked at when they are asked for, and again when they are sent. Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from runtime.internet_addresses import find_objection, is_loopback
+
+_HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9.-]*[a-z0-9])?)|\[[0-9a-f:.]+\]")
+_PORTS = {"https": 443, "http": 80}
+_HIGHEST_PORT = 65_535
+
+
+class _Rule(NamedTuple):
+    """A host in small letters, or what follows "*" of it; `port` None is the scheme's own."""
+
+    host: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Hosts that webhooks may go to. `loopback` also allows this host itself, by http too, for tests and development."""
+
+    rules: tuple[_Rule, ...] = ()
+    signed: bool = False
+    loopback: bool = False
+
+    @classmethod
+    def read(cls, hosts: str | None, *, signed: bool, loopback: bool) -> "Destinations":
+        """From the setting's text: "hooks.example.com *.partners.example.com localhost:8080".
+
+        Raises:
+            ValueError: something in it is no host.
+        """
+        return cls(tuple(map(_read_rule, (hosts or "").replace(",", " ").split())), signed, loopback)
+
+    def find_fault(self, url: str) -> str | None:
+        """What would have to be there instead of a well-formed URL, None where webhooks may go to it."""
+        return self._find_missing() or self._find_fault(url)
+
+    def _find_missing(self) -> str | None:
+        if not self.rules:
+            return "nothing: no destinations are allowed here (the worker's setting NOTIFY_HOSTS)"
+        if not self.signed:
+            return "nothing: notifications cannot be signed here (the worker's setting NOTIFY_SECRETS)"
+        return None
+
+    def _find_fault(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", _port_of(url)
+        if port is None:
+            return f"a port from 1 to {_HIGHEST_PORT}"
+        if not any(_matches(rule, host, port, _PORTS[parts.scheme]) for rule in self.rules):
+            return "an address whose host and port are in the worker's setting NOTIFY_HOSTS"
+        if self.loopback and (host == "localhost" or is_loopback(host)):
+            return None
+        if parts.scheme != "https":
+            return "an https address"
+        if _is_address(host) and (why := find_objection(host)):
+            return f"a public address, and this one is {why}"
+        return None
+
+    def find_objection(self, address: str) -> str | None:
+        """Why nothing may be sent to an IP address that a name has led to, None where it may."""
+        return None if self.loopback and is_loopback(address) else find_objection(address)
+
+
+NOWHERE = Destinations()
+"""What is allowed where nothing is set."""
+
+
+def describe_destination(url: str) -> str:
+    """The part of a URL that people may be shown: its path may hold a token."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _read_rule(text: str) -> _Rule:
+    host, colon, port = text.lower(), "", ""
+    if not text.endswith("]") and ":" in text:
+        host, colon, port = host.rpartition(":")
+    is_port = port.isdecimal() and port.isascii() and 0 < int(port) <= _HIGHEST_PORT
+    if not _HOST.fullmatch(host) or (colon and not is_port):
+        raise ValueError(text)
+    return _Rule(host.removeprefix("*").strip("[]"), int(port) if colon else None)
+
+
+def _matches(rule: _Rule, host: str, port: int, usual_port: int) -> bool:
+    is_host = host.endswith(rule.host) if rule.host.startswith(".") else host == rule.host
+    return is_host and port == (rule.port or usual_port)
+
+
+def _port_of(url: str) -> int | None:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return None
+    return _PORTS[parts.scheme] if port is None else port or None
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdecimal()
