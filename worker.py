@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -60,6 +60,8 @@ from imaging.batch_client import open_batch_client
 from imaging.catalogue import Catalogue, CatalogueError
 from imaging.client import ProviderSettings, open_client
 from imaging.errors import ProviderFailure
+from imaging.link_server import LinksUnavailable, serve_pictures
+from imaging.picture_links import PictureLinks
 from imaging.provider_books import BooksSettings, ProviderBooks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
@@ -91,6 +93,7 @@ _GUARDED = SandboxedWorkflowRunner()
 _STARTING_PROBLEMS = (
     SettingsError,
     MetricsUnavailable,
+    LinksUnavailable,
     TemporalUnavailable,
     LedgerError,
     RateCardError,
@@ -230,6 +233,7 @@ async def build_provider_worker(
         provider=settings.provider_name(),
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
+        links=find_links(settings),
     )
     return Worker(
         client,
@@ -244,6 +248,24 @@ async def build_provider_worker(
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def find_links(settings: Settings) -> PictureLinks | None:
+    """Links to pictures, where a deployment has them."""
+    return PictureLinks.configure(
+        settings.image_links_url, settings.image_links_keys(), settings.image_links_days
+    )
+
+
+def serve_links(address: str, settings: Settings) -> AbstractAsyncContextManager[int]:
+    """What is behind the links, where IMAGE_LINKS_ADDRESS says. Raises SettingsError where the rest is not set."""
+    links = find_links(settings)
+    if links is None:
+        raise SettingsError(
+            f"IMAGE_LINKS_ADDRESS is {address}, and nothing can be served there without IMAGE_LINKS_URL and"
+            " IMAGE_LINKS_SECRET. Set them too (docs/links.md)."
+        )
+    return serve_pictures(address, ImageStore.from_url(settings.store_url()), links)
 
 
 def build_attempt_meter(client: Client, settings: Settings) -> AttemptMeter:
@@ -290,6 +312,8 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         resources.callback(database.close)
         address = settings.metrics_address
         served = serve_metrics(address, LATENCY_BUCKETS) if address else None
+        if settings.image_links_address:
+            await resources.enter_async_context(serve_links(settings.image_links_address, settings))
         client = await connect_to_temporal(settings.data_dir, runtime=served)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)

@@ -31,6 +31,7 @@ from contracts.money import parse_usd
 from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import MalformedAnswer, ProviderFailure, RateLimited, ServerOverloaded
 from imaging.inputs import Inputs, load_inputs
+from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from imaging.streams import Show
@@ -53,6 +54,7 @@ class GptImageCaller:
         provider: str,
         simulated: bool,
         resends: int,
+        links: PictureLinks | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -61,6 +63,7 @@ class GptImageCaller:
         self._provider = provider
         self._simulated = simulated
         self._resends = resends
+        self._links = links
         self._pause = SharedPause()
 
     @activity.defn(name=names.CALL_GPT_IMAGE)
@@ -75,7 +78,14 @@ class GptImageCaller:
         given = read_handed_on()
         with handing_on(given, order.image_slots), known_failures():
             async with heartbeats(*given.details):
-                return await self._carry_out(order)
+                return self._add_links(await self._carry_out(order))
+
+    def _add_links(self, result: CallResult) -> CallResult:
+        """In the history a link is no secret for longer than it is good."""
+        if self._links is None:
+            return result
+        urls = self._links.make_urls(result.images, datetime.now(UTC))
+        return result.model_copy(update={"links": urls})
 
     async def _carry_out(self, order: CallInput) -> CallResult:
         inputs = await self._look_at_inputs_first(order)

@@ -38,6 +38,7 @@ COMMANDS = {
     "wait": "Wait for a run and show its result.",
     "decide": "Decide about a run that is held.",
     "images": "Copy a run's pictures out of the image store.",
+    "links": "Make links to a run's pictures.",
     "ledger": "List the ledger's entries, the newest first.",
     "costs": "Sum up the ledger by tenant, model or day.",
     "report": "Write a month for finance: a page with plots, and a table for a spreadsheet.",

@@ -75,6 +75,7 @@ class CallResult(SparseContract):
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
     `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt and its ledger entry only.
     `sent_at` is when the paying attempt was sent, and decides which dated prices apply. `warnings` are for the operator.
+    `links` lead to the pictures, in their order, for some days and by a browser, where the deployment has such links.
     `mode` None means "standard": a run that was paid as a line of an economy batch is billed by the batch prices.
     """
 
@@ -93,4 +94,5 @@ class CallResult(SparseContract):
     output_format: str | None = None
     sent_at: datetime
     mode: PriceMode | None = None
+    links: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()

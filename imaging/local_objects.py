@@ -67,6 +67,14 @@ class LocalObjects:
         """An object's bytes, None where there is none. Errors as in `Objects`."""
         return await asyncio.to_thread(self._read, key, max_bytes)
 
+    async def measure(self, key: str) -> int | None:
+        """An object's size in bytes, None where there is none. Errors as in `Objects`."""
+        return await asyncio.to_thread(self._measure, key)
+
+    async def read_piece(self, key: str, start: int, length: int) -> bytes:
+        """So many bytes of an object. Errors as in `Objects`."""
+        return await asyncio.to_thread(self._read_piece, key, start, length)
+
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""
         return await asyncio.to_thread(self._list_keys, folder)
@@ -104,6 +112,22 @@ class LocalObjects:
             except (FileNotFoundError, NotADirectoryError):
                 self._refuse_while_away()
                 return None
+
+    def _measure(self, key: str) -> int | None:
+        with self._explained("read"):
+            try:
+                status = self._inside(key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self._refuse_while_away()
+                return None
+        if not stat.S_ISREG(status.st_mode):
+            raise ReferenceRefused(f"{self.root}{key} is no file but a folder or a device.")
+        return status.st_size
+
+    def _read_piece(self, key: str, start: int, length: int) -> bytes:
+        with self._explained("read"), self._inside(key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def _list_keys(self, folder: str) -> list[str]:
         with self._explained("listed"):

@@ -31,5 +31,11 @@ class Objects(Protocol):
             ReferenceRefused: the key leads to something that is no object.
         """
 
+    async def measure(self, key: str) -> int | None:
+        """An object's size in bytes, None where there is none. Errors as for `read`."""
+
+    async def read_piece(self, key: str, start: int, length: int) -> bytes:
+        """So many bytes of an object that is there. Fewer where it is shorter, or gone meanwhile."""
+
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""

@@ -111,6 +111,19 @@ class S3Objects:
             # Copied into Python's own bytes off the event loop: some 10 ms for a large picture.
             return await asyncio.to_thread(bytes, await result.bytes_async())
 
+    async def measure(self, key: str) -> int | None:
+        """An object's size in bytes, None where there is none. Errors as in `Objects`."""
+        with self._explained("read"):
+            try:
+                return int((await obstore.head_async(self._store, key))["size"])
+            except FileNotFoundError:
+                return None
+
+    async def read_piece(self, key: str, start: int, length: int) -> bytes:
+        """So many bytes of an object, by a request of their own: a slow reader holds no connection to the store."""
+        with self._explained("read"):
+            return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
+
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""
         with self._explained("listed"):

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from contracts.images import ImageRef
+from contracts.problems import describe_value
 from imaging.local_objects import LocalObjects
 from imaging.objects import Objects
 from imaging.pictures import Picture, inspect_picture
@@ -24,6 +25,7 @@ from imaging.store_keys import (
     picture_key,
     sha256_of_key,
 )
+from imaging.stored_picture import StoredPicture
 
 _PROBE_FOLDER = "check"
 _PROBE_KEY = "check/probe.txt"
@@ -104,6 +106,20 @@ class ImageStore:
         if promised and await asyncio.to_thread(_hash, data) != promised:
             raise CorruptImage(f"The picture {uri} is damaged: its bytes do not match its name.")
         return data
+
+    async def find_picture(self, name: str) -> StoredPicture | None:
+        """The picture of a name such as "abcdef....png", None where there is none.
+
+        Raises:
+            ReferenceRefused: the name is none of a picture.
+            StoreUnavailable: the store does not answer.
+        """
+        key = f"{PICTURES}{name[:2]}/{name}"
+        sha256 = sha256_of_key(key)
+        if sha256 is None:
+            raise ReferenceRefused(f"The name {describe_value('name', name)} is none of a picture.")
+        size = await self._objects.measure(key)
+        return None if size is None else StoredPicture(self._objects, key, sha256, size)
 
     async def put_document(self, key: str, data: bytes) -> None:
         """Keeps a small document under a name of letters, digits, `._-` and slashes; an earlier one gives way whole.

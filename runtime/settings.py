@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from runtime.webhook_destinations import Destinations
 from runtime.webhook_signing import is_signing_secret
 
+_SHORTEST_SECRET = 32
+
 
 class SettingsError(Exception):
     """A setting that cannot be used, as a sentence for the person who set it."""
@@ -78,6 +80,15 @@ class Settings(BaseSettings):
     notify_loopback: bool = False
     """Whether such hosts may be this one, by http too: for tests and development."""
 
+    image_links_url: str | None = None
+    """Where people reach the links to pictures that run pages and `links` show, such as https://images.example.com."""
+    image_links_secret: SecretStr | None = None
+    """What links are signed with, 32 characters or more. Several, with blanks between them: the first signs, all are taken."""
+    image_links_days: int = Field(default=7, ge=1, le=365)
+    """How long a link is good."""
+    image_links_address: str | None = None
+    """Where the worker serves the pictures behind them, such as 0.0.0.0:9465; unset, it does not."""
+
     temporal_ui_url: str | None = None
     """Where the Web UI of a Temporal server of yours is, for links to runs. The embedded one is known."""
     metrics_address: str | None = None
@@ -91,7 +102,7 @@ class Settings(BaseSettings):
             raise ValueError("Write a path without ?, behind which SQLite reads options")
         return path
 
-    @field_validator("openai_base_url", "azure_openai_endpoint")
+    @field_validator("openai_base_url", "azure_openai_endpoint", "image_links_url")
     @classmethod
     def _is_address(cls, text: str | None) -> str | None:
         if text is None:
@@ -120,7 +131,14 @@ class Settings(BaseSettings):
             raise ValueError("Write whsec_ and 24 to 64 bytes in base64, several with blanks between them")
         return secrets
 
-    @field_validator("metrics_address")
+    @field_validator("image_links_secret")
+    @classmethod
+    def _is_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        if any(len(one) < _SHORTEST_SECRET for one in _split(secret)):
+            raise ValueError(f"Write {_SHORTEST_SECRET} characters or more, several with blanks between them")
+        return secret
+
+    @field_validator("metrics_address", "image_links_address")
     @classmethod
     def _is_place(cls, text: str | None) -> str | None:
         if text is None:
@@ -146,6 +164,10 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the pictures are."""
         return self.image_store_url or (self.data_dir / "images").resolve().as_uri()
+
+    def image_links_keys(self) -> list[str]:
+        """The secrets of links to pictures."""
+        return _split(self.image_links_secret)
 
     def notify_keys(self) -> list[str]:
         """The secrets that notifications are signed with."""

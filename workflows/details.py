@@ -23,13 +23,19 @@ _WITHOUT_PICTURES = ("generating", "held")
 """Until there are finished ones, what was drawn so far is worth a look."""
 
 
-def describe_status(status: RunStatus, pictures: Sequence[ImageRef] = ()) -> str:
-    """The run in one line (stage, cost, billing state, model), its pictures, and what an operator should know."""
+def describe_status(
+    status: RunStatus, pictures: Sequence[ImageRef] = (), addresses: Sequence[str] = ()
+) -> str:
+    """The run in one line (stage, cost, billing state, model), its pictures, and what an operator should know.
+
+    `addresses` are where a browser finds the pictures, where there are such: else the store's own references are shown.
+    """
     cost = f"{status.cost_usd} USD" if status.cost_usd else None
     facts = [f"**{_STAGES[status.stage]}**", cost, status.billing_state, status.model]
+    places = addresses if len(addresses) == len(pictures) else [picture.uri for picture in pictures]
     links = [
-        f"- [{picture.width}x{picture.height} {picture.media_type}]({picture.uri}), {picture.bytes:,} bytes"
-        for picture in pictures
+        f"- [{picture.width}x{picture.height} {picture.media_type}]({address}), {picture.bytes:,} bytes"
+        for picture, address in zip(pictures, places, strict=True)
     ]
     if status.stage in _WITHOUT_PICTURES:
         links += [

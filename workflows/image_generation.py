@@ -250,4 +250,6 @@ class ImageGeneration:
     def _show(self, *, call: CallResult | None = None, **news: Any) -> None:
         """Moves the status on, for the query and for the page in the Web UI."""
         self._status = self._status.model_copy(update=news)
-        workflow.set_current_details(describe_status(self._status, call.images if call else ()))
+        workflow.set_current_details(
+            describe_status(self._status, call.images if call else (), (call.links or ()) if call else ())
+        )

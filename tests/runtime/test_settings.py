@@ -82,6 +82,22 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
                 "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
             )
         ),
+        (
+            "IMAGE_LINKS_SECRET",
+            f"{'s' * 32} {'s' * 31}",
+            "IMAGE_LINKS_SECRET is not usable. Write 32 characters or more, several with blanks between them.",
+        ),
+        ("IMAGE_LINKS_DAYS", "0", "IMAGE_LINKS_DAYS is '0'. Write a whole number from 1 to 365."),
+        (
+            "IMAGE_LINKS_URL",
+            "images.example.com",
+            "IMAGE_LINKS_URL is 'images.example.com'. Write a whole address, such as https://api.openai.com/v1.",
+        ),
+        (
+            "IMAGE_LINKS_ADDRESS",
+            "9465",
+            "IMAGE_LINKS_ADDRESS is '9465'. Write an IP address and a port of this host, such as 127.0.0.1:9464.",
+        ),
         ("NOTIFY_LOOPBACK", "perhaps", "NOTIFY_LOOPBACK is 'perhaps'. Write true or false."),
         ("MISSING_USAGE", "zero", "MISSING_USAGE is 'zero'. Write 'estimate' or 'hold'."),
         ("UNKNOWN_OUTCOME", "pay", "UNKNOWN_OUTCOME is 'pay'. Write 'resend' or 'hold'."),

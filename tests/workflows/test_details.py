@@ -35,6 +35,17 @@ def test_a_finished_run() -> None:
     )
 
 
+def test_pictures_that_a_browser_can_show() -> None:
+    """Where there are links the pictures are shown by them; links of another number belong to nothing, and are left out."""
+    status = RunStatus(run_id="image:acme:1", stage="completed")
+    address = "https://images.example.com/ab.png?expires=1&signature=x"
+
+    assert f"- [1024x1536 image/png]({address}), 1,234,567 bytes" in describe_status(
+        status, [PICTURE], [address]
+    )
+    assert PICTURE.uri in describe_status(status, [PICTURE], [address, address])
+
+
 def test_a_run_without_an_amount_shows_none() -> None:
     """A run whose cost is not known shows no amount, and the reason: never a zero."""
     status = RunStatus(
