@@ -12,10 +12,14 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from activities.check_request import CheckPolicy, RequestChecker
 from activities.notify import Notifier
+from billing.rate_cards import RateCards
 from contracts import names
 from contracts.notifications import event_id_for, notification_id_for
+from contracts.notify import Notify
 from contracts.result import RunResult
+from imaging.catalogue import Catalogue
 from runtime.webhook_client import WebhookClient
 from runtime.webhook_destinations import Destinations
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
@@ -320,3 +324,22 @@ async def test_a_run_with_the_longest_id(telling: Stack, receiver: Receiver) -> 
 
     assert read_event(told)["subject"] == run_id
     assert read_event(told)["data"]["type"] == failure.type == "RequestRefused"
+
+
+async def test_a_line_of_an_economy_batch(receiver: Receiver) -> None:
+    """A line that is paid in a batch of the provider has no run: it is refused, and not silently left untold."""
+    destinations = Destinations.read(receiver.host, signed=True, loopback=True)
+    policy = CheckPolicy(
+        missing_usage="estimate",
+        unknown_outcome="resend",
+        retired_models="refuse",
+        unpriced_models="hold",
+        destinations=destinations,
+    )
+    checker = RequestChecker(Catalogue.load("simulator"), RateCards.load(None), policy)
+    payload = asking(receiver, request_id="line-1")
+
+    assert checker.check(payload, "", "standard").notify == Notify(url=receiver.url)
+    (problem,) = checker.check(payload, "", "batch").problems
+    assert problem.field == "notify.url"
+    assert problem.allowed.startswith("nothing: a line of an economy batch has no run")
