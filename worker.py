@@ -71,7 +71,7 @@ from runtime.logging import configure_logging
 from runtime.metrics import MetricsUnavailable, find_meter, serve_metrics
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
-from runtime.webhook_client import WebhookClient
+from runtime.webhook_client import TIMEOUT_SECONDS, WebhookClient
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
 from workflows.economy_batch import EconomyBatch
@@ -88,6 +88,7 @@ SAME_WISH_SECONDS = 1.0
 HEARTBEAT_THROTTLE = timedelta(seconds=9)
 # A batch hears that it is paused or cancelled with the answer to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
+NOTIFICATIONS_AT_ONCE = 50
 _GUARDED = SandboxedWorkflowRunner()
 
 _STARTING_PROBLEMS = (
@@ -145,7 +146,6 @@ def build_runs_worker(
         activities=[
             checker.check_request,
             EarlierRunFinder(database).find_earlier_run,
-            Notifier(WebhookClient(settings.notify_destinations(), settings.notify_keys())).notify,
             PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
             BillingRecorder(Ledger(database, on_entry=meter.count_entry)).record_billing,
@@ -161,6 +161,18 @@ def build_runs_worker(
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
+    )
+
+
+def build_notify_worker(client: Client, settings: Settings) -> Worker:
+    """The requests to receivers of notifications."""
+    webhooks = WebhookClient(settings.notify_destinations(), settings.notify_keys())
+    return Worker(
+        client,
+        task_queue=names.NOTIFY_QUEUE,
+        activities=[Notifier(webhooks).notify],
+        max_concurrent_activities=NOTIFICATIONS_AT_ONCE,
+        graceful_shutdown_timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
 
 
@@ -328,6 +340,8 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
                     runner=UnsandboxedWorkflowRunner(),
                 )
             )
+            if settings.notify_hosts:
+                workers.append(build_notify_worker(client, settings))
             if served:
                 gauges = StandingGauges(database, served.metric_meter)
                 await resources.enter_async_context(gauges.kept_current())

@@ -23,6 +23,8 @@ RUNS_QUEUE = "image-runs"
 """Workflows, the check before and the money after."""
 PROVIDER_QUEUE = "image-provider"
 """The calls to the provider, and the dispatches that stand for further pictures: their own slots, rate limit and fleet."""
+NOTIFY_QUEUE = "image-notifications"
+"""The requests to receivers of notifications: slots of their own, as a receiver that hangs must not keep bills waiting."""
 
 CHECK_REQUEST = "check_request"
 FIND_EARLIER_RUN = "find_earlier_run"

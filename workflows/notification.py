@@ -56,6 +56,7 @@ class Notification:
             names.NOTIFY,
             order,
             result_type=Delivery,
+            task_queue=names.NOTIFY_QUEUE,
             start_to_close_timeout=policies.NOTIFY_ATTEMPT,
             schedule_to_close_timeout=policies.NOTIFY_IN_ALL,
             retry_policy=policies.NOTIFY_RETRY,

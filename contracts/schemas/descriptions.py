@@ -184,6 +184,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "max_cost_usd": "The most that charges and reservations may come to; absent for no limit.",
         "fail_fast": "Whether the first failure stops the batch.",
         "reason": "Why it ended before its last line; else absent.",
+        "economy": "Whether it runs in the provider's own batches, at half price.",
         "created_at": "When it was opened.",
         "updated_at": "When it last changed.",
         "ended_at": "When it ended; absent before.",

@@ -175,6 +175,8 @@ async def run_application(
         await parts.enter_async_context(
             worker.build_runs_worker(client, chosen, database, images_per_minute=limit)
         )
+        if chosen.notify_hosts:
+            await parts.enter_async_context(worker.build_notify_worker(client, chosen))
         await parts.enter_async_context(await worker.build_provider_worker(client, chosen, database, parts))
         yield Stack(client, simulator, chosen, database, ImageStore.from_url(store_url))
 

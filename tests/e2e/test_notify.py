@@ -1,5 +1,6 @@
 """The end of a run, told to a real receiver: signed, tried again, and never in the way of the run itself."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -166,7 +167,7 @@ async def test_a_no_is_final(telling: Stack, receiver: Receiver, status: int, wo
 
 async def fail(handle: WorkflowHandle[Any, Any]) -> ApplicationError:
     with pytest.raises(WorkflowFailureError) as raised:
-        await handle.result()
+        await asyncio.wait_for(handle.result(), 60)
     assert isinstance(raised.value.cause, ApplicationError)
     return raised.value.cause
 
@@ -252,8 +253,8 @@ async def test_a_receiver_that_is_away_for_three_days(receiver: Receiver) -> Non
             environment.client,
             task_queue=names.RUNS_QUEUE,
             workflows=[Notification],
-            activities=[notifier.notify],
         ),
+        Worker(environment.client, task_queue=names.NOTIFY_QUEUE, activities=[notifier.notify]),
     ):
         handle = await environment.client.start_workflow(
             names.NOTIFICATION,
