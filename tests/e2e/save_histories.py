@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
@@ -24,6 +24,8 @@ from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
 from tests.webhook_receiver import run_receiver
+
+T = TypeVar("T")
 
 HISTORIES = Path(__file__).parent / "histories"
 STREAMED = {**CONTRACT, "model": "gpt-image-2", "quality": "low", "partial_images": 2}
@@ -110,9 +112,8 @@ async def save_missing() -> None:
             stack.simulator.script("stream_broken=1", match="shown twice")
             for name, payload in _missing(SHAPES):
                 await _save(stack, name, payload)
-            for name, payloads in SUBMITTED.items():
-                if not history_path(name).exists():
-                    await _save_submitted(stack, name, payloads)
+            for name, payloads in _missing(SUBMITTED):
+                await _save_submitted(stack, name, payloads)
             for name, how in _missing(ECONOMY):
                 await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
@@ -130,7 +131,7 @@ async def save_missing() -> None:
             await _save_told(Path(folder) / "told")
 
 
-def _missing(shapes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def _missing(shapes: dict[str, T]) -> list[tuple[str, T]]:
     return [(name, shape) for name, shape in shapes.items() if not history_path(name).exists()]
 
 
