@@ -71,6 +71,7 @@ from runtime.logging import configure_logging
 from runtime.metrics import MetricsUnavailable, find_meter, serve_metrics
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
+from runtime.tracing import begin_tracing, end_tracing
 from runtime.webhook_client import TIMEOUT_SECONDS, WebhookClient
 from workflows.arguments import RefuseSurplusArguments
 from workflows.budget_change import BudgetChange
@@ -85,6 +86,8 @@ from workflows.reconciliation import Reconciliation
 # A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.policies.CALL_ATTEMPT).
 GRACE = timedelta(minutes=11)
 SAME_WISH_SECONDS = 1.0
+# For the last spans of a worker that has ended its work: longer is for no collector to ask.
+TRACES_PATIENCE_SECONDS = 5.0
 HEARTBEAT_THROTTLE = timedelta(seconds=9)
 # A batch hears that it is paused or cancelled with the answer to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
@@ -326,6 +329,8 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         served = serve_metrics(address, LATENCY_BUCKETS) if address else None
         if settings.image_links_address:
             await resources.enter_async_context(serve_links(settings.image_links_address, settings))
+        begin_tracing(settings, "gpt-image-worker")
+        resources.push_async_callback(asyncio.to_thread, end_tracing, TRACES_PATIENCE_SECONDS)
         client = await connect_to_temporal(settings.data_dir, runtime=served)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)

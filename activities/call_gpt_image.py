@@ -18,6 +18,7 @@ from activities.handed_on import handing_on, read_handed_on
 from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.partial_images import announcing_partial_images
 from activities.picture_keeper import PictureKeeper
+from activities.provider_span import provider_span
 from activities.receipts import write_receipt
 from activities.shared_pause import SharedPause
 from activities.under_way import describe_yielding, signs_of_life, still_under_way, wait_for_open_attempts
@@ -165,20 +166,17 @@ class GptImageCaller:
             await write_receipt(self._store, attempt.attempt_id, outcome)
 
     async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt, show: Show) -> AttemptOutcome:
-        raw = await self._client.send(
-            ProviderCall(
-                request=order.request,
-                model=order.model,
-                images=tuple(
-                    FilePart(data=image.data, media_type=image.media_type) for image in inputs.images
-                ),
-                mask=FilePart(data=inputs.mask.data, media_type=inputs.mask.media_type)
-                if inputs.mask
-                else None,
-                client_request_id=attempt.client_request_id,
-            ),
-            show,
+        call = ProviderCall(
+            request=order.request,
+            model=order.model,
+            images=tuple(FilePart(data=image.data, media_type=image.media_type) for image in inputs.images),
+            mask=FilePart(data=inputs.mask.data, media_type=inputs.mask.media_type) if inputs.mask else None,
+            client_request_id=attempt.client_request_id,
         )
+        address = self._client.address
+        with provider_span(order, attempt, provider=self._provider, address=address) as note_answer:
+            raw = await self._client.send(call, show)
+            note_answer(raw)
         try:
             answer = await self._keeper.open_answer(raw, order.request)
         except MalformedAnswer:

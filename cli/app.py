@@ -16,8 +16,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from cli.failures import INTERRUPTED, CommandFailed, Interrupted, RequestRefused
 from cli.output import Output
+from runtime.tracing import end_tracing
 
 DONE, FAILED = 0, 1
+_TRACES_PATIENCE_SECONDS = 2.0
 _PROGRAM = "starter.py"
 _HELP = """Images with OpenAI's GPT Image models: durable on Temporal, and every run billed.
 
@@ -84,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     output = Output(as_json="--json" in arguments)
     try:
         status = _carry_out(arguments, output)
+        if not end_tracing(_TRACES_PATIENCE_SECONDS):
+            output.warn("The trace of this command did not reach OTEL_EXPORTER_OTLP_ENDPOINT.")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # Rich and Typer leave where whoever read our output has left
         return FAILED

@@ -3,6 +3,7 @@
 Commands open from here what they need, and nothing else. No command reads the environment itself.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from runtime.embedded import SIMULATOR
 from runtime.settings import Settings, load_settings
 from runtime.stack_file import Stack, read_stack_file
 from runtime.temporal import connect_to_temporal
+from runtime.tracing import begin_tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Session:
     async def connect(self) -> Client:
         """A client of Temporal. Raises TemporalUnavailable."""
         hush_temporal()
+        begin_tracing(self.settings, "gpt-image-starter")
         return await connect_to_temporal(self.settings.data_dir)
 
     def open_store(self) -> ImageStore:
@@ -87,7 +90,9 @@ def open_session() -> Session:
 
 
 def hush_temporal() -> None:
-    """Keeps the SDK's own log off people's terminals: what it warns of ends in a sentence of ours, or mends itself."""
+    """Keeps the SDKs' own logs off people's terminals: what they warn of ends in a sentence of ours, or mends itself."""
+    for name in ("opentelemetry", "runtime.tracing"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
     with suppress(RuntimeError):  # done already
         Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=quiet))))

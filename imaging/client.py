@@ -68,6 +68,11 @@ class ImageClient:
         """Closes the connections. Calls in flight fail."""
         await self._sdk.close()
 
+    @property
+    def address(self) -> str:
+        """The base URL that requests go to."""
+        return str(self._sdk.base_url)
+
     async def send(self, call: ProviderCall, show: Show = _show_nobody) -> RawAnswer:
         """Sends exactly one HTTP request and waits for its whole answer.
 

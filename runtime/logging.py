@@ -12,6 +12,8 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 from temporalio import activity, workflow
 
+from runtime.tracing import name_span
+
 _CONTEXT = ("temporal_workflow", "temporal_activity")
 _WANTED = ("workflow_id", "workflow_type", "run_id", "activity_type", "attempt", "task_queue")
 
@@ -23,6 +25,7 @@ def configure_logging(level: str, *, style: Literal["json", "console"] = "json")
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_activity_context,
+        _add_trace,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
@@ -67,6 +70,12 @@ def _add_activity_context(_logger: WrappedLogger, _method: str, event: EventDict
         event.setdefault("run_id", info.workflow_run_id)
         event.setdefault("activity_type", info.activity_type)
         event.setdefault("attempt", info.attempt)
+    return event
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For lines written within a trace: which it is. Nothing where no traces are exported."""
+    event.update(name_span())
     return event
 
 

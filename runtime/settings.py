@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.webhook_destinations import Destinations
@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     """Where the worker serves its metrics for Prometheus, such as 0.0.0.0:9464; unset, it counts nothing."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    otel_exporter_otlp_endpoint: str | None = None
+    """The collector that traces go to, such as http://collector:4318; unset, there are none. OpenTelemetry reads its variables
+    itself: these only say whether it is loaded."""
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    otel_exporter_otlp_protocol: str = "http/protobuf"
+    otel_sdk_disabled: str = "false"
+
     @field_validator("data_dir")
     @classmethod
     def _is_path(cls, path: Path) -> Path:
@@ -138,6 +145,14 @@ class Settings(BaseSettings):
             raise ValueError(f"Write {_SHORTEST_SECRET} characters or more, several with blanks between them")
         return secret
 
+    @field_validator("otel_exporter_otlp_protocol")
+    @classmethod
+    def _is_spoken(cls, text: str, info: ValidationInfo) -> str:
+        named = ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+        if text != "http/protobuf" and any(info.data.get(name) for name in named):
+            raise ValueError("Write http/protobuf, and the collector's port for that, mostly 4318")
+        return text
+
     @field_validator("metrics_address", "image_links_address")
     @classmethod
     def _is_place(cls, text: str | None) -> str | None:
@@ -156,6 +171,11 @@ class Settings(BaseSettings):
         path = str((self.data_dir / "ledger.db").resolve())
         # A URL would read %20 as a blank.
         return self.database_url or f"sqlite:///{path.replace('%', '%25')}"
+
+    def exports_traces(self) -> bool:
+        """Whether a collector for traces is named."""
+        named = self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        return bool(named) and self.otel_sdk_disabled.lower() != "true"
 
     def creates_ledger(self) -> bool:
         """Whether the ledger is made and migrated on first use. A shared database is migrated by its operator."""

@@ -17,6 +17,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from runtime.stack_file import Stack, read_stack_file
+from runtime.tracing import list_interceptors
 
 # A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
 _PATIENCE_SECONDS = 10.0
@@ -61,7 +62,12 @@ async def _connect(
 ) -> Client:
     try:
         async with asyncio.timeout(patience_seconds):
-            return await Client.connect(**config, data_converter=pydantic_data_converter, runtime=runtime)
+            return await Client.connect(
+                **config,
+                data_converter=pydantic_data_converter,
+                interceptors=list_interceptors(),
+                runtime=runtime,
+            )
     except (RuntimeError, ValueError, RPCError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"No Temporal server answers at {config['target_host']}. Start the embedded one with `make up`,"

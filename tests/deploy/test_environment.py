@@ -31,11 +31,13 @@ READ_BY = {
         *("RUSTFS_OBS_LOG_DIRECTORY", "RUSTFS_NEW_BUCKET_DURABILITY_MODE"),
     },
 }
-# Read by libraries of ours: libpq, the Temporal SDK (temporalio.envconfig) and obstore.
+# Read by libraries of ours: libpq, the Temporal SDK (temporalio.envconfig), obstore and OpenTelemetry.
 READ_BY_LIBRARIES = {
     "PGPASSWORD",
     *("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"),
     *("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
 SERVICES = list_services()

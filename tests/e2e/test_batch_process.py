@@ -16,8 +16,8 @@ from tests.e2e.test_worker_process import Site, open_site, until
 LINES = 40
 
 
-async def start(site: Site, batch_id: str) -> None:
-    lines = [
+async def start(site: Site, batch_id: str, *, lines: int = LINES) -> None:
+    written = [
         BatchLine(
             line=number,
             request={
@@ -28,12 +28,12 @@ async def start(site: Site, batch_id: str) -> None:
                 "request_id": f"{batch_id}-{number:06d}",
             },
         )
-        for number in range(1, LINES + 1)
+        for number in range(1, lines + 1)
     ]
-    page = b"".join(map(write_line, lines))
+    page = b"".join(map(write_line, written))
     digest = hashlib.sha256(page).hexdigest()
     await site.store.put_document(page_key(batch_id, digest, 0), page)
-    order = {"batch_id": batch_id, "digest": digest, "lines": LINES, "pages": 1, "window": 10}
+    order = {"batch_id": batch_id, "digest": digest, "lines": lines, "pages": 1, "window": 10}
     workflow_id = names.batch_workflow_id(batch_id)
     await site.client.start_workflow(names.BATCH, order, id=workflow_id, task_queue=names.RUNS_QUEUE)
 

@@ -129,6 +129,39 @@ def test_a_wrong_setting_is_one_sentence(
     assert str(raised.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("variables", "exports"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "TRUE"}, False),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
+    ],
+)
+def test_traces_are_exported_where_a_collector_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, exports: bool
+) -> None:
+    """Either of the standard's variables for the collector turns traces on, and OTEL_SDK_DISABLED all of it off."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().exports_traces() is exports
+
+
+def test_traces_by_another_protocol_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that is named with gRPC would get nothing, and is told at the start."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+
+    assert str(raised.value) == (
+        "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'. Write http/protobuf, and the collector's port for that, mostly 4318."
+    )
+
+
 @pytest.mark.parametrize("name", ["a b", "100%", "%3F", "ä#;@", "図"])
 def test_the_default_ledger_is_in_data_dir_whatever_its_name(tmp_path: Path, name: str) -> None:
     """No sign in a folder's name leads the ledger to another place."""
