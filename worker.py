@@ -72,16 +72,10 @@ from runtime.metrics import MetricsUnavailable, find_meter, serve_metrics
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from runtime.tracing import begin_tracing, end_tracing
+from runtime.versions import describe_build, tell_build
 from runtime.webhook_client import TIMEOUT_SECONDS, WebhookClient
 from workflows.arguments import RefuseSurplusArguments
-from workflows.budget_change import BudgetChange
-from workflows.economy_batch import EconomyBatch
-from workflows.image_batch import ImageBatch
-from workflows.image_generation import ImageGeneration
-from workflows.notification import Notification
-from workflows.price_quote import PriceQuote
-from workflows.provider_reconciliation import ProviderReconciliation
-from workflows.reconciliation import Reconciliation
+from workflows.registered import WORKFLOWS
 
 # A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.policies.CALL_ATTEMPT).
 GRACE = timedelta(minutes=11)
@@ -136,16 +130,7 @@ def build_runs_worker(
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=[
-            ImageGeneration,
-            ImageBatch,
-            Notification,
-            PriceQuote,
-            EconomyBatch,
-            Reconciliation,
-            ProviderReconciliation,
-            BudgetChange,
-        ],
+        workflows=WORKFLOWS,
         activities=[
             checker.check_request,
             EarlierRunFinder(database).find_earlier_run,
@@ -164,6 +149,7 @@ def build_runs_worker(
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
+        deployment_config=describe_build(settings),
     )
 
 
@@ -262,6 +248,7 @@ async def build_provider_worker(
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
+        deployment_config=describe_build(settings),
     )
 
 
@@ -319,6 +306,7 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
     """
     settings = load_settings(changes)
     configure_logging(settings.log_level)
+    build = describe_build(settings)
     stop = listen_for_stop()
     async with AsyncExitStack() as resources:
         database = await asyncio.to_thread(
@@ -355,6 +343,8 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         for worker in workers:
             await resources.enter_async_context(worker)
         log.info("The worker polls.", task_queues=[worker.task_queue for worker in workers])
+        if build:
+            await tell_build(client, build)
         await stop.wait()
         log.info("The worker drains: calls in flight are let finish.")
     log.info("The worker has ended.")

@@ -157,6 +157,9 @@ async def _start_worker(
     queues: Sequence[str],
 ) -> None:
     environment = _inherit({"TEMPORAL_ADDRESS": address})
+    # A build waits for an operator who makes it current, and this server is nobody's.
+    for name in ("WORKER_DEPLOYMENT_NAME", "WORKER_BUILD_ID"):
+        environment.pop(name, None)
     if provider:
         environment |= simulator_environment(provider)
         environment.pop("AZURE_OPENAI_ENDPOINT", None)

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     """Where the worker serves its metrics for Prometheus, such as 0.0.0.0:9464; unset, it counts nothing."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    worker_deployment_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
+    """Temporal's Worker Deployment that this worker is a part of. A worker of none takes what no build takes."""
+    worker_build_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")
+    """The build that it is of: the same for all workers with the same workflow code, another with other code."""
+
     otel_exporter_otlp_endpoint: str | None = None
     """The collector that traces go to, such as http://collector:4318; unset, there are none. OpenTelemetry reads its variables
     itself: these only say whether it is loaded."""
@@ -248,13 +253,22 @@ def _shown(detail: Mapping[str, Any]) -> str:
     return "not usable" if secret else value[:120]
 
 
+_PATTERNS = {
+    "worker_deployment_name": "Write a name of letters, digits, hyphens and underscores, such as image-runs",
+    "worker_build_id": "Write letters, digits, dots, hyphens, underscores or plus signs, such as 1.4.2 or a commit",
+}
+
+
 def _explain(detail: Mapping[str, Any]) -> str:
     """What to write instead, in words of people where pydantic's are those of programmers."""
     match detail["type"]:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "string_pattern_mismatch":
-            return "Write a name of small letters, digits, dots and hyphens, such as openai"
+            return _PATTERNS.get(
+                str(detail["loc"][0]),
+                "Write a name of small letters, digits, dots and hyphens, such as openai",
+            )
         case "literal_error":
             return f"Write {detail['ctx']['expected']}"
         case "bool_parsing":

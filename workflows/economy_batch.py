@@ -237,7 +237,10 @@ class EconomyBatch:
         """A day of looks, and a result file in stretches, make a long history: it is begun anew in time."""
         untold = self._cancel_wanted and not self._progress.cancelled
         if workflow.info().is_continue_as_new_suggested() and not untold:
-            workflow.continue_as_new(order.model_copy(update={"progress": self._progress}))
+            workflow.continue_as_new(
+                order.model_copy(update={"progress": self._progress}),
+                initial_versioning_behavior=policies.NEWEST_BUILD,
+            )
 
     def _set_part(self, number: int, **news: Any) -> None:
         parts = list(self._progress.parts)

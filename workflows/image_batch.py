@@ -151,7 +151,9 @@ class ImageBatch:
 
     def _go_on_in_a_new_run(self, order: BatchOrder) -> NoReturn:
         wishes = {"opened": True, "paused": self._paused, "cancelled": self._cancelled}
-        workflow.continue_as_new(order.model_copy(update=wishes))
+        workflow.continue_as_new(
+            order.model_copy(update=wishes), initial_versioning_behavior=policies.NEWEST_BUILD
+        )
 
     def _failure(self, error: ActivityError) -> ApplicationError:
         """The activity's refusal as the workflow's own: where an operator looks first."""

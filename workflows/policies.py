@@ -8,6 +8,7 @@ that is stuck; then the trying (six hours, counted by the activity: `activities.
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
+from temporalio.workflow import ContinueAsNewVersioningBehavior
 
 CHECK_ATTEMPT = timedelta(seconds=10)
 """The check reads data that is in memory; ten seconds is a worker that is stuck."""
@@ -106,3 +107,7 @@ LOCAL_MONEY_RETRY = RetryPolicy(
     # What does not work at once waits as a regular activity, which everyone sees.
     maximum_attempts=1
 )
+
+NEWEST_BUILD = ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+"""A batch that goes on in a new run does so on the build that is current then: a build need not stay for days, until the last batch
+that began on it has ended. Between two runs nothing but the order is handed on, which every build reads."""

@@ -16,7 +16,7 @@ from tests.e2e.test_worker_process import Site, open_site, until
 LINES = 40
 
 
-async def start(site: Site, batch_id: str, *, lines: int = LINES) -> None:
+async def start(site: Site, batch_id: str, *, lines: int = LINES, **options: int) -> None:
     written = [
         BatchLine(
             line=number,
@@ -33,7 +33,7 @@ async def start(site: Site, batch_id: str, *, lines: int = LINES) -> None:
     page = b"".join(map(write_line, written))
     digest = hashlib.sha256(page).hexdigest()
     await site.store.put_document(page_key(batch_id, digest, 0), page)
-    order = {"batch_id": batch_id, "digest": digest, "lines": lines, "pages": 1, "window": 10}
+    order = {"batch_id": batch_id, "digest": digest, "lines": lines, "pages": 1, "window": 10, **options}
     workflow_id = names.batch_workflow_id(batch_id)
     await site.client.start_workflow(names.BATCH, order, id=workflow_id, task_queue=names.RUNS_QUEUE)
 

@@ -81,6 +81,9 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         async with run_collector() as collector, open_site(folder) as site:
             patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
             fleets = [await site.start_worker("--only", fleet) for fleet in ("workflows", "provider")]
+            site.simulator.script(
+                "delay=1", match=PROMPT
+            )  # long enough for the command to ask where the run is
             assert (await generate(site, "seen", PROMPT)).status == 0
             refused = await generate(site, "refused", f"{PROMPT} [simulate:moderation_blocked]")
             assert refused.status == 1

@@ -107,6 +107,16 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "PROVIDER is 'Open AI'. Write a name of small letters, digits, dots and hyphens, such as openai.",
         ),
         (
+            "WORKER_DEPLOYMENT_NAME",
+            "image.runs",
+            "WORKER_DEPLOYMENT_NAME is 'image.runs'. Write a name of letters, digits, hyphens and underscores, such as image-runs.",
+        ),
+        (
+            "WORKER_BUILD_ID",
+            "a b",
+            "WORKER_BUILD_ID is 'a b'. Write letters, digits, dots, hyphens, underscores or plus signs, such as 1.4.2 or a commit.",
+        ),
+        (
             "OPENAI_BASE_URL",
             "http://[",
             "OPENAI_BASE_URL is 'http://['. Write a whole address, such as https://api.openai.com/v1.",
