@@ -9,7 +9,7 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos bench bench-saturation check format schemas lock clean
+.PHONY: help setup demo up test chaos bench bench-saturation replay check format schemas lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ LIMIT ?= 250 1500
 STRETCH ?= 120
 bench-saturation: setup ## how much of the provider's limit is reached: LIMIT="250 1500" STRETCH=120 (seconds measured for each)
 	@$(BIN)/python -m tests.saturation --limit $(LIMIT) --seconds $(STRETCH)
+
+HISTORIES ?= tests/e2e/histories
+replay: setup ## saved histories on the workflows of this code: HISTORIES=FOLDER (see docs/change.md)
+	@$(BIN)/python starter.py replay $(HISTORIES)
 
 check: setup ## format, lint, strict types, tests
 	@$(BIN)/ruff format --check .

@@ -91,7 +91,7 @@ def open_session() -> Session:
 
 def hush_temporal() -> None:
     """Keeps the SDKs' own logs off people's terminals: what they warn of ends in a sentence of ours, or mends itself."""
-    for name in ("opentelemetry", "runtime.tracing"):
+    for name in ("opentelemetry", "runtime.tracing", "temporalio"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
     with suppress(RuntimeError):  # done already

@@ -87,6 +87,15 @@ ECONOMY: dict[str, dict[str, Any]] = {
 }
 """Economy batches of three lines for two models: how each of them ends."""
 CORRECTED = "image:default:history-corrected"
+QUOTES: dict[str, dict[str, Any]] = {
+    "quoted": {**CONTRACT, "request_id": "history-quoted"},
+    "quote-refused": {**CONTRACT, "n": 11},
+}
+COMPARISONS: dict[str, dict[str, Any]] = {
+    "compared": {"day": "2026-11-20"},
+    "comparison-refused": {"day": "yesterday"},
+}
+"""Days beside the books of the simulator's organization, in which nothing happened."""
 
 BATCHES: dict[str, dict[str, Any]] = {
     "batch-done": {},
@@ -107,7 +116,8 @@ async def save_missing() -> None:
     HISTORIES.mkdir(exist_ok=True)
     with run_s3_server() as s3, tempfile.TemporaryDirectory() as folder:
         os.environ.update(s3_environment(s3))
-        async with run_stack(sqlite_url(Path(folder)), f"s3://{BUCKET}") as stack:
+        ledger = sqlite_url(Path(folder))
+        async with run_stack(ledger, f"s3://{BUCKET}", openai_admin_key="sk-admin-test") as stack:
             stack.simulator.script("server_error", match="sent again")
             stack.simulator.script("stream_broken=1", match="shown twice")
             for name, payload in _missing(SHAPES):
@@ -120,6 +130,10 @@ async def save_missing() -> None:
                 await _save_corrections(stack)
             for name, decision in _missing(BUDGET_DECISIONS):
                 await _save_decision(stack, name, decision)
+            for name, payload in _missing(QUOTES):
+                await _save_by_id(stack, name, names.PRICE_QUOTE, payload)
+            for name, order in _missing(COMPARISONS):
+                await _save_by_id(stack, name, names.PROVIDER_RECONCILIATION, order)
             for name, options in _missing(BATCHES):
                 await _save_batch(stack, name, options)
         if not all(history_path(name).exists() for name in LIMITED):
@@ -212,6 +226,13 @@ async def _save_corrections(stack: Stack) -> None:
             names.RECONCILIATION, whole, id=workflow_id, task_queue=names.RUNS_QUEUE
         )
         await _write(handle, name)
+
+
+async def _save_by_id(stack: Stack, name: str, workflow: str, order: dict[str, Any]) -> None:
+    handle = await stack.client.start_workflow(
+        workflow, order, id=f"history:{name}", task_queue=names.RUNS_QUEUE
+    )
+    await _write(handle, name)
 
 
 async def _save_decision(stack: Stack, name: str, decision: dict[str, Any]) -> None:

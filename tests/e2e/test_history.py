@@ -1,105 +1,64 @@
 """Histories: small, without bytes or secrets, and replayed from those that earlier versions have saved."""
 
+from pathlib import Path
+
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from cli.replay_view import describe_failures
+from runtime.replay import HistoryReplay, read_history
 from tests.e2e.save_histories import (
     BATCHES,
     BUDGET_DECISIONS,
-    CORRECTED,
+    COMPARISONS,
     CORRECTIONS,
     ECONOMY,
+    HISTORIES,
     LIMITED,
     NOTIFICATIONS,
+    QUOTES,
     SHAPES,
     SUBMITTED,
     TOLD,
-    history_path,
 )
 from tests.e2e.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
-from workflows.budget_change import BudgetChange
-from workflows.economy_batch import EconomyBatch
-from workflows.image_batch import ImageBatch
-from workflows.image_generation import ImageGeneration
-from workflows.notification import Notification
-from workflows.reconciliation import Reconciliation
+from workflows.registered import WORKFLOWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-
-@pytest.mark.parametrize("name", [*SHAPES, *SUBMITTED, *LIMITED, *TOLD])
-async def test_saved_histories_replay(name: str) -> None:
-    """Every saved history replays on today's workflow: a run that is under way survives the next deployment."""
-    history = WorkflowHistory.from_json(f"image:default:history-{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[ImageGeneration],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
+ROOT = HISTORIES.parents[2]
+# The sandbox notices what a workflow must not do, beside what it must not change.
+PLAYER = HistoryReplay(WORKFLOWS, [RefuseSurplusArguments()], SandboxedWorkflowRunner())
 
 
-@pytest.mark.parametrize("name", CORRECTIONS)
-async def test_saved_corrections_replay(name: str) -> None:
-    """The same for corrections: settled, left pending, reversed and refused."""
-    history = WorkflowHistory.from_json(f"reconcile:{CORRECTED}:{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[Reconciliation],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
+def read(path: Path) -> WorkflowHistory:
+    return read_history(path.stem, path.read_text())
 
 
-@pytest.mark.parametrize("name", BUDGET_DECISIONS)
-async def test_saved_decisions_replay(name: str) -> None:
-    """The same for decisions about a budget: carried out and refused."""
-    history = WorkflowHistory.from_json(f"budget:acme:{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[BudgetChange],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
+@pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
+async def test_saved_histories_replay(path: Path) -> None:
+    """Every saved history replays on today's workflows: what is under way survives the next deployment."""
+    replayed = await PLAYER.replay(read(path), path.relative_to(ROOT).as_posix())
+    assert replayed.words is None, f"\n{describe_failures([replayed])}"
 
 
-@pytest.mark.parametrize("name", NOTIFICATIONS.values())
-async def test_saved_notifications_replay(name: str) -> None:
-    """The same for notifications, which may wait for days: taken and refused."""
-    history = WorkflowHistory.from_json(f"notify:{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[Notification],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
+async def test_every_shape_and_every_workflow_has_a_history() -> None:
+    """What `save_histories` knows is saved, and no workflow is without a history that guards it."""
+    saved = {path.stem: path for path in HISTORIES.glob("*.json")}
+    known = {
+        *(*SHAPES, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
+        *(*BATCHES, *ECONOMY, *QUOTES, *COMPARISONS),
+            *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values()),
+    }
+    types = {
+        read(path).events[0].workflow_execution_started_event_attributes.workflow_type.name
+        for path in saved.values()
+    }
 
-
-@pytest.mark.parametrize("name", BATCHES)
-async def test_saved_batches_replay(name: str) -> None:
-    """The same for batches: done, paused and cancelled, gone on in a new run, and refused."""
-    history = WorkflowHistory.from_json(f"batch:{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[ImageBatch],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
-
-
-@pytest.mark.parametrize("name", ECONOMY)
-async def test_saved_economy_batches_replay(name: str) -> None:
-    """The same for economy batches, which wait for a day: settled, expired and cancelled."""
-    history = WorkflowHistory.from_json(f"economy-batch:{name}", history_path(name).read_text())
-    replayer = Replayer(
-        workflows=[EconomyBatch],
-        data_converter=pydantic_data_converter,
-        interceptors=[RefuseSurplusArguments()],
-    )
-    await replayer.replay_workflow(history)
+    assert known == saved.keys()
+    assert types == {kind.__name__ for kind in WORKFLOWS}
 
 
 @pytest.mark.parametrize(("size", "n"), [("1024x1024", 1), ("3840x2160", 1), ("1024x1024", 4)])
