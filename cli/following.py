@@ -19,6 +19,7 @@ from contracts import names
 from contracts.problems import Problem
 from contracts.result import RunResult, RunStatus
 from runtime.temporal import has_pollers
+from runtime.versions import explain_idleness
 
 _STAGES = {
     "checking": "checking the request",
@@ -159,8 +160,14 @@ async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, tol
 async def warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
     """Why nothing happens at all: told once, as `told` keeps what was said."""
     warning = "No worker polls yet; the run waits for one. Start it with `make up` or `python worker.py`."
-    if warning in told or await has_pollers(client, (names.RUNS_QUEUE,)):
+    if warning in told:
         return
+    if await has_pollers(client, (names.RUNS_QUEUE,)):
+        idle = await explain_idleness(client, names.RUNS_QUEUE)
+        if idle is None:
+            return
+        told.add(warning)
+        warning = idle
     told.add(warning)
     output.warn(warning)
 

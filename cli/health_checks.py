@@ -20,6 +20,7 @@ from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers
+from runtime.versions import explain_idleness
 
 _PATIENCE_SECONDS = 5.0
 _WITHOUT_TEMPORAL = "Not known without Temporal."
@@ -107,6 +108,9 @@ async def _check_workers(temporal: "asyncio.Future[Client]") -> str:
     alone = [queue for queue in queues if not await has_pollers(client, (queue,))]
     if alone:
         raise NotWell(f"Nobody polls {' and '.join(alone)}. Start `make up`, or `python worker.py`.")
+    for queue in queues:
+        if idle := await explain_idleness(client, queue):
+            raise NotWell(idle)
     return f"{' and '.join(queues)} are polled"
 
 

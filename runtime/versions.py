@@ -4,7 +4,9 @@ A run stays on the build that it began on; the operator says which build new one
 """
 
 import structlog
-from temporalio.api.workflowservice.v1 import DescribeWorkerDeploymentRequest
+from temporalio.api.enums.v1 import TaskQueueType, WorkerVersioningMode
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeWorkerDeploymentRequest
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
@@ -69,3 +71,38 @@ async def tell_build(client: Client, build: WorkerDeploymentConfig) -> None:
         command="temporal worker deployment set-current-version"
         f" --deployment-name {version.deployment_name} --build-id {version.build_id}",
     )
+
+
+async def explain_idleness(client: Client, queue: str) -> str | None:
+    """Why new runs wait though workers poll a queue: none of them is of the build that is current. None where one is, or nobody polls.
+
+    The sentence says what to type.
+    """
+    kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+    idle: dict[str, str] = {}
+    current = ""
+    for kind in kinds:
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+        )
+        described = await client.workflow_service.describe_task_queue(request)
+        current = described.versioning_info.current_deployment_version.build_id
+        for poller in described.pollers:
+            build = _read_build(poller)
+            if build == current:
+                return None
+            idle[build] = poller.deployment_options.deployment_name
+    if not idle:
+        return None
+    builds = ", ".join(sorted(build or "no build" for build in idle))
+    name = next(filter(None, idle.values()), "NAME")
+    return (
+        f"{queue} is polled by workers of {builds} alone, and new runs go to {current or 'workers without a build'}: they wait."
+        f" Start such a worker, or: temporal worker deployment set-current-version --deployment-name {name} --build-id BUILD"
+    )
+
+
+def _read_build(poller: PollerInfo) -> str:
+    options = poller.deployment_options
+    versioned = options.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+    return options.build_id if versioned else ""

@@ -12,7 +12,7 @@ from contracts import names
 from contracts.result import RunResult
 from runtime.settings import Settings, SettingsError
 from runtime.temporal_server import find_temporal_binary
-from runtime.versions import describe_build, read_current_build
+from runtime.versions import describe_build, explain_idleness, read_current_build
 from tests.e2e.test_batch_process import start as start_batch
 from tests.e2e.test_decisions import decide, until_held
 from tests.e2e.test_worker_process import WORST_WAIT_SECONDS, Site, open_site, until
@@ -77,7 +77,11 @@ async def test_a_run_ends_on_the_build_that_it_began_on(
         await site.start_worker("--only", "workflows")
         provider_of_1 = await site.start_worker("--only", "provider")
         await until(lambda: "This build is not current" in site.log.read_text())
+        waiting = await explain_idleness(site.client, names.RUNS_QUEUE)
         await make_current(site, "1")
+        async with asyncio.timeout(WORST_WAIT_SECONDS):
+            while await explain_idleness(site.client, names.RUNS_QUEUE):
+                await asyncio.sleep(0.05)
         site.simulator.script("reset_after_payment", match="begun-on-1")
         old_run = await site.start_run("begun-on-1", unknown_outcome="hold")
         await until_held(old_run)
@@ -96,6 +100,10 @@ async def test_a_run_ends_on_the_build_that_it_began_on(
         await batch.signal(names.SIGNAL_RESUME)
         await batch.result()
 
+        assert waiting == (
+            "image-runs is polled by workers of 1 alone, and new runs go to workers without a build: they wait. Start such a worker,"
+            " or: temporal worker deployment set-current-version --deployment-name image-runs --build-id BUILD"
+        )
         assert result.provider.attempts == 2
         assert await read_build(old_run) == "1"
         assert await list_processes(old_run) == {provider_of_1.pid}
