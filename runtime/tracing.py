@@ -21,12 +21,21 @@ _export: "TraceExport | None" = None
 
 
 def begin_tracing(settings: "Settings", service: str) -> None:
-    """Exports this process's spans from now on, where the settings name a collector. `service` is its name by default."""
+    """Exports this process's spans from now on, where the settings name a collector. `service` is its name by default.
+
+    Raises:
+        SettingsError: OpenTelemetry cannot use one of its own variables.
+    """
     global _export  # noqa: PLW0603 - OpenTelemetry's own provider is one for a process
     if settings.exports_traces() and _export is None:
-        from runtime.trace_export import TraceExport  # noqa: PLC0415 - half a second that only traces may cost
+        from runtime.settings import SettingsError  # noqa: PLC0415 - as above
 
-        _export = TraceExport(service)
+        try:
+            from runtime.trace_export import TraceExport  # noqa: PLC0415 - half a second that only traces may cost
+
+            _export = TraceExport(service)
+        except ValueError as error:
+            raise SettingsError(f"An OTEL_* variable cannot be used: {str(error).rstrip('.')}.") from error
 
 
 def end_tracing(patience_seconds: float) -> bool:

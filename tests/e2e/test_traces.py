@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio.client import WorkflowHistory
+from temporalio.worker import UnsandboxedWorkflowRunner
 
 from contracts.result import RunResult
+from runtime.replay import HistoryReplay
 from tests.cli.command_line import Ended
 from tests.e2e.commands import await_end
 from tests.e2e.otlp_receiver import Collector, Received, run_collector
 from tests.e2e.test_batch_process import start as start_batch
 from tests.e2e.test_worker_process import ROOT, Site, open_site, until
+from workflows.arguments import RefuseSurplusArguments
+from workflows.registered import WORKFLOWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,6 +38,7 @@ class Told:
 
     collector: Collector
     log: list[dict[str, Any]]
+    history: WorkflowHistory
 
 
 async def type_command(site: Site, *arguments: str) -> Ended:
@@ -90,11 +96,12 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
             fleets[0] = await run_interrupted(site, fleets[0])
             await start_batch(site, "traced", lines=2)
             await site.client.get_workflow_handle("batch:traced").result()
+            history = await site.client.get_workflow_handle("image:default:interrupted").fetch_history()
             for fleet in fleets:
                 fleet.send_signal(signal.SIGTERM)
                 assert await fleet.wait() == 0
         log = [json.loads(line) for line in site.log.read_text().splitlines()]
-    return Told(collector, log)
+    return Told(collector, log, history)
 
 
 async def test_one_trace_from_the_command_to_the_request(told: Told) -> None:
@@ -195,6 +202,12 @@ async def test_a_run_whose_worker_was_replaced_has_each_span_once(told: Told) ->
     assert whole.end_time_unix_nano >= call.end_time_unix_nano
 
 
+async def test_a_traced_run_replays_without_traces(told: Told) -> None:
+    """Traces can be turned off while runs are under way: they are no part of what a workflow asks for."""
+    player = HistoryReplay(WORKFLOWS, [RefuseSurplusArguments()], UnsandboxedWorkflowRunner())
+    assert (await player.replay(told.history, "traced")).words is None
+
+
 async def test_each_run_of_a_batch_has_its_own_trace(told: Told) -> None:
     """A batch's runs do not pile up in its trace: each begins one of its own, which links to the batch's."""
     batch = {span.trace_id for span in told.collector.of_run("batch:traced")}
@@ -245,9 +258,32 @@ async def test_a_collector_that_never_answers_changes_nothing(
     assert status == 0
     assert ended.status == 0
     assert RunResult.model_validate(ended.document).billing.state == "billed"
-    assert ended.err.strip() == "! The trace of this command did not reach OTEL_EXPORTER_OTLP_ENDPOINT."
+    beside_progress = [line for line in ended.err.splitlines() if not line.startswith("image:default:")]
+    assert beside_progress == ["! The trace of this command did not reach OTEL_EXPORTER_OTLP_ENDPOINT."]
     assert log.count("Traces do not reach") == 1
     assert "The worker has ended." in log
+
+
+async def test_a_variable_of_opentelemetry_that_cannot_be_used(tmp_path: Path) -> None:
+    """A worker that is given one ends with a sentence that names it, and the exit status 1."""
+    environment = {
+        **os.environ,
+        "DATA_DIR": str(tmp_path),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many",
+    }
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(ROOT / "worker.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "An OTEL_* variable cannot be used: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer but got many.\n"
+    )
 
 
 async def test_without_a_collector_nothing_is_loaded() -> None:
