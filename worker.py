@@ -318,7 +318,7 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         if settings.image_links_address:
             await resources.enter_async_context(serve_links(settings.image_links_address, settings))
         begin_tracing(settings, "gpt-image-worker")
-        resources.push_async_callback(asyncio.to_thread, end_tracing, TRACES_PATIENCE_SECONDS)
+        resources.push_async_callback(send_last_traces)
         client = await connect_to_temporal(settings.data_dir, runtime=served)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
@@ -348,6 +348,12 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         await stop.wait()
         log.info("The worker drains: calls in flight are let finish.")
     log.info("The worker has ended.")
+
+
+async def send_last_traces() -> None:
+    """What a worker that has ended its work still has for the collector, if there is one."""
+    if not await asyncio.to_thread(end_tracing, TRACES_PATIENCE_SECONDS):
+        log.warning("The last traces did not reach OTEL_EXPORTER_OTLP_ENDPOINT.")
 
 
 def listen_for_stop() -> asyncio.Event:

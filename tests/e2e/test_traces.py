@@ -261,6 +261,7 @@ async def test_a_collector_that_never_answers_changes_nothing(
     beside_progress = [line for line in ended.err.splitlines() if not line.startswith("image:default:")]
     assert beside_progress == ["! The trace of this command did not reach OTEL_EXPORTER_OTLP_ENDPOINT."]
     assert log.count("Traces do not reach") == 1
+    assert log.count("The last traces did not reach") == 1
     assert "The worker has ended." in log
 
 
