@@ -118,12 +118,7 @@ async def save_missing() -> None:
         os.environ.update(s3_environment(s3))
         ledger = sqlite_url(Path(folder))
         async with run_stack(ledger, f"s3://{BUCKET}", openai_admin_key="sk-admin-test") as stack:
-            stack.simulator.script("server_error", match="sent again")
-            stack.simulator.script("stream_broken=1", match="shown twice")
-            for name, payload in _missing(SHAPES):
-                await _save(stack, name, payload)
-            for name, payloads in _missing(SUBMITTED):
-                await _save_submitted(stack, name, payloads)
+            await _save_runs(stack)
             for name, how in _missing(ECONOMY):
                 await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
@@ -143,6 +138,15 @@ async def save_missing() -> None:
                     await _save(stack, name, payload)
         if not all(history_path(name).exists() for name in TOLD):
             await _save_told(Path(folder) / "told")
+
+
+async def _save_runs(stack: Stack) -> None:
+    stack.simulator.script("server_error", match="sent again")
+    stack.simulator.script("stream_broken=1", match="shown twice")
+    for name, payload in _missing(SHAPES):
+        await _save(stack, name, payload)
+    for name, payloads in _missing(SUBMITTED):
+        await _save_submitted(stack, name, payloads)
 
 
 def _missing(shapes: dict[str, T]) -> list[tuple[str, T]]:

@@ -50,7 +50,7 @@ async def test_every_shape_and_every_workflow_has_a_history() -> None:
     known = {
         *(*SHAPES, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
         *(*BATCHES, *ECONOMY, *QUOTES, *COMPARISONS),
-            *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values()),
+        *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values()),
     }
     types = {
         read(path).events[0].workflow_execution_started_event_attributes.workflow_type.name
