@@ -111,17 +111,14 @@ async def test_one_trace_from_the_command_to_the_request(told: Told) -> None:
     tree = {span.name: named.get(span.parent_id) for span in spans}
 
     assert len({span.trace_id for span in spans}) == 1
+    steps = ("check_request", "find_earlier_run", "call_gpt_image", "compute_cost", "record_billing")
     assert tree == {
-        "StartWorkflow:ImageGeneration": None,
-        "RunWorkflow:ImageGeneration": "StartWorkflow:ImageGeneration",
-        **{
-            f"StartActivity:{name}": "RunWorkflow:ImageGeneration"
-            for name in ("check_request", "call_gpt_image", "compute_cost", "record_billing")
-        },
-        **{
-            f"RunActivity:{name}": f"StartActivity:{name}"
-            for name in ("check_request", "call_gpt_image", "compute_cost", "record_billing")
-        },
+        "StartUpdateWithStartWorkflow:ImageGeneration": None,
+        "ValidateUpdate:submit": "StartUpdateWithStartWorkflow:ImageGeneration",
+        "HandleUpdate:submit": "StartUpdateWithStartWorkflow:ImageGeneration",
+        "RunWorkflow:ImageGeneration": "StartUpdateWithStartWorkflow:ImageGeneration",
+        **{f"StartActivity:{name}": "RunWorkflow:ImageGeneration" for name in steps},
+        **{f"RunActivity:{name}": f"StartActivity:{name}" for name in steps},
         "POST /images/generations": "RunActivity:call_gpt_image",
     }
     assert len(spans) == len(tree)
