@@ -51,6 +51,11 @@ def describe_silence(order: PartOrder) -> AttemptOutcome:
             f"The provider's batch {order.provider_batch_id} failed before any line was carried out.{why}"
         )
         return _end("not_sent", BATCH_FAILED, message)
+    if order.status == "cancelled" and order.untouched:
+        message = (
+            f"The provider's batch {order.provider_batch_id} was cancelled before any line was carried out."
+        )
+        return _end("not_sent", BATCH_CANCELLED, message)
     return _end(
         "unknown",
         RESULT_MISSING,

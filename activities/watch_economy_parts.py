@@ -60,4 +60,5 @@ async def _see(batch_id: str, call: Callable[[str], Awaitable[ProviderBatch]]) -
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,
         reason="; ".join(batch.errors) or None,
+        untouched=batch.is_untouched,
     )

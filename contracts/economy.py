@@ -120,13 +120,17 @@ class EconomyPlan(Contract):
 
 
 class PartOrder(SparseContract):
-    """A part of a round to claim, to send or to close; how it ended is there for the last alone."""
+    """A part of a round to claim, to send or to close; how it ended is there for the last alone.
+
+    `untouched`: the provider ended it without having begun with any of its lines.
+    """
 
     batch: EconomyBatchRef
     part: PlannedPart
     provider_batch_id: str | None = None
     status: str | None = None
     reason: str | None = None
+    untouched: bool = False
 
 
 class RoundOrder(Contract):
@@ -164,7 +168,10 @@ class LookOrder(Contract):
 
 
 class SeenBatch(SparseContract):
-    """A batch of the provider as it stands; `gone` is a status of ours: the provider does not know it any more."""
+    """A batch of the provider as it stands; `gone` is a status of ours: the provider does not know it any more.
+
+    `untouched`: it has not begun with any of its lines.
+    """
 
     provider_batch_id: str
     status: str
@@ -174,6 +181,7 @@ class SeenBatch(SparseContract):
     output_file_id: str | None = None
     error_file_id: str | None = None
     reason: str | None = None
+    untouched: bool = False
 
 
 class SeenBatches(Contract):

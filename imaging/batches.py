@@ -36,11 +36,14 @@ class NewBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderBatch:
-    """A batch as the provider describes it. `errors` are its sentences on why it failed as a whole."""
+    """A batch as the provider describes it. `errors` are its sentences on why it failed as a whole; `begun_at` is when it
+    came through the check of its file, None before.
+    """
 
     batch_id: str
     status: str
     created_at: int
+    begun_at: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     output_file_id: str | None = None
     error_file_id: str | None = None
@@ -53,6 +56,12 @@ class ProviderBatch:
     def has_ended(self) -> bool:
         """Whether its result files are final."""
         return self.status in ENDED
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing at all tells of a line that was carried out."""
+        files = (self.output_file_id, self.error_file_id)
+        return self.begun_at is None and not (self.completed or self.failed or any(files))
 
 
 class ResultLine(NamedTuple):
@@ -70,6 +79,7 @@ def describe_batch(batch: Batch) -> ProviderBatch:
         batch_id=batch.id,
         status=batch.status,
         created_at=batch.created_at,
+        begun_at=batch.in_progress_at,
         metadata=dict(batch.metadata or {}),
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,

@@ -179,6 +179,7 @@ class EconomyBatch:
                 provider_batch_id=seen.provider_batch_id,
                 status=seen.status,
                 reason=reason,
+                untouched=seen.untouched,
             )
         )
 

@@ -310,6 +310,26 @@ async def test_a_cancelled_batch_bills_what_was_done(stack: Stack, *, by_signal:
     assert len(paid_lines(stack, requests)) == 1
 
 
+async def test_a_batch_that_is_cancelled_before_it_begins_has_cost_nothing(stack: Stack) -> None:
+    """Cancelled while the provider still checks its file, no line was carried out, and a retry needs nobody's leave."""
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
+    await until_sent(stack.simulator, before + 1)
+    batch = stack.simulator.batches.all[-1]
+
+    await handle.signal(names.SIGNAL_CANCEL)
+    async with asyncio.timeout(60):
+        while batch.status != "cancelling":
+            await asyncio.sleep(0.05)
+    summary = await finish(stack.simulator, handle)
+    again, _ = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert (summary.not_sent, summary.unknown) == (2, 0)
+    assert outcomes(stack, requests)[0][0] == ("not_sent", "BatchCancelled")
+    assert again.done == 2
+
+
 async def test_what_no_file_tells_of_is_listed_as_perhaps_paid(stack: Stack) -> None:
     """An output file that is gone, and lines that are in neither file, leave their attempts unknown with the reason."""
     gone_id, untold_id = new_batch_id(), new_batch_id()
