@@ -18,6 +18,7 @@ COPY billing billing
 COPY cli cli
 COPY contracts contracts
 COPY imaging imaging
+COPY queues queues
 COPY runtime runtime
 COPY workflows workflows
 COPY starter.py worker.py ./

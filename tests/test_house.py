@@ -20,8 +20,9 @@ FLOORS = {
     "runtime": 2,
     "activities": 3,
     "cli": 3,
-    "worker": 4,
-    "starter": 4,
+    "queues": 4,
+    "worker": 5,
+    "starter": 5,
 }
 MUST_NEVER_KNOW = {
     "imaging": {"alembic", "sqlalchemy", "temporalio"},

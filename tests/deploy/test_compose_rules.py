@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from queues.parts import GRACE
 from tests.deploy.compose_file import (
     APPLICATION,
     is_required,
@@ -15,7 +16,6 @@ from tests.deploy.compose_file import (
     load_compose_file,
 )
 from tests.deploy.compose_tools import ROOT
-from worker import GRACE
 
 SERVICES = list_services()
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())

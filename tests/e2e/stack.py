@@ -16,7 +16,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-import worker
 from billing.attempt_records import Attempt
 from billing.attempts import AttemptLog
 from billing.database import Database
@@ -26,6 +25,9 @@ from billing.reports import list_entries
 from contracts import names
 from contracts.result import RunResult
 from imaging.store import ImageStore
+from queues.notifications import build_notify_worker
+from queues.provider import build_provider_worker
+from queues.runs import build_runs_worker
 from runtime.dispatch_rates import hold_limit
 from runtime.settings import Settings
 from runtime.temporal_server import dynamic_config_arguments, find_temporal_binary
@@ -172,12 +174,10 @@ async def run_application(
         database = await asyncio.to_thread(open_database, database_url, create=True)
         parts.callback(database.close)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, chosen.images_per_minute)
-        await parts.enter_async_context(
-            worker.build_runs_worker(client, chosen, database, images_per_minute=limit)
-        )
+        await parts.enter_async_context(build_runs_worker(client, chosen, database, images_per_minute=limit))
         if chosen.notify_hosts:
-            await parts.enter_async_context(worker.build_notify_worker(client, chosen))
-        await parts.enter_async_context(await worker.build_provider_worker(client, chosen, database, parts))
+            await parts.enter_async_context(build_notify_worker(client, chosen))
+        await parts.enter_async_context(await build_provider_worker(client, chosen, database, parts))
         yield Stack(client, simulator, chosen, database, ImageStore.from_url(store_url))
 
 

@@ -12,9 +12,10 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import Priority
 
-import worker
 from billing.opening import open_database
 from contracts import names, priorities
+from queues.provider import build_provider_worker
+from queues.runs import build_runs_worker
 from runtime.dispatch_rates import hold_limit
 from runtime.settings import Settings
 from simulator.server import Simulator
@@ -43,13 +44,13 @@ async def carry_out(
         parts.callback(database.close)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, images_per_minute)
         await parts.enter_async_context(
-            worker.build_runs_worker(client, settings, database, images_per_minute=limit)
+            build_runs_worker(client, settings, database, images_per_minute=limit)
         )
         count = 0
         for count, (tenant, priority) in enumerate(wishes, start=1):
             await start(client, tenant, priority, number=count)
         await wait_for_backlog(client, count)
-        await parts.enter_async_context(await worker.build_provider_worker(client, settings, database, parts))
+        await parts.enter_async_context(await build_provider_worker(client, settings, database, parts))
         async with asyncio.timeout(120):
             while len(simulator.books.entries) < count:
                 await asyncio.sleep(0.05)

@@ -21,7 +21,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer
 
-import worker
 from billing.comparison_log import ComparisonLog
 from cli.comparing import await_comparison, schedule_comparisons, start_comparison
 from cli.failures import CommandFailed
@@ -29,6 +28,7 @@ from cli.output import Output
 from contracts import names
 from contracts.comparison import Comparison, ComparisonOrder, ComparisonSummary, ModelComparison
 from contracts.result import RunResult
+from queues.runs import build_reconciler
 from tests.e2e.stack import Stack, new_run_id, run_stack, sqlite_url
 from workflows.provider_reconciliation import ProviderReconciliation
 
@@ -179,9 +179,9 @@ async def test_another_project_is_left_out(books_stack: Stack) -> None:
 
 async def test_a_comparison_that_is_tried_again_is_made_once(books_stack: Stack) -> None:
     """An activity that is repeated after its comparison was kept answers with that one, and asks nobody."""
-    reconciler = worker.build_reconciler(books_stack.settings, books_stack.database)
+    reconciler = build_reconciler(books_stack.settings, books_stack.database)
     keyless = books_stack.settings.model_copy(update={"openai_admin_key": None})
-    cannot_ask = worker.build_reconciler(keyless, books_stack.database)
+    cannot_ask = build_reconciler(keyless, books_stack.database)
     order = ComparisonOrder(day=datetime.now(UTC).date())
     environment = ActivityEnvironment()
     first = await environment.run(reconciler.reconcile_provider, order)

@@ -1,0 +1,52 @@
+"""The queue of calls to the provider."""
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.call_gpt_image import GptImageCaller
+from activities.image_slots import take_image_slots
+from billing.attempts import AttemptLog
+from billing.database import Database
+from contracts import names
+from imaging.client import open_client
+from imaging.store import ImageStore
+from queues.economy import build_economy_calls
+from queues.parts import GRACE, build_attempt_meter, find_links, is_simulated, provider_settings
+from runtime.settings import Settings
+from runtime.versions import describe_build
+
+HEARTBEAT_THROTTLE = timedelta(seconds=9)
+
+
+async def build_provider_worker(
+    client: Client, settings: Settings, database: Database, resources: AsyncExitStack
+) -> Worker:
+    """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says."""
+    provider = await resources.enter_async_context(open_client(provider_settings(settings)))
+    meter = build_attempt_meter(client, settings)
+    caller = GptImageCaller(
+        provider,
+        ImageStore.from_url(settings.store_url()),
+        AttemptLog(database, on_end=meter.count_attempt),
+        provider=settings.provider_name(),
+        simulated=is_simulated(settings),
+        resends=settings.unknown_outcome_resends,
+        links=find_links(settings),
+    )
+    return Worker(
+        client,
+        task_queue=names.PROVIDER_QUEUE,
+        activities=[
+            caller.call_gpt_image,
+            take_image_slots,
+            *await build_economy_calls(client, settings, database, resources),
+        ],
+        max_concurrent_activities=settings.provider_concurrency,
+        # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=GRACE,
+        deployment_config=describe_build(settings),
+    )
