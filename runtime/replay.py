@@ -13,7 +13,6 @@ from typing import Any
 
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import (
     Interceptor,
     Replayer,
@@ -25,6 +24,8 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
     WorkflowRunner,
 )
+
+from runtime.data_converter import DATA_CONVERTER
 
 _MESSAGE = re.compile(r'message: "((?:[^"\\]|\\.)*)"')
 
@@ -88,7 +89,7 @@ class HistoryReplay:
         steps = _Steps()
         replayer = Replayer(
             workflows=self._workflows,
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
             interceptors=[*self._interceptors, steps],
             workflow_runner=self._runner,
             workflow_task_executor=self._threads,

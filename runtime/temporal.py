@@ -11,11 +11,11 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
+from runtime.data_converter import DATA_CONVERTER
 from runtime.stack_file import Stack, read_stack_file
 from runtime.tracing import list_interceptors
 
@@ -64,7 +64,7 @@ async def _connect(
         async with asyncio.timeout(patience_seconds):
             return await Client.connect(
                 **config,
-                data_converter=pydantic_data_converter,
+                data_converter=DATA_CONVERTER,
                 interceptors=list_interceptors(),
                 runtime=runtime,
             )

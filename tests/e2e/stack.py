@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -28,6 +27,7 @@ from imaging.store import ImageStore
 from queues.notifications import build_notify_worker
 from queues.provider import build_provider_worker
 from queues.runs import build_runs_worker
+from runtime.data_converter import DATA_CONVERTER
 from runtime.dispatch_rates import hold_limit
 from runtime.settings import Settings
 from runtime.temporal_server import dynamic_config_arguments, find_temporal_binary
@@ -136,7 +136,7 @@ def _local_activity(event: Any) -> tuple[str, str] | None:
 async def run_temporal() -> AsyncIterator[Client]:
     """The real server, in memory."""
     async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
         dev_server_existing_path=str(find_temporal_binary()),
         dev_server_extra_args=dynamic_config_arguments(),
         search_attributes=list(names.SEARCH_ATTRIBUTES),
