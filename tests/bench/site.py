@@ -36,9 +36,10 @@ _LONGEST_LINE = 16 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSite:
-    """A running site. `pids` are its servers and workers by name."""
+    """A running site. `pids` are its servers and workers by name, `environment` what a command needs to find them."""
 
     client: Client
+    environment: Mapping[str, str]
     pids: Mapping[str, int]
     drivers: Mapping[str, asyncio.subprocess.Process]
 
@@ -80,6 +81,7 @@ async def open_bench_site(
             await wait_for_text(folder / log, "The worker polls.")
         yield BenchSite(
             client=await Client.connect(address, data_converter=pydantic_data_converter),
+            environment=make_environment(environment),
             pids={name: child.pid for name, child in children.items() if child.pid},
             drivers={name: await start_driver(name, folder, environment, parts) for name in CONTESTANTS},
         )
