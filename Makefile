@@ -9,7 +9,7 @@ endif
 STAMP := $(VENV)/.made-from-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos bench bench-saturation replay check format schemas lock clean
+.PHONY: help setup demo up test chaos bench bench-batches bench-saturation replay check format schemas lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ chaos: setup ## hundreds of runs while everything dies: RUNS=300 SEED=1 SECONDS=
 ROUNDS ?= 5
 bench: setup ## our runs beside a bare workflow, the plain SDK and DBOS: ROUNDS=5
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
+
+LINES ?= 1000 3000 10000
+bench-batches: setup ## what a line of a batch costs, by the batch's length: LINES="1000 3000 10000"
+	@$(BIN)/python -m tests.bench.batches --lines $(LINES)
 
 LIMIT ?= 250 1500
 STRETCH ?= 120
