@@ -39,19 +39,19 @@ async def carry_out(
     link = session.link_to_run(run.run_id, client)
     if run.attached:
         output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")
+    for warning in run.receipt.warnings if run.receipt else ():
+        if warning not in checked.warnings:
+            output.warn(warning)
     if not wait:
-        _answer_started(run, link, output, told=checked.warnings)
+        _answer_started(run, link, output)
         return
     result = await follow_run(client, run.handle, output, to_the_last=bool(checked.request.partial_images))
     store = await asyncio.to_thread(session.find_store)
     output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
 
 
-def _answer_started(run: StartedRun, link: str | None, output: Output, *, told: tuple[str, ...]) -> None:
-    """Where it runs, and what the worker says of it: warnings apart from those that were `told`, and the worst case."""
-    for warning in run.receipt.warnings if run.receipt else ():
-        if warning not in told:
-            output.warn(warning)
+def _answer_started(run: StartedRun, link: str | None, output: Output) -> None:
+    """Where it runs, and the worst case that the worker has told of it."""
     ceiling = run.receipt.price_ceiling_usd if run.receipt else None
     document = {
         "status": "started",

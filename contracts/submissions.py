@@ -5,7 +5,7 @@ from typing import Any, Literal
 from contracts.base import Contract
 from contracts.money import Usd
 from contracts.problems import Problem, describe_value
-from contracts.request import ImageRequest
+from contracts.request import NO_CONTENT, ImageRequest
 
 ReceiptStatus = Literal["accepted", "attached", "conflict", "refused"]
 
@@ -66,7 +66,7 @@ class EarlierRun(Contract):
 
 
 def compare_contents(earlier: ImageRequest, submitted: ImageRequest) -> tuple[Difference, ...]:
-    """The fields in which two requests differ, in order, whatever their request ids."""
+    """The fields in which two requests differ, in order, whatever their request ids and whoever is told of their end."""
     before, now = _content(earlier), _content(submitted)
     return tuple(
         Difference(field=field, earlier=_describe(field, before), submitted=_describe(field, now))
@@ -82,7 +82,7 @@ def mark_differences(submitted: ImageRequest, fields: tuple[str, ...]) -> tuple[
 
 
 def _content(request: ImageRequest) -> dict[str, Any]:
-    return request.model_dump(mode="json", exclude={"request_id"})
+    return request.model_dump(mode="json", exclude=NO_CONTENT)
 
 
 def _describe(field: str, content: dict[str, Any]) -> str:

@@ -6,6 +6,11 @@ from contracts.request import ImageRequest
 from contracts.run_ids import find_request_id
 from contracts.submissions import Difference, SubmitReceipt, compare_contents, mark_differences
 
+_NOT_TOLD = (
+    "The run was started with another address to tell its end to, or with none, and does not tell yours: await its result, or"
+    " submit the request again once the run is over."
+)
+
 
 def find_differences(
     running: ImageRequest, submitted: ImageRequest, workflow_id: str
@@ -28,15 +33,19 @@ def accept(admission: Admission) -> SubmitReceipt:
     )
 
 
-def attach(admission: Admission, *, paid_before: bool) -> SubmitReceipt:
-    """The run exists, or has existed: it is one run and one bill."""
+def attach(admission: Admission, *, paid_before: bool, is_told: bool = True) -> SubmitReceipt:
+    """The run exists, or has existed: it is one run and one bill.
+
+    `is_told` is False where the submission names somebody whom this run does not tell of its end.
+    """
     message = (
         "The same request is paid already: the run answers with its pictures and its bill, and pays nothing more."
         if paid_before
         else "The same request is under way: it is one run and one bill, and its result is that of the workflow."
     )
+    warnings = admission.warnings if is_told else (*admission.warnings, _NOT_TOLD)
     return accept(admission).model_copy(
-        update={"status": "attached", "message": message, "paid_before": paid_before}
+        update={"status": "attached", "message": message, "paid_before": paid_before, "warnings": warnings}
     )
 
 

@@ -114,7 +114,9 @@ class Reception:
         if not earlier.paid and self._is_starter(came_with_start=came_with_start):
             self._was_accepted = True
             return receipts.accept(admission)
-        return receipts.attach(admission, paid_before=earlier.paid)
+        notify = submitted.notify
+        is_told = notify is None or notify == admission.notify
+        return receipts.attach(admission, paid_before=earlier.paid, is_told=is_told)
 
     def _is_starter(self, *, came_with_start: bool) -> bool:
         """Whether this submission has started the run: its memo names the Update that did, else it is the first to come with it."""

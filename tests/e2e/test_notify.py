@@ -24,6 +24,7 @@ from imaging.catalogue import Catalogue
 from runtime.webhook_client import WebhookClient
 from runtime.webhook_destinations import Destinations
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
+from tests.e2e.submissions import submit
 from tests.e2e.test_decisions import GIVE_UP, decide, until_held
 from tests.e2e.test_long_waits import skipping_time
 from tests.webhook_receiver import OTHER_SECRET, SECRET, Received, Receiver, run_receiver
@@ -344,3 +345,26 @@ async def test_a_line_of_an_economy_batch(receiver: Receiver) -> None:
     (problem,) = checker.check(payload, "", "batch").problems
     assert problem.field == "notify.url"
     assert problem.allowed.startswith("nothing: a line of an economy batch has no run")
+
+
+async def test_another_destination_while_it_is_under_way(telling: Stack, receiver: Receiver) -> None:
+    """The same request with another destination is attached, and warned that this run does not tell it, without the first address."""
+    telling.simulator.script("reset_after_payment", match="A cup for two")
+    payload, run_id = asking(receiver, "A cup for two", unknown_outcome="hold"), new_run_id()
+    handle = await telling.start(payload, run_id=run_id)
+    await until_held(handle)
+
+    elsewhere, _ = await submit(telling.client, {**payload, "notify": f"{receiver.url}&to=other"}, run_id)
+    to_nobody, _ = await submit(telling.client, {**payload, "notify": None}, run_id)
+    spelt_otherwise, _ = await submit(telling.client, {**payload, "notify": receiver.url}, run_id)
+    await decide(handle, GIVE_UP)
+    await receiver.until(1)
+
+    receipts = (elsewhere, to_nobody, spelt_otherwise)
+    assert {receipt.status for receipt in receipts} == {"attached"}
+    assert ["does not tell yours" in " ".join(receipt.warnings) for receipt in receipts] == [
+        True,
+        False,
+        False,
+    ]
+    assert "token" not in elsewhere.model_dump_json()
