@@ -10,6 +10,7 @@ from runtime.internet_addresses import find_objection, is_loopback
 _HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9.-]*[a-z0-9])?)|\[[0-9a-f:.]+\]")
 _PORTS = {"https": 443, "http": 80}
 _HIGHEST_PORT = 65_535
+_LONGEST_LABEL = 63
 
 
 class _Rule(NamedTuple):
@@ -58,9 +59,7 @@ class Destinations:
             return None
         if parts.scheme != "https":
             return "an https address"
-        if _is_address(host) and (why := find_objection(host)):
-            return f"a public address, and this one is {why}"
-        return None
+        return _find_fault_of_host(host)
 
     def find_objection(self, address: str) -> str | None:
         """Why nothing may be sent to an IP address that a name has led to, None where it may."""
@@ -90,6 +89,16 @@ def _read_rule(text: str) -> _Rule:
 def _matches(rule: _Rule, host: str, port: int, usual_port: int) -> bool:
     is_host = host.endswith(rule.host) if rule.host.startswith(".") else host == rule.host
     return is_host and port == (rule.port or usual_port)
+
+
+def _find_fault_of_host(host: str) -> str | None:
+    if _is_address(host):
+        why = find_objection(host)
+        return f"a public address, and this one is {why}" if why else None
+    # No resolver takes another name: Python's fails on it with an error of its own.
+    if not all(0 < len(label) <= _LONGEST_LABEL for label in host.split(".")):
+        return f"a host with 1 to {_LONGEST_LABEL} characters before, between and after its dots"
+    return None
 
 
 def _port_of(url: str) -> int | None:

@@ -46,6 +46,8 @@ def test_what_is_allowed(url: str) -> None:
         ("http://localhost:8080/", "an https address"),
         ("https://127.0.0.1:8080/", "a public address, and this one is loopback"),
         ("https://[::1]:8080/", "a public address, and this one is loopback"),
+        ("https://a..partners.example.com/", "a host with 1 to 63 characters"),
+        (f"https://{'a' * 64}.partners.example.com/", "a host with 1 to 63 characters"),
     ],
 )
 def test_what_is_not(url: str, words: str) -> None:
