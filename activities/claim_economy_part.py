@@ -12,7 +12,7 @@ from billing.attempt_records import NewAttempt
 from billing.batch_records import PricedLine, StartedLine, UnbilledEnd
 from billing.database import Database
 from billing.economy_attempts import EconomyAttempts, LineClaim, Refusal, describe_claim
-from billing.economy_lines import EconomyLines
+from billing.economy_lines import BILL_MISSING, EconomyLines
 from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
@@ -24,7 +24,7 @@ from imaging.store import ImageStore
 _LINES_AT_ONCE = 50
 # Of lines that were passed over, as the manifest names them. One that was paid has its bill, which counts before this.
 _ERROR_TYPES = {
-    "paid": "BillMissing",
+    "paid": BILL_MISSING,
     "under_way": "UnderWay",
     "doubtful": "AnswersLost",
     "conflict": "RunConflict",

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, RowMapping, and_, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, func, not_, or_, select
 
 from billing.batch_records import LineEnd
 from billing.batch_tables import batch_lines
@@ -40,7 +40,11 @@ def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
 
 
 def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dict[int, Unknown]:
-    """The requests of unknown outcome of these lines, as far as the lines are under way."""
+    """The requests of unknown outcome of these lines, as far as the lines are under way.
+
+    What an economy batch still has at the provider is none of them: its answer is to come, and nobody sends anything meanwhile.
+    """
+    in_a_batch = and_(_attempt.finished_at.is_(None), _attempt.batch_part.is_not(None))
     query = (
         select(
             _line.line,
@@ -50,7 +54,7 @@ def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dic
         .join_from(
             batch_lines,
             provider_attempts,
-            and_(_attempt.run_id == _line.run_id, _attempt.outcome == "unknown"),
+            and_(_attempt.run_id == _line.run_id, _attempt.outcome == "unknown", not_(in_a_batch)),
             isouter=True,
         )
         .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY), _line.line.in_(lines))

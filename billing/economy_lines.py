@@ -5,7 +5,7 @@ A batch that was planned before these tables knew of it has no lines there: then
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from billing.batch_ends import BatchEnds
 from billing.batch_lines import BatchLines, Claim
@@ -15,6 +15,7 @@ from billing.database import Database
 from billing.tables import provider_attempts
 from contracts.economy import BATCH_CANCELLED
 
+BILL_MISSING = "BillMissing"
 _LINES_AT_ONCE = 500
 _UNDER_WAY = ("starting", "running")
 _line, _attempt = batch_lines.c, provider_attempts.c
@@ -65,7 +66,9 @@ class EconomyLines:
             self._ends.collect_billed()
 
     def end_part(self, batch_part: str) -> None:
-        """Ends the lines of a part whose attempts all have an outcome."""
+        """Ends the lines of a part whose attempts all have an outcome. One that was paid and could not be billed has failed here:
+        a later round, or its request by itself, finds what was paid.
+        """
         if not self._is_registered():
             return
         self._ends.collect_billed()
@@ -81,31 +84,44 @@ class EconomyLines:
 
     def _list_unbilled(self, batch_part: str) -> list[UnbilledEnd]:
         query = (
-            select(_line.line, _attempt.error_type, _attempt.error_message)
+            select(
+                _line.line,
+                _attempt.attempt_id,
+                _attempt.outcome,
+                _attempt.error_type,
+                _attempt.error_message,
+            )
             .join_from(batch_lines, provider_attempts, _attempt.run_id == _line.run_id)
             .where(
                 _line.batch_id == self._batch_id,
                 _line.state.in_(_UNDER_WAY),
                 _attempt.batch_part == batch_part,
                 _attempt.finished_at.is_not(None),
-                _attempt.outcome != "succeeded",
             )
         )
         with self._database.reading() as connection:
-            return [
-                UnbilledEnd(
-                    line=line,
-                    state="cancelled" if kind == BATCH_CANCELLED else "failed",
-                    error_type=kind or "",
-                    error_message=message or "",
-                )
-                for line, kind, message in connection.execute(query)
-            ]
+            return [_describe_end(row) for row in connection.execute(query).mappings()]
 
     def _is_registered(self) -> bool:
         query = select(batches.c.economy).where(batches.c.batch_id == self._batch_id)
         with self._database.reading() as connection:
             return bool(connection.execute(query).scalar())
+
+
+def _describe_end(row: RowMapping) -> UnbilledEnd:
+    if row["outcome"] == "succeeded":
+        return UnbilledEnd(
+            line=row["line"],
+            state="failed",
+            error_type=BILL_MISSING,
+            error_message=f"Attempt {row['attempt_id']} was paid and has no bill yet; `python starter.py pending` says what to do.",
+        )
+    return UnbilledEnd(
+        line=row["line"],
+        state="cancelled" if row["error_type"] == BATCH_CANCELLED else "failed",
+        error_type=row["error_type"] or "",
+        error_message=row["error_message"] or "",
+    )
 
 
 def _split(ends: Sequence[UnbilledEnd]) -> list[Sequence[UnbilledEnd]]:
