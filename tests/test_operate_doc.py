@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from activities import claim_economy_part, economy_outcomes
 from billing.errors import LedgerError
 from cli.run_listing import make_query
 from contracts import names
@@ -20,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError, WebhookFailure)
 FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
+CHOSEN_BY_CODE = {
+    "claim_economy_part": claim_economy_part._ERROR_TYPES,
+    "economy_outcomes": economy_outcomes._NAMES,
+}
+"""Files that choose a type by what happened, from a table."""
 OF_TEMPORAL = {"TimedOut"}
 
 
@@ -34,13 +40,14 @@ def list_written_types(path: Path) -> Iterator[str]:
     stem = path.stem
     is_activity = path.parent.name == "activities"
     room = import_module(f"activities.{stem}") if is_activity else import_module(f"workflows.{stem}")
+    yield from CHOSEN_BY_CODE.get(stem, {}).values()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func).rpartition(".")[2]
         wanted = FAILING_CALLS.get(called)
         values = [word.value for word in node.keywords if wanted and word.arg == wanted]
-        values += node.args[1:2] if called == "_fail" else []
+        values += node.args[1:2] if called in {"_fail", "_end"} else []
         for value in values:
             match value:
                 case ast.Constant(value=str(text)):
