@@ -87,15 +87,7 @@ class HistoryReplay:
     async def replay(self, history: WorkflowHistory, name: str) -> Replayed:
         """What became of one history. Nothing is carried out, and no server is asked."""
         steps = _Steps()
-        replayer = Replayer(
-            workflows=self._workflows,
-            data_converter=DATA_CONVERTER,
-            interceptors=[*self._interceptors, steps],
-            workflow_runner=self._runner,
-            workflow_task_executor=self._threads,
-        )
-        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
-        failure = result.replay_failure
+        failure = await self._find_failure(history, steps)
         started = history.events[0].workflow_execution_started_event_attributes
         return Replayed(
             name=name,
@@ -105,6 +97,21 @@ class HistoryReplay:
             asked=tuple(_list_steps(history.events)),
             asks=tuple(steps.taken),
         )
+
+    async def _find_failure(self, history: WorkflowHistory, steps: "_Steps") -> Exception | None:
+        if not any(event.HasField("workflow_task_scheduled_event_attributes") for event in history.events):
+            return (
+                None  # a run that starts later: nothing to hold the code to, and the SDK would wait for ever
+            )
+        replayer = Replayer(
+            workflows=self._workflows,
+            data_converter=DATA_CONVERTER,
+            interceptors=[*self._interceptors, steps],
+            workflow_runner=self._runner,
+            workflow_task_executor=self._threads,
+        )
+        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        return result.replay_failure
 
 
 def _read_words(failure: Exception) -> str:
@@ -122,8 +129,16 @@ def _list_steps(events: Sequence[HistoryEvent]) -> Iterator[str]:
         elif event.HasField("start_child_workflow_execution_initiated_event_attributes"):
             yield event.start_child_workflow_execution_initiated_event_attributes.workflow_type.name
         elif event.marker_recorded_event_attributes.marker_name == "core_local_activity":
-            (told,) = event.marker_recorded_event_attributes.details["data"].payloads
-            yield f"{json.loads(told.data)['activity_type']} (local)"
+            yield f"{_read_local_activity(event)} (local)"
+
+
+def _read_local_activity(event: HistoryEvent) -> str:
+    """Its name, which stands in the SDK's own words; a marker of somebody else's has none that could be read."""
+    payloads = event.marker_recorded_event_attributes.details["data"].payloads
+    try:
+        return str(json.loads(payloads[0].data)["activity_type"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return "?"
 
 
 class _Steps(Interceptor):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from cli.failures import CommandFailed
 from cli.replay import read_file
 from cli.replay_view import INSTRUCTIONS, describe_failures
+from contracts import names
 from runtime.replay import HistoryReplay, Replayed, read_history
 from runtime.temporal_server import find_temporal_binary
 from tests.e2e.changed_workflows import AsksTwice, AsksTwiceFromNowOn, Breaks, WaitsFirst
@@ -19,6 +21,7 @@ from tests.e2e.save_histories import history_path
 from tests.e2e.stack import CONTRACT, Stack, new_run_id
 from tests.e2e.test_decisions import decide, until_held
 from workflows.arguments import RefuseSurplusArguments
+from workflows.registered import WORKFLOWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -115,6 +118,33 @@ async def test_a_history_that_does_not_replay_ends_the_command_with_1(stack: Sta
     assert ended.err.strip().endswith(INSTRUCTIONS)
     assert "Traceback" not in ended.err
     assert "temporalio_sdk_core" not in ended.err
+
+
+async def test_a_run_that_starts_later_holds_up_no_gate(stack: Stack, tmp_path: Path) -> None:
+    """What was told to start later has asked for nothing yet: it is counted, and not waited for."""
+    run_id = new_run_id()
+    later = await stack.client.start_workflow(
+        names.WORKFLOW, CONTRACT, id=run_id, task_queue=names.RUNS_QUEUE, start_delay=timedelta(days=1)
+    )
+    await export(stack, run_id, tmp_path / "later.json")
+    ended = await type_command(stack, tmp_path, "replay", str(tmp_path / "later.json"), "--json")
+    await later.terminate()
+
+    assert ended.status == 0
+    [told] = ended.document["histories"]
+    assert (told["ok"], told["events"], told["asked"]) == (True, 1, [])
+
+
+async def test_a_marker_that_tells_nothing_is_no_defect() -> None:
+    """A history that somebody has cut is one that does not replay, in the usual words."""
+    document = json.loads(history_path("generated").read_text())
+    for event in document["events"]:
+        event.get("markerRecordedEventAttributes", {}).pop("details", None)
+    player = HistoryReplay(WORKFLOWS, [RefuseSurplusArguments()], SandboxedWorkflowRunner())
+    replayed = await player.replay(read_history("cut", json.dumps(document)), "cut.json")
+
+    assert replayed.words is not None
+    assert "? (local)" in replayed.asked
 
 
 @pytest.mark.parametrize(
