@@ -55,7 +55,11 @@ def _make_picture(order: ImageOrder, inputs: Inputs, encoding: Encoding, index: 
 
 # The same brief is the same picture; under a load of many like requests drawing would be most of what the machine does.
 _SMALL_PIXELS = 1024 * 1024
-_draw_once = lru_cache(maxsize=64)(draw_picture)
+
+
+@lru_cache(maxsize=64)
+def _draw_once(brief: Brief, encoding: Encoding) -> bytes:
+    return draw_picture(brief, encoding)
 
 
 def _write_answer(order: ImageOrder, pictures: list[bytes], usage: Usage) -> Document:

@@ -27,6 +27,7 @@ PAYLOAD = {
 IN_FLIGHT_FOR_MEMORY = 50
 _LATENCY_RUNS = 15
 _WARM_UP = Lap(runs=20, in_flight=10, payload=PAYLOAD)
+_LEAST_BYTES = 1_500_000
 _SECONDS_IN_FLIGHT = 5.0
 """The provider's time for each picture while memory is measured: long enough for all to be in flight at once."""
 
@@ -76,6 +77,12 @@ async def _measure_history(handle: WorkflowHandle[Any, Any]) -> HistorySize:
     return HistorySize(len(events), sum(event.ByteSize() for event in events))
 
 
+def _check_sizes(images: Path) -> None:
+    """That the pictures were as large as is said of them."""
+    sizes = [path.stat().st_size for path in images.rglob("*.png")]
+    assert min(sizes, default=0) > _LEAST_BYTES, f"the pictures are not large: {sizes}"
+
+
 async def measure_memory() -> dict[str, float]:
     """Peak megabytes of a worker, and of a process that only uses the SDK, with 50 pictures of 2 MB in flight; and idle."""
     lap = Lap(runs=IN_FLIGHT_FOR_MEMORY, in_flight=IN_FLIGHT_FOR_MEMORY, payload=PAYLOAD)
@@ -89,4 +96,5 @@ async def measure_memory() -> dict[str, float]:
             idle = {f"{name}, idle": peak_megabytes(pid) for name, pid in pids.items()}
             for name in ("full", "plain"):
                 await site.run_lap(name, lap)
+            _check_sizes(Path(folder) / "images")
             return {**idle, **{name: peak_megabytes(pid) for name, pid in pids.items()}}
