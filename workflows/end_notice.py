@@ -18,9 +18,14 @@ from contracts.notifications import (
     notification_id_for,
 )
 from contracts.notify import Notify
+from contracts.reading import read_request
 from contracts.result import RunResult
 from workflows.cancellation import finish_despite_cancellation
+from workflows.checking import check_payload
 from workflows.notification_details import describe_order
+
+EARLY_END = "a-run-cancelled-unchecked-is-told"
+"""The patch of runs that were cancelled before their check: earlier ones told nobody."""
 
 
 async def tell_of_end(
@@ -35,6 +40,18 @@ async def tell_of_end(
         raise
     await _order(notify, admission, "completed", result=result)
     return result
+
+
+async def tell_of_early_end(error: BaseException, payload: Any) -> None:
+    """Has it told that a run was cancelled while nobody had checked it: it is checked now, for whom may be told."""
+    asked = read_request(payload).sound
+    if not is_cancelled_exception(error) or asked is None or asked.notify is None:
+        return
+    if not workflow.patched(EARLY_END):
+        return
+    admission = await check_payload(payload, workflow.info().workflow_id)
+    if admission.notify:
+        await _order(admission.notify, admission, "cancelled", failure=_describe_failure(error, admission))
 
 
 def _describe_failure(error: BaseException, admission: Admission) -> RunFailure:

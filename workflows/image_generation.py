@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.checking import check_payload
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call, describe_status
-    from workflows.end_notice import tell_of_end
+    from workflows.end_notice import tell_of_early_end, tell_of_end
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
@@ -96,7 +96,11 @@ class ImageGeneration:
     async def _admit_and_carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
         self._reception.begin(payload, request)
-        admission = await check_payload(payload, workflow.info().workflow_id)
+        try:
+            admission = await check_payload(payload, workflow.info().workflow_id)
+        except (FailureError, asyncio.CancelledError) as error:
+            await tell_of_early_end(error, payload)
+            raise
         work = self._carry_out(request, admission, problems)
         return await (tell_of_end(work, admission.notify, admission) if admission.notify else work)
 

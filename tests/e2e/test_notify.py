@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from standardwebhooks import Webhook
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.check_request import CheckPolicy, RequestChecker
 from activities.notify import Notifier
@@ -21,14 +23,26 @@ from contracts.notifications import event_id_for, notification_id_for
 from contracts.notify import Notify
 from contracts.result import RunResult
 from imaging.catalogue import Catalogue
+from runtime.replay import HistoryReplay
 from runtime.webhook_client import WebhookClient
 from runtime.webhook_destinations import Destinations
-from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
+from tests.e2e.stack import (
+    CONTRACT,
+    Stack,
+    event_names,
+    new_run_id,
+    run_application,
+    run_stack,
+    run_temporal,
+    sqlite_url,
+)
 from tests.e2e.submissions import submit
 from tests.e2e.test_decisions import GIVE_UP, decide, until_held
 from tests.e2e.test_long_waits import skipping_time
 from tests.webhook_receiver import OTHER_SECRET, SECRET, Received, Receiver, run_receiver
+from workflows.arguments import RefuseSurplusArguments
 from workflows.notification import Notification
+from workflows.registered import WORKFLOWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -368,3 +382,26 @@ async def test_another_destination_while_it_is_under_way(telling: Stack, receive
         False,
     ]
     assert "token" not in elsewhere.model_dump_json()
+
+
+async def test_a_run_that_is_cancelled_before_a_worker_takes_it(receiver: Receiver, tmp_path: Path) -> None:
+    """A run that is cancelled while it waits for its first worker is told too, once; nothing is sent to the provider."""
+    async with run_temporal() as client:
+        handle: WorkflowHandle[Any, Any] = await client.start_workflow(
+            names.WORKFLOW, asking(receiver), id=new_run_id("acme"), task_queue=names.RUNS_QUEUE
+        )
+        await handle.cancel()
+        ledger, images = sqlite_url(tmp_path), (tmp_path / "images").as_uri()
+        async with run_application(client, ledger, images, **receiver.settings()) as stack:
+            with pytest.raises(WorkflowFailureError):
+                await handle.result()
+            (told,) = await receiver.until(1)
+
+            assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
+            assert read_event(told)["type"] == "gpt-image-runs.run.cancelled"
+            assert read_event(told)["subject"] == handle.id
+            assert not stack.simulator.books.entries
+            replayed = await HistoryReplay(
+                WORKFLOWS, [RefuseSurplusArguments()], SandboxedWorkflowRunner()
+            ).replay(await handle.fetch_history(), handle.id)
+            assert replayed.words is None, replayed.words
