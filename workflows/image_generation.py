@@ -62,8 +62,9 @@ class ImageGeneration:
         return await self._reception.receive(read_argument(request_json))
 
     @submit.validator
-    def _check_submission(self, request_json: RawValue = NOTHING) -> None:
-        """Lets everything through: a receipt has the reasons. But only with a validator are surplus arguments turned down."""
+    def _check_submission(self, request_json: RawValue = NOTHING) -> None:  # noqa: ARG002 - the handler's signature
+        """Refuses what comes too often; all else gets its reasons on a receipt. Without a validator the SDK would let surplus arguments in."""
+        self._reception.check_room()
 
     # Not async: it has finished when it returns, so no run can end before its answer.
     @workflow.update(name=names.UPDATE_DECIDE)

@@ -20,6 +20,11 @@ from workflows.checking import check_payload
 from workflows.money_steps import carry_out_money_step
 from workflows.run_start import SUBMISSION
 
+MOST_SUBMISSIONS = 1_000
+"""Temporal takes 2,000 Updates of a run: a decision has to find a place too, however often somebody submits a held run."""
+LARGEST_HISTORY_BYTES = 8_000_000
+"""Temporal ends a run at 50 MiB of history, be it paid or not. A submission is up to 2 MB of it, and ten may come at once."""
+
 
 class Reception:
     """The submissions of one run. A run that nobody submits does nothing for it: its history is as if there were none."""
@@ -34,6 +39,7 @@ class Reception:
         self._earlier: asyncio.Task[EarlierRun] | None = None
         self._came_with_start = False
         self._was_accepted = False
+        self._count = 0
 
     def begin(self, payload: Any, request: ImageRequest | None) -> None:
         """The run begins, with this payload: `request` is what could be read of it."""
@@ -54,12 +60,28 @@ class Reception:
         """The run ends, however it does: whoever waits for a receipt is answered now."""
         self._has_ended = True
 
+    def check_room(self) -> None:
+        """Turns a submission down, before it is in the history, where more of them would be the end of the run.
+
+        Raises:
+            ApplicationError: type `NoReceipt`.
+        """
+        is_full = workflow.info().get_current_history_size() > LARGEST_HISTORY_BYTES
+        if self._count < MOST_SUBMISSIONS and not is_full:
+            return
+        message = (
+            f"The run {self._workflow_id} is under way, and was submitted {self._count} times: it gives no more receipts."
+            " Await its result."
+        )
+        raise ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
+
     async def receive(self, payload: Any) -> SubmitReceipt:
         """The receipt of one submission: of JSON that anybody may have sent.
 
         Raises:
             ApplicationError: type `NoReceipt`, where the run was cancelled before it was known what it stands for.
         """
+        self._count += 1
         # An Update is handled before the run begins only where it came in the first workflow task.
         came_with_start = not self._has_begun
         self._came_with_start |= came_with_start

@@ -23,6 +23,7 @@ from tests.e2e.stack import (
 )
 from tests.e2e.submissions import rename, submit, until_looked_up
 from tests.e2e.test_decisions import decide, until_held
+from workflows import reception
 from workflows.run_start import SUBMISSION
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -311,3 +312,33 @@ async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
         assert receipt.status == "accepted"
         await handle.result()
         assert len(stack.calls(waits)) == len(stack.simulator.books.entries) == 1
+
+
+async def test_a_run_that_is_submitted_too_often(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held run gives no more receipts once it has given many, in words; somebody can still decide on it."""
+    monkeypatch.setattr(reception, "MOST_SUBMISSIONS", 2)
+    run_id, payload, handle = await start_held(stack, "A lighthouse asked for often")
+    receipts = [(await submit(stack.client, payload, run_id))[0].status for _ in range(2)]
+    with pytest.raises(WorkflowUpdateFailedError) as nothing:
+        await submit(stack.client, payload, run_id)
+
+    assert receipts == ["attached", "attached"]
+    assert isinstance(nothing.value.cause, ApplicationError)
+    assert nothing.value.cause.type == names.NO_RECEIPT
+    assert "was submitted 2 times: it gives no more receipts" in nothing.value.cause.message
+    assert (await finish(handle))["billing"]["state"] == "billed"
+
+
+async def test_large_submissions_do_not_end_a_run(stack: Stack) -> None:
+    """Submissions with large pictures are turned down long before Temporal would end the run for its history."""
+    run_id, _, handle = await start_held(stack, "A lighthouse in many megabytes")
+    large = {**REQUEST, "prompt": "x" * 1_500_000}
+    for _ in range(6):
+        await submit(stack.client, large, run_id)
+    with pytest.raises(WorkflowUpdateFailedError) as nothing:
+        await submit(stack.client, large, run_id)
+
+    assert isinstance(nothing.value.cause, ApplicationError)
+    assert nothing.value.cause.type == names.NO_RECEIPT
+    assert (await finish(handle))["billing"]["state"] == "billed"
+    assert sum(event.ByteSize() for event in await stack.events(run_id)) < 15_000_000
