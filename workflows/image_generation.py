@@ -90,9 +90,10 @@ class ImageGeneration:
         finally:
             self._partial_images.close()
             self._reception.close()
-            # No run ends before its answers.
+            # No run ends before its answers, and no cancellation that comes meanwhile takes its result away.
             if not workflow.all_handlers_finished():
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                answered = workflow.wait_condition(workflow.all_handlers_finished)
+                await finish_despite_cancellation(answered, tell=lambda: None)
 
     async def _admit_and_carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
