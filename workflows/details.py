@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from contracts.billing import Basis
 from contracts.decisions import OpenDecision
 from contracts.images import ImageRef
 from contracts.result import RunStatus
@@ -17,21 +18,31 @@ _STAGES = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
-
-
+_BASES: dict[Basis, str] = {
+    "token_usage": " by the provider's token counts",
+    "size_quality_estimate": " estimated by size and quality",
+    "none": "",
+}
 _WITHOUT_PICTURES = ("generating", "held")
 """Until there are finished ones, what was drawn so far is worth a look."""
 
 
 def describe_status(
-    status: RunStatus, pictures: Sequence[ImageRef] = (), addresses: Sequence[str] = ()
+    status: RunStatus,
+    pictures: Sequence[ImageRef] = (),
+    addresses: Sequence[str] = (),
+    *,
+    attempts: int | None = None,
+    basis: Basis = "none",
 ) -> str:
-    """The run in one line (stage, cost, billing state, model), its pictures, and what an operator should know.
+    """The run in one line (stage, cost, billing state, requests sent, model), its pictures, and what an operator should know.
 
     `addresses` are where a browser finds the pictures, where there are such: else the store's own references are shown.
+    `attempts` and `basis` are how many requests were sent until one was paid, and what the cost rests on, once known.
     """
-    cost = f"{status.cost_usd} USD" if status.cost_usd else None
-    facts = [f"**{_STAGES[status.stage]}**", cost, status.billing_state, status.model]
+    cost = f"{status.cost_usd} USD{_BASES[basis]}" if status.cost_usd else None
+    sent = f"{attempts} request{'' if attempts == 1 else 's'} sent" if attempts else None
+    facts = [f"**{_STAGES[status.stage]}**", cost, status.billing_state, sent, status.model]
     places = addresses if len(addresses) == len(pictures) else [picture.uri for picture in pictures]
     links = [
         f"- [{picture.width}x{picture.height} {picture.media_type}]({address}), {picture.bytes:,} bytes"

@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
-    from contracts.billing import BillingRecord, Cost
+    from contracts.billing import Basis, BillingRecord, Cost
     from contracts.calls import Admission, CallResult
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
@@ -199,7 +199,9 @@ class ImageGeneration:
         self._status = self._status.model_copy(
             update={"images": len(call.images), "billing_state": record.state}
         )
-        self._show(stage="completed", call=call, cost_usd=cost.amount_usd, reason=record.reason)
+        self._show(
+            stage="completed", call=call, basis=cost.basis, cost_usd=cost.amount_usd, reason=record.reason
+        )
         return run_result(admission.run_id, request, call, cost, record)
 
     async def _compute_cost(
@@ -217,7 +219,7 @@ class ImageGeneration:
     async def _record_billing(
         self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
     ) -> BillingRecord:
-        self._show(stage="recording", call=call, cost_usd=cost.amount_usd)
+        self._show(stage="recording", call=call, basis=cost.basis, cost_usd=cost.amount_usd)
         return await carry_out_money_step(
             names.RECORD_BILLING,
             billing_input(request, admission, call, cost),
@@ -253,9 +255,10 @@ class ImageGeneration:
         if news:
             workflow.upsert_search_attributes(news)
 
-    def _show(self, *, call: CallResult | None = None, **news: Any) -> None:
+    def _show(self, *, call: CallResult | None = None, basis: Basis = "none", **news: Any) -> None:
         """Moves the status on, for the query and for the page in the Web UI."""
         self._status = self._status.model_copy(update=news)
+        pictures, links, attempts = (call.images, call.links or (), call.attempts) if call else ((), (), None)
         workflow.set_current_details(
-            describe_status(self._status, call.images if call else (), (call.links or ()) if call else ())
+            describe_status(self._status, pictures, links, attempts=attempts, basis=basis)
         )

@@ -20,7 +20,9 @@ PICTURE = ImageRef(
 
 
 def test_a_finished_run() -> None:
-    """A finished run tells its stage, cost, billing state and model in one line, and links its pictures."""
+    """A finished run tells its stage, its cost and what that rests on, its billing state, how many requests it took and its
+    model in one line, and links its pictures.
+    """
     status = RunStatus(
         run_id="image:acme:1",
         stage="completed",
@@ -29,8 +31,8 @@ def test_a_finished_run() -> None:
         cost_usd="0.041200",
     )
 
-    assert describe_status(status, [PICTURE]) == (
-        "**Completed** · 0.041200 USD · billed · gpt-image-2\n\n"
+    assert describe_status(status, [PICTURE], attempts=2, basis="token_usage") == (
+        "**Completed** · 0.041200 USD by the provider's token counts · billed · 2 requests sent · gpt-image-2\n\n"
         "- [1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
     )
 
