@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RawValue, VersioningBehavior
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -20,8 +20,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
-# Not pinned as its run is: a receiver that is away would hold a whole build for three days, for one step and its end.
-@workflow.defn(name=names.NOTIFICATION, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=names.NOTIFICATION)
 class Notification:
     """One event for one destination, tried for three days."""
 

@@ -68,7 +68,7 @@ class Site:
         return process
 
     async def start_run(
-        self, name: str, prompt: str | None = None, **options: Any
+        self, name: str, prompt: str | None = None, **options: str
     ) -> WorkflowHandle[Any, Any]:
         """Starts a run whose prompt is its name, unless it has one."""
         return await self.client.start_workflow(
