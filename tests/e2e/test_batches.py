@@ -12,6 +12,7 @@ from contracts.batches import BatchProgress
 from contracts.money import format_usd, parse_usd
 from tests.e2e.batches import (
     CHEAP,
+    WORST_WAIT_SECONDS,
     BatchHandle,
     calls_of,
     find,
@@ -109,12 +110,15 @@ async def test_pause_and_resume(stack: Stack) -> None:
     paused = await until(
         stack, batch_id, lambda progress: progress.state == "paused" and not progress.running
     )
-    asked = await handle.query(names.QUERY_PROGRESS)
+    async with asyncio.timeout(
+        WORST_WAIT_SECONDS
+    ):  # the query tells what the database says once a step has ended
+        while (await handle.query(names.QUERY_PROGRESS))["state"] != "paused":
+            await asyncio.sleep(0.05)
     sent = len(calls_of(stack, batch_id))
     await asyncio.sleep(2)  # nothing can be awaited that is not to happen
 
     assert paused.waiting > 0
-    assert asked["state"] == "paused"
     assert len(calls_of(stack, batch_id)) == sent == paused.done
     await handle.signal(names.SIGNAL_RESUME)
     assert (await end_of(handle)).done == 16
