@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.names import NEXUS_ENDPOINT, PROVIDER_QUEUE, RUNS_QUEUE, SEARCH_ATTRIBUTES
-from runtime.temporal_server import find_temporal_binary
+from runtime.temporal_server import dynamic_config_arguments, find_temporal_binary
 from tests.deploy.compose_tools import ROOT
 
 SCRIPT = ROOT / "deploy/temporal/create-namespace.sh"
@@ -73,11 +73,16 @@ async def test_the_endpoint_leads_to_the_runs(server: Client) -> None:
 
 
 def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
-    """The server's dynamic config switches on what the fairness keys of the runs need, and gives the provider's queue one partition."""
+    """A cluster's dynamic config is the embedded server's: fairness, one partition for the provider's queue, and no second's wait."""
     config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
     one = [{"value": 1, "constraints": {"taskQueueName": PROVIDER_QUEUE}}]
     assert config == {
         "matching.enableFairness": [{"value": True}],
         "matching.numTaskqueueReadPartitions": one,
         "matching.numTaskqueueWritePartitions": one,
+        "history.timerProcessorMaxTimeShift": [{"value": "1ms"}],
+    }
+    embedded = dict(part.split("=") for part in dynamic_config_arguments()[1::2])
+    assert {name: yaml.safe_load(value) for name, value in embedded.items()} == {
+        name: setting["value"] for name, (setting,) in config.items()
     }
