@@ -90,6 +90,15 @@ class GptImageCaller:
 
     async def _carry_out(self, order: CallInput) -> CallResult:
         inputs = await self._look_at_inputs_first(order)
+        if inputs and activity.info().attempt == 1 and not self._pause.seconds_left:
+            await self._keeper.prove()
+            result = await finish_what_is_paid(self._pay_new_run(order, inputs))
+            if result:
+                return result
+        return await self._carry_on(order, inputs)
+
+    async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
+        """A run that the ledger may know: what it has paid for is its answer, and what it has sent is heard of first."""
         listed = await asyncio.to_thread(self._attempts.claim_run, _identify(order))
         earlier = await settle_by_receipts(listed, self._attempts, self._store)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
@@ -109,23 +118,33 @@ class GptImageCaller:
     async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
         """The pictures of a run that has sent nothing yet: a refused one leaves its request id free for the right picture.
 
-        A run that has sent something may find what it paid for, and needs no inputs for that.
+        None for a run that has sent something: it may find what it paid for, and needs no inputs for that.
         """
         if order.request.operation == "generate":
-            return None
+            return Inputs((), None)
         sent = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
         return None if sent else await load_inputs(order.request, self._store)
+
+    async def _pay_new_run(self, order: CallInput, inputs: Inputs) -> CallResult | None:
+        """None, and nothing was sent, where the run is not new: most are, and are written down with their first attempt."""
+        attempt = await asyncio.to_thread(self._attempts.begin_run, _identify(order), self._announce(order))
+        return await self._buy(order, inputs, (), attempt) if attempt else None
 
     async def _pay(self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...]) -> CallResult:
         attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))
         if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
             raise still_under_way(attempt.number - 1)
-        most = order.request.partial_images or 0
-        async with announcing_partial_images(self._store, attempt.attempt_id, most) as show:
-            return await self._buy(order, inputs, earlier, attempt, show)
+        return await self._buy(order, inputs, earlier, attempt)
 
     async def _buy(
+        self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt
+    ) -> CallResult:
+        most = order.request.partial_images or 0
+        async with announcing_partial_images(self._store, attempt.attempt_id, most) as show:
+            return await self._buy_showing(order, inputs, earlier, attempt, show)
+
+    async def _buy_showing(
         self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt, show: Show
     ) -> CallResult:
         log.info(

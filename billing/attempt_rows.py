@@ -22,14 +22,12 @@ _INSERT = provider_attempts.insert().returning(*provider_attempts.c)
 def insert_attempt(connection: Connection, new: NewAttempt) -> Attempt:
     """Writes an attempt down in somebody's transaction, and reserves its worst case there. See `AttemptLog.begin`."""
     tenant = lock_run(connection, new.run_id)
-    number = _take_next_number(connection, new.run_id)
-    reserve_worst_case(connection, tenant, new)
-    row = {
-        **asdict(new),
-        "number": number,
-        "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
-    }
-    return read_attempt(connection.execute(_INSERT, row).mappings().one())
+    return _insert(connection, tenant, new, number=_take_next_number(connection, new.run_id))
+
+
+def insert_first_attempt(connection: Connection, tenant: str, new: NewAttempt) -> Attempt:
+    """The same in the transaction that has just written the tenant's run down: nobody else can know of it yet."""
+    return _insert(connection, tenant, new, number=1)
 
 
 def list_attempts(connection: Connection, run_id: str) -> tuple[Attempt, ...]:
@@ -54,6 +52,16 @@ def read_attempt(row: RowMapping) -> Attempt:
     """An attempt as its row tells it."""
     images = row["images"]
     return Attempt(**{**row, "images": None if images is None else tuple(images)})
+
+
+def _insert(connection: Connection, tenant: str, new: NewAttempt, *, number: int) -> Attempt:
+    reserve_worst_case(connection, tenant, new)
+    row = {
+        **asdict(new),
+        "number": number,
+        "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
+    }
+    return read_attempt(connection.execute(_INSERT, row).mappings().one())
 
 
 def _take_next_number(connection: Connection, run_id: str) -> int:

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from billing.attempt_records import Attempt, AttemptOutcome, EndedAttempt, NewAttempt
-from billing.attempt_rows import insert_attempt, list_attempts, read_attempt
+from billing.attempt_rows import insert_attempt, insert_first_attempt, list_attempts, read_attempt
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
 from billing.reservations import settle_reservation
-from billing.runs import RunIdentity, claim_run
+from billing.runs import RunIdentity, claim_run, insert_run
 from billing.tables import provider_attempts, runs
 
 LARGEST_RAW_BODY = 64 * 1024
@@ -52,6 +52,20 @@ class AttemptLog:
         with self._database.writing() as connection:
             is_new = claim_run(connection, identity)
             return () if is_new else list_attempts(connection, identity.run_id)
+
+    def begin_run(self, identity: RunIdentity, new: NewAttempt) -> Attempt | None:
+        """Writes a run down with its first attempt, in one transaction: send nothing before this has returned.
+
+        Returns None where the ledger knows the run, or another of its request, already: then nothing is written, and
+        `claim_run` tells what there is.
+
+        Raises:
+            BudgetExceeded: the tenant's budget does not allow it; nothing was written, not the run either.
+        """
+        with self._database.writing() as connection:
+            if not insert_run(connection, identity):
+                return None
+            return insert_first_attempt(connection, identity.tenant, new)
 
     def begin(self, new: NewAttempt) -> Attempt:
         """Writes an attempt down, with the next number of its run: send nothing before this has returned.

@@ -39,14 +39,19 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
     Raises:
         RunConflict: its request id stands for something else already.
     """
+    if insert_run(connection, identity):
+        return True
     known = find_run(connection, identity)
-    if known is None:
-        if insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)}):
-            return True
-        known = find_run(connection, identity)  # another process was faster, and this is its row
     if known is not None and not is_same(known, identity):
         raise RunConflict(explain_conflict(identity, known))
     return False
+
+
+def insert_run(connection: Connection, identity: RunIdentity) -> bool:
+    """Writes a run down where neither it nor another of its request is known; returns whether it was new."""
+    if find_run(connection, identity):  # SQLite's triggers refuse even to try
+        return False
+    return insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)})
 
 
 def find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:

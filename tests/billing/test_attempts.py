@@ -1,3 +1,5 @@
+"""Runs and their attempts in the ledger: written down before anything is sent, and given one outcome."""
+
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -38,6 +40,43 @@ def test_claiming_a_run_again_tells_of_its_attempts(database: Database) -> None:
     assert log.claim_run(IDENTITY) == ()
     begun = [log.begin(describe_attempt()), log.begin(describe_attempt())]
     assert log.claim_run(IDENTITY) == tuple(begun)
+
+
+def test_a_new_run_is_written_down_with_its_first_attempt(database: Database) -> None:
+    """A run that nobody knows begins at once, as if it were claimed first; one that is known does not, and nothing is written."""
+    log = AttemptLog(database)
+    begun = log.begin_run(IDENTITY, describe_attempt())
+    assert begun is not None
+    assert (begun.number, begun.outcome, begun.reserved_micro_usd) == (1, "unknown", 250_000)
+    assert log.begin_run(IDENTITY, describe_attempt()) is None
+    assert log.begin_run(replace(IDENTITY, fingerprint="b2" * 32), describe_attempt()) is None
+    assert log.begin_run(replace(IDENTITY, run_id="mine"), describe_attempt("mine")) is None
+    assert log.claim_run(IDENTITY) == (begun,)
+    assert log.begin(describe_attempt()).number == 2
+
+
+def test_a_run_that_was_claimed_does_not_begin_anew(database: Database) -> None:
+    """A run that was written down and has sent nothing is known: its attempts begin one by one."""
+    log = AttemptLog(database)
+    log.claim_run(IDENTITY)
+    assert log.begin_run(IDENTITY, describe_attempt()) is None
+    assert log.list_attempts(IDENTITY.run_id) == ()
+
+
+def test_of_ten_that_begin_a_run_at_once_one_may_send(database_url: str) -> None:
+    """Where several workers begin the same run at once, one has its first attempt, and the others have nothing."""
+    databases = [open_database(database_url, create=False) for _ in range(2)]
+    with ThreadPoolExecutor(10) as threads:
+        begun = list(
+            threads.map(
+                lambda number: AttemptLog(databases[number % 2]).begin_run(IDENTITY, describe_attempt()),
+                range(10),
+            )
+        )
+    (first,) = [attempt for attempt in begun if attempt]
+    assert AttemptLog(databases[0]).list_attempts(IDENTITY.run_id) == (first,)
+    for database in databases:
+        database.close()
 
 
 def test_other_content_under_the_same_request_id_is_refused(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -18,6 +19,8 @@ from contracts.budgets import BudgetDecision
 from tests.billing.ledger_examples import (
     FINISHED_AT,
     SENT_AT,
+    describe_attempt,
+    identify,
 )
 from tests.billing.processes import run_at_once
 from tests.billing.spending import TEN, WORST_CASE, ask, decide, spend_and_bill
@@ -108,6 +111,16 @@ def test_a_refusal_says_what_is_what(database: Database) -> None:
         " under the same id."
     )
     assert AttemptLog(database).list_attempts("image:acme:refused") == ()
+    assert list(find_wrong_spend(database)) == []
+
+
+def test_a_refused_run_leaves_no_trace(database: Database) -> None:
+    """A new run that the budget refuses is not written down either: its request id is free for another content."""
+    decide(database, {"month": WORST_CASE - 1})
+    identity = identify("acme", "too-much")
+    with pytest.raises(BudgetExceeded):
+        AttemptLog(database).begin_run(identity, describe_attempt(identity.run_id))
+    assert AttemptLog(database).claim_run(replace(identity, fingerprint="b2" * 32)) == ()
     assert list(find_wrong_spend(database)) == []
 
 
