@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
-from sqlalchemy.orm import aliased
 
 from billing.database import Database
 from billing.tables import ledger_entries
@@ -46,7 +45,7 @@ def day_of_entry(database: Database) -> ColumnElement[str]:
 def select_sums(keys: Sequence[ColumnElement[Any]], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """A row for each combination of the keys, which have labels, with real and simulated runs in rows of their own."""
     entry = ledger_entries.c
-    correction = aliased(ledger_entries)
+    correction = ledger_entries.alias()
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
     bill = entry.kind.in_(_BILLS)
     listed_later = (

@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import ColumnElement, RowMapping, Select, Text, select, type_coerce
-from sqlalchemy.orm import aliased
 
 from billing.database import Database
 from billing.entry_sums import day_of_entry, make_conditions, select_sums
@@ -107,7 +106,7 @@ def add_up(sums: Iterable[Sums]) -> Sums:
 def _select_usages(
     keys: Sequence[ColumnElement[str]], conditions: Sequence[ColumnElement[bool]]
 ) -> Select[Any]:
-    entry, corrected = ledger_entries.c, aliased(ledger_entries)
+    entry, corrected = ledger_entries.c, ledger_entries.alias()
     shown: list[ColumnElement[Any]] = [
         *keys,
         entry.simulated,

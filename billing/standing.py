@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, get_args
 
 from sqlalchemy import Connection, String, and_, case, cast, func, literal, select
-from sqlalchemy.orm import aliased
 
 from billing.database import Database
 from billing.exposure import may_be_answered
@@ -76,7 +75,7 @@ def read_standing(database: Database, now: datetime) -> Standing:
 
 
 def _count_waiting(connection: Connection) -> dict[bool, dict[str, Any]]:
-    entry, correction = ledger_entries.c, aliased(ledger_entries)
+    entry, correction = ledger_entries.c, ledger_entries.alias()
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
     query = (
         select(

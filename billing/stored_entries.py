@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
-from sqlalchemy.orm import aliased
 
 from billing.findings import Finding
 from billing.snapshots import list_verbatim
@@ -63,7 +62,7 @@ def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
 
 def _add_before(column: str) -> ColumnElement[Any]:
     """The sum of a column over the entries of the run before this one, looked up for corrections alone."""
-    before = aliased(ledger_entries)
+    before = ledger_entries.alias()
     earlier = before.c.run_id == ledger_entries.c.run_id, before.c.sequence < ledger_entries.c.sequence
     total = select(func.coalesce(func.sum(before.c[column]), 0)).where(*earlier).scalar_subquery()
     return case((ledger_entries.c.corrects.is_not(None), total), else_=0)

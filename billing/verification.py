@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text
-from sqlalchemy.orm import aliased
 
 from billing.agreement import check_agreement
 from billing.chain_check import ChainCheck, Head
@@ -107,7 +106,7 @@ def _check_bills_of_runs(connection: Connection) -> Iterator[Finding]:
 
 def _check_corrections(connection: Connection) -> Iterator[Finding]:
     """A correction names an earlier entry of its own run."""
-    entry, corrected = ledger_entries.c, aliased(ledger_entries)
+    entry, corrected = ledger_entries.c, ledger_entries.alias()
     query = (
         select(entry.tenant, entry.run_id, entry.entry_id, entry.corrects, corrected.c.run_id)
         .outerjoin(corrected, corrected.c.entry_id == entry.corrects)

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from sqlalchemy import RowMapping, select
-from sqlalchemy.orm import aliased
 
 from billing.database import Database
 from billing.tables import ledger_entries
@@ -52,7 +51,7 @@ def list_waiting(
     database: Database, *, tenant: str | None = None, estimates: bool = False, limit: int | None = None
 ) -> tuple[WaitingRun, ...]:
     """Runs on hold, the oldest first, at most `limit` of them; with `estimates` the estimated ones too."""
-    entry, correction = ledger_entries.c, aliased(ledger_entries)
+    entry, correction = ledger_entries.c, ledger_entries.alias()
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
     kinds = ("hold", "estimate") if estimates else ("hold",)
     query = (
