@@ -5,13 +5,14 @@ Reads no answer but the failed ones (`imaging.answers` does), never repeats anyt
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 import openai
-from openai import AsyncStream
+from openai import AsyncAPIResponse, AsyncStream
 
 from contracts.images import MediaType
 from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, request_options
@@ -103,12 +104,12 @@ class ImageClient:
         try:
             # The transport's time-out starts again with every packet; this one bounds the call.
             async with asyncio.timeout(self._timeout_seconds):
-                raw = await self._post(call)
-                response = raw.http_response
-                if not is_stream(response):
-                    return response, await response.aread()
-                streamed = StreamedAnswer(response, show)
-                return response, await streamed.read(raw.parse(to=AsyncStream[object]))
+                async with self._post(call) as raw:
+                    response = raw.http_response
+                    if not is_stream(response):
+                        return response, await _read_whole(response)
+                    streamed = StreamedAnswer(response, show)
+                    return response, await streamed.read(await raw.parse(to=AsyncStream[object]))
         except openai.APIStatusError as error:
             response = error.response
             body = hide_key(response.content, self._sdk.api_key)
@@ -121,15 +122,15 @@ class ImageClient:
         # and histories with it, and may quote the prompt or the key.
         raise failure
 
-    async def _post(self, call: ProviderCall) -> Any:
-        """The SDK's raw response: read to its end, or not yet read where it is a stream."""
+    def _post(self, call: ProviderCall) -> AbstractAsyncContextManager[AsyncAPIResponse[Any]]:
+        """The request, sent when it is entered: then the SDK's response, not read yet."""
         given = request_options(call.request)
         headers = {"X-Client-Request-Id": call.client_request_id}
         streaming: dict[str, Any] = {"stream": True} if call.request.partial_images else {}
-        # Unparsed: a body is megabytes, and is read once, off the loop.
-        api = self._sdk.images.with_raw_response
+        # Unread and unparsed: a body is megabytes, which are held once, and parsed off the loop.
+        api = self._sdk.images.with_streaming_response
         if not call.images:
-            return await api.generate(
+            return api.generate(
                 prompt=call.request.prompt,
                 model=call.model,
                 extra_body=given,
@@ -137,7 +138,7 @@ class ImageClient:
                 **streaming,
             )
         parts = [_name_part(f"image-{index}", image) for index, image in enumerate(call.images, start=1)]
-        return await api.edit(
+        return api.edit(
             image=parts if len(parts) > 1 else parts[0],
             mask=_name_part("mask", call.mask) if call.mask else openai.omit,
             prompt=call.request.prompt,
@@ -146,6 +147,14 @@ class ImageClient:
             extra_headers=headers,
             **streaming,
         )
+
+
+async def _read_whole(response: httpx2.Response) -> bytes:
+    """The body, put together while it comes: the SDK would hold all of its pieces beside it, dozens of megabytes at a time."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+    return bytes(body)
 
 
 def _name_part(name: str, part: FilePart) -> tuple[str, bytes, str]:
