@@ -32,7 +32,7 @@ from queues.parts import GRACE, build_entry_meter
 from runtime.settings import Settings
 from runtime.versions import describe_build
 from workflows.arguments import RefuseSurplusArguments
-from workflows.registered import WORKFLOWS
+from workflows.registered import list_workflows
 
 # A batch hears that it is paused or cancelled with the answer to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
@@ -63,10 +63,11 @@ def build_runs_worker(
     checker = RequestChecker(catalogue, cards, policy)
     meter = build_entry_meter(client, settings)
     store = ImageStore.from_url(settings.store_url())
+    build = describe_build(settings)
     return Worker(
         client,
         task_queue=names.RUNS_QUEUE,
-        workflows=WORKFLOWS,
+        workflows=list_workflows(of_a_build=build is not None),
         activities=[
             checker.check_request,
             EarlierRunFinder(database).find_earlier_run,
@@ -85,7 +86,7 @@ def build_runs_worker(
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
-        deployment_config=describe_build(settings),
+        deployment_config=build,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RawValue
+from temporalio.common import RawValue, VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -74,3 +74,16 @@ class Notification:
         if isinstance(cause, ApplicationError) and cause.non_retryable:
             return ApplicationError(message, type=cause.type, non_retryable=True)
         return ApplicationError(message, type=names.NOTIFICATION_GIVEN_UP, non_retryable=True)
+
+
+# A class of its own, as the server refuses the behavior from workers without a build.
+@workflow.defn(name=names.NOTIFICATION, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+class NotificationOfAnyBuild(Notification):
+    """The same on workers of a build: not pinned as its run is, as a receiver that is away would hold a whole build for three
+    days, for one step and its end.
+    """
+
+    @workflow.run
+    async def run(self, order_json: RawValue = NOTHING) -> Delivery:
+        """As `Notification.run`."""
+        return await super().run(order_json)

@@ -4,7 +4,7 @@ from workflows.budget_change import BudgetChange
 from workflows.economy_batch import EconomyBatch
 from workflows.image_batch import ImageBatch
 from workflows.image_generation import ImageGeneration
-from workflows.notification import Notification
+from workflows.notification import Notification, NotificationOfAnyBuild
 from workflows.price_quote import PriceQuote
 from workflows.provider_reconciliation import ProviderReconciliation
 from workflows.reconciliation import Reconciliation
@@ -19,3 +19,9 @@ WORKFLOWS: tuple[type, ...] = (
     ProviderReconciliation,
     BudgetChange,
 )
+_OF_A_BUILD: dict[type, type] = {Notification: NotificationOfAnyBuild}
+
+
+def list_workflows(*, of_a_build: bool) -> tuple[type, ...]:
+    """What a worker registers. The workflows are the same on workers of a build, and differ in who may go on with them."""
+    return tuple(_OF_A_BUILD.get(kind, kind) if of_a_build else kind for kind in WORKFLOWS)

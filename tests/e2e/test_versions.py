@@ -9,6 +9,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 
 from contracts import names
+from contracts.notifications import event_id_for, notification_id_for
 from contracts.result import RunResult
 from runtime.settings import Settings, SettingsError
 from runtime.temporal_server import find_temporal_binary
@@ -16,6 +17,7 @@ from runtime.versions import describe_build, explain_idleness, read_current_buil
 from tests.e2e.test_batch_process import start as start_batch
 from tests.e2e.test_decisions import decide, until_held
 from tests.e2e.test_worker_process import WORST_WAIT_SECONDS, Site, open_site, until
+from tests.webhook_receiver import SECRET, run_receiver
 
 DEPLOYMENT = "image-runs"
 
@@ -54,11 +56,11 @@ async def list_processes(run: WorkflowHandle[Any, Any]) -> set[int]:
     }
 
 
-async def start_until_on(site: Site, build: str) -> WorkflowHandle[Any, Any]:
+async def start_until_on(site: Site, build: str, **options: Any) -> WorkflowHandle[Any, Any]:
     """A run that ended on a build. The server's queues hear of a new current build one after the other."""
     async with asyncio.timeout(WORST_WAIT_SECONDS):
         for number in range(1_000):
-            run = await site.start_run(f"new-{build}-{number}")
+            run = await site.start_run(f"new-{build}-{number}", **options)
             await run.result()
             if await read_build(run) == build:
                 return run
@@ -138,6 +140,41 @@ async def test_a_build_takes_over_from_workers_without_one(
         await site.start_worker()
         await make_current(site, "")
         await start_until_on(site, "")
+
+
+async def test_a_notification_is_told_and_ends_on_the_build_that_is_current(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that is away keeps no build from being stopped: what it was to be told goes on and ends on the next one."""
+    monkeypatch.setenv("WORKER_DEPLOYMENT_NAME", DEPLOYMENT)
+    async with run_receiver() as receiver, open_site(tmp_path) as site:
+        monkeypatch.setenv("NOTIFY_HOSTS", receiver.host)
+        monkeypatch.setenv("NOTIFY_SECRETS", SECRET)
+        monkeypatch.setenv("NOTIFY_LOOPBACK", "true")
+        receiver.answers.extend([503] * 100)
+        monkeypatch.setenv("WORKER_BUILD_ID", "1")
+        worker_of_1 = await site.start_worker()
+        await make_current(site, "1")
+        run = await start_until_on(site, "1", notify={"url": receiver.url})
+        execution = (await run.describe()).run_id
+        event_id = event_id_for(run.id, "completed", execution)
+        told = site.client.get_workflow_handle(notification_id_for(run.id, event_id, receiver.url))
+        await until_on("1", told)
+        await receiver.until(1)
+
+        monkeypatch.setenv("WORKER_BUILD_ID", "2")
+        await site.start_worker()
+        await make_current(site, "2")
+        await start_until_on(site, "2")
+        worker_of_1.terminate()
+        assert await worker_of_1.wait() == 0
+        receiver.answers.clear()
+        async with asyncio.timeout(WORST_WAIT_SECONDS):
+            delivery = await told.result()
+
+        assert delivery["event_id"] == event_id
+        assert await read_build(told) == "2"
+        assert await read_build(run) == "1"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Site:
         return process
 
     async def start_run(
-        self, name: str, prompt: str | None = None, **options: str
+        self, name: str, prompt: str | None = None, **options: Any
     ) -> WorkflowHandle[Any, Any]:
         """Starts a run whose prompt is its name, unless it has one."""
         return await self.client.start_workflow(
