@@ -18,7 +18,15 @@ from contracts import names
 from simulator.batch_faults import BatchFaultKind
 from tests.e2e import economy
 from tests.e2e.batches import start_batch, until
-from tests.e2e.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
+from tests.e2e.stack import (
+    CONTRACT,
+    Stack,
+    activities_in,
+    run_application,
+    run_stack,
+    run_temporal,
+    sqlite_url,
+)
 from tests.e2e.submissions import submit
 from tests.e2e.test_decisions import decide, until_held
 from tests.imaging.picture_files import make_picture
@@ -59,6 +67,10 @@ TOLD: dict[str, dict[str, Any]] = {
 }
 """Runs whose end is told, each with the history of its notification: taken, and refused."""
 NOTIFICATIONS = {"told": "notification-taken", "told-failed": "notification-rejected"}
+TOLD_EARLY: dict[str, dict[str, Any]] = {
+    "told-cancelled-unchecked": {**CONTRACT, "prompt": "A cup that nobody has checked"}
+}
+"""Runs whose end is told though they were cancelled before a worker took them."""
 FAR_OFF = 60_000
 """A limit of a thousand images a second."""
 
@@ -123,12 +135,7 @@ async def save_missing() -> None:
                 await _save_economy(stack, name, **how)
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
-            for name, decision in _missing(BUDGET_DECISIONS):
-                await _save_decision(stack, name, decision)
-            for name, payload in _missing(QUOTES):
-                await _save_by_id(stack, name, names.PRICE_QUOTE, payload)
-            for name, order in _missing(COMPARISONS):
-                await _save_by_id(stack, name, names.PROVIDER_RECONCILIATION, order)
+            await _save_orders(stack)
             for name, options in _missing(BATCHES):
                 await _save_batch(stack, name, options)
         if not all(history_path(name).exists() for name in LIMITED):
@@ -138,6 +145,8 @@ async def save_missing() -> None:
                     await _save(stack, name, payload)
         if not all(history_path(name).exists() for name in TOLD):
             await _save_told(Path(folder) / "told")
+        for name, payload in _missing(TOLD_EARLY):
+            await _save_told_early(Path(folder) / name, name, payload)
 
 
 async def _save_runs(stack: Stack) -> None:
@@ -147,6 +156,15 @@ async def _save_runs(stack: Stack) -> None:
         await _save(stack, name, payload)
     for name, payloads in _missing(SUBMITTED):
         await _save_submitted(stack, name, payloads)
+
+
+async def _save_orders(stack: Stack) -> None:
+    for name, decision in _missing(BUDGET_DECISIONS):
+        await _save_decision(stack, name, decision)
+    for name, payload in _missing(QUOTES):
+        await _save_by_id(stack, name, names.PRICE_QUOTE, payload)
+    for name, order in _missing(COMPARISONS):
+        await _save_by_id(stack, name, names.PROVIDER_RECONCILIATION, order)
 
 
 def _missing(shapes: dict[str, T]) -> list[tuple[str, T]]:
@@ -204,6 +222,20 @@ async def _save_told(folder: Path) -> None:
             ]
             told = stack.client.get_workflow_handle(next(filter(None, found)))
             await _write(told, NOTIFICATIONS[name])
+
+
+async def _save_told_early(folder: Path, name: str, payload: dict[str, Any]) -> None:
+    async with run_receiver() as receiver, run_temporal() as client:
+        handle: WorkflowHandle[Any, Any] = await client.start_workflow(
+            names.WORKFLOW,
+            {**payload, "notify": receiver.url},
+            id=f"image:default:history-{name}",
+            task_queue=names.RUNS_QUEUE,
+        )
+        await handle.cancel()
+        async with run_application(client, sqlite_url(folder), f"s3://{BUCKET}", **receiver.settings()):
+            await _write(handle, name)
+            await receiver.until(1)
 
 
 def _take_ledger_away(stack: Stack) -> None:

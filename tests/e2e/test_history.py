@@ -21,10 +21,12 @@ from tests.e2e.save_histories import (
     SHAPES,
     SUBMITTED,
     TOLD,
+    TOLD_EARLY,
+    history_path,
 )
 from tests.e2e.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
 from workflows.arguments import RefuseSurplusArguments
-from workflows.registered import WORKFLOWS
+from workflows.registered import WORKFLOWS, list_workflows
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -44,13 +46,23 @@ async def test_saved_histories_replay(path: Path) -> None:
     assert replayed.words is None, f"\n{describe_failures([replayed])}"
 
 
+@pytest.mark.parametrize("name", NOTIFICATIONS.values())
+async def test_workers_of_a_build_go_on_with_a_notification(name: str) -> None:
+    """A notification changes over to a build while it waits: what workers of a build register replays it too."""
+    player = HistoryReplay(
+        list_workflows(of_a_build=True), [RefuseSurplusArguments()], SandboxedWorkflowRunner()
+    )
+    replayed = await player.replay(read(history_path(name)), name)
+    assert replayed.words is None, f"\n{describe_failures([replayed])}"
+
+
 async def test_every_shape_and_every_workflow_has_a_history() -> None:
     """What `save_histories` knows is saved, and no workflow is without a history that guards it."""
     saved = {path.stem: path for path in HISTORIES.glob("*.json")}
     known = {
         *(*SHAPES, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
         *(*BATCHES, *ECONOMY, *QUOTES, *COMPARISONS),
-        *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values()),
+        *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values(), *TOLD_EARLY),
     }
     types = {
         read(path).events[0].workflow_execution_started_event_attributes.workflow_type.name
