@@ -3,18 +3,23 @@
 import asyncio
 import uuid
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
+from activities.check_request import RequestChecker
 from contracts import names
+from contracts.calls import Admission, CheckInput
 from contracts.submissions import Difference, SubmitReceipt
 from tests.e2e.stack import (
     Stack,
     activities_in,
+    event_names,
     new_run_id,
     run_application,
     run_stack,
@@ -342,3 +347,70 @@ async def test_large_submissions_do_not_end_a_run(stack: Stack) -> None:
     assert nothing.value.cause.type == names.NO_RECEIPT
     assert (await finish(handle))["billing"]["state"] == "billed"
     assert sum(event.ByteSize() for event in await stack.events(run_id)) < 15_000_000
+
+
+NONSENSE = {"n": 11}
+
+
+class CheckerInNoHurry(RequestChecker):
+    """Looks at nonsense only once it may."""
+
+    may_check = asyncio.Event()
+
+    @activity.defn(name=names.CHECK_REQUEST)
+    async def check_request(self, given: CheckInput) -> Admission:
+        if given.payload == NONSENSE:
+            await self.may_check.wait()
+        return self.check(given.payload, given.workflow_id, "standard")
+
+
+async def test_cancelled_while_a_receipt_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is done and billed waits for its last receipt; a cancellation that comes then takes neither its result nor the receipt."""
+    monkeypatch.setattr("queues.runs.RequestChecker", CheckerInNoHurry)
+    async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
+        handle = await stack.client.start_workflow(
+            names.WORKFLOW,
+            make_lost(stack, "A cup with a late receipt"),
+            id=new_run_id(),
+            task_queue=names.RUNS_QUEUE,
+            task_timeout=timedelta(seconds=2),  # the run hears of nothing else while a check is under way
+        )
+        await until_held(handle)
+        receipt = asyncio.create_task(submit(stack.client, NONSENSE, handle.id))
+        try:
+            await until_updated(stack, handle.id)
+            await decide(handle, {"decision": "resend", "actor": "ada", "reason": "ticket 7"})
+            await until_shown(handle, "completed")
+            await handle.cancel()
+            await until_heard(stack, handle.id)
+        finally:
+            CheckerInNoHurry.may_check.set()  # no worker ends before its checks
+
+        result = await asyncio.wait_for(handle.result(), 60)
+        assert result["billing"]["state"] == "billed"
+        assert (await receipt)[0].status == "refused"
+
+
+async def until_shown(handle: WorkflowHandle[Any, Any], stage: str) -> None:
+    """Once a run says that it has come so far."""
+    async with asyncio.timeout(60):
+        while (await handle.query(names.QUERY_STATUS))["stage"] != stage:
+            await asyncio.sleep(0.05)
+
+
+async def until_updated(stack: Stack, run_id: str) -> None:
+    """Once a submission is in the history: the run has begun to handle it."""
+    async with asyncio.timeout(60):
+        while "WORKFLOW_EXECUTION_UPDATE_ACCEPTED" not in event_names(await stack.events(run_id)):
+            await asyncio.sleep(0.05)
+
+
+async def until_heard(stack: Stack, run_id: str) -> None:
+    """Once the run has heard that it is cancelled, and has answered."""
+    cancelled, heard = "WORKFLOW_EXECUTION_CANCEL_REQUESTED", "WORKFLOW_TASK_COMPLETED"
+    async with asyncio.timeout(60):
+        while True:
+            _, _, since = " ".join(event_names(await stack.events(run_id))).partition(cancelled)
+            if heard in since:
+                return
+            await asyncio.sleep(0.05)
