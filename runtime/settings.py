@@ -125,6 +125,16 @@ class Settings(BaseSettings):
                 return text
         raise ValueError("Write a whole address, such as https://api.openai.com/v1")
 
+    @field_validator("image_links_url")
+    @classmethod
+    def _is_beginning(cls, text: str | None) -> str | None:
+        if text and not {"?", "#"}.isdisjoint(text):
+            raise ValueError(
+                "Write an address without ? and #, as links go on with a path and a query of their own, such as"
+                " https://images.example.com/pictures"
+            )
+        return text
+
     @field_validator("notify_hosts")
     @classmethod
     def _is_list_of_hosts(cls, text: str | None) -> str | None:

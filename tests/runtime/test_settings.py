@@ -17,6 +17,12 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+ONLY_THE_BEGINNING = (
+    "Write an address without ? and #, as links go on with a path and a query of their own, such as"
+    " https://images.example.com/pictures"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
@@ -92,6 +98,14 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "IMAGE_LINKS_URL",
             "images.example.com",
             "IMAGE_LINKS_URL is 'images.example.com'. Write a whole address, such as https://api.openai.com/v1.",
+        ),
+        *(
+            (
+                "IMAGE_LINKS_URL",
+                f"https://images.example.com/{rest}",
+                f"IMAGE_LINKS_URL is 'https://images.example.com/{rest}'. {ONLY_THE_BEGINNING}.",
+            )
+            for rest in ("?tenant=acme", "#pictures", "?")
         ),
         (
             "IMAGE_LINKS_ADDRESS",
