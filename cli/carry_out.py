@@ -1,6 +1,7 @@
 """The common part of `generate`, `edit` and `submit`: check, start or attach, wait, show."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from cli.failures import RequestRefused
@@ -10,6 +11,7 @@ from cli.request_check import check_request
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session
 from cli.starting import StartedRun, start_run
+from cli.telling import find_doubt
 from contracts.problems import Problem
 from runtime.embedded import has_provider
 
@@ -32,22 +34,31 @@ async def carry_out(
     except RequestRefused:
         _tell_whose_rules(session, output)
         raise
-    for warning in checked.warnings:
-        output.warn(warning)
+    told: set[str] = set()
+    _warn(checked.warnings, output, told)
     client = await session.connect()
     run = await start_run(client, checked)
     link = session.link_to_run(run.run_id, client)
     if run.attached:
         output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")
-    for warning in run.receipt.warnings if run.receipt else ():
-        if warning not in checked.warnings:
-            output.warn(warning)
+    _warn(run.receipt.warnings if run.receipt else (), output, told)
+    if doubt := await find_doubt(client, run, checked.request):
+        output.warn(doubt)
     if not wait:
         _answer_started(run, link, output)
         return
-    result = await follow_run(client, run.handle, output, to_the_last=bool(checked.request.partial_images))
+    to_the_last = bool(checked.request.partial_images)
+    result = await follow_run(client, run.handle, output, to_the_last=to_the_last, told=told)
     store = await asyncio.to_thread(session.find_store)
     output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
+
+
+def _warn(warnings: Iterable[str], output: Output, told: set[str]) -> None:
+    """Warns of what the terminal, the receipt and the run's status have all to say, once."""
+    for warning in warnings:
+        if warning not in told:
+            told.add(warning)
+            output.warn(warning)
 
 
 def _answer_started(run: StartedRun, link: str | None, output: Output) -> None:

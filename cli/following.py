@@ -42,11 +42,17 @@ class Teller(Protocol):
 
 
 async def follow_run(
-    client: Client, handle: RunHandle, output: Output, *, to_the_last: bool = False
+    client: Client,
+    handle: RunHandle,
+    output: Output,
+    *,
+    to_the_last: bool = False,
+    told: set[str] | None = None,
 ) -> RunResult:
     """Waits for a run to end and shows its stage, its partial pictures and the time meanwhile.
 
-    `to_the_last` asks once more when it has ended, so that no partial picture is missed between two looks.
+    `to_the_last` asks once more when it has ended, so that no partial picture is missed between two looks. `told` is what was
+    warned of before.
 
     Raises:
         RequestRefused: the run was refused, nothing was sent.
@@ -56,7 +62,7 @@ async def follow_run(
     """
     try:
         with _telling(output, handle.id) as tell:
-            told: set[str] = set()
+            told = set() if told is None else told
             result = await _wait(client, handle, output, tell, told)
             if to_the_last and (status := await ask_status(handle)):
                 _tell_partial_images(status, output, told)

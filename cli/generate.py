@@ -24,6 +24,7 @@ def generate(
     request_id: options.RequestId = None,
     missing_usage: options.MissingUsage = None,
     unknown_outcome: options.UnknownOutcome = None,
+    notify: options.Notify = None,
     metadata: options.Metadata = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
@@ -48,6 +49,7 @@ def generate(
         request_id=request_id,
         missing_usage=missing_usage,
         unknown_outcome=unknown_outcome,
+        notify=notify,
         metadata=metadata,
     )
     asyncio.run(carry_out(payload, session, Output(as_json=as_json), wait=not no_wait))

@@ -19,6 +19,7 @@ from cli.provider_check import ProviderSilent, ask_provider
 from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
+from runtime.settings import Settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers
 from runtime.versions import explain_idleness
 
@@ -42,16 +43,17 @@ class Check:
 async def check_everything(session: Session) -> list[Check]:
     """All checks, at the same time, in the order in which a person would mend things."""
     temporal = asyncio.ensure_future(_connect(session))
-    return list(
-        await asyncio.gather(
-            _look("Temporal", _check_server(temporal)),
-            _look("search attributes", _check_attributes(temporal)),
-            _look("workers", _check_workers(temporal)),
-            _look("ledger", _check_ledger(session)),
-            _look("image store", _check_store(session)),
-            _look("provider", _check_provider(session)),
-        )
-    )
+    checks = [
+        _look("Temporal", _check_server(temporal)),
+        _look("search attributes", _check_attributes(temporal)),
+        _look("workers", _check_workers(temporal)),
+        _look("ledger", _check_ledger(session)),
+        _look("image store", _check_store(session)),
+        _look("provider", _check_provider(session)),
+    ]
+    if session.settings.notify_hosts:
+        checks.append(_look("notifications", _check_notifications(session.settings, temporal)))
+    return list(await asyncio.gather(*checks))
 
 
 async def _look(name: str, check: Awaitable[str]) -> Check:
@@ -112,6 +114,19 @@ async def _check_workers(temporal: "asyncio.Future[Client]") -> str:
         if idle := await explain_idleness(client, queue):
             raise NotWell(idle)
     return f"{' and '.join(queues)} are polled"
+
+
+async def _check_notifications(settings: Settings, temporal: "asyncio.Future[Client]") -> str:
+    """Of what this terminal has set: the workers' own settings cannot be seen from here."""
+    if not settings.notify_keys():
+        raise NotWell("NOTIFY_HOSTS is set without NOTIFY_SECRETS: requests with notify are refused.")
+    client = await _connected(temporal)
+    if not await has_pollers(client, (names.NOTIFY_QUEUE,)):
+        raise NotWell(
+            f"Nobody polls {names.NOTIFY_QUEUE}: the ends of runs are told to nobody. Start the workers that run workflows"
+            " with NOTIFY_HOSTS and NOTIFY_SECRETS."
+        )
+    return f"{settings.notify_hosts}; {names.NOTIFY_QUEUE} is polled"
 
 
 async def _check_ledger(session: Session) -> str:

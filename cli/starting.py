@@ -27,7 +27,7 @@ RunHandle = WorkflowHandle[Any, RunResult]
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that exists. `attached` means that somebody else, or an earlier call, has started it.
+    """A run that exists. `attached` means that somebody else, or an earlier call, has started it; `ended`, that it was done by then.
 
     `receipt` is what the worker says of it, None where none has answered yet, or the run is done.
     """
@@ -36,6 +36,7 @@ class StartedRun:
     handle: RunHandle
     attached: bool
     receipt: SubmitReceipt | None = None
+    ended: bool = False
 
 
 async def start_run(client: Client, checked: CheckedRequest, *, patience: timedelta = PATIENCE) -> StartedRun:
@@ -89,15 +90,17 @@ def _read_receipt(checked: CheckedRequest, receipt: SubmitReceipt, handle: RunHa
 async def _start_without_receipt(
     client: Client, checked: CheckedRequest, submission: str, options: dict[str, Any]
 ) -> StartedRun:
+    ended = False
     try:
         handle: RunHandle = await client.start_workflow(names.WORKFLOW, checked.payload, **options)
     except WorkflowAlreadyStartedError as done:
+        ended = True
         handle = client.get_workflow_handle(checked.run_id, run_id=done.run_id, result_type=RunResult)
     found = await (await handle.describe()).memo()
     attached = found.get(SUBMISSION) != submission
     if attached:
         await _refuse_other_content(client, handle, checked, found.get(FINGERPRINT))
-    return StartedRun(checked.run_id, handle, attached)
+    return StartedRun(checked.run_id, handle, attached, ended=ended)
 
 
 async def _refuse_other_content(
