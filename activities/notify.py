@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.cloud_events import MEDIA_TYPE, write_event
 from contracts import names
-from contracts.notifications import Delivery, NotificationOrder
+from contracts.notifications import Delivery, NotificationOrder, message_id_for
 from imaging.retry_after import retry_after_seconds, with_jitter
 from runtime.webhook_client import WebhookClient
 from runtime.webhook_destinations import describe_destination
@@ -38,8 +38,9 @@ class Notifier:
         """
         info = activity.info()
         event = write_event(order, info.namespace)
+        message_id = message_id_for(order.event_id, info.namespace)
         try:
-            status = await self._client.send(order.url, order.event_id, event, MEDIA_TYPE)
+            status = await self._client.send(order.url, message_id, event, MEDIA_TYPE)
         except WebhookFailure as failure:
             raise _describe_failure(failure) from None
         log.info("The run's end is told.", run_id=order.run_id, to=describe_destination(order.url))

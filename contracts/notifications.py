@@ -69,5 +69,12 @@ def notification_id_for(run_id: str, event_id: str, url: str) -> str:
     return f"notify:{subject}:{_digest(event_id, url)[:8]}"
 
 
+def message_id_for(event_id: str, namespace: str) -> str:
+    """The `webhook-id` of an event: its own id, and 8 hex digits that tell Temporal's namespaces apart, in which runs of the same
+    id may end.
+    """
+    return f"{event_id}-{_digest(namespace)[:8]}"
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

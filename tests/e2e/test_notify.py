@@ -1,6 +1,8 @@
 """The end of a run, told to a real receiver: signed, tried again, and never in the way of the run itself."""
 
 import asyncio
+import re
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +21,12 @@ from activities.check_request import CheckPolicy, RequestChecker
 from activities.notify import Notifier
 from billing.rate_cards import RateCards
 from contracts import names
-from contracts.notifications import event_id_for, notification_id_for
+from contracts.notifications import event_id_for, message_id_for, notification_id_for
 from contracts.notify import Notify
 from contracts.result import RunResult
 from imaging.catalogue import Catalogue
 from runtime.replay import HistoryReplay
+from runtime.temporal_server import find_temporal_binary
 from runtime.webhook_client import WebhookClient
 from runtime.webhook_destinations import Destinations
 from tests.e2e.stack import (
@@ -86,7 +89,8 @@ def asking(receiver: Receiver, prompt: str = "A cup", **fields: Any) -> dict[str
 def read_event(received: Received, secret: str = SECRET) -> dict[str, Any]:
     """What was told, once its signature is verified by the specification's own library."""
     event: dict[str, Any] = Webhook(secret).verify(received.body, received.headers)
-    assert received.headers["webhook-id"] == event["id"]
+    namespace = event["source"].removeprefix("urn:gpt-image-runs:namespace:")
+    assert received.headers["webhook-id"] == message_id_for(event["id"], namespace)
     assert received.headers["content-type"] == "application/cloudevents+json"
     return event
 
@@ -126,6 +130,15 @@ async def test_a_completed_run_is_told(telling: Stack, receiver: Receiver) -> No
     described = await notification.describe()
     assert described.typed_search_attributes.get(names.TENANT) == "acme"
     assert await described.static_summary() == f"completed: told to {receiver.host}"
+
+
+async def test_two_namespaces_have_ids_of_their_own() -> None:
+    """Runs of the same id that end in two namespaces are two messages, also where a receiver knows them by `webhook-id` alone."""
+    event_id = event_id_for("image:acme:req-1", "completed", "")
+    ids = [message_id_for(event_id, namespace) for namespace in ("default", "default", "staging.a1b2c")]
+
+    assert ids[0] == ids[1] != ids[2]
+    assert all(re.fullmatch(f"{event_id}-[0-9a-f]{{8}}", each) for each in ids)
 
 
 async def test_a_run_that_tells_nobody_has_no_event_more(telling: Stack) -> None:
@@ -255,6 +268,30 @@ async def test_what_nobody_took_is_told_when_it_is_asked_for_again(
     await telling.run(payload, run_id=run_id)
     first, second = await receiver.until(2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+async def reset(stack: Stack, run_id: str) -> None:
+    """What an operator types to have a run carried out from its beginning."""
+    address = stack.client.service_client.config.target_host
+    words = ("--workflow-id", run_id, "--type", "FirstWorkflowTask", "--reason", "once more")
+    command = [str(find_temporal_binary()), "workflow", "reset", "--address", address, *words]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+
+async def test_a_run_that_is_reset(telling: Stack, receiver: Receiver) -> None:
+    """A run that was told to have failed, and fails again after a reset, is not told again; that it then completes is told."""
+    prompt, run_id = "A cup that is begun anew", new_run_id()
+    telling.simulator.script("moderation_blocked", "moderation_blocked", match=prompt)
+    await fail(await telling.start(asking(receiver, prompt), run_id=run_id))
+    await receiver.until(1)
+    await reset(telling, run_id)
+    await fail(telling.client.get_workflow_handle(run_id))
+    await reset(telling, run_id)
+    await telling.client.get_workflow_handle(run_id).result()
+    told = [read_event(each)["type"] for each in await receiver.until(2)]
+
+    assert told == ["gpt-image-runs.run.failed", "gpt-image-runs.run.completed"]
+    assert len(telling.calls(run_id)) == 3
 
 
 async def test_a_receiver_that_is_away_for_three_days(receiver: Receiver) -> None:
