@@ -1,3 +1,5 @@
+"""Verifying a ledger: what was changed behind its back, contradicts itself or cannot be derived again is found and named."""
+
 import os
 from collections.abc import Iterator
 from typing import Any
