@@ -7,12 +7,12 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RawValue, SearchAttributeUpdate
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
-    from contracts.billing import Basis, BillingRecord, Cost
+    from contracts.billing import BillingRecord, Cost
     from contracts.calls import Admission, CallResult
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
@@ -25,13 +25,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cancellation import await_answer, finish_despite_cancellation
     from workflows.checking import check_payload
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
-    from workflows.details import describe_call, describe_status
+    from workflows.details import describe_call
     from workflows.end_notice import tell_of_early_end, tell_of_end
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
     from workflows.partial_images import PartialImages
     from workflows.reception import Reception
+    from workflows.status_board import StatusBoard
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -39,7 +40,7 @@ class ImageGeneration:
     """One image request, carried out and billed once. The run's id is the workflow's id."""
 
     def __init__(self) -> None:
-        self._status = RunStatus(run_id=workflow.info().workflow_id, stage="checking")
+        self._board = StatusBoard(workflow.info().workflow_id)
         self._desk = DecisionDesk(workflow.info().workflow_id)
         self._partial_images = PartialImages()
         self._reception = Reception(workflow.info().workflow_id)
@@ -47,14 +48,14 @@ class ImageGeneration:
     @workflow.query(name=names.QUERY_STATUS)
     def status(self) -> RunStatus:
         """Where the run is, and what is known so far."""
-        return self._status
+        return self._board.status
 
     @workflow.signal(name=names.SIGNAL_PARTIAL_IMAGE)
     def partial_image(self, partial_json: RawValue = NOTHING) -> None:
         """A `PartialImage` from the call that is under way: shown on, and in the status."""
         is_news = self._partial_images.take(read_argument(partial_json))
-        if is_news and self._status.stage == "generating":
-            self._show(partial_images=self._partial_images.latest)
+        if is_news and self._board.status.stage == "generating":
+            self._board.show(partial_images=self._partial_images.latest)
 
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
@@ -116,20 +117,20 @@ class ImageGeneration:
         return await finish_despite_cancellation(self._bill(request, admission, call))
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
-        self._index(
+        self._board.index(
             names.TENANT.value_set(admission.tenant),
             names.MODEL.value_set(admission.model),
             names.OPERATION.value_set(request.operation),
         )
-        self._show(run_id=admission.run_id, model=admission.model, warnings=admission.warnings)
+        self._board.show(run_id=admission.run_id, model=admission.model, warnings=admission.warnings)
         decided: tuple[str, ...] = ()
         while True:
-            self._show(stage="generating")
+            self._board.show(stage="generating")
             try:
                 return await self._send(request, admission, decided)
             except ActivityError as error:
                 if is_cancelled_exception(error):
-                    self._show(stage="cancelled")
+                    self._board.show(stage="cancelled")
                     raise
                 question = find_open_decision(error)
                 if question is None:
@@ -167,21 +168,23 @@ class ImageGeneration:
             CancelledError: the run was cancelled, while it waited or while the call was under way.
         """
         if workflow.cancellation_reason() is not None:
-            self._show(stage="cancelled")
+            self._board.show(stage="cancelled")
             raise asyncio.CancelledError
-        self._index(names.WAITS_FOR.value_set(names.DECISION))
-        self._show(stage="held", reason=question.message, open_decision=question)
+        self._board.index(names.WAITS_FOR.value_set(names.DECISION))
+        self._board.show(stage="held", reason=question.message, open_decision=question)
         try:
             decision = await self._desk.ask()
         except asyncio.CancelledError:
-            self._show(stage="cancelled", open_decision=None)
+            self._board.show(stage="cancelled", open_decision=None)
             raise
         finally:
-            self._index(names.WAITS_FOR.value_unset())
+            self._board.index(names.WAITS_FOR.value_unset())
         if decision.decision == "give_up":
             raise self._given_up(question, decision)
-        self._show(
-            reason=None, open_decision=None, warnings=(*self._status.warnings, describe_decision(decision))
+        self._board.show(
+            reason=None,
+            open_decision=None,
+            warnings=(*self._board.status.warnings, describe_decision(decision)),
         )
 
     async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
@@ -190,24 +193,27 @@ class ImageGeneration:
         cost = await self._compute_cost(request, admission, call, locally=locally)
         record = await self._record_billing(request, admission, call, cost, locally=locally)
         cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
-        self._index(
+        self._board.index(
             names.BILLING_STATE.value_set(record.state),
             names.IMAGE_COUNT.value_set(len(call.images)),
             # Temporal's only fractional type, for filters; the amount itself stays a string.
             *([names.COST_USD.value_set(float(cost.amount_usd))] if cost.amount_usd else []),
         )
-        self._status = self._status.model_copy(
-            update={"images": len(call.images), "billing_state": record.state}
-        )
-        self._show(
-            stage="completed", call=call, basis=cost.basis, cost_usd=cost.amount_usd, reason=record.reason
+        self._board.show(
+            stage="completed",
+            call=call,
+            images=len(call.images),
+            basis=cost.basis,
+            cost_usd=cost.amount_usd,
+            billing_state=record.state,
+            reason=record.reason,
         )
         return run_result(admission.run_id, request, call, cost, record)
 
     async def _compute_cost(
         self, request: ImageRequest, admission: Admission, call: CallResult, *, locally: bool
     ) -> Cost:
-        self._show(stage="pricing", call=call, warnings=(*self._status.warnings, *call.warnings))
+        self._board.show(stage="pricing", call=call, warnings=(*self._board.status.warnings, *call.warnings))
         return await carry_out_money_step(
             names.COMPUTE_COST,
             cost_input(request, admission, call),
@@ -219,7 +225,7 @@ class ImageGeneration:
     async def _record_billing(
         self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
     ) -> BillingRecord:
-        self._show(stage="recording", call=call, basis=cost.basis, cost_usd=cost.amount_usd)
+        self._board.show(stage="recording", call=call, basis=cost.basis, cost_usd=cost.amount_usd)
         return await carry_out_money_step(
             names.RECORD_BILLING,
             billing_input(request, admission, call, cost),
@@ -232,7 +238,7 @@ class ImageGeneration:
 
     def _refusal(self, problems: tuple[Problem, ...]) -> ApplicationError:
         message = describe_problems(problems)
-        self._show(stage="refused", reason=message)
+        self._board.show(stage="refused", reason=message)
         return ApplicationError(message, *problems, type=names.REQUEST_REFUSED, non_retryable=True)
 
     def _failure(self, error: ActivityError) -> ApplicationError:
@@ -240,25 +246,10 @@ class ImageGeneration:
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else f"The provider could not be called: {error.cause or error}"
         kind = (cause.type if cause else None) or type(error.cause or error).__name__
-        self._show(stage="refused" if kind == names.REQUEST_REFUSED else "failed", reason=message)
+        self._board.show(stage="refused" if kind == names.REQUEST_REFUSED else "failed", reason=message)
         return ApplicationError(message, *(cause.details if cause else ()), type=kind, non_retryable=True)
 
     def _given_up(self, question: OpenDecision, decision: Decision) -> ApplicationError:
         message = describe_end(question, decision)
-        self._show(stage="failed", reason=message, open_decision=None)
+        self._board.show(stage="failed", reason=message, open_decision=None)
         return ApplicationError(message, question, decision, type=names.GIVEN_UP, non_retryable=True)
-
-    def _index(self, *updates: SearchAttributeUpdate[Any]) -> None:
-        """Sets search attributes, apart from those that the starter has set already: each upsert is an event."""
-        known = workflow.info().typed_search_attributes
-        news = [update for update in updates if known.get(update.key) != update.value]
-        if news:
-            workflow.upsert_search_attributes(news)
-
-    def _show(self, *, call: CallResult | None = None, basis: Basis = "none", **news: Any) -> None:
-        """Moves the status on, for the query and for the page in the Web UI."""
-        self._status = self._status.model_copy(update=news)
-        pictures, links, attempts = (call.images, call.links or (), call.attempts) if call else ((), (), None)
-        workflow.set_current_details(
-            describe_status(self._status, pictures, links, attempts=attempts, basis=basis)
-        )
