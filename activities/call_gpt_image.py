@@ -13,6 +13,7 @@ from temporalio import activity
 from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
 from activities.call_results import describe_success, settle_attempt
 from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
+from activities.failure_news import telling_failures
 from activities.failures import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
 from activities.handed_on import handing_on, read_handed_on
 from activities.heartbeat import finish_what_is_paid, heartbeats
@@ -77,9 +78,13 @@ class GptImageCaller:
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """
         given = read_handed_on()
-        with handing_on(given, order.image_slots), known_failures():
-            async with heartbeats(*given.details):
-                return self._add_links(await self._carry_out(order))
+        async with telling_failures(given.told, lambda: self._count_attempts(order.run_id)):
+            with handing_on(given, order.image_slots), known_failures():
+                async with heartbeats(*given.details):
+                    return self._add_links(await self._carry_out(order))
+
+    async def _count_attempts(self, run_id: str) -> int:
+        return len(await asyncio.to_thread(self._attempts.list_attempts, run_id))
 
     def _add_links(self, result: CallResult) -> CallResult:
         """In the history a link is no secret for longer than it is good."""
@@ -170,7 +175,7 @@ class GptImageCaller:
             )
             if order.unknown_outcome == "hold":
                 hold_undecided((*earlier, settle_attempt(attempt, outcome)), order)
-            raise describe_provider_failure(failure, attempt.attempt_id) from None
+            raise describe_provider_failure(failure, attempt.attempt_id, attempts=attempt.number) from None
         await write_receipt(self._store, attempt.attempt_id, outcome)
         await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
         log.info("The pictures are kept.", attempt_id=attempt.attempt_id, latency_ms=outcome.latency_ms)

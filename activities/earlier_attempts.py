@@ -63,6 +63,7 @@ def hold_undecided(attempts: tuple[Attempt, ...], order: CallInput) -> None:
         attempts=tuple(map(_describe_attempt, unknown)),
         at_most_usd=format_usd(_sum_reserved(unknown)),
         unpriced=sum(attempt.reserved_micro_usd is None for attempt in unknown),
+        sent=len(attempts),
     )
     raise ApplicationError(
         decision.message,

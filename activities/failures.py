@@ -23,15 +23,20 @@ SHORTEST_WAIT_SECONDS = 1.0
 
 
 def describe_provider_failure(
-    failure: ProviderFailure, attempt_id: str | None = None, *, patient: bool = False
+    failure: ProviderFailure,
+    attempt_id: str | None = None,
+    *,
+    attempts: int | None = None,
+    patient: bool = False,
 ) -> ApplicationError:
     """The failure under its own type name, with the provider's delay, and with what an operator wants to know.
 
-    `patient`: it is tried again whatever it is, as what was paid for waits behind it and asking costs nothing.
+    `attempts` is how many requests were sent for the run by then. `patient`: it is tried again whatever it is, as what was paid for waits behind it and asking costs nothing.
     """
     wait = failure.retry_after_seconds
     facts = {
         "attempt_id": attempt_id,
+        "attempts": attempts,
         "outcome": failure.outcome,
         "http_status": failure.http_status,
         "code": failure.code,

@@ -1,4 +1,5 @@
-"""What an attempt of a call hands on to the next one, in its heartbeat details: how long has been tried, and what it owes.
+"""What an attempt of a call hands on to the next one, in its heartbeat details: how long has been tried, what it owes, and
+what its run was told.
 
 Behind a limit a call may wait for days before its first attempt, and for hours between two, while nothing is wrong. So the
 six hours of trying are counted by the activity itself, without the time in line. And a request that was sent counted at the
@@ -9,7 +10,7 @@ as it asks for pictures, and sends with the last.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.image_slots import TAKING_IMAGE_SLOTS, dispatch_again
 from activities.shared_pause import PROVIDER_PAUSED
+from activities.told_failures import ToldFailures
 from activities.under_way import STILL_UNDER_WAY
 from imaging.errors import RateLimited
 from workflows.policies import CALL_RETRY
@@ -31,10 +33,11 @@ _SENT = {"rejected", "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class HandedOn:
-    """Seconds tried before this attempt, pauses included, and the dispatches that it still owes."""
+    """Seconds tried before this attempt, pauses included, the dispatches that it still owes, and what its run was told."""
 
     tried_seconds: float = 0.0
     owed: int = 0
+    told: ToldFailures = field(default_factory=ToldFailures)
 
     @property
     def details(self) -> tuple[Any, ...]:
@@ -44,8 +47,13 @@ class HandedOn:
 
 def read_handed_on() -> HandedOn:
     """What this attempt has been handed, by the heartbeat details of the last one; nothing where that left none."""
-    details = activity.info().heartbeat_details
-    return HandedOn(*details) if len(details) == len(fields(HandedOn)) else HandedOn()
+    match list(activity.info().heartbeat_details):
+        case [tried_seconds, owed, [failures, last_told, kinds]]:
+            return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)))
+        case [tried_seconds, owed]:  # an older version's
+            return HandedOn(tried_seconds, owed)
+        case _:
+            return HandedOn()
 
 
 @contextmanager
@@ -74,10 +82,11 @@ def _hand_on(given: HandedOn, failure: ApplicationError, image_slots: int, took_
     if failure.type == TAKING_IMAGE_SLOTS:
         return replace(given, owed=given.owed - 1)
     owed = image_slots if _was_sent(failure) else 0
+    told = given.told.count(failure.type or "")
     if failure.type in _WAITING:
-        return HandedOn(owed=owed)
-    pause = failure.next_retry_delay or _usual_pause()
-    return HandedOn(given.tried_seconds + took_seconds + pause.total_seconds(), owed)
+        return HandedOn(owed=owed, told=told)
+    pause = pause_before_next(failure)
+    return HandedOn(given.tried_seconds + took_seconds + pause.total_seconds(), owed, told)
 
 
 def _was_sent(failure: ApplicationError) -> bool:
@@ -86,8 +95,12 @@ def _was_sent(failure: ApplicationError) -> bool:
     return isinstance(facts, dict) and facts.get("outcome") in _SENT
 
 
+def pause_before_next(failure: ApplicationError) -> timedelta:
+    """The pause before the next attempt: the failure's own, else the server's."""
+    return failure.next_retry_delay or _usual_pause()
+
+
 def _usual_pause() -> timedelta:
-    """The server's pause before the next attempt, where the failure names none."""
     longest = CALL_RETRY.maximum_interval or CALL_RETRY.initial_interval
     # A power that is surely past the longest pause: of thousands of attempts the number would be no float any more.
     doublings = min(activity.info().attempt - 1, 64)

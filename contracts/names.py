@@ -13,6 +13,8 @@ UPDATE_SUBMIT = "submit"
 
 SIGNAL_PARTIAL_IMAGE = "partial_image"
 """From the activity to its run: one `contracts.images.PartialImage`, while the provider still draws."""
+SIGNAL_ATTEMPT_FAILED = "attempt_failed"
+"""From the activity to its run: one `contracts.failed_attempts.FailedAttempt`, when it is tried again."""
 TOPIC_PARTIAL_IMAGES = "partial_images"
 """Where a run's workflow stream tells them on to whoever subscribes."""
 

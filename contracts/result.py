@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from contracts.base import Contract
 from contracts.billing import Basis, BillingState, LineItem
 from contracts.decisions import OpenDecision
+from contracts.failed_attempts import FailedAttempt
 from contracts.images import ImageRef, PartialImage
 from contracts.money import Usd
 from contracts.request import Operation
@@ -63,7 +64,8 @@ class RunStatus(Contract):
     """The answer to the query `status`: where the run is, and what is known so far.
 
     `open_decision` is what somebody has to decide while the stage is "held", else null. `partial_images` are those of the
-    latest attempt that showed any.
+    latest attempt that showed any. `attempts` is how many requests were sent, as far as the run has heard, null before that.
+    `last_error` is why it waits to try again, or why it failed; else null.
     """
 
     run_id: str
@@ -76,3 +78,7 @@ class RunStatus(Contract):
     reason: str | None = None
     open_decision: OpenDecision | None = None
     partial_images: tuple[PartialImage, ...] = ()
+    tenant: str | None = None
+    attempts: int | None = None
+    last_error: FailedAttempt | None = None
+    basis: Basis | None = None

@@ -1,9 +1,11 @@
 """What an operator reads at the top of a run's page in the Web UI: markdown made from a run's status. Pure."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from contracts.billing import Basis
 from contracts.decisions import OpenDecision
+from contracts.failed_attempts import FailedAttempt
 from contracts.images import ImageRef
 from contracts.result import RunStatus
 
@@ -19,30 +21,22 @@ _STAGES = {
     "cancelled": "Cancelled",
 }
 _BASES: dict[Basis, str] = {
-    "token_usage": " by the provider's token counts",
-    "size_quality_estimate": " estimated by size and quality",
-    "none": "",
+    "token_usage": "the provider's token counts",
+    "size_quality_estimate": "an estimate by size and quality",
+    "none": "none yet",
 }
+_FIXED = "\N{NO-BREAK SPACE}"
 _WITHOUT_PICTURES = ("generating", "held")
 """Until there are finished ones, what was drawn so far is worth a look."""
 
 
 def describe_status(
-    status: RunStatus,
-    pictures: Sequence[ImageRef] = (),
-    addresses: Sequence[str] = (),
-    *,
-    attempts: int | None = None,
-    basis: Basis = "none",
+    status: RunStatus, pictures: Sequence[ImageRef] = (), addresses: Sequence[str] = ()
 ) -> str:
-    """The run in one line (stage, cost, billing state, requests sent, model), its pictures, and what an operator should know.
+    """The run as a table of what is known of it, its pictures, how to decide where somebody has to, and what an operator should know.
 
     `addresses` are where a browser finds the pictures, where there are such: else the store's own references are shown.
-    `attempts` and `basis` are how many requests were sent until one was paid, and what the cost rests on, once known.
     """
-    cost = f"{status.cost_usd} USD{_BASES[basis]}" if status.cost_usd else None
-    sent = f"{attempts} request{'' if attempts == 1 else 's'} sent" if attempts else None
-    facts = [f"**{_STAGES[status.stage]}**", cost, status.billing_state, sent, status.model]
     places = addresses if len(addresses) == len(pictures) else [picture.uri for picture in pictures]
     links = [
         f"- [{picture.width}x{picture.height} {picture.media_type}]({address}), {picture.bytes:,} bytes"
@@ -54,10 +48,52 @@ def describe_status(
             f" {partial.image.media_type}]({partial.image.uri})"
             for partial in status.partial_images
         ]
-    notes = [f"**Reason:** {quote(status.reason)}"] if status.reason else []
-    notes += [_describe_question(status.open_decision, status.run_id)] if status.open_decision else []
+    notes = [_describe_question(status.open_decision, status.run_id)] if status.open_decision else []
     notes += [f"**Note:** {quote(warning)}" for warning in status.warnings]
-    return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), "\n".join(links), *notes]))
+    return "\n\n".join(filter(None, [_tabulate(status), "\n".join(links), *notes]))
+
+
+def _tabulate(status: RunStatus) -> str:
+    """What an operator asks of each run, a row for each answer that there is."""
+    error = status.last_error
+    is_told_already = error is not None and error.message == status.reason
+    rows = {
+        "Attempt": _describe_attempts(status),
+        "Last error": _describe_error(error) if error else None,
+        "Reason": status.reason if not is_told_already else None,
+        "Cost": f"{status.cost_usd} USD" if status.cost_usd else "not known yet" if status.basis else None,
+        "Basis": _BASES[status.basis] if status.basis else None,
+        "Billing state": status.billing_state,
+        "Model": status.model,
+        "Tenant": status.tenant,
+    }
+    # The heading of the table is its first row: the Web UI draws an empty one as a gap.
+    head = f"| Stage | {_STAGES[status.stage]} |\n| :--- | :--- |"
+    # A name stays on one line, and away from its value: the Web UI draws columns without a space.
+    names = {name: f"**{name}**".replace(" ", _FIXED) + _FIXED for name in rows}
+    return "\n".join(
+        [head, *(f"| {names[name]} | {quote(value)} |" for name, value in rows.items() if value)]
+    )
+
+
+def _describe_attempts(status: RunStatus) -> str | None:
+    error, count = status.last_error, status.attempts
+    sent = f"{count} request{'' if count == 1 else 's'} sent" if count is not None else None
+    if status.stage != "generating":
+        return sent
+    if error is None:
+        return f"{sent}; the next is in line or under way" if sent else "the first is in line or under way"
+    failed = f"{error.failures or 1} failed"
+    again = f"tried again from {_describe_moment(error.tried_again_at)} on" if error.tried_again_at else None
+    return "; ".join(filter(None, [failed, sent, again]))
+
+
+def _describe_error(error: FailedAttempt) -> str:
+    return f"{error.error_type}: {error.message} ({_describe_moment(error.failed_at)})"
+
+
+def _describe_moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _describe_question(question: OpenDecision, run_id: str) -> str:

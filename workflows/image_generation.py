@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call
     from workflows.end_notice import tell_of_early_end, tell_of_end
+    from workflows.failed_attempts import describe_last_attempt
     from workflows.hand_over import billing_input, call_input, cost_input, run_result
     from workflows.image_slots import take_image_slots
     from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
@@ -56,6 +57,11 @@ class ImageGeneration:
         is_news = self._partial_images.take(read_argument(partial_json))
         if is_news and self._board.status.stage == "generating":
             self._board.show(partial_images=self._partial_images.latest)
+
+    @workflow.signal(name=names.SIGNAL_ATTEMPT_FAILED)
+    def attempt_failed(self, failed_json: RawValue = NOTHING) -> None:
+        """A `FailedAttempt` of the call, which is tried again: why the run waits, shown in the status."""
+        self._board.hear_of_failure(read_argument(failed_json))
 
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
@@ -122,7 +128,12 @@ class ImageGeneration:
             names.MODEL.value_set(admission.model),
             names.OPERATION.value_set(request.operation),
         )
-        self._board.show(run_id=admission.run_id, model=admission.model, warnings=admission.warnings)
+        self._board.show(
+            run_id=admission.run_id,
+            tenant=admission.tenant,
+            model=admission.model,
+            warnings=admission.warnings,
+        )
         decided: tuple[str, ...] = ()
         while True:
             self._board.show(stage="generating")
@@ -171,7 +182,7 @@ class ImageGeneration:
             self._board.show(stage="cancelled")
             raise asyncio.CancelledError
         self._board.index(names.WAITS_FOR.value_set(names.DECISION))
-        self._board.show(stage="held", reason=question.message, open_decision=question)
+        self._board.hold(question)
         try:
             decision = await self._desk.ask()
         except asyncio.CancelledError:
@@ -201,7 +212,6 @@ class ImageGeneration:
         )
         self._board.show(
             stage="completed",
-            call=call,
             images=len(call.images),
             basis=cost.basis,
             cost_usd=cost.amount_usd,
@@ -213,7 +223,7 @@ class ImageGeneration:
     async def _compute_cost(
         self, request: ImageRequest, admission: Admission, call: CallResult, *, locally: bool
     ) -> Cost:
-        self._board.show(stage="pricing", call=call, warnings=(*self._board.status.warnings, *call.warnings))
+        self._board.take_answer(call)
         return await carry_out_money_step(
             names.COMPUTE_COST,
             cost_input(request, admission, call),
@@ -225,7 +235,7 @@ class ImageGeneration:
     async def _record_billing(
         self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
     ) -> BillingRecord:
-        self._board.show(stage="recording", call=call, basis=cost.basis, cost_usd=cost.amount_usd)
+        self._board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd)
         return await carry_out_money_step(
             names.RECORD_BILLING,
             billing_input(request, admission, call, cost),
@@ -246,7 +256,7 @@ class ImageGeneration:
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else f"The provider could not be called: {error.cause or error}"
         kind = (cause.type if cause else None) or type(error.cause or error).__name__
-        self._board.show(stage="refused" if kind == names.REQUEST_REFUSED else "failed", reason=message)
+        self._board.fail(describe_last_attempt(cause, kind, message))
         return ApplicationError(message, *(cause.details if cause else ()), type=kind, non_retryable=True)
 
     def _given_up(self, question: OpenDecision, decision: Decision) -> ApplicationError:

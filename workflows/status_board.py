@@ -5,10 +5,13 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
 
-from contracts.billing import Basis
+from contracts import names
 from contracts.calls import CallResult
+from contracts.decisions import OpenDecision
+from contracts.failed_attempts import FailedAttempt
 from contracts.result import RunStatus
 from workflows.details import describe_status
+from workflows.failed_attempts import read_failed_attempt
 
 
 class StatusBoard:
@@ -16,13 +19,50 @@ class StatusBoard:
 
     def __init__(self, run_id: str) -> None:
         self.status = RunStatus(run_id=run_id, stage="checking")
+        self._call: CallResult | None = None
 
-    def show(self, *, call: CallResult | None = None, basis: Basis = "none", **news: Any) -> None:
+    def show(self, **news: Any) -> None:
         """Moves the status on, for the query and for the page in the Web UI."""
         self.status = self.status.model_copy(update=news)
-        pictures, links, attempts = (call.images, call.links or (), call.attempts) if call else ((), (), None)
-        workflow.set_current_details(
-            describe_status(self.status, pictures, links, attempts=attempts, basis=basis)
+        pictures, links = (self._call.images, self._call.links or ()) if self._call else ((), ())
+        workflow.set_current_details(describe_status(self.status, pictures, links))
+
+    def hear_of_failure(self, payload: Any) -> None:
+        """Shows a `FailedAttempt`, in parsed JSON that anybody may have sent, while the call it tells of is tried again."""
+        failed = read_failed_attempt(payload)
+        if failed is None or self.status.stage != "generating":
+            return
+        known = self.status.attempts
+        self.show(last_error=failed, attempts=known if failed.attempts is None else failed.attempts)
+
+    def hold(self, question: OpenDecision) -> None:
+        """The run waits for a decision, and for nothing else."""
+        attempts = self.status.attempts if question.sent is None else question.sent
+        self.show(
+            stage="held",
+            reason=question.message,
+            open_decision=question,
+            attempts=attempts,
+            last_error=None,
+        )
+
+    def take_answer(self, call: CallResult) -> None:
+        """The call has succeeded: its pictures are shown from now on, and the errors before it are over."""
+        self._call = call
+        self.show(
+            stage="pricing",
+            warnings=(*self.status.warnings, *call.warnings),
+            attempts=call.attempts,
+            last_error=None,
+        )
+
+    def fail(self, last: FailedAttempt) -> None:
+        """The run ends with this attempt of its call."""
+        self.show(
+            stage="refused" if last.error_type == names.REQUEST_REFUSED else "failed",
+            reason=last.message,
+            last_error=last,
+            attempts=self.status.attempts if last.attempts is None else last.attempts,
         )
 
     def index(self, *updates: SearchAttributeUpdate[Any]) -> None:

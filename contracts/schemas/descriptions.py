@@ -66,6 +66,19 @@ RESULTS: dict[str, dict[str, str]] = {
         "reason": "Why the run was refused, failed, or has a pending bill.",
         "open_decision": "What somebody has to decide while the stage is held; else null.",
         "partial_images": "Pictures that were shown before the last one was done, of the latest attempt. They are no results.",
+        "tenant": "Whose run it is, once that is settled.",
+        "attempts": "Requests that were sent for this run, as far as it has heard; null before that.",
+        "last_error": "Why the run waits to try again, or why it failed; else null.",
+        "basis": "What the cost rests on, as in the result, once it is computed.",
+    },
+    "FailedAttempt": {
+        "error_type": "The failure's type; docs/operate.md has them all.",
+        "message": "What is wrong and what to do, for people.",
+        "failed_at": "When it failed.",
+        "failures": "How many attempts had failed by then, also those that sent nothing; absent where no further one is made.",
+        "attempts": "Requests that were sent for this run by then; absent where that was not known.",
+        "attempt_id": "The request that failed, as the ledger knows it; absent where none was sent.",
+        "tried_again_at": "When the next attempt may begin; absent where none is made.",
     },
     "PartialImage": {
         "attempt_id": "The request to the provider that it belongs to, as the ledger knows it.",
@@ -77,6 +90,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "attempts": "The requests that may have been paid for.",
         "at_most_usd": "The sum of their worst cases, a decimal string with 6 places, without the unpriced ones.",
         "unpriced": "How many have no known worst case.",
+        "sent": "Requests that were sent for this run in all; null where that is not known.",
     },
     "UnknownAttempt": {
         "attempt_id": "The attempt, as the ledger knows it.",

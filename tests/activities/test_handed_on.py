@@ -36,11 +36,11 @@ async def attempt(
 
 async def test_time_tried_is_added_up() -> None:
     """An attempt and the pause after it count: a second after the first, a minute after many, what the provider asks for."""
-    _, (first, _) = await attempt(ConnectionFailed())
+    _, (first, *_) = await attempt(ConnectionFailed())
     assert first == pytest.approx(1, abs=0.5)
-    _, (many, _) = await attempt(ConnectionFailed(), handed=(100.0, 0), number=5000)
+    _, (many, *_) = await attempt(ConnectionFailed(), handed=(100.0, 0), number=5000)
     assert many == pytest.approx(160, abs=0.5)
-    _, (told, _) = await attempt(ServerError(retry_after_seconds=20), handed=(100.0, 0))
+    _, (told, *_) = await attempt(ServerError(retry_after_seconds=20), handed=(100.0, 0))
     assert 120 <= told <= 126
 
 
@@ -58,7 +58,7 @@ async def test_a_rate_limit_never_ends_a_run() -> None:
     """A 429 is no failure, however long it goes on, and what was tried before it is forgotten."""
     failure, handed = await attempt(RateLimited(http_status=429), handed=(1000 * HOURS, 0), number=9000)
     assert not failure.non_retryable
-    assert handed == (0.0, 0)
+    assert handed[:2] == (0.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,24 @@ async def test_owed_dispatches_are_paid_before_anything_is_sent() -> None:
     failure, handed = await attempt(ServerError(), handed=(50.0, 3), slots=3)
     assert failure.type == TAKING_IMAGE_SLOTS
     assert failure.next_retry_delay == timedelta(milliseconds=1)
-    assert handed == (50.0, 2)
+    assert handed[:2] == (50.0, 2)
     failure, handed = await attempt(ServerError(), handed=(50.0, 0), slots=3)
     assert failure.type == "ServerError"
 
 
-async def test_details_of_an_earlier_version_count_as_none() -> None:
+async def test_details_that_nobody_knows_count_as_none() -> None:
     """What a worker of another version has left is no reason to fail."""
-    _, (tried, owed) = await attempt(ConnectionFailed(), handed=("something",))
-    assert (round(tried), owed) == (1, 0)
+    for unknown in (("something",), (1.0, 0, "something"), (1.0, 0, [1, 1, []], 5)):
+        _, (tried, owed, told) = await attempt(ConnectionFailed(), handed=unknown)
+        assert (round(tried), owed, told) == (1, 0, (1, 1, ("ConnectionFailed",)))
+
+
+async def test_what_the_run_was_told() -> None:
+    """How many attempts have failed and what was told of them is handed on; a dispatch that only counts is no failure."""
+    told = [3, 1, ["ConnectionFailed"]]
+    _, handed = await attempt(ConnectionFailed(), handed=(50.0, 0, told))
+    assert handed[2] == (4, 4, ("ConnectionFailed",))
+    _, handed = await attempt(RateLimited(), handed=(50.0, 0, told))
+    assert handed[2] == (4, 4, ("ConnectionFailed", "RateLimited"))
+    _, handed = await attempt(ServerError(), handed=(50.0, 3, told), slots=3)
+    assert handed[2] == (3, 1, ("ConnectionFailed",))

@@ -1,6 +1,7 @@
 """What takes hours or days, on the time-skipping server: how long a run tries, and what it never gives up."""
 
 import asyncio
+import json
 import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +39,9 @@ async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
 
 
 async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:
-    """A run whose provider cannot be reached tries for six hours, once a minute, sends nothing, and says why it ends."""
+    """A run whose provider cannot be reached tries for six hours, once a minute, sends nothing, and says why it ends. Of its
+    hundreds of failures it hears of the 1st, 4th, 16th, 64th and 256th.
+    """
     closed = f"http://127.0.0.1:{choose_port()}/v1"
     run_id = new_run_id()
     async with (
@@ -50,7 +53,15 @@ async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:
         failure = await stack.fail(CONTRACT, run_id=run_id)
         described = await environment.client.get_workflow_handle(run_id).describe()
         attempts = stack.attempts(run_id)
+        events = await stack.events(run_id)
 
+    told = [
+        json.loads(event.workflow_execution_signaled_event_attributes.input.payloads[0].data)
+        for event in events
+        if event.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert [(one["failures"], one["attempts"]) for one in told] == [(4**n, 4**n) for n in range(5)]
+    assert {one["error_type"] for one in told} == {"ConnectionFailed"}
     assert failure.type == "ConnectionFailed"
     assert "OPENAI_BASE_URL" in failure.message
     assert described.close_time is not None

@@ -1,10 +1,12 @@
 """What an operator reads at the top of a run's page."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from contracts.decisions import OpenDecision, UnknownAttempt
+from contracts.failed_attempts import FailedAttempt
 from contracts.images import ImageRef, PartialImage
 from contracts.result import RunStatus, Stage
 from workflows.details import describe_call, describe_status
@@ -19,21 +21,81 @@ PICTURE = ImageRef(
 )
 
 
+def table(stage: str, **rows: str) -> str:
+    """The page's table; a row's name with an underscore for each space."""
+    fixed = "\N{NO-BREAK SPACE}"
+    lines = [f"| **{name.replace('_', fixed)}**{fixed} | {value} |" for name, value in rows.items()]
+    return "\n".join([f"| Stage | {stage} |", "| :--- | :--- |", *lines])
+
+
+def failed_attempt(**others: Any) -> FailedAttempt:
+    moment = datetime(2026, 11, 23, 12, 0, 5, tzinfo=UTC)
+    return FailedAttempt(
+        **{"error_type": "RateLimited", "message": "Too much. Wait.", "failed_at": moment, **others}
+    )
+
+
 def test_a_finished_run() -> None:
-    """A finished run tells its stage, its cost and what that rests on, its billing state, how many requests it took and its
-    model in one line, and links its pictures.
+    """A finished run tells in a table how many requests it took, its cost and what that rests on, its billing state, its model
+    and whose it is, and links its pictures.
     """
     status = RunStatus(
         run_id="image:acme:1",
         stage="completed",
+        tenant="acme",
         model="gpt-image-2",
         billing_state="billed",
         cost_usd="0.041200",
+        basis="token_usage",
+        attempts=2,
     )
 
-    assert describe_status(status, [PICTURE], attempts=2, basis="token_usage") == (
-        "**Completed** · 0.041200 USD by the provider's token counts · billed · 2 requests sent · gpt-image-2\n\n"
-        "- [1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
+    rows = table(
+        "Completed",
+        Attempt="2 requests sent",
+        Cost="0.041200 USD",
+        Basis="the provider's token counts",
+        Billing_state="billed",
+        Model="gpt-image-2",
+        Tenant="acme",
+    )
+    assert describe_status(status, [PICTURE]) == (
+        f"{rows}\n\n- [1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attempts", "error", "words"),
+    [
+        (None, None, "the first is in line or under way"),
+        (1, None, "1 request sent; the next is in line or under way"),
+        (None, failed_attempt(failures=1), "1 failed"),
+        (
+            2,
+            failed_attempt(failures=16, tried_again_at=datetime(2026, 11, 23, 12, 1, 5, tzinfo=UTC)),
+            "16 failed; 2 requests sent; tried again from 2026-11-23 12:01:05 UTC on",
+        ),
+    ],
+)
+def test_which_attempt_it_is(attempts: int | None, error: FailedAttempt | None, words: str) -> None:
+    """A run that waits for the provider tells which attempt is under way, how many failed, and when it is tried again."""
+    status = RunStatus(run_id="image:acme:1", stage="generating", attempts=attempts, last_error=error)
+    last = {"Last_error": "RateLimited: Too much. Wait. (2026-11-23 12:00:05 UTC)"} if error else {}
+
+    assert describe_status(status) == table("Waiting for the provider", Attempt=words, **last)
+
+
+def test_a_failed_run() -> None:
+    """A failed run tells its last error by type and in words, once."""
+    last = failed_attempt(error_type="ContentRefused", message="Refused. Change the prompt.")
+    status = RunStatus(
+        run_id="image:acme:1", stage="failed", attempts=1, last_error=last, reason=last.message
+    )
+
+    assert describe_status(status) == table(
+        "Failed",
+        Attempt="1 request sent",
+        Last_error="ContentRefused: Refused. Change the prompt. (2026-11-23 12:00:05 UTC)",
     )
 
 
@@ -56,9 +118,17 @@ def test_a_run_without_an_amount_shows_none() -> None:
         model="gpt-image-2",
         billing_state="pending",
         reason="No usage.",
+        basis="none",
     )
 
-    assert describe_status(status) == "**Completed** · pending · gpt-image-2\n\n**Reason:** No usage."
+    assert describe_status(status) == table(
+        "Completed",
+        Reason="No usage.",
+        Cost="not known yet",
+        Basis="none yet",
+        Billing_state="pending",
+        Model="gpt-image-2",
+    )
 
 
 @pytest.mark.parametrize(("stage", "shown"), [("generating", True), ("held", True), ("completed", False)])
@@ -90,9 +160,7 @@ def test_a_held_run() -> None:
     )
 
     assert describe_status(status).split("\n") == [
-        "**Waiting for a decision** · m",
-        "",
-        "**Reason:** 2 requests were sent.",
+        *table("Waiting for a decision", Reason="2 requests were sent.", Model="m").split("\n"),
         "",
         "- att_1, AnswerLost, at most 0.167630 USD; the provider's support knows it as c1",
         "- att_2, no answer, no price known; the provider's support knows it as c2",
@@ -106,9 +174,18 @@ def test_a_held_run() -> None:
 
 def test_words_from_outside_stay_words() -> None:
     """A provider's message cannot put links, tables or headings of its own onto the page."""
-    status = RunStatus(run_id="image:acme:1", stage="failed", reason="[pay here](http://bad)\n# Big | `code`")
+    words, shown = "[pay here](http://bad)\n# Big | `code`", "(pay here)(http://bad) # Big / 'code'"
+    last = failed_attempt(error_type="A|B", message=words)
+    status = RunStatus(
+        run_id="image:acme:1", stage="failed", reason=f"{words}!", model=words, last_error=last
+    )
 
-    assert describe_status(status).endswith("**Reason:** (pay here)(http://bad) # Big / 'code'")
+    assert describe_status(status) == table(
+        "Failed",
+        Last_error=f"A/B: {shown} (2026-11-23 12:00:05 UTC)",
+        Reason=f"{shown}!",
+        Model=shown,
+    )
 
 
 def test_a_call_is_told_without_its_prompt() -> None:
