@@ -14,8 +14,9 @@ from cli.output import Output
 from cli.remembered import find_in_ledger, with_corrections
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session, open_session
-from contracts.result import RunResult
+from contracts.result import RunResult, RunStatus
 from runtime.temporal import TemporalUnavailable
+from workflows.details import describe_error, describe_trying
 
 
 def show(*, run: options.Run, tenant: options.Tenant = "default", as_json: options.AsJson = False) -> None:
@@ -61,14 +62,23 @@ async def _show_running(run_id: str, known: KnownRun, output: Output, link: str 
     details = status.model_dump(mode="json") if status else {}
     document = {**details, "run_id": run_id, "status": "running", "web_ui": link}
     rows = [
-        ("stage", status.stage if status else ""),
-        ("model", (status.model or "") if status else ""),
-        ("reason", (status.reason or "") if status else ""),
-        ("decide", word_decision(run_id) if status and status.open_decision else ""),
+        *(_describe_status(status) if status else []),
         ("wait", f"python starter.py wait {run_id}"),
         ("Web UI", link or ""),
     ]
     output.answer(document, describe_lines(f"{run_id} running", rows))
+
+
+def _describe_status(status: RunStatus) -> list[tuple[str, str]]:
+    return [
+        ("stage", status.stage),
+        ("attempt", describe_trying(status) or ""),
+        ("error", describe_error(status.last_error) if status.last_error else ""),
+        ("model", status.model or ""),
+        ("cost", f"{status.cost_usd} USD" if status.cost_usd else ""),
+        ("reason", status.reason or ""),
+        ("decide", word_decision(status.run_id) if status.open_decision else ""),
+    ]
 
 
 def _tell_attempts(run_id: str, session: Session, output: Output) -> None:

@@ -58,8 +58,8 @@ def _tabulate(status: RunStatus) -> str:
     error = status.last_error
     is_told_already = error is not None and error.message == status.reason
     rows = {
-        "Attempt": _describe_attempts(status),
-        "Last error": _describe_error(error) if error else None,
+        "Attempt": describe_trying(status),
+        "Last error": describe_error(error) if error else None,
         "Reason": status.reason if not is_told_already else None,
         "Cost": f"{status.cost_usd} USD" if status.cost_usd else "not known yet" if status.basis else None,
         "Basis": _BASES[status.basis] if status.basis else None,
@@ -76,7 +76,8 @@ def _tabulate(status: RunStatus) -> str:
     )
 
 
-def _describe_attempts(status: RunStatus) -> str | None:
+def describe_trying(status: RunStatus) -> str | None:
+    """How many requests were sent, and while a call is tried how many failed and when it goes on; None where nothing is known."""
     error, count = status.last_error, status.attempts
     sent = f"{count} request{'' if count == 1 else 's'} sent" if count is not None else None
     if status.stage != "generating":
@@ -88,7 +89,8 @@ def _describe_attempts(status: RunStatus) -> str | None:
     return "; ".join(filter(None, [failed, sent, again]))
 
 
-def _describe_error(error: FailedAttempt) -> str:
+def describe_error(error: FailedAttempt) -> str:
+    """What was wrong, by its type and in words, and when."""
     return f"{error.error_type}: {error.message} ({_describe_moment(error.failed_at)})"
 
 

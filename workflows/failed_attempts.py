@@ -1,10 +1,10 @@
-"""What a run makes of a failed attempt: of its call, told by a signal that anybody may send, or as its own end."""
+"""What a run makes of a failed attempt: of its call, told by a signal that anybody may send or as its own end, and of its bill."""
 
 from typing import Any
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from contracts.failed_attempts import FailedAttempt
 
@@ -30,4 +30,14 @@ def describe_last_attempt(cause: ApplicationError | None, kind: str, message: st
         failed_at=workflow.now(),
         attempts=facts.get("attempts"),
         attempt_id=facts.get("attempt_id"),
+    )
+
+
+def describe_waiting_step(error: FailureError) -> FailedAttempt:
+    """Why a step after the call did not work at once: a regular activity tries it again from now on, for as long as it takes."""
+    cause = error.cause if isinstance(error.cause, FailureError) else error
+    return FailedAttempt(
+        error_type=(cause.type if isinstance(cause, ApplicationError) else None) or type(cause).__name__,
+        message=cause.message,
+        failed_at=workflow.now(),
     )

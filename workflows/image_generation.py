@@ -217,6 +217,7 @@ class ImageGeneration:
             cost_usd=cost.amount_usd,
             billing_state=record.state,
             reason=record.reason,
+            last_error=None,
         )
         return run_result(admission.run_id, request, call, cost, record)
 
@@ -230,12 +231,13 @@ class ImageGeneration:
             Cost,
             locally=locally,
             summary=f"the price of {len(call.images)} image(s) from {call.model}",
+            tell=self._board.wait_for_step,
         )
 
     async def _record_billing(
         self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
     ) -> BillingRecord:
-        self._board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd)
+        self._board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd, last_error=None)
         return await carry_out_money_step(
             names.RECORD_BILLING,
             billing_input(request, admission, call, cost),
@@ -244,6 +246,7 @@ class ImageGeneration:
             summary=f"{cost.amount_usd} USD for {admission.tenant}"
             if cost.amount_usd
             else "held: no amount yet",
+            tell=self._board.wait_for_step,
         )
 
     def _refusal(self, problems: tuple[Problem, ...]) -> ApplicationError:

@@ -4,6 +4,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import FailureError
 
 from contracts import names
 from contracts.calls import CallResult
@@ -11,7 +12,7 @@ from contracts.decisions import OpenDecision
 from contracts.failed_attempts import FailedAttempt
 from contracts.result import RunStatus
 from workflows.details import describe_status
-from workflows.failed_attempts import read_failed_attempt
+from workflows.failed_attempts import describe_waiting_step, read_failed_attempt
 
 
 class StatusBoard:
@@ -55,6 +56,10 @@ class StatusBoard:
             attempts=call.attempts,
             last_error=None,
         )
+
+    def wait_for_step(self, error: FailureError) -> None:
+        """A step after the call failed, and is tried again until it works."""
+        self.show(last_error=describe_waiting_step(error))
 
     def fail(self, last: FailedAttempt) -> None:
         """The run ends with this attempt of its call."""

@@ -68,7 +68,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "partial_images": "Pictures that were shown before the last one was done, of the latest attempt. They are no results.",
         "tenant": "Whose run it is, once that is settled.",
         "attempts": "Requests that were sent for this run, as far as it has heard; null before that.",
-        "last_error": "Why the run waits to try again, or why it failed; else null.",
+        "last_error": "Why the run waits to try again (its call, or its bill), or why it failed; null once the next one has worked.",
         "basis": "What the cost rests on, as in the result, once it is computed.",
     },
     "FailedAttempt": {

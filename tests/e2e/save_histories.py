@@ -52,6 +52,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "billed-later-unpatched": {**CONTRACT, "prompt": "A cup whose bill has to wait once more"},
     "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
+    "failure-told": {**CONTRACT, "prompt": "A cup whose failure is told"},
     "streamed": {**STREAMED, "prompt": "A cup that is shown"},
     "streamed-again": {**STREAMED, "prompt": "A cup that is shown twice"},
 }
@@ -151,6 +152,7 @@ async def save_missing() -> None:
 
 async def _save_runs(stack: Stack) -> None:
     stack.simulator.script("server_error", match="sent again")
+    stack.simulator.script("server_error", match="failure is told")
     stack.simulator.script("stream_broken=1", match="shown twice")
     for name, payload in _missing(SHAPES):
         await _save(stack, name, payload)

@@ -11,6 +11,7 @@ from temporalio.client import WorkflowHandle
 from contracts import names
 from contracts.failed_attempts import FailedAttempt
 from contracts.result import RunResult, RunStatus
+from tests.e2e.commands import type_command
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 from tests.e2e.test_decisions import decide, until_held
 from tests.e2e.test_outages import status_of, until
@@ -71,7 +72,9 @@ async def test_what_waits_for_the_provider(tmp_path: Path) -> None:
 
 
 async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
-    """A run whose request cannot be written down tells of the ledger, and that nothing was sent; then it is carried out."""
+    """A run whose request cannot be written down tells of the ledger, and that nothing was sent, as `show` does; then it is
+    carried out.
+    """
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         with stack.database.writing() as connection:
             connection.execute(
@@ -87,6 +90,7 @@ async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
 
         await until(is_told)
         waits = await status_of(handle)
+        shown = await type_command(stack, tmp_path, "show", handle.id)
         with stack.database.writing() as connection:
             connection.execute(text("DROP TRIGGER away"))
         result = RunResult.model_validate(await handle.result())
@@ -96,6 +100,9 @@ async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
         assert (waits.attempts, waits.last_error.attempt_id) == (0, None)
         assert (result.billing.state, result.provider.attempts) == ("billed", 1)
         assert "the ledger is away" not in await details_of(handle)
+        assert shown.status == 0
+        assert " failed; 0 requests sent; tried again from " in shown.out
+        assert "the ledger is away" in shown.out
 
 
 async def test_a_failed_run_keeps_its_last_error(stack: Stack) -> None:

@@ -47,7 +47,7 @@ async def pending_failure(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def test_a_ledger_that_takes_no_entry(own_stack: Stack) -> None:
-    """While the ledger refuses entries a paid run waits, visibly, and buys nothing more; then it is billed once."""
+    """While the ledger refuses entries a paid run waits, says why, and buys nothing more; then it is billed once."""
     with own_stack.database.writing() as connection:
         connection.execute(
             text(
@@ -61,13 +61,17 @@ async def test_a_ledger_that_takes_no_entry(own_stack: Stack) -> None:
         return "the ledger is away" in await pending_failure(handle)
 
     await until(waits)
-    assert (await status_of(handle)).stage == "recording"
+    status = await status_of(handle)
+    assert (status.stage, status.attempts) == ("recording", 1)
+    assert status.last_error is not None
+    assert "the ledger is away" in status.last_error.message
     assert own_stack.entries(handle.id) == ()
     with own_stack.database.writing() as connection:
         connection.execute(text("DROP TRIGGER away"))
     result = RunResult.model_validate(await handle.result())
 
     assert result.billing.state == "billed"
+    assert (await status_of(handle)).last_error is None
     assert len(own_stack.calls(handle.id)) == 1
     assert len(own_stack.entries(handle.id)) == 1
 
