@@ -25,6 +25,7 @@ _BASES: dict[Basis, str] = {
     "size_quality_estimate": "an estimate by size and quality",
     "none": "none yet",
 }
+_Row = tuple[str, str | None]
 _FIXED = "\N{NO-BREAK SPACE}"
 _WITHOUT_PICTURES = ("generating", "held")
 """Until there are finished ones, what was drawn so far is worth a look."""
@@ -33,47 +34,66 @@ _WITHOUT_PICTURES = ("generating", "held")
 def describe_status(
     status: RunStatus, pictures: Sequence[ImageRef] = (), addresses: Sequence[str] = ()
 ) -> str:
-    """The run as a table of what is known of it, its pictures, how to decide where somebody has to, and what an operator should know.
+    """The run as a table of what is known of it, how to decide where somebody has to, and what an operator should know.
 
     `addresses` are where a browser finds the pictures, where there are such: else the store's own references are shown.
     """
-    places = addresses if len(addresses) == len(pictures) else [picture.uri for picture in pictures]
-    links = [
-        f"- [{picture.width}x{picture.height} {picture.media_type}]({address}), {picture.bytes:,} bytes"
-        for picture, address in zip(pictures, places, strict=True)
+    rows = [
+        ("Attempt", describe_trying(status)),
+        *_describe_errors(status),
+        *_describe_money(status),
+        *_link_pictures(status, pictures, addresses),
+        ("Model", quote(status.model or "")),
+        ("Tenant", status.tenant),
     ]
-    if status.stage in _WITHOUT_PICTURES:
-        links += [
-            f"- partial picture {partial.index + 1}: [{partial.image.width}x{partial.image.height}"
-            f" {partial.image.media_type}]({partial.image.uri})"
-            for partial in status.partial_images
-        ]
     notes = [_describe_question(status.open_decision, status.run_id)] if status.open_decision else []
     notes += [f"**Note:** {quote(warning)}" for warning in status.warnings]
-    return "\n\n".join(filter(None, [_tabulate(status), "\n".join(links), *notes]))
+    return "\n\n".join([_tabulate(_STAGES[status.stage], rows), *notes])
 
 
-def _tabulate(status: RunStatus) -> str:
-    """What an operator asks of each run, a row for each answer that there is."""
-    error = status.last_error
-    is_told_already = error is not None and error.message == status.reason
-    rows = {
-        "Attempt": describe_trying(status),
-        "Last error": describe_error(error) if error else None,
-        "Reason": status.reason if not is_told_already else None,
-        "Cost": f"{status.cost_usd} USD" if status.cost_usd else "not known yet" if status.basis else None,
-        "Basis": _BASES[status.basis] if status.basis else None,
-        "Billing state": status.billing_state,
-        "Model": status.model,
-        "Tenant": status.tenant,
-    }
-    # The heading of the table is its first row: the Web UI draws an empty one as a gap.
-    head = f"| Stage | {_STAGES[status.stage]} |\n| :--- | :--- |"
+def _tabulate(stage: str, rows: Sequence[_Row]) -> str:
+    """A row for each answer that there is. The first one is the table's heading: the Web UI draws an empty heading as a gap."""
     # A name stays on one line, and away from its value: the Web UI draws columns without a space.
-    names = {name: f"**{name}**".replace(" ", _FIXED) + _FIXED for name in rows}
-    return "\n".join(
-        [head, *(f"| {names[name]} | {quote(value)} |" for name, value in rows.items() if value)]
-    )
+    lines = [f"| **{name.replace(' ', _FIXED)}**{_FIXED * 3} | {value} |" for name, value in rows if value]
+    return "\n".join([f"| Stage | {stage} |", "| :--- | :--- |", *lines])
+
+
+def _describe_errors(status: RunStatus) -> list[_Row]:
+    error = status.last_error
+    is_told = error is not None and error.message == status.reason
+    return [
+        ("Last error", quote(describe_error(error)) if error else None),
+        ("Reason", quote(status.reason) if status.reason and not is_told else None),
+    ]
+
+
+def _describe_money(status: RunStatus) -> list[_Row]:
+    if status.basis is None:
+        return []
+    return [
+        ("Cost", f"{status.cost_usd} USD" if status.cost_usd else "not known yet"),
+        ("Basis", _BASES[status.basis]),
+        ("Billing state", status.billing_state),
+    ]
+
+
+def _link_pictures(status: RunStatus, pictures: Sequence[ImageRef], addresses: Sequence[str]) -> list[_Row]:
+    places = addresses if len(addresses) == len(pictures) else [picture.uri for picture in pictures]
+    rows: list[_Row] = [
+        (f"Picture {number}" if len(pictures) > 1 else "Picture", _link(picture, place))
+        for number, (picture, place) in enumerate(zip(pictures, places, strict=True), 1)
+    ]
+    if status.stage in _WITHOUT_PICTURES:
+        rows += [
+            (f"Partial picture {partial.index + 1}", _link(partial.image, partial.image.uri))
+            for partial in status.partial_images
+        ]
+    return rows
+
+
+def _link(picture: ImageRef, address: str) -> str:
+    kind = f"{picture.width}x{picture.height} {picture.media_type}"
+    return f"[{kind}]({address.replace('|', '%7C')}), {picture.bytes:,} bytes"
 
 
 def describe_trying(status: RunStatus) -> str | None:
@@ -84,9 +104,10 @@ def describe_trying(status: RunStatus) -> str | None:
         return sent
     if error is None:
         return f"{sent}; the next is in line or under way" if sent else "the first is in line or under way"
-    failed = f"{error.failures or 1} failed"
-    again = f"tried again from {_describe_moment(error.tried_again_at)} on" if error.tried_again_at else None
-    return "; ".join(filter(None, [failed, sent, again]))
+    count = error.failures or 1
+    failed = f"{count} attempt{'' if count == 1 else 's'} failed"
+    due = f"the next is due at {_describe_moment(error.tried_again_at)}" if error.tried_again_at else None
+    return "; ".join(filter(None, [sent, failed, due]))
 
 
 def describe_error(error: FailedAttempt) -> str:

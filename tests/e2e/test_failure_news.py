@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from contracts import names
 from contracts.failed_attempts import FailedAttempt
@@ -59,12 +59,12 @@ async def test_what_waits_for_the_provider(tmp_path: Path) -> None:
     assert "rate limit" in error.message
     assert error.tried_again_at is not None
     assert (error.tried_again_at - error.failed_at).total_seconds() >= 6
-    assert "1 failed; 1 request sent; tried again from" in pages[0]
+    assert "1 request sent; 1 attempt failed; the next is due at" in pages[0]
     assert "RateLimited: " in pages[0]
     assert paused.last_error is not None
     assert (paused.attempts, paused.last_error.attempt_id) == (0, None)
     assert "nothing was sent" in paused.last_error.message
-    assert "1 failed; 0 requests sent; tried again from" in pages[1]
+    assert "0 requests sent; 1 attempt failed; the next is due at" in pages[1]
     assert [(status.stage, status.last_error) for status in done] == [("completed", None)] * 2
     assert [status.attempts for status in done] == [result.provider.attempts for result in results] == [2, 1]
     assert [paid.outcome, only.outcome] == ["succeeded", "succeeded"]
@@ -101,7 +101,7 @@ async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
         assert (result.billing.state, result.provider.attempts) == ("billed", 1)
         assert "the ledger is away" not in await details_of(handle)
         assert shown.status == 0
-        assert " failed; 0 requests sent; tried again from " in shown.out
+        assert "0 requests sent; " in shown.out
         assert "the ledger is away" in shown.out
 
 
@@ -119,6 +119,24 @@ async def test_a_failed_run_keeps_its_last_error(stack: Stack) -> None:
     assert (status.tenant, status.stage, status.last_error.tried_again_at) == ("default", "failed", None)
     assert "1 request sent" in page
     assert page.count("Change the prompt or the pictures") == 1
+
+
+async def test_a_held_run_waits_for_nothing_else(stack: Stack) -> None:
+    """Once a run is held, an earlier error of its call is no reason to wait any more, and counts as a request that was sent."""
+    prompt = "A cup that fails in two ways"
+    stack.simulator.script("server_error", match=prompt)
+    stack.simulator.script("reset_after_payment", match=prompt)
+    handle = await stack.start({**CONTRACT, "prompt": prompt, "unknown_outcome": "hold"})
+    held = await until_held(handle)
+    signals = event_names(await stack.events(handle.id)).count("WORKFLOW_EXECUTION_SIGNALED")
+    await decide(handle, {"decision": "give_up", "actor": "ada", "reason": "ticket 7"})
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert signals == 1
+    assert (held.attempts, held.last_error) == (2, None)
+    assert held.open_decision is not None
+    assert len(held.open_decision.attempts) == 1
 
 
 async def test_strangers_who_tell_of_failures(stack: Stack) -> None:

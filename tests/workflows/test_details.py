@@ -24,7 +24,7 @@ PICTURE = ImageRef(
 def table(stage: str, **rows: str) -> str:
     """The page's table; a row's name with an underscore for each space."""
     fixed = "\N{NO-BREAK SPACE}"
-    lines = [f"| **{name.replace('_', fixed)}**{fixed} | {value} |" for name, value in rows.items()]
+    lines = [f"| **{name.replace('_', fixed)}**{fixed * 3} | {value} |" for name, value in rows.items()]
     return "\n".join([f"| Stage | {stage} |", "| :--- | :--- |", *lines])
 
 
@@ -50,17 +50,15 @@ def test_a_finished_run() -> None:
         attempts=2,
     )
 
-    rows = table(
+    assert describe_status(status, [PICTURE]) == table(
         "Completed",
         Attempt="2 requests sent",
         Cost="0.041200 USD",
         Basis="the provider's token counts",
         Billing_state="billed",
+        Picture="[1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes",
         Model="gpt-image-2",
         Tenant="acme",
-    )
-    assert describe_status(status, [PICTURE]) == (
-        f"{rows}\n\n- [1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
     )
 
 
@@ -69,11 +67,11 @@ def test_a_finished_run() -> None:
     [
         (None, None, "the first is in line or under way"),
         (1, None, "1 request sent; the next is in line or under way"),
-        (None, failed_attempt(failures=1), "1 failed"),
+        (None, failed_attempt(failures=1), "1 attempt failed"),
         (
             2,
             failed_attempt(failures=16, tried_again_at=datetime(2026, 11, 23, 12, 1, 5, tzinfo=UTC)),
-            "16 failed; 2 requests sent; tried again from 2026-11-23 12:01:05 UTC on",
+            "2 requests sent; 16 attempts failed; the next is due at 2026-11-23 12:01:05 UTC",
         ),
     ],
 )
@@ -104,10 +102,22 @@ def test_pictures_that_a_browser_can_show() -> None:
     status = RunStatus(run_id="image:acme:1", stage="completed")
     address = "https://images.example.com/ab.png?expires=1&signature=x"
 
-    assert f"- [1024x1536 image/png]({address}), 1,234,567 bytes" in describe_status(
-        status, [PICTURE], [address]
+    assert describe_status(status, [PICTURE], [address]) == table(
+        "Completed", Picture=f"[1024x1536 image/png]({address}), 1,234,567 bytes"
     )
     assert PICTURE.uri in describe_status(status, [PICTURE], [address, address])
+
+
+def test_several_pictures() -> None:
+    """Each picture has a row and a number, and no name of a store ends a cell."""
+    odd = PICTURE.model_copy(update={"uri": "file:///a|b.png"})
+    status = RunStatus(run_id="image:acme:1", stage="completed")
+
+    assert describe_status(status, [PICTURE, odd]) == table(
+        "Completed",
+        Picture_1="[1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes",
+        Picture_2="[1024x1536 image/png](file:///a%7Cb.png), 1,234,567 bytes",
+    )
 
 
 def test_a_run_without_an_amount_shows_none() -> None:
@@ -137,8 +147,10 @@ def test_partial_pictures_until_there_is_a_finished_one(stage: Stage, *, shown: 
     partial = PartialImage(attempt_id="att_1", index=1, image=PICTURE)
     status = RunStatus(run_id="image:acme:1", stage=stage, partial_images=(partial,))
 
-    line = "- partial picture 2: [1024x1536 image/png](s3://pictures/sha256/ab/ab.png)"
-    assert (line in describe_status(status)) == shown
+    row = table(
+        "", Partial_picture_2="[1024x1536 image/png](s3://pictures/sha256/ab/ab.png), 1,234,567 bytes"
+    )
+    assert (row.splitlines()[-1] in describe_status(status).splitlines()) == shown
 
 
 def test_a_held_run() -> None:
