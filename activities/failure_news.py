@@ -61,9 +61,22 @@ async def _tell_in_time(
 async def _tell(
     failure: ApplicationError, failures: int, count_attempts: Callable[[], Awaitable[int]]
 ) -> None:
+    info = activity.info()
+    try:
+        failed = await _describe(failure, failures, count_attempts)
+        # This very run: one that was started anew meanwhile does not wait for this.
+        run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+        await run.signal(names.SIGNAL_ATTEMPT_FAILED, failed, rpc_timeout=_PATIENCE)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not cost the call its own outcome
+        log.warning("The run is not told of its failure.", error=f"{type(error).__name__}: {error}")
+
+
+async def _describe(
+    failure: ApplicationError, failures: int, count_attempts: Callable[[], Awaitable[int]]
+) -> FailedAttempt:
     now = datetime.now(UTC)
     facts = failure.details[0] if failure.details and isinstance(failure.details[0], dict) else {}
-    failed = FailedAttempt(
+    return FailedAttempt(
         error_type=failure.type or type(failure).__name__,
         message=shorten(failure.message, _LONGEST_MESSAGE),
         failed_at=now,
@@ -72,13 +85,6 @@ async def _tell(
         attempt_id=facts.get("attempt_id"),
         tried_again_at=now + pause_before_next(failure),
     )
-    info = activity.info()
-    # This very run: one that was started anew meanwhile does not wait for this.
-    run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
-    try:
-        await run.signal(names.SIGNAL_ATTEMPT_FAILED, failed, rpc_timeout=_PATIENCE)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not cost the call its own outcome
-        log.warning("The run is not told of its failure.", error=f"{type(error).__name__}: {error}")
 
 
 async def _count(count_attempts: Callable[[], Awaitable[int]]) -> int | None:

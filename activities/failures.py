@@ -31,7 +31,8 @@ def describe_provider_failure(
 ) -> ApplicationError:
     """The failure under its own type name, with the provider's delay, and with what an operator wants to know.
 
-    `attempts` is how many requests were sent for the run by then. `patient`: it is tried again whatever it is, as what was paid for waits behind it and asking costs nothing.
+    `attempts` is how many requests were sent for the run by then. `patient`: it is tried again whatever it is, as what was
+    paid for waits behind it and asking costs nothing.
     """
     wait = failure.retry_after_seconds
     facts = {

@@ -210,15 +210,7 @@ class ImageGeneration:
             # Temporal's only fractional type, for filters; the amount itself stays a string.
             *([names.COST_USD.value_set(float(cost.amount_usd))] if cost.amount_usd else []),
         )
-        self._board.show(
-            stage="completed",
-            images=len(call.images),
-            basis=cost.basis,
-            cost_usd=cost.amount_usd,
-            billing_state=record.state,
-            reason=record.reason,
-            last_error=None,
-        )
+        self._board.complete(call, cost, record)
         return run_result(admission.run_id, request, call, cost, record)
 
     async def _compute_cost(

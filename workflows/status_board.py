@@ -7,6 +7,7 @@ from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import FailureError
 
 from contracts import names
+from contracts.billing import BillingRecord, Cost
 from contracts.calls import CallResult
 from contracts.decisions import OpenDecision
 from contracts.failed_attempts import FailedAttempt
@@ -60,6 +61,18 @@ class StatusBoard:
     def wait_for_step(self, error: FailureError) -> None:
         """A step after the call failed, and is tried again until it works."""
         self.show(last_error=describe_waiting_step(error))
+
+    def complete(self, call: CallResult, cost: Cost, record: BillingRecord) -> None:
+        """The run ends with its pictures and its bill."""
+        self.show(
+            stage="completed",
+            images=len(call.images),
+            basis=cost.basis,
+            cost_usd=cost.amount_usd,
+            billing_state=record.state,
+            reason=record.reason,
+            last_error=None,
+        )
 
     def fail(self, last: FailedAttempt) -> None:
         """The run ends with this attempt of its call."""
