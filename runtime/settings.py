@@ -4,19 +4,25 @@ The SDK's own variables (`TEMPORAL_*`) are read by the SDK (`runtime.temporal`),
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.setting_errors import explain
+from runtime.setting_values import (
+    Address,
+    Beginning,
+    DataFolder,
+    HostList,
+    LinkSecrets,
+    Place,
+    SigningSecrets,
+    split_secrets,
+)
 from runtime.webhook_destinations import Destinations
-from runtime.webhook_signing import is_signing_secret
-
-_SHORTEST_SECRET = 32
 
 
 class SettingsError(Exception):
@@ -28,7 +34,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
 
-    data_dir: Path = Path(".data")
+    data_dir: DataFolder = Path(".data")
     """Where the embedded servers, the default ledger and the default store keep everything."""
     database_url: str | None = None
     """The ledger: `sqlite:///PATH` or `postgresql://...`; default a SQLite file in DATA_DIR."""
@@ -36,13 +42,13 @@ class Settings(BaseSettings):
     """The pictures: `file:///PATH` or `s3://bucket/prefix`; default a folder in DATA_DIR."""
 
     openai_api_key: SecretStr | None = None
-    openai_base_url: str | None = None
+    openai_base_url: Address | None = None
     """Any OpenAI-compatible gateway; default OpenAI itself."""
     openai_admin_key: SecretStr | None = None
     """An admin key of the organization that pays: to compare the ledger with the provider's own books, nothing else."""
     openai_project_id: str | None = None
     """The project that makes our pictures: the SDK names it with each request, and only its books are compared."""
-    azure_openai_endpoint: str | None = None
+    azure_openai_endpoint: Address | None = None
     azure_openai_api_key: SecretStr | None = None
     openai_api_version: str | None = None
     provider: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
@@ -72,26 +78,26 @@ class Settings(BaseSettings):
     rate_card: Path | None = None
     """A rate card of your own, laid over the shipped one."""
 
-    notify_hosts: str | None = None
+    notify_hosts: HostList | None = None
     """Where requests may have their run's end told (`notify`): hosts with blanks between them, `*.` for all under a name,
     `:PORT` where it is not 443. Unset, nowhere."""
-    notify_secrets: SecretStr | None = None
+    notify_secrets: SigningSecrets | None = None
     """What notifications are signed with: `whsec_` and 24 to 64 bytes in base64. Several, with blanks between them, each sign."""
     notify_loopback: bool = False
     """Whether such hosts may be this one, by http too: for tests and development."""
 
-    image_links_url: str | None = None
+    image_links_url: Beginning | None = None
     """Where people reach the links to pictures that run pages and `links` show, such as https://images.example.com."""
-    image_links_secret: SecretStr | None = None
+    image_links_secret: LinkSecrets | None = None
     """What links are signed with, 32 characters or more. Several, with blanks between them: the first signs, all are taken."""
     image_links_days: int = Field(default=7, ge=1, le=365)
     """How long a link is good."""
-    image_links_address: str | None = None
+    image_links_address: Place | None = None
     """Where the worker serves the pictures behind them, such as 0.0.0.0:9465; unset, it does not."""
 
     temporal_ui_url: str | None = None
     """Where the Web UI of a Temporal server of yours is, for links to runs. The embedded one is known."""
-    metrics_address: str | None = None
+    metrics_address: Place | None = None
     """Where the worker serves its metrics for Prometheus, such as 0.0.0.0:9464; unset, it counts nothing."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -107,59 +113,6 @@ class Settings(BaseSettings):
     otel_exporter_otlp_protocol: str = "http/protobuf"
     otel_sdk_disabled: str = "false"
 
-    @field_validator("data_dir")
-    @classmethod
-    def _is_path(cls, path: Path) -> Path:
-        if "?" in str(path.absolute()):
-            raise ValueError("Write a path without ?, behind which SQLite reads options")
-        return path
-
-    @field_validator("openai_base_url", "azure_openai_endpoint", "image_links_url")
-    @classmethod
-    def _is_address(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        with suppress(ValueError):
-            parts = urlsplit(text)
-            if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
-                return text
-        raise ValueError("Write a whole address, such as https://api.openai.com/v1")
-
-    @field_validator("image_links_url")
-    @classmethod
-    def _is_beginning(cls, text: str | None) -> str | None:
-        if text and not {"?", "#"}.isdisjoint(text):
-            raise ValueError(
-                "Write an address without ? and #, as links go on with a path and a query of their own, such as"
-                " https://images.example.com/pictures"
-            )
-        return text
-
-    @field_validator("notify_hosts")
-    @classmethod
-    def _is_list_of_hosts(cls, text: str | None) -> str | None:
-        try:
-            Destinations.read(text, signed=True, loopback=False)
-        except ValueError as error:
-            raise ValueError(
-                f"{str(error)!a} is no host; write such as hooks.example.com *.partners.example.com localhost:8080"
-            ) from None
-        return text
-
-    @field_validator("notify_secrets")
-    @classmethod
-    def _is_list_of_secrets(cls, secrets: SecretStr | None) -> SecretStr | None:
-        if not all(map(is_signing_secret, _split(secrets))):
-            raise ValueError("Write whsec_ and 24 to 64 bytes in base64, several with blanks between them")
-        return secrets
-
-    @field_validator("image_links_secret")
-    @classmethod
-    def _is_long(cls, secret: SecretStr | None) -> SecretStr | None:
-        if any(len(one) < _SHORTEST_SECRET for one in _split(secret)):
-            raise ValueError(f"Write {_SHORTEST_SECRET} characters or more, several with blanks between them")
-        return secret
-
     @field_validator("otel_exporter_otlp_protocol")
     @classmethod
     def _is_spoken(cls, text: str, info: ValidationInfo) -> str:
@@ -167,19 +120,6 @@ class Settings(BaseSettings):
         if text != "http/protobuf" and any(info.data.get(name) for name in named):
             raise ValueError("Write http/protobuf, and the collector's port for that, mostly 4318")
         return text
-
-    @field_validator("metrics_address", "image_links_address")
-    @classmethod
-    def _is_place(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        host, _, port = text.rpartition(":")
-        with suppress(ValueError):
-            address = ip_address(host.removeprefix("[").removesuffix("]") if "[" in host else host)
-            # Port 0 is any free one, and nobody would find it.
-            if (address.version == 6) == ("[" in host) and port.isdecimal() and 0 < int(port) < 2**16:  # noqa: PLR2004
-                return text
-        raise ValueError("Write an IP address and a port of this host, such as 127.0.0.1:9464")
 
     def ledger_url(self) -> str:
         """Where the ledger is."""
@@ -202,11 +142,11 @@ class Settings(BaseSettings):
 
     def image_links_keys(self) -> list[str]:
         """The secrets of links to pictures."""
-        return _split(self.image_links_secret)
+        return split_secrets(self.image_links_secret)
 
     def notify_keys(self) -> list[str]:
         """The secrets that notifications are signed with."""
-        return _split(self.notify_secrets)
+        return split_secrets(self.notify_secrets)
 
     def notify_destinations(self) -> Destinations:
         """Where notifications may go."""
@@ -246,49 +186,4 @@ def load_settings(changes: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings.model_validate(changes or {})
     except ValidationError as error:
-        problems = [
-            f"{'_'.join(map(str, detail['loc'])).upper()} is {_shown(detail)}. {_explain(detail)}."
-            for detail in error.errors(include_url=False)
-        ]
-        raise SettingsError("\n".join(problems)) from None
-
-
-def _split(secrets: SecretStr | None) -> list[str]:
-    return (secrets.get_secret_value() if secrets else "").replace(",", " ").split()
-
-
-def _shown(detail: Mapping[str, Any]) -> str:
-    value = repr(detail["input"])
-    secret = any(word in str(part) for part in detail["loc"] for word in ("key", "secret")) or "@" in value
-    return "not usable" if secret else value[:120]
-
-
-_PATTERNS = {
-    "worker_deployment_name": "Write a name of letters, digits, hyphens and underscores, such as image-runs",
-    "worker_build_id": "Write letters, digits, dots, hyphens, underscores or plus signs, such as 1.4.2 or a commit",
-}
-
-
-def _explain(detail: Mapping[str, Any]) -> str:
-    """What to write instead, in words of people where pydantic's are those of programmers."""
-    match detail["type"]:
-        case "value_error":
-            return str(detail["ctx"]["error"])
-        case "string_pattern_mismatch":
-            return _PATTERNS.get(
-                str(detail["loc"][0]),
-                "Write a name of small letters, digits, dots and hyphens, such as openai",
-            )
-        case "literal_error":
-            return f"Write {detail['ctx']['expected']}"
-        case "bool_parsing":
-            return "Write true or false"
-        case "greater_than_equal" | "less_than_equal" | "int_parsing":
-            return f"Write a whole number{_bounds(str(detail['loc'][0]))}"
-    return str(detail["msg"])
-
-
-def _bounds(field: str) -> str:
-    described = Settings.model_json_schema()["properties"][field]
-    limits = described.get("anyOf", [described])[0]  # of what may be unset, the first kind is the number
-    return f" from {limits['minimum']} to {limits['maximum']}"
+        raise SettingsError(explain(error, Settings.model_json_schema()["properties"])) from None
