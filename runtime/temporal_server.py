@@ -18,13 +18,15 @@ _START_SECONDS = 60
 # A power cut may lose the last second of Temporal's history, never the ledger, which has its own file and settings.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "normal"}
 # Tenants share a backlog fairly, and the provider's limit is held exactly: a queue of several partitions gives each its part,
-# also where there is nothing to do. And what is tried again at once is: by default no timer is shorter than a second, and a
-# run of ten pictures takes its share of the limit by eight of them. A cluster needs the same dynamic config (docs/limits.md).
+# also where there is nothing to do. And what is tried again at once is: by default no timer is shorter than a second, and no
+# shard looks for timers more than 20 times a second, where a run of ten pictures takes its share of the limit by eight of them.
+# A cluster needs the same dynamic config (docs/limits.md).
 _DYNAMIC_CONFIG = {
     "matching.enableFairness": "true",
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
     "history.timerProcessorMaxTimeShift": '"1ms"',
+    "history.timerProcessorMaxPollRPS": "1000",
 }
 
 

@@ -73,7 +73,7 @@ async def test_the_endpoint_leads_to_the_runs(server: Client) -> None:
 
 
 def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
-    """A cluster's dynamic config is the embedded server's: fairness, one partition for the provider's queue, and no second's wait."""
+    """A cluster's dynamic config is the embedded server's: fairness, one partition for the provider's queue, and quick timers."""
     config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
     one = [{"value": 1, "constraints": {"taskQueueName": PROVIDER_QUEUE}}]
     assert config == {
@@ -81,6 +81,7 @@ def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
         "matching.numTaskqueueReadPartitions": one,
         "matching.numTaskqueueWritePartitions": one,
         "history.timerProcessorMaxTimeShift": [{"value": "1ms"}],
+        "history.timerProcessorMaxPollRPS": [{"value": 1000}],
     }
     embedded = dict(part.split("=") for part in dynamic_config_arguments()[1::2])
     assert {name: yaml.safe_load(value) for name, value in embedded.items()} == {
