@@ -19,6 +19,7 @@ from contracts.budgets import BudgetDecision
 from runtime.ports import choose_port
 from tests.billing.ledger_examples import HOLD, identify, make_order, pay_attempt
 from tests.e2e.test_worker_process import Site, open_site, until
+from tests.webhook_receiver import SECRET, Receiver, run_receiver
 
 _LINE = re.compile(r"(?P<name>[a-z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
@@ -68,9 +69,10 @@ def scrape(address: str) -> Exposition:
 
 async def show_runs(folder: Path) -> Exposition:
     """What a worker shows after a run that succeeded, one whose answer was lost first, one that was refused, one without usage, a bill
-    that was on hold before it began, a tenant near its budget, and a workflow and an activity that are defects.
+    that was on hold before it began, a tenant near its budget, two notifications of which one was rejected, and a workflow and an
+    activity that are defects.
     """
-    async with open_site(folder) as site:
+    async with run_receiver() as receiver, open_site(folder) as site:
         address = f"127.0.0.1:{choose_port()}"  # only now: Temporal and the simulator have theirs
         _hold_a_bill(site)
         site.simulator.script("reset_after_payment", match="lost once")
@@ -78,6 +80,9 @@ async def show_runs(folder: Path) -> Exposition:
         site.simulator.script("missing_usage", match="no usage")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("METRICS_ADDRESS", address)
+            patch.setenv("NOTIFY_HOSTS", receiver.host)
+            patch.setenv("NOTIFY_SECRETS", SECRET)
+            patch.setenv("NOTIFY_LOOPBACK", "true")
             await site.start_worker()
         for name in ("plain", "lost once", "refused", "no usage"):
             run = await site.start_run(name.replace(" ", "-"), name, model="gpt-image-1")
@@ -86,9 +91,25 @@ async def show_runs(folder: Path) -> Exposition:
         run = await site.start_run("unheard-of", model="my-own-image-model")
         with contextlib.suppress(WorkflowFailureError):
             await run.result()
+        await _tell_of_refused_runs(site, receiver)
         await _fail_in_every_way(site)
         await until(lambda: "temporal_workflow_task_execution_failed_total" in scrape(address).text)
+        await until(lambda: _has_told(scrape(address)))
         return scrape(address)
+
+
+async def _tell_of_refused_runs(site: Site, receiver: Receiver) -> None:
+    """The receiver rejects the first notification and takes the second. Nothing is sent to the provider for these runs."""
+    receiver.answers.append(404)
+    for name in ("told-in-vain", "told"):
+        run = await site.start_run(name, n=11, notify=receiver.url)
+        with contextlib.suppress(WorkflowFailureError):
+            await run.result()
+
+
+def _has_told(shown: Exposition) -> bool:
+    ended = ("temporal_workflow_failed_total", "temporal_workflow_completed_total")
+    return all(shown.find(metric, workflow_type=names.NOTIFICATION) for metric in ended)
 
 
 def _hold_a_bill(site: Site) -> None:
