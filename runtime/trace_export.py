@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from temporalio.client import Interceptor
 from temporalio.contrib.opentelemetry import OpenTelemetryInterceptor, create_tracer_provider
 
+from runtime.span_types import Attributes, Note
 from runtime.trace_interceptors import ERROR_TYPE, RUN_ID, WORKFLOW_ID, BeginTraces, NameFailures
-from runtime.tracing import Attributes, Note
 
 _SDK_NAMES = {"temporalWorkflowID": WORKFLOW_ID, "temporalRunID": RUN_ID}
 # A command asks twice a second where its run is.

@@ -3,9 +3,11 @@
 Then OpenTelemetry is not even imported. What leaves the process, and what never does, is in `runtime.trace_export`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from runtime.span_types import Attributes, Note
 
 # The command line's front door loads this file before it knows whether a command needs anything of these.
 if TYPE_CHECKING:
@@ -13,9 +15,6 @@ if TYPE_CHECKING:
 
     from runtime.settings import Settings
     from runtime.trace_export import TraceExport
-
-Attributes = Mapping[str, str | int]
-Note = Callable[[Attributes], None]
 
 _export: "TraceExport | None" = None
 
