@@ -17,7 +17,7 @@ from billing.errors import RunConflict
 from billing.runs import RunIdentity
 from contracts import names
 from contracts.content_marks import strip_marks
-from contracts.economy import PartClaim, PartOrder
+from contracts.economy_steps import PartClaim, PartOrder
 from contracts.money import parse_usd
 from imaging.store import ImageStore
 

@@ -14,7 +14,8 @@ from billing.database import Database
 from billing.economy_attempts import EconomyAttempts
 from billing.economy_lines import EconomyLines
 from contracts import names
-from contracts.economy import EconomySummary, PartOrder, RoundOrder
+from contracts.economy import EconomySummary
+from contracts.economy_steps import PartOrder, RoundOrder
 from contracts.money import format_usd
 from imaging.store import ImageStore
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from contracts.base import SparseContract
-from contracts.economy import EconomyBatchRef, EconomyPlan, EconomySummary
+from contracts.economy import EconomySummary
+from contracts.economy_steps import EconomyBatchRef, EconomyPlan
 from contracts.money import Usd
 from contracts.request import ImageRequest, MissingUsage, Operation
 from imaging.store import ImageStore

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from activities.batch_pages import BatchPages
 from activities.economy_documents import PassedLine, PlannedLine
-from contracts.economy import PartOrder
+from contracts.economy_steps import PartOrder
 from contracts.request import ImageRequest
 from imaging.batch_lines import write_request_line
 from imaging.inputs import InputsRefused, load_inputs

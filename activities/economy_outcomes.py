@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from billing.attempt_records import Attempt, AttemptOutcome
-from contracts.economy import BATCH_CANCELLED, PartOrder
+from contracts.economy import BATCH_CANCELLED
+from contracts.economy_steps import PartOrder
 from imaging.batch_results import LineResult
 from imaging.batches import ResultLine
 from imaging.calls import RawAnswer

@@ -23,7 +23,8 @@ from billing.economy_openings import open_economy_batch
 from contracts import names
 from contracts.batch_pages import BatchLine
 from contracts.calls import Admission
-from contracts.economy import EconomyBatchRef, EconomyOrder, EconomyPlan
+from contracts.economy import EconomyOrder
+from contracts.economy_steps import EconomyBatchRef, EconomyPlan
 from contracts.problems import Problem, describe_problems
 from contracts.request import ImageRequest
 from imaging.batch_lines import check_fit, endpoint_of, write_request_line

@@ -19,7 +19,7 @@ from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import heartbeats
 from billing.economy_attempts import EconomyAttempts
 from contracts import names
-from contracts.economy import PartOrder, SentPart
+from contracts.economy_steps import PartOrder, SentPart
 from imaging.batch_client import CREATE_SECONDS, BatchClient
 from imaging.batches import NewBatch, ProviderBatch
 from imaging.errors import ProviderFailure

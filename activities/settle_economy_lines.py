@@ -26,7 +26,7 @@ from billing.economy_attempts import EconomyAttempts
 from billing.economy_lines import EconomyLines
 from billing.errors import AttemptConflict
 from contracts import names
-from contracts.economy import SettledLines, SettleOrder
+from contracts.economy_steps import SettledLines, SettleOrder
 from imaging.batch_client import BatchClient
 from imaging.batch_results import LineResult, read_result_line
 from imaging.batches import ResultLine

@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import heartbeats
 from contracts import names
-from contracts.economy import LookOrder, SeenBatch, SeenBatches
+from contracts.economy_steps import LookOrder, SeenBatch, SeenBatches
 from imaging.batch_client import BatchClient
 from imaging.batches import ProviderBatch
 from imaging.errors import ObjectGone, ProviderFailure

@@ -14,24 +14,26 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from contracts import names
     from contracts.economy import (
-        EconomyBatchRef,
         EconomyOrder,
-        EconomyPlan,
         EconomyProgress,
         EconomyStage,
         EconomySummary,
-        LookOrder,
         MalformedEconomyOrder,
+        PartProgress,
+        read_economy_order,
+    )
+    from contracts.economy_steps import (
+        EconomyBatchRef,
+        EconomyPlan,
+        LookOrder,
         PartClaim,
         PartOrder,
-        PartProgress,
         RoundOrder,
         SeenBatch,
         SeenBatches,
         SentPart,
         SettledLines,
         SettleOrder,
-        read_economy_order,
     )
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument

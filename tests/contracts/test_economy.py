@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from contracts.economy import EconomyProgress, MalformedEconomyOrder, PlannedPart, read_economy_order
+from contracts.economy import (
+    EconomyProgress,
+    MalformedEconomyOrder,
+    PlannedPart,
+    read_economy_order,
+)
 
 SOUND = {"batch_id": "summer", "digest": "a1" * 32, "lines": 3, "pages": 1}
 
