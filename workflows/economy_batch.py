@@ -16,7 +16,6 @@ with workflow.unsafe.imports_passed_through():
     from contracts.economy import (
         EconomyOrder,
         EconomyProgress,
-        EconomyStage,
         EconomySummary,
         MalformedEconomyOrder,
         PartProgress,
@@ -38,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument
     from workflows.cancellation import finish_despite_cancellation
-    from workflows.economy_details import describe_economy
+    from workflows.economy_board import EconomyBoard
 
 T = TypeVar("T")
 
@@ -50,14 +49,14 @@ class EconomyBatch:
     """One round of a batch at half price. A cancellation stops the provider's batches, and what they have done is billed."""
 
     def __init__(self) -> None:
-        self._progress = EconomyProgress()
+        self._board = EconomyBoard()
         self._look_now = False
         self._cancel_wanted = False
 
     @workflow.query(name=names.QUERY_ECONOMY)
     def economy(self) -> EconomyProgress:
         """Where the batch stands."""
-        return self._progress
+        return self._board.progress
 
     @workflow.signal(name=names.SIGNAL_LOOK)
     def look(self) -> None:
@@ -84,17 +83,19 @@ class EconomyBatch:
 
     async def _carry_out(self, order: EconomyOrder) -> EconomySummary:
         if order.progress:
-            self._progress = order.progress
+            self._board.progress = order.progress
             self._cancel_wanted = self._cancel_wanted or order.progress.cancelled
         else:
             await self._plan(order)
-        batch = EconomyBatchRef(batch_id=order.batch_id, digest=order.digest, round=self._progress.round)
-        for number, each in enumerate(self._progress.parts):
+        batch = EconomyBatchRef(
+            batch_id=order.batch_id, digest=order.digest, round=self._board.progress.round
+        )
+        for number, each in enumerate(self._board.progress.parts):
             if each.status == _UNSENT:
                 await self._send(batch, number, each)
                 self._go_on_in_a_new_run(order)
-        while self._list_open():
-            self._show("waiting")
+        while self._board.list_open():
+            self._board.show("waiting")
             await self._pause()
             await self._cancel_once()
             await self._look(batch)
@@ -102,26 +103,26 @@ class EconomyBatch:
         return await self._close(order, batch)
 
     async def _plan(self, order: EconomyOrder) -> None:
-        self._show("planning")
+        self._board.show("planning")
         plan = await self._do(names.PLAN_ECONOMY_BATCH, order, EconomyPlan, f"{order.lines:,} lines")
         parts = tuple(PartProgress(part=part) for part in plan.parts)
-        self._show("sending", round=plan.round, refused=plan.refused, parts=parts)
+        self._board.show("sending", round=plan.round, refused=plan.refused, parts=parts)
 
     async def _send(self, batch: EconomyBatchRef, number: int, each: PartProgress) -> None:
         """Claims a part's lines and gives them to the provider, unless the batch was cancelled before."""
         if self._cancel_wanted:
-            self._set_part(number, status=_CANCELLED, closed=True)
+            self._board.set_part(number, status=_CANCELLED, closed=True)
             return
         order = PartOrder(batch=batch, part=each.part)
         what = f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}"
         await self._do(names.CLAIM_ECONOMY_PART, order, PartClaim, what)
         sent = await self._try_to_send(order, what)
         if sent.provider_batch_id:
-            self._set_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
+            self._board.set_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
             return
         status = _GONE if sent.gone else _REFUSED
         await self._close_part(order.model_copy(update={"status": status, "reason": sent.reason}))
-        self._set_part(number, status=status, closed=True)
+        self._board.set_part(number, status=status, closed=True)
 
     async def _try_to_send(self, order: PartOrder, what: str) -> SentPart:
         try:
@@ -134,37 +135,33 @@ class EconomyBatch:
 
     async def _pause(self) -> None:
         """Waits for the next look, a signal or a cancellation. Nobody is busy meanwhile."""
-        longer = timedelta(minutes=self._progress.looks // policies.ECONOMY_PAUSE_GROWTH)
+        longer = timedelta(minutes=self._board.progress.looks // policies.ECONOMY_PAUSE_GROWTH)
         pause = min(policies.ECONOMY_FIRST_PAUSE + longer, policies.ECONOMY_LONGEST_PAUSE)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(self._is_woken, timeout=pause)
         self._look_now = False
 
     def _is_woken(self) -> bool:
-        return self._look_now or (self._cancel_wanted and not self._progress.cancelled)
+        return self._look_now or (self._cancel_wanted and not self._board.progress.cancelled)
 
     async def _cancel_once(self) -> None:
-        if self._cancel_wanted and not self._progress.cancelled:
+        if self._cancel_wanted and not self._board.progress.cancelled:
             await self._visit(names.CANCEL_ECONOMY_PARTS)
-            self._show("waiting", cancelled=True)
+            self._board.show("waiting", cancelled=True)
 
     async def _look(self, batch: EconomyBatchRef) -> None:
         """Looks at all open parts, and settles those that have ended."""
         for seen in await self._visit(names.LOOK_AT_ECONOMY_PARTS):
-            number, each = next(
-                (number, each)
-                for number, each in enumerate(self._progress.parts)
-                if each.provider_batch_id == seen.provider_batch_id
-            )
-            self._set_part(number, status=seen.status, completed=seen.completed, failed=seen.failed)
+            number, each = self._board.find_part(seen.provider_batch_id)
+            self._board.set_part(number, status=seen.status, completed=seen.completed, failed=seen.failed)
             if seen.has_ended:
-                self._show("settling")
+                self._board.show("settling")
                 await self._settle(batch, each, seen)
-                self._set_part(number, closed=True)
-        self._show("waiting", looks=self._progress.looks + 1)
+                self._board.set_part(number, closed=True)
+        self._board.show("waiting", looks=self._board.progress.looks + 1)
 
     async def _visit(self, name: str) -> tuple[SeenBatch, ...]:
-        ids = tuple(each.provider_batch_id for each in self._list_open() if each.provider_batch_id)
+        ids = self._board.list_open()
         order = LookOrder(provider_batch_ids=ids)
         seen = await self._do(name, order, SeenBatches, f"{len(ids)} part(s)", at_provider=True)
         return seen.batches
@@ -201,21 +198,21 @@ class EconomyBatch:
         await self._do(names.CLOSE_ECONOMY_PART, order, int, f"part {order.part.number}: {order.status}")
 
     async def _close(self, order: EconomyOrder, batch: EconomyBatchRef) -> EconomySummary:
-        self._show("closing")
-        ids = tuple(each.provider_batch_id for each in self._progress.parts if each.provider_batch_id)
+        self._board.show("closing")
+        ids = tuple(each.provider_batch_id for each in self._board.progress.parts if each.provider_batch_id)
         summary = await self._do(
             names.CLOSE_ECONOMY_ROUND,
             RoundOrder(
                 batch=batch,
                 lines=order.lines,
-                refused=self._progress.refused,
+                refused=self._board.progress.refused,
                 cancelled=self._cancel_wanted,
                 provider_batch_ids=ids,
             ),
             EconomySummary,
             f"round {batch.round}",
         )
-        self._show("cancelled" if self._cancel_wanted else "done")
+        self._board.show("cancelled" if self._cancel_wanted else "done")
         return summary
 
     async def _do(
@@ -233,24 +230,11 @@ class EconomyBatch:
         )
         return result
 
-    def _list_open(self) -> list[PartProgress]:
-        return [each for each in self._progress.parts if each.provider_batch_id and not each.closed]
-
     def _go_on_in_a_new_run(self, order: EconomyOrder) -> None:
         """A day of looks, and a result file in stretches, make a long history: it is begun anew in time."""
-        untold = self._cancel_wanted and not self._progress.cancelled
+        untold = self._cancel_wanted and not self._board.progress.cancelled
         if workflow.info().is_continue_as_new_suggested() and not untold:
             workflow.continue_as_new(
-                order.model_copy(update={"progress": self._progress}),
+                order.model_copy(update={"progress": self._board.progress}),
                 initial_versioning_behavior=policies.NEWEST_BUILD,
             )
-
-    def _set_part(self, number: int, **news: Any) -> None:
-        parts = list(self._progress.parts)
-        parts[number] = parts[number].model_copy(update=news)
-        self._show(self._progress.stage, parts=tuple(parts))
-
-    def _show(self, stage: EconomyStage, **news: Any) -> None:
-        """Moves the progress on, for the query and for the page in the Web UI."""
-        self._progress = self._progress.model_copy(update={"stage": stage, **news})
-        workflow.set_current_details(describe_economy(self._progress))
