@@ -12,7 +12,6 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
-    from contracts.billing import BillingRecord, Cost
     from contracts.calls import Admission, CallResult
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
@@ -22,15 +21,15 @@ with workflow.unsafe.imports_passed_through():
     from contracts.submissions import SubmitReceipt
     from workflows import policies
     from workflows.arguments import NOTHING, read_argument
+    from workflows.call_billing import bill_call
     from workflows.cancellation import await_answer, finish_despite_cancellation
     from workflows.checking import check_payload
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
     from workflows.details import describe_call
     from workflows.end_notice import tell_of_early_end, tell_of_end
     from workflows.failed_attempts import describe_last_attempt
-    from workflows.hand_over import billing_input, call_input, cost_input, run_result
+    from workflows.hand_over import call_input
     from workflows.image_slots import take_image_slots
-    from workflows.money_steps import LOCAL_MONEY, carry_out_money_step
     from workflows.partial_images import PartialImages
     from workflows.reception import Reception
     from workflows.status_board import StatusBoard
@@ -120,7 +119,7 @@ class ImageGeneration:
         if request is None or admission.problems:
             raise self._refusal(admission.problems or problems)
         call = await self._call(request, admission)
-        return await finish_despite_cancellation(self._bill(request, admission, call))
+        return await finish_despite_cancellation(bill_call(self._board, request, admission, call))
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
         self._board.index(
@@ -196,49 +195,6 @@ class ImageGeneration:
             reason=None,
             open_decision=None,
             warnings=(*self._board.status.warnings, describe_decision(decision)),
-        )
-
-    async def _bill(self, request: ImageRequest, admission: Admission, call: CallResult) -> RunResult:
-        # A patch would cost each run a marker and an upsert: only runs that began before have one.
-        locally = admission.money_locally or workflow.patched(LOCAL_MONEY)
-        cost = await self._compute_cost(request, admission, call, locally=locally)
-        record = await self._record_billing(request, admission, call, cost, locally=locally)
-        cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
-        self._board.index(
-            names.BILLING_STATE.value_set(record.state),
-            names.IMAGE_COUNT.value_set(len(call.images)),
-            # Temporal's only fractional type, for filters; the amount itself stays a string.
-            *([names.COST_USD.value_set(float(cost.amount_usd))] if cost.amount_usd else []),
-        )
-        self._board.complete(call, cost, record)
-        return run_result(admission.run_id, request, call, cost, record)
-
-    async def _compute_cost(
-        self, request: ImageRequest, admission: Admission, call: CallResult, *, locally: bool
-    ) -> Cost:
-        self._board.take_answer(call)
-        return await carry_out_money_step(
-            names.COMPUTE_COST,
-            cost_input(request, admission, call),
-            Cost,
-            locally=locally,
-            summary=f"the price of {len(call.images)} image(s) from {call.model}",
-            tell=self._board.wait_for_step,
-        )
-
-    async def _record_billing(
-        self, request: ImageRequest, admission: Admission, call: CallResult, cost: Cost, *, locally: bool
-    ) -> BillingRecord:
-        self._board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd, last_error=None)
-        return await carry_out_money_step(
-            names.RECORD_BILLING,
-            billing_input(request, admission, call, cost),
-            BillingRecord,
-            locally=locally,
-            summary=f"{cost.amount_usd} USD for {admission.tenant}"
-            if cost.amount_usd
-            else "held: no amount yet",
-            tell=self._board.wait_for_step,
         )
 
     def _refusal(self, problems: tuple[Problem, ...]) -> ApplicationError:
