@@ -36,6 +36,23 @@ __all__ = [
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
+class _FailedAnswer(Exception):
+    """An answer other than 2xx, read to its end."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        super().__init__("failed answer")
+        self.response = response
+
+
+async def _refuse_failed(response: httpx2.Response) -> None:
+    """Keeps failed answers from the SDK: it would leave one open whose body it cannot read, and lose one whose charset it
+    cannot read, with its status.
+    """
+    if not response.is_success:
+        await response.aread()
+        raise _FailedAnswer(response)
+
+
 def _show_nobody(_: PartialPicture) -> None:
     """Partial pictures that nobody has asked for."""
 
@@ -47,7 +64,7 @@ def open_client(settings: ProviderSettings) -> "ImageClient":
         ProviderNotConfigured: a setting is missing or cannot work.
     """
     check_settings(settings)
-    return ImageClient(open_sdk(settings), timeout_seconds=settings.timeout_seconds)
+    return ImageClient(open_sdk(settings, _refuse_failed), timeout_seconds=settings.timeout_seconds)
 
 
 class ImageClient:
@@ -110,7 +127,7 @@ class ImageClient:
                         return response, await _read_whole(response)
                     streamed = StreamedAnswer(response, show)
                     return response, await streamed.read(await raw.parse(to=AsyncStream[object]))
-        except openai.APIStatusError as error:
+        except _FailedAnswer as error:
             response = error.response
             body = hide_key(response.content, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))

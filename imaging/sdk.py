@@ -1,5 +1,7 @@
 """The SDK as every client of ours uses it: no retries, no redirects, no kept connections. Connects to nothing by itself."""
 
+from collections.abc import Awaitable, Callable
+
 import httpx2
 import openai
 
@@ -9,10 +11,16 @@ _SHORTEST_KEY_TO_HIDE = 16
 """Shorter ones are placeholders for gateways without keys, and may be part of any word."""
 
 
-def open_sdk(settings: ProviderSettings) -> openai.AsyncOpenAI:
-    """The SDK's client for checked settings; close it after use."""
+def open_sdk(
+    settings: ProviderSettings, *look_first: Callable[[httpx2.Response], Awaitable[None]]
+) -> openai.AsyncOpenAI:
+    """The SDK's client for checked settings; close it after use.
+
+    `look_first` is shown each answer before the SDK sees it, and not read yet: it is closed where one of them raises.
+    """
     transport = httpx2.AsyncClient(
         timeout=_timeouts(settings),
+        event_hooks={"response": list(look_first)},
         # A followed 307 would be a second paid request that nobody counted.
         follow_redirects=False,
         # No connection is kept: a handshake is nothing beside the drawing of a picture, and a kept connection that

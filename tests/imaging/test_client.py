@@ -319,6 +319,32 @@ async def test_an_answer_that_breaks_off_is_perhaps_paid(
     assert len(provider.received) == 1
 
 
+@pytest.mark.parametrize("charset", ["hex", "utf-16"])
+async def test_a_refusal_is_one_in_whatever_charset(
+    provider: ScriptedProvider, client: ImageClient, charset: str
+) -> None:
+    """A charset that no text has costs a failed answer neither its status nor its words."""
+    body = b'{"error": {"message": "No such size."}}'
+    provider.answers(400, body, {"Content-Type": f"text/html; charset={charset}"})
+    with pytest.raises(errors.InvalidRequest, match="No such size") as caught:
+        await client.send(call())
+    assert (caught.value.outcome, caught.value.http_status) == ("rejected", 400)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+async def test_a_failed_answer_that_cannot_be_read_keeps_no_connection(provider: ScriptedProvider) -> None:
+    """Encoded more often than anybody decodes, it frees the only connection for the next call."""
+    settings = ProviderSettings(
+        api_key=KEY, base_url=f"{provider.url}/v1", max_connections=1, connect_timeout_seconds=5
+    )
+    async with open_client(settings) as client:
+        provider.answers(500, headers={"Content-Encoding": ", ".join(["gzip"] * 8)})
+        with pytest.raises(errors.AnswerLost):
+            await client.send(call())
+        provider.answers()
+        assert (await client.send(call())).body == OK
+
+
 async def stay_silent(_: web.Request) -> web.StreamResponse:
     await asyncio.Event().wait()
     return web.Response()
