@@ -405,6 +405,24 @@ async def test_the_key_appears_nowhere(
     assert all(KEY not in text for text in shown)
 
 
+async def test_the_key_is_in_no_answer_without_pictures(
+    provider: ScriptedProvider, client: ImageClient
+) -> None:
+    """Some gateways answer an error with 200, and quote the key: what is kept and told of the answer is without it."""
+    provider.answers(body=json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}."}}).encode())
+    answer = await client.send(call())
+    assert json.loads(answer.body) == {"error": {"message": "Incorrect API key provided: [API key]."}}
+
+
+async def test_a_key_that_looks_like_pixels_changes_no_picture(provider: ScriptedProvider) -> None:
+    """A placeholder for gateways without keys may be part of a picture's base64."""
+    body = b'{"data": [{"b64_json": "QUFBQUFBQUFBQUFBQUFBQUFB"}]}'
+    provider.answers(body=body)
+    settings = ProviderSettings(api_key="QUFBQUFBQUFBQUFB", base_url=f"{provider.url}/v1")
+    async with open_client(settings) as client:
+        assert (await client.send(call())).body == body
+
+
 async def test_azure_has_its_own_addresses_and_header(provider: ScriptedProvider) -> None:
     """On Azure the model names a deployment in the path, the version is asked for, and the key has a header of its own."""
     provider.answers(headers={"apim-request-id": "azure-7"})
