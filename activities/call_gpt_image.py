@@ -100,6 +100,8 @@ class GptImageCaller:
             result = await finish_what_is_paid(self._pay_new_run(order, inputs))
             if result:
                 return result
+            if activity.is_cancelled():  # which nothing that was paid has to be saved from
+                raise asyncio.CancelledError
         return await self._carry_on(order, inputs)
 
     async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
