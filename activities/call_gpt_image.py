@@ -106,7 +106,7 @@ class GptImageCaller:
 
     async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
         """A run that the ledger may know: what it has paid for is its answer, and what it has sent is heard of first."""
-        listed = await asyncio.to_thread(self._attempts.claim_run, _identify(order))
+        listed = await asyncio.to_thread(self._attempts.find_attempts, _identify(order))
         earlier = await settle_by_receipts(listed, self._attempts, self._store)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
@@ -138,11 +138,20 @@ class GptImageCaller:
         return await self._buy(order, inputs, (), attempt) if attempt else None
 
     async def _pay(self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...]) -> CallResult:
-        attempt = await asyncio.to_thread(self._attempts.begin, self._announce(order))
+        identity, new = _identify(order), self._announce(order)
+        attempt = await asyncio.to_thread(self._begin, identity, new, is_first=not earlier)
         if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
             raise still_under_way(attempt.number - 1)
         return await self._buy(order, inputs, earlier, attempt)
+
+    def _begin(self, identity: RunIdentity, new: NewAttempt, *, is_first: bool) -> Attempt:
+        """What a budget refuses leaves no run either, whichever attempt it is: its request id is free for a smaller picture."""
+        begun = self._attempts.begin_run(identity, new) if is_first else None
+        if begun is None:
+            self._attempts.claim_run(identity)  # known by now, but perhaps as something else
+            begun = self._attempts.begin(new)
+        return begun
 
     async def _buy(
         self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt

@@ -14,7 +14,7 @@ from billing.attempt_rows import insert_attempt, insert_first_attempt, list_atte
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
 from billing.reservations import settle_reservation
-from billing.runs import RunIdentity, claim_run, insert_run
+from billing.runs import RunIdentity, claim_run, insert_run, refuse_conflict
 from billing.tables import provider_attempts, runs
 
 LARGEST_RAW_BODY = 64 * 1024
@@ -53,11 +53,21 @@ class AttemptLog:
             is_new = claim_run(connection, identity)
             return () if is_new else list_attempts(connection, identity.run_id)
 
+    def find_attempts(self, identity: RunIdentity) -> tuple[Attempt, ...]:
+        """A run's attempts, in order; none where the ledger does not know the run. Nothing is written.
+
+        Raises:
+            RunConflict: its request id stands for something else already.
+        """
+        with self._database.reading() as connection:
+            refuse_conflict(connection, identity)
+            return list_attempts(connection, identity.run_id)
+
     def begin_run(self, identity: RunIdentity, new: NewAttempt) -> Attempt | None:
         """Writes a run down with its first attempt, in one transaction: send nothing before this has returned.
 
         Returns None where the ledger knows the run, or another of its request, already: then nothing is written, and
-        `claim_run` tells what there is.
+        `find_attempts` tells what there is.
 
         Raises:
             BudgetExceeded: the tenant's budget does not allow it; nothing was written, not the run either.

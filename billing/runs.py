@@ -41,10 +41,15 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
     """
     if insert_run(connection, identity):
         return True
+    refuse_conflict(connection, identity)
+    return False
+
+
+def refuse_conflict(connection: Connection, identity: RunIdentity) -> None:
+    """Raises a RunConflict where the run's request id stands for something else already."""
     known = find_run(connection, identity)
     if known is not None and not is_same(known, identity):
         raise RunConflict(explain_conflict(identity, known))
-    return False
 
 
 def insert_run(connection: Connection, identity: RunIdentity) -> bool:

@@ -1,10 +1,13 @@
 """One attempt of the call by itself, on a real ledger and store: what no run through the whole application can time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.call_gpt_image import GptImageCaller
@@ -12,11 +15,13 @@ from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
 from billing.opening import open_database
 from billing.runs import RunIdentity
+from contracts import names
 from contracts.calls import CallInput
 from contracts.request import ImageRequest
 from imaging.client import ProviderSettings, open_client
 from imaging.store import ImageStore
 from tests.billing.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
+from tests.billing.spending import decide
 
 ORDER = CallInput(
     run_id=IDENTITY.run_id,
@@ -25,6 +30,7 @@ ORDER = CallInput(
     request=ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse"),
     model="gpt-image-2",
     fingerprint=IDENTITY.fingerprint,
+    price_ceiling_usd="0.250000",
 )
 
 
@@ -44,23 +50,29 @@ class SlowLog(AttemptLog):
         return super().begin_run(identity, new)
 
 
+@asynccontextmanager
+async def open_caller(log: AttemptLog, folder: Path) -> AsyncIterator[GptImageCaller]:
+    """A caller of a provider that nobody reaches."""
+    async with open_client(ProviderSettings(api_key="none", base_url="http://127.0.0.1:9/v1")) as client:
+        store = ImageStore.from_url((folder / "images").as_uri())
+        yield GptImageCaller(client, store, log, provider="openai", simulated=False, resends=1)
+
+
+def environment_of(attempt: int) -> ActivityEnvironment:
+    """Where a certain attempt of the activity is carried out."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, workflow_id=IDENTITY.workflow_id, attempt=attempt)
+    return environment
+
+
 async def test_a_cancellation_while_the_ledger_is_asked_sends_nothing_more(tmp_path: Path) -> None:
     """A run that the ledger turns out to know, and that was cancelled meanwhile, ends as cancelled and is not sent again."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     rejected = begin_attempt(database)
     log = SlowLog(database)
     log.finish(rejected.attempt_id, AttemptOutcome(outcome="rejected", finished_at=FINISHED_AT))
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, workflow_id=IDENTITY.workflow_id)
-    async with open_client(ProviderSettings(api_key="none", base_url="http://127.0.0.1:9/v1")) as client:
-        caller = GptImageCaller(
-            client,
-            ImageStore.from_url((tmp_path / "images").as_uri()),
-            log,
-            provider="openai",
-            simulated=True,
-            resends=1,
-        )
+    environment = environment_of(attempt=1)
+    async with open_caller(log, tmp_path) as caller:
         calling = asyncio.ensure_future(environment.run(caller.call_gpt_image, ORDER))
         await log.reached.wait()
         environment.cancel()
@@ -68,4 +80,18 @@ async def test_a_cancellation_while_the_ledger_is_asked_sends_nothing_more(tmp_p
         with pytest.raises(asyncio.CancelledError):
             await calling
     assert [attempt.outcome for attempt in log.list_attempts(IDENTITY.run_id)] == ["rejected"]
+    database.close()
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_a_budget_refuses_without_a_trace(tmp_path: Path, attempt: int) -> None:
+    """Where a run was kept from its first request by something else before, its request id is free as well once it is refused."""
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    decide(database, {"month": 1})
+    log = AttemptLog(database)
+    async with open_caller(log, tmp_path) as caller:
+        with pytest.raises(ApplicationError) as refused:
+            await environment_of(attempt).run(caller.call_gpt_image, ORDER)
+    assert refused.value.type == names.BUDGET_EXCEEDED
+    assert log.find_attempts(replace(IDENTITY, fingerprint="b2" * 32)) == ()
     database.close()

@@ -55,6 +55,16 @@ def test_a_new_run_is_written_down_with_its_first_attempt(database: Database) ->
     assert log.begin(describe_attempt()).number == 2
 
 
+def test_to_look_for_a_run_writes_nothing(database: Database) -> None:
+    """A run is found with its attempts, another one of its request is a conflict, and one that nobody knows leaves no trace."""
+    log = AttemptLog(database)
+    assert log.find_attempts(IDENTITY) == ()
+    begun = log.begin_run(IDENTITY, describe_attempt())
+    assert log.find_attempts(IDENTITY) == (begun,)
+    with pytest.raises(RunConflict, match="other content"):
+        log.find_attempts(replace(IDENTITY, fingerprint="b2" * 32))
+
+
 def test_a_run_that_was_claimed_does_not_begin_anew(database: Database) -> None:
     """A run that was written down and has sent nothing is known: its attempts begin one by one."""
     log = AttemptLog(database)
