@@ -19,6 +19,7 @@ from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, req
 from imaging.classify import classify_answer, classify_transport
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import ProviderFailure
+from imaging.failed_answers import FailedAnswer, refuse_failed
 from imaging.provider_settings import ProviderSettings, check_settings
 from imaging.sdk import hide_key, open_sdk
 from imaging.streams import Show, StreamedAnswer, is_stream
@@ -40,23 +41,6 @@ _PICTURES = b'"b64_json"'
 """What every answer with pictures has. Some gateways answer an error with 200 instead, and quote the key."""
 
 
-class _FailedAnswer(Exception):
-    """An answer other than 2xx, read to its end."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        super().__init__("failed answer")
-        self.response = response
-
-
-async def _refuse_failed(response: httpx2.Response) -> None:
-    """Keeps failed answers from the SDK: it would leave one open whose body it cannot read, and lose one whose charset it
-    cannot read, with its status.
-    """
-    if not response.is_success:
-        await response.aread()
-        raise _FailedAnswer(response)
-
-
 def _show_nobody(_: PartialPicture) -> None:
     """Partial pictures that nobody has asked for."""
 
@@ -68,7 +52,7 @@ def open_client(settings: ProviderSettings) -> "ImageClient":
         ProviderNotConfigured: a setting is missing or cannot work.
     """
     check_settings(settings)
-    return ImageClient(open_sdk(settings, _refuse_failed), timeout_seconds=settings.timeout_seconds)
+    return ImageClient(open_sdk(settings, refuse_failed), timeout_seconds=settings.timeout_seconds)
 
 
 class ImageClient:
@@ -133,9 +117,9 @@ class ImageClient:
                         return response, await _read_whole(response)
                     streamed = StreamedAnswer(response, show)
                     return response, await streamed.read(await raw.parse(to=AsyncStream[object]))
-        except _FailedAnswer as error:
+        except FailedAnswer as error:
             response = error.response
-            body = hide_key(response.content, self._sdk.api_key)
+            body = hide_key(error.body, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             failure = (

@@ -6,13 +6,14 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiohttp import BodyPartReader, web
 
 from contracts.request import ImageRequest
-from imaging import errors
+from imaging import errors, failed_answers
 from imaging.client import FilePart, ImageClient, ProviderCall, ProviderSettings, open_client
 
 KEY = "sk-proj-0123456789abcdefghijklmnop"
@@ -330,6 +331,74 @@ async def test_a_refusal_is_one_in_whatever_charset(
         await client.send(call())
     assert (caught.value.outcome, caught.value.http_status) == ("rejected", 400)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+async def cut_words_short(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(status=429, headers={"Content-Length": "1000", "Retry-After": "7"})
+    await response.prepare(request)
+    await response.write(b'{"error": {')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def garble_words(_: web.Request) -> web.StreamResponse:
+    headers = {"Content-Encoding": "gzip", "Retry-After": "7"}
+    return web.Response(status=429, body=b"not gzip", headers=headers)
+
+
+async def never_end_words(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(status=429, headers={"Retry-After": "7"})
+    await response.prepare(request)
+    return await stay_silent(request)
+
+
+@pytest.mark.parametrize("handler", [cut_words_short, garble_words, never_end_words])
+async def test_a_status_that_says_it_all_needs_no_words(
+    provider: ScriptedProvider, client: ImageClient, monkeypatch: pytest.MonkeyPatch, handler: Handler
+) -> None:
+    """A rate limit whose body breaks off, is garbled or does not end is a rate limit: nothing was carried out."""
+    monkeypatch.setattr(failed_answers, "_PATIENCE", timedelta(seconds=0.3))
+    provider.handler = handler
+    with pytest.raises(errors.RateLimited) as caught:
+        await client.send(call())
+    assert (caught.value.outcome, caught.value.http_status) == ("rejected", 429)
+    assert caught.value.retry_after_seconds == 7
+    assert len(provider.received) == 1
+
+
+async def test_a_refusal_whose_words_break_off_is_perhaps_paid(
+    provider: ScriptedProvider, client: ImageClient
+) -> None:
+    """With status 400 it may be the finished picture that was refused, and only the words tell."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=400, headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    provider.handler = cut
+    with pytest.raises(errors.AnswerLost):
+        await client.send(call())
+
+
+async def test_of_a_failed_answer_no_more_is_read_than_anybody_needs(
+    provider: ScriptedProvider, client: ImageClient
+) -> None:
+    """A gateway that sends a page without end costs neither the worker's memory nor the call's whole time."""
+
+    async def go_on(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=502)
+        await response.prepare(request)
+        while True:
+            await response.write(b"no end " * 10_000)
+
+    provider.handler = go_on
+    with pytest.raises(errors.GatewayError, match="no end") as caught:
+        await client.send(call())
+    assert caught.value.http_status == 502
 
 
 async def test_a_failed_answer_that_cannot_be_read_keeps_no_connection(provider: ScriptedProvider) -> None:
