@@ -5,13 +5,14 @@ Speaks HTTP; HTTPS is for what stands before it.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
+from imaging.link_connections import listen
 from imaging.picture_links import PictureLinks
 from imaging.pictures import media_type_of_name
 from imaging.store import ImageStore
@@ -46,7 +47,7 @@ class LinkServer:
 
     def make_application(self) -> web.Application:
         """The application: links lie below the path of their base URL, also where a proxy has taken that away."""
-        application = web.Application(handler_args={"access_log": None})
+        application = web.Application()
         folder = urlsplit(self._links.base_url).path.rstrip("/")
         for path in dict.fromkeys(("/{name}", folder + "/{name}")):
             application.router.add_get(path, self._answer)
@@ -124,16 +125,13 @@ async def serve_pictures(address: str, store: ImageStore, links: PictureLinks) -
         LinksUnavailable: another program has the port, or the address is none of this host.
     """
     host, _, port = address.rpartition(":")
-    runner = web.AppRunner(LinkServer(store, links).make_application(), access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    try:
+    application = LinkServer(store, links).make_application()
+    async with AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            bound = await stack.enter_async_context(listen(application, host.strip("[]"), int(port)))
         except OSError as error:
             raise LinksUnavailable(
                 f"IMAGE_LINKS_ADDRESS is {address}, and pictures cannot be served there ({error.strerror})."
                 " Each worker on a host needs a free port of its own, at an address of this host."
             ) from None
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+        yield bound

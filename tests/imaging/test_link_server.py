@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from contracts.images import ImageRef
-from imaging import link_server, picture_links
+from imaging import link_connections, link_server, picture_links
 from imaging.link_server import LinksUnavailable, serve_pictures
 from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
@@ -183,6 +183,54 @@ async def test_too_many_at_once(local_store: ImageStore, monkeypatch: pytest.Mon
         async with asyncio.timeout(60):
             while (await site.get(url))[0] != 200:
                 await asyncio.sleep(0.02)
+
+
+async def test_whoever_asks_for_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that brings no whole request is hung up on, before its first one and after."""
+    monkeypatch.setattr(link_connections, "_SILENT_SECONDS", 0.2)
+    port = choose_port()
+    async with serve_pictures(f"127.0.0.1:{port}", site.store, site.links), asyncio.timeout(60):
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            await reader.read()  # to its end
+            writer.close()
+
+
+async def test_more_connections_than_places(local_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes when all connections are taken is hung up on, and served once one has gone."""
+    monkeypatch.setattr(link_connections, "_AT_ONCE", 2)
+    port = choose_port()
+    links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
+    async with (
+        serve_pictures(f"127.0.0.1:{port}", local_store, links),
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(60),
+    ):
+        site = Site(local_store, links, session)
+        url = site.link(await local_store.put_image(make_picture("PNG", (8, 6))))
+        taken = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await site.get(url)
+        taken[0][1].close()
+        while True:
+            try:
+                assert (await site.get(url))[0] == 200
+                break
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.02)
+        taken[1][1].close()
+
+
+async def test_what_is_no_http(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read as a request is answered with 400, and fills no log."""
+    address = urlsplit(site.links.base_url)
+    for sent in (b"\0\1\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(sent)
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert not caplog.records
 
 
 async def test_a_store_that_is_away(local_store: ImageStore, tmp_path: Path) -> None:
