@@ -32,10 +32,11 @@ def describe_result(result: RunResult, store: ImageStore | None, link: str | Non
 def describe_lines(title: str, rows: list[tuple[str, str]], *, style: str = "bold") -> Text:
     """A title and, below it, a line for each value that is not empty."""
     text = Text(title, style=style)
-    for name, value in rows:
-        if value:
-            text.append(f"\n  {name:<{_NAMES_WIDTH}}", style="not bold dim")
-            text.append(value, style="not bold default")
+    shown = [(name, value) for name, value in rows if value]
+    width = max([_NAMES_WIDTH, *(len(name) + 1 for name, _ in shown)])
+    for name, value in shown:
+        text.append(f"\n  {name:<{width}}", style="not bold dim")
+        text.append(value, style="not bold default")
     return text
 
 
@@ -85,7 +86,9 @@ def _describe_charge(result: RunResult) -> str:
     if cost.amount_usd is None:
         return "not known yet"
     listed = f"; at list price {cost.list_cost_usd} USD" if cost.list_cost_usd else ""
-    return f"{cost.amount_usd} USD by {cost.basis} on {cost.rate_card}{listed}"
+    # What was taken back has neither a basis nor rates.
+    derived = f" by {cost.basis} on {cost.rate_card}" if cost.rate_card else ""
+    return f"{cost.amount_usd} USD{derived}{listed}"
 
 
 def _describe_provider(result: RunResult) -> str:

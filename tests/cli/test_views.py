@@ -7,6 +7,7 @@ import pytest
 from billing.report_rows import CostTotals, make_empty_row
 from cli.demo_view import DemoRun, show_demo
 from cli.output import Output
+from cli.run_view import describe_lines, describe_result
 from contracts.images import ImageRef
 from contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
 from tests.cli.command_line import CommandLine
@@ -92,3 +93,19 @@ def test_models_for_people_break_no_name(run: CommandLine, monkeypatch: pytest.M
 
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 64
     assert all(text in out for text in ("gpt-image-2.5-sunburst", "gone since 2026-10-23", "output 40.00"))
+
+
+def test_a_long_name_keeps_its_distance() -> None:
+    """Values stand in one column, with a blank before them, however long the longest name is."""
+    told = describe_lines("t", [("owed", "1 USD"), ("difference", "-1 USD"), ("none", "")]).plain
+
+    assert told == "t\n  owed       1 USD\n  difference -1 USD"
+
+
+def test_what_was_taken_back_has_no_rates() -> None:
+    """A run whose bill was taken back is told with its amount alone, and without words for what it does not have."""
+    result = make_demo_run("bare", "token_usage", "billed").result
+    cost = result.cost.model_copy(update={"amount_usd": "0.000000", "basis": "none", "rate_card": None})
+    told = describe_result(result.model_copy(update={"cost": cost}), None, None).plain
+
+    assert "charge    0.000000 USD\n" in told
