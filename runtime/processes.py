@@ -30,6 +30,7 @@ class ChildProcess:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._log_began = 0
 
     @property
     def pid(self) -> int | None:
@@ -60,10 +61,11 @@ class ChildProcess:
             await self._process.wait()
 
     def failure(self) -> ProcessFailed:
-        """Why the program is not there: its exit status and the end of its log."""
+        """Why the program is not there: its exit status and the end of what it has logged since its start."""
         code = self._process.returncode if self._process else None
         with contextlib.suppress(OSError):
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+            written = self.log.read_bytes()[self._log_began :].decode(errors="replace")
+            tail = "\n".join(written.splitlines()[-8:])
             return ProcessFailed(
                 f"The {self.name} did not come up (exit status {code}). From {self.log}:\n{tail}"
             )
@@ -81,6 +83,7 @@ class ChildProcess:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         with self.log.open("ab") as output:
+            self._log_began = output.tell()
             return await asyncio.create_subprocess_exec(
                 *self._command,
                 env=dict(self._environment),
