@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -28,12 +29,27 @@ _COLUMNS = (
 )
 
 
+_BEGINNINGS = {".csv": "line,run_id,state,", ".jsonl": '{"line":'}
+
+
 def check_manifest_path(path: Path) -> None:
-    """Raises RequestRefused where the name's ending says neither .jsonl nor .csv."""
-    if path.suffix.lower() not in {".jsonl", ".csv"}:
+    """Raises RequestRefused where the name's ending says neither .jsonl nor .csv, or the file is there and no manifest.
+
+    A batch's id is its file's name: results under that name would take the place of the requests.
+    """
+    beginning = _BEGINNINGS.get(path.suffix.lower())
+    if beginning is None:
         raise RequestRefused(
             f"{path} ends in neither .jsonl nor .csv, which say what is written. Nothing was written."
         )
+    with suppress(OSError):  # whatever is there, writing will tell
+        with path.open("rb") as file:
+            found = file.read(len(beginning))
+        if found and found != beginning.encode():
+            raise RequestRefused(
+                f"{path} is there already and holds no results of a batch. Give another name, such as"
+                f" {path.with_stem(path.stem + '-results')}. Nothing was written."
+            )
 
 
 def write_manifest(results: Iterable[LineResult], path: Path) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from billing.batch_results import LineResult
-from cli.batch_manifest import write_manifest
+from cli.batch_manifest import check_manifest_path, write_manifest
 from cli.batch_pace import PaceKeeper
 from cli.batch_view import describe_progress, find_status, suggest_next
+from cli.failures import RequestRefused
 from contracts.batches import BatchProgress
 from contracts.images import ImageRef
 from workflows.batch_details import describe_batch
@@ -140,3 +141,18 @@ def test_a_manifest_in_lines_and_as_a_table(tmp_path: Path) -> None:
     assert (rows[0]["charge_usd"], rows[1]["charge_usd"]) == ("0.166900", "")
     assert rows[1]["error"] == "'=HYPERLINK(1) x"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["autumn.csv", "autumn.jsonl"])
+def test_results_do_not_replace_the_requests(tmp_path: Path, name: str) -> None:
+    """Results take the place of older results, and of nothing else: not of the file that the batch was made from."""
+    path = tmp_path / name
+    check_manifest_path(path)
+    write_manifest([], path)
+    check_manifest_path(path)
+    path.write_text(
+        '{"prompt": "A lighthouse"}\n' if name.endswith("l") else "prompt,size\nA lighthouse,auto\n"
+    )
+
+    with pytest.raises(RequestRefused, match=f"such as .*autumn-results.{name.partition('.')[2]}"):
+        check_manifest_path(path)
