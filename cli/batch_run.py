@@ -170,7 +170,12 @@ class BatchRun:
             self._output.warn(f"and {intake.wrong - len(intake.told):,} more lines are skipped.")
         priced = f"at most {format_usd(intake.worst_case_micro_usd)} USD"
         more = f", and {intake.unpriced:,} lines whose price is not known" if intake.unpriced else ""
-        self._output.say(f"{intake.sound:,} lines are sound; they cost {priced}{more}.")
+        told = (
+            "1 line is sound; it costs"
+            if intake.sound == 1
+            else f"{intake.sound:,} lines are sound; they cost"
+        )
+        self._output.say(f"{told} {priced}{more}.")
 
 
 async def start_and_watch(

@@ -80,7 +80,7 @@ def recall_result(
         raise instead_of
     if remembered is None:
         raise CommandFailed(
-            f"There is no run {run_id}. Check the request id and --tenant; `python starter.py ledger` lists runs.",
+            f"There is no run {run_id}. Check the request id and --tenant; `python starter.py runs` lists runs.",
             run_id=run_id,
         )
     if remembered.result is None:

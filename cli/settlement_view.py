@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from cli.failures import FAILED, REFUSED, CommandFailed, RequestRefused
@@ -62,8 +62,10 @@ def document_endings(endings: Sequence[Ending]) -> dict[str, Any]:
     return {**counts, "runs": runs}
 
 
-def tabulate_endings(endings: Sequence[Ending]) -> tuple[Table, Text]:
+def tabulate_endings(endings: Sequence[Ending]) -> tuple[RenderableType, ...]:
     """The same for people: a row for each run, and a line with the counts."""
+    if not endings:
+        return (Text("Nothing to settle.", style="bold"),)
     numbers = ("Difference USD", "Owed USD")
     table = make_table("Run", "Outcome", *numbers, right=numbers)
     for ending in endings:
@@ -75,7 +77,7 @@ def tabulate_endings(endings: Sequence[Ending]) -> tuple[Table, Text]:
         if why:
             table.add_row(Text(why, style="dim"), "", "", "")
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in _count(endings).items() if count)
-    return table, Text(f"{told or 'Nothing to settle'}.", style="bold")
+    return table, Text(f"{told}.", style="bold")
 
 
 def find_status(endings: Sequence[Ending]) -> int:

@@ -14,6 +14,7 @@ from billing.database import Database
 from billing.opening import open_database
 from billing.rate_cards import RateCards
 from cli.failures import RequestRefused
+from cli.settlement_view import tabulate_endings
 from cli.settling import find_actor
 from contracts.corrections import Correction
 from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, describe_attempt, identify
@@ -150,6 +151,11 @@ def test_exposure_is_listed(run: CommandLine, database: Database) -> None:
     assert "2026-11-23" in table
     assert "0.250000+" in table
     assert "1 more is in flight and may still be answered." in table
+
+
+def test_nothing_to_settle_is_one_sentence() -> None:
+    """Where nothing waits there is no table without rows."""
+    assert [str(part) for part in tabulate_endings([])] == ["Nothing to settle."]
 
 
 def test_nothing_is_exposed(run: CommandLine, database: Database) -> None:
