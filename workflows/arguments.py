@@ -35,6 +35,19 @@ _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 """The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
 
+LARGEST_SIGNAL = 16 * 1024
+"""Bytes. Ours have at most some 12,000: 2,000 of a message, each of which may be written as six."""
+
+
+def read_signal(argument: RawValue) -> Any:
+    """The same for a signal; None for one that is larger than any of ours, unread.
+
+    To read megabytes takes a second. Signals stay in the history, and with some of that size no workflow task would ever end
+    in time: the run would stand still for good.
+    """
+    return read_argument(argument) if len(argument.payload.data) <= LARGEST_SIGNAL else None
+
+
 def read_argument(argument: RawValue) -> Any:
     """The JSON value given, or a text that says what was given instead."""
     encoding = argument.payload.metadata.get("encoding", b"")

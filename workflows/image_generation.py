@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.result import RunResult, RunStatus
     from contracts.submissions import SubmitReceipt
     from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
+    from workflows.arguments import NOTHING, read_argument, read_signal
     from workflows.call_billing import bill_call
     from workflows.cancellation import await_answer, finish_despite_cancellation
     from workflows.checking import check_payload
@@ -53,14 +53,14 @@ class ImageGeneration:
     @workflow.signal(name=names.SIGNAL_PARTIAL_IMAGE)
     def partial_image(self, partial_json: RawValue = NOTHING) -> None:
         """A `PartialImage` from the call that is under way: shown on, and in the status."""
-        is_news = self._partial_images.take(read_argument(partial_json))
+        is_news = self._partial_images.take(read_signal(partial_json))
         if is_news and self._board.status.stage == "generating":
             self._board.show(partial_images=self._partial_images.latest)
 
     @workflow.signal(name=names.SIGNAL_ATTEMPT_FAILED)
     def attempt_failed(self, failed_json: RawValue = NOTHING) -> None:
         """A `FailedAttempt` of the call, which is tried again: why the run waits, shown in the status."""
-        self._board.hear_of_failure(read_argument(failed_json))
+        self._board.hear_of_failure(read_signal(failed_json))
 
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:

@@ -1,5 +1,6 @@
 """Why a run waits: told to it by each kind of failure, shown by its status and on its page, and forgotten with the answer."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from contracts.result import RunResult, RunStatus
 from tests.e2e.commands import type_command
 from tests.e2e.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 from tests.e2e.test_decisions import decide, until_held
-from tests.e2e.test_outages import status_of, until
+from tests.e2e.test_outages import WORST_WAIT_SECONDS, status_of, until
 from tests.e2e.test_partial_images import details_of, raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -180,3 +181,28 @@ async def test_strangers_who_tell_of_failures(stack: Stack) -> None:
     assert (result.billing.state, result.provider.attempts) == ("billed", 2)
     assert (await status_of(handle)).last_error is None
     assert "WORKFLOW_TASK_FAILED" not in event_names(await stack.events(handle.id))
+
+
+async def test_strangers_who_send_megabytes(stack: Stack) -> None:
+    """Signals that take a second each to read are not read: a run that has many in its history goes on, and is billed."""
+    prompt = "A cup that is shouted at"
+    stack.simulator.script("delay=3", match=prompt)
+    handle = await stack.start({**CONTRACT, "prompt": prompt})
+
+    async def is_sent() -> bool:
+        return len(stack.attempts(handle.id)) == 1
+
+    await until(is_sent)
+    shout = raw(b"[" + b",".join([b"{}"] * 640_000) + b"]")
+    kinds = (names.SIGNAL_ATTEMPT_FAILED, names.SIGNAL_PARTIAL_IMAGE) * 6
+    await asyncio.gather(*(handle.signal(kind, shout) for kind in kinds))
+    async with asyncio.timeout(WORST_WAIT_SECONDS):
+        result = RunResult.model_validate(await handle.result())
+
+    assert (result.billing.state, result.provider.attempts) == ("billed", 1)
+    failures = [
+        event.workflow_task_failed_event_attributes.failure.message
+        for event in await stack.events(handle.id)
+        if event.HasField("workflow_task_failed_event_attributes")
+    ]
+    assert not any(failures)  # the server may end a task that holds too much back, without a word
