@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from imaging.durable_files import make_folder, remove_abandoned, write_durably
+from imaging.folder_identity import identify, read_identity
 from imaging.store_errors import ReferenceRefused, StoreUnavailable, TooLarge
 
 _PARTIALS = ".partial"
 """For files that are being written. A key never begins with a dot, so that nothing reads or lists them. It is made when
 the store is opened, and where it is missing later the whole store is: a volume that is not mounted leaves an empty folder."""
+_MARK = ".store-id"
 
 
 class LocalObjects:
@@ -28,6 +30,8 @@ class LocalObjects:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._partials = folder / _PARTIALS
+        self._mark = folder / _MARK
+        self._identity: bytes | None = None
         self.root = folder.as_uri() + "/"
 
     @classmethod
@@ -83,6 +87,7 @@ class LocalObjects:
         with self._explained("used"):
             make_folder(self._partials)
             remove_abandoned(self._partials)
+            self._identity = identify(self._mark)
         if not os.access(self._partials, os.W_OK | os.X_OK):
             raise StoreUnavailable(
                 f"The image store's folder {self._folder} is not writable: change its permissions,"
@@ -140,11 +145,16 @@ class LocalObjects:
             ]
 
     def _refuse_while_away(self) -> None:
-        """What is not there while the store is away may be there all the same, and would be bought again."""
-        if not self._partials.is_dir():
+        """What is not there while the store is away may be there all the same, and would be bought again.
+
+        A folder of the same name is no store that is back: whatever opens a store makes its folder, `doctor` too.
+        """
+        found = read_identity(self._mark)
+        if not self._partials.is_dir() or found != self._identity:
+            wrong = f"{_MARK} is missing in it" if found is None else "another one has its name"
             raise StoreUnavailable(
-                f"The image store's folder {self._folder} is away: it was there when it was opened, and now {_PARTIALS}"
-                " is missing in it. Mount or restore it. To begin an empty store in its place, start the program again."
+                f"The image store's folder {self._folder} is away: it was there when it was opened, and now {wrong}."
+                " Mount or restore it. To go on with what is in its place, start the program again."
             )
 
     def _inside(self, key: str) -> Path:

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ PICTURE = make_picture("PNG", (8, 6))
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """All but the mark that tells this store from another."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in files if name != ".store-id")
 
 
 async def test_local_path(local_store: ImageStore) -> None:
@@ -208,7 +212,7 @@ async def test_full_disk(local_store: ImageStore, tmp_path: Path) -> None:
     assert files_of(tmp_path / "store") == ["documents/receipt.json"]
 
 
-@pytest.mark.parametrize("instead", ["nothing", "a file", "an empty folder"])
+@pytest.mark.parametrize("instead", ["nothing", "a file", "an empty folder", "a new store"])
 async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, instead: str) -> None:
     """A store that is away, as an unmounted volume is, says so: it is not taken for a store without that document, and
     nothing is written to its place, where the volume would hide it when it is back."""
@@ -219,6 +223,8 @@ async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, inste
         root.write_text("in the way")
     elif instead == "an empty folder":
         root.mkdir()
+    elif instead == "a new store":  # as `doctor` and every command make one
+        ImageStore.from_url(root.as_uri())
     with pytest.raises(StoreUnavailable):
         await local_store.read_document("receipts/1.json")
     with pytest.raises(StoreUnavailable):
@@ -228,3 +234,36 @@ async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, inste
     with pytest.raises(StoreUnavailable):
         await local_store.put_document("receipts/2.json", b"{}")
     assert files_of(root) == []
+
+
+async def test_store_that_was_restored(local_store: ImageStore, tmp_path: Path) -> None:
+    """A copy of the store in its place is the store, and is used without a restart."""
+    await local_store.put_document("receipts/1.json", b"{}")
+    root = tmp_path / "store"
+    shutil.copytree(root, tmp_path / "copy")
+    shutil.rmtree(root)
+    (tmp_path / "copy").rename(root)
+
+    assert await local_store.read_document("receipts/1.json") == b"{}"
+    await local_store.put_document("receipts/2.json", b"{}")
+
+
+def test_stores_that_are_opened_at_once(tmp_path: Path) -> None:
+    """Whoever opens a new store at the same moment as others has the same one."""
+    with ThreadPoolExecutor(8) as threads:
+        stores = list(threads.map(lambda _: ImageStore.from_url((tmp_path / "new").as_uri()), range(8)))
+    for number, store in enumerate(stores):
+        asyncio.run(store.put_document(f"receipts/{number}.json", b"{}"))
+
+
+async def test_store_that_is_back(local_store: ImageStore, tmp_path: Path) -> None:
+    """A store that was away is used again once it is back, without a restart."""
+    await local_store.put_document("receipts/1.json", b"{}")
+    root = tmp_path / "store"
+    root.rename(tmp_path / "away")
+    ImageStore.from_url(root.as_uri())
+    root.rename(tmp_path / "in the way")
+    (tmp_path / "away").rename(root)
+
+    assert await local_store.read_document("receipts/2.json") is None
+    await local_store.put_document("receipts/2.json", b"{}")
