@@ -34,18 +34,20 @@ NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
 _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 """The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
+LARGEST_MESSAGE = 16 * 1024
+"""Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
+LARGEST_SUBMISSION = 256 * 1024
+"""Bytes. A request has a prompt of 32,000 characters, which UTF-8 writes as four bytes at most, and little else."""
 
-LARGEST_SIGNAL = 16 * 1024
-"""Bytes. Ours have at most some 12,000: 2,000 of a message, each of which may be written as six."""
 
+def read_bounded(argument: RawValue, most: int) -> Any:
+    """The same as `read_argument` for what may come to a run that is under way; of more than `most` bytes only how many they are.
 
-def read_signal(argument: RawValue) -> Any:
-    """The same for a signal; None for one that is larger than any of ours, unread.
-
-    To read megabytes takes a second. Signals stay in the history, and with some of that size no workflow task would ever end
-    in time: the run would stand still for good.
+    To read megabytes takes a second, and a workflow task has two. Signals stay in the history: with some of that size no task would ever
+    end in time, and a run that has paid would stand still for good.
     """
-    return read_argument(argument) if len(argument.payload.data) <= LARGEST_SIGNAL else None
+    size = len(argument.payload.data)
+    return read_argument(argument) if size <= most else f"{size:,} bytes, of which {most:,} are read"
 
 
 def read_argument(argument: RawValue) -> Any:
@@ -67,9 +69,9 @@ def read_argument(argument: RawValue) -> Any:
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     """Of two values for one name each reader takes another: which one is billed must not be a guess."""
-    counts = Counter(name for name, _ in pairs)
-    if len(counts) < len(pairs):
-        raise ValueError(f"several values for the name {counts.most_common(1)[0][0]!a}")
+    if len({name for name, _ in pairs}) < len(pairs):
+        most_common, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"several values for the name {most_common!a}")
 
 
 class RefuseSurplusArguments(Interceptor):

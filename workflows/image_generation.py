@@ -20,7 +20,13 @@ with workflow.unsafe.imports_passed_through():
     from contracts.result import RunResult, RunStatus
     from contracts.submissions import SubmitReceipt
     from workflows import policies
-    from workflows.arguments import NOTHING, read_argument, read_signal
+    from workflows.arguments import (
+        LARGEST_MESSAGE,
+        LARGEST_SUBMISSION,
+        NOTHING,
+        read_argument,
+        read_bounded,
+    )
     from workflows.call_billing import bill_call
     from workflows.cancellation import await_answer, finish_despite_cancellation
     from workflows.checking import check_payload
@@ -53,19 +59,19 @@ class ImageGeneration:
     @workflow.signal(name=names.SIGNAL_PARTIAL_IMAGE)
     def partial_image(self, partial_json: RawValue = NOTHING) -> None:
         """A `PartialImage` from the call that is under way: shown on, and in the status."""
-        is_news = self._partial_images.take(read_signal(partial_json))
+        is_news = self._partial_images.take(read_bounded(partial_json, LARGEST_MESSAGE))
         if is_news and self._board.status.stage == "generating":
             self._board.show(partial_images=self._partial_images.latest)
 
     @workflow.signal(name=names.SIGNAL_ATTEMPT_FAILED)
     def attempt_failed(self, failed_json: RawValue = NOTHING) -> None:
         """A `FailedAttempt` of the call, which is tried again: why the run waits, shown in the status."""
-        self._board.hear_of_failure(read_signal(failed_json))
+        self._board.hear_of_failure(read_bounded(failed_json, LARGEST_MESSAGE))
 
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
         """The receipt of a request for this run, started with it or earlier: one argument, as JSON that anybody may have sent."""
-        return await self._reception.receive(read_argument(request_json))
+        return await self._reception.receive(read_bounded(request_json, LARGEST_SUBMISSION))
 
     @submit.validator
     def _check_submission(self, request_json: RawValue = NOTHING) -> None:  # noqa: ARG002 - the handler's signature
@@ -76,12 +82,12 @@ class ImageGeneration:
     @workflow.update(name=names.UPDATE_DECIDE)
     def decide(self, decision_json: RawValue = NOTHING) -> DecisionTaken:
         """Somebody's `Decision` on a run that is held: one argument, as JSON that anybody may have sent."""
-        return self._desk.take(read_argument(decision_json))
+        return self._desk.take(read_bounded(decision_json, LARGEST_MESSAGE))
 
     @decide.validator
     def _check_decision(self, decision_json: RawValue = NOTHING) -> None:
         """Refuses what cannot be read or comes at the wrong time, before it is in the history."""
-        self._desk.read(read_argument(decision_json))
+        self._desk.read(read_bounded(decision_json, LARGEST_MESSAGE))
 
     @workflow.run
     async def run(self, request_json: RawValue = NOTHING) -> RunResult:

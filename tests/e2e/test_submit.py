@@ -28,6 +28,8 @@ from tests.e2e.stack import (
 )
 from tests.e2e.submissions import rename, submit, until_looked_up
 from tests.e2e.test_decisions import decide, until_held
+from tests.e2e.test_outages import WORST_WAIT_SECONDS
+from tests.e2e.test_partial_images import raw
 from workflows import reception
 from workflows.run_start import SUBMISSION
 
@@ -347,6 +349,26 @@ async def test_large_submissions_do_not_end_a_run(stack: Stack) -> None:
     assert nothing.value.cause.type == names.NO_RECEIPT
     assert (await finish(handle))["billing"]["state"] == "billed"
     assert sum(event.ByteSize() for event in await stack.events(run_id)) < 15_000_000
+
+
+@pytest.mark.parametrize("update", [names.UPDATE_SUBMIT, names.UPDATE_DECIDE])
+async def test_updates_of_megabytes(stack: Stack, update: str) -> None:
+    """Updates that take a second each to read are not read: both are refused in words, and the run goes on and is billed.
+
+    Two, as Temporal itself ends a run to which more than 4 MB of Updates come in one workflow task.
+    """
+    _, _, handle = await start_held(stack, f"A lighthouse that is shouted at by {update}")
+    shout = raw(b'{"a":[' + b",".join([b"{}"] * 640_000) + b"]}")
+    async with asyncio.timeout(WORST_WAIT_SECONDS):
+        answers = await asyncio.gather(
+            *(handle.execute_update(update, shout) for _ in range(2)), return_exceptions=True
+        )
+        result = await finish(handle)
+
+    for answer in answers:
+        said = str(answer.cause) if isinstance(answer, WorkflowUpdateFailedError) else str(answer)
+        assert "1,920,007 bytes, of which" in said
+    assert result["billing"]["state"] == "billed"
 
 
 NONSENSE = {"n": 11}
