@@ -1,12 +1,16 @@
-"""Both kinds of image store, on real parts."""
+"""Both kinds of image store on real parts, and a provider that answers what a test says."""
 
 import socket
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from imaging.client import ImageClient, ProviderSettings, open_client
 from imaging.store import ImageStore
+from tests.imaging.scripted_provider import KEY, ScriptedProvider
 from tests.s3_server import BUCKET, s3_environment
 
 
@@ -38,3 +42,25 @@ def unused_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
     return port
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[ScriptedProvider]:
+    """A provider that answers what the test says."""
+    provider = ScriptedProvider()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_route("*", "/{path:.*}", provider.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    provider.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    await web.SockSite(runner, listener).start()
+    yield provider
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(provider: ScriptedProvider) -> AsyncIterator[ImageClient]:
+    """A client whose requests go to it."""
+    async with open_client(ProviderSettings(api_key=KEY, base_url=f"{provider.url}/v1")) as client:
+        yield client
