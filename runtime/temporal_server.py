@@ -27,6 +27,10 @@ _DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": "1",
     "history.timerProcessorMaxTimeShift": '"1ms"',
     "history.timerProcessorMaxPollRPS": "1000",
+    # Each of a run's tasks waits in one of these queues first, up to 50 ms at the default of 20 polls a second.
+    "history.transferProcessorMaxPollRPS": "1000",
+    "history.visibilityProcessorMaxPollRPS": "1000",
+    "history.outboundProcessorMaxPollRPS": "1000",
 }
 
 

@@ -82,6 +82,9 @@ def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
         "matching.numTaskqueueWritePartitions": one,
         "history.timerProcessorMaxTimeShift": [{"value": "1ms"}],
         "history.timerProcessorMaxPollRPS": [{"value": 1000}],
+        "history.transferProcessorMaxPollRPS": [{"value": 1000}],
+        "history.visibilityProcessorMaxPollRPS": [{"value": 1000}],
+        "history.outboundProcessorMaxPollRPS": [{"value": 1000}],
     }
     embedded = dict(part.split("=") for part in dynamic_config_arguments()[1::2])
     assert {name: yaml.safe_load(value) for name, value in embedded.items()} == {
