@@ -208,3 +208,13 @@ tenant_spend = Table(
     # Attempts for which nothing could be reserved, as no price was known.
     Column("unpriced", BigInteger, nullable=False),
 )
+
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    # One row, written by the migration that makes the table.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("ledger_id", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("number = 1", name="number"),
+)
