@@ -16,7 +16,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities.meters import LATENCY_BUCKETS
 from activities.standing_gauges import StandingGauges
+from billing.database import Database
 from billing.errors import LedgerError
+from billing.identity import read_ledger_id
 from billing.opening import open_database
 from billing.rate_card_files import RateCardError
 from contracts import names
@@ -24,7 +26,7 @@ from imaging.catalogue import CatalogueError
 from imaging.errors import ProviderFailure
 from imaging.link_server import LinksUnavailable, serve_pictures
 from imaging.store import ImageStore
-from imaging.store_errors import StoreFailure
+from imaging.store_errors import StoreFailure, StoreUnavailable
 from queues.notifications import build_notify_worker
 from queues.parts import find_links
 from queues.provider import build_provider_worker
@@ -37,15 +39,18 @@ from runtime.stop_signals import listen_for_stop
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
 from runtime.tracing import begin_tracing, end_tracing
 from runtime.versions import describe_build, tell_build
+from runtime.worker_identity import LedgersDiffer, format_identity, refuse_other_ledger
 
 # For the last spans of a worker that has ended its work: longer is for no collector to ask.
 TRACES_PATIENCE_SECONDS = 5.0
+STORE_PATIENCE_SECONDS = 10.0
 
 _STARTING_PROBLEMS = (
     SettingsError,
     MetricsUnavailable,
     LinksUnavailable,
     TemporalUnavailable,
+    LedgersDiffer,
     LedgerError,
     RateCardError,
     CatalogueError,
@@ -87,8 +92,10 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
             await resources.enter_async_context(serve_links(settings.image_links_address, settings))
         begin_tracing(settings, "gpt-image-worker")
         resources.push_async_callback(send_last_traces)
-        client = await connect_to_temporal(settings.data_dir, runtime=served)
+        identity = await identify_worker(settings, database)
+        client = await connect_to_temporal(settings.data_dir, runtime=served, identity=identity)
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+        await refuse_other_ledger(client, (names.RUNS_QUEUE, names.PROVIDER_QUEUE), identity)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
         workers = []
         if only != "provider":
@@ -116,6 +123,23 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         await stop.wait()
         log.info("The worker drains: calls in flight are let finish.")
     log.info("The worker has ended.")
+
+
+async def identify_worker(settings: Settings, database: Database) -> str:
+    """Build the identity that tells whoever asks Temporal which ledger and which store this worker has."""
+    store_id = None
+    try:
+        async with asyncio.timeout(STORE_PATIENCE_SECONDS):
+            store_id = await ImageStore.from_url(settings.store_url()).find_or_create_id()
+    except (StoreUnavailable, TimeoutError) as error:
+        # A worker also starts, and waits, while its store is away: it only cannot say which one it has.
+        log.warning("image_store_not_identified", reason=str(error) or "no answer")
+    return format_identity(await asyncio.to_thread(_read_ledger_id, database), store_id)
+
+
+def _read_ledger_id(database: Database) -> str:
+    with database.reading() as connection:
+        return read_ledger_id(connection)
 
 
 async def send_last_traces() -> None:

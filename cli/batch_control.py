@@ -23,6 +23,7 @@ from cli.batch_starting import (
 from cli.batch_view import describe_progress
 from cli.failures import FAILED, RequestRefused
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.session import Session, open_session
 from contracts import names
 from contracts.batches import BatchOrder, BatchProgress, Retry
@@ -137,7 +138,9 @@ async def _send(
     known = find_batch(session, batch_id)
     if known and signal != names.SIGNAL_CANCEL:
         refuse_pause(known, verb)
-    client = await session.connect()
+    # What saves money is never held up.
+    resumes = signal == names.SIGNAL_RESUME
+    client = await (connect_to_own_workers(session, output) if resumes else session.connect())
     economy_id = find_workflow_id(batch_id, economy=True)
     # Of a batch that was just started the database may not know yet.
     economy = known.economy if known else await is_under_way(client, economy_id)

@@ -23,6 +23,7 @@ from cli.batch_view import describe_progress, find_status
 from cli.batch_watching import watch_batch
 from cli.documents import name_source
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.run_view import describe_lines
 from cli.session import Session, open_session
 from contracts.batches import BatchOrder, BatchProgress
@@ -186,7 +187,7 @@ async def start_and_watch(
     Raises:
         CommandFailed: refused, lost or interrupted.
     """
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     _, attached = await start_batch(client, order)
     link = session.link_to_run(order.workflow_id, client)
     if attached:

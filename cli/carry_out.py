@@ -7,6 +7,7 @@ from typing import Any
 from cli.failures import RequestRefused
 from cli.following import follow_run
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.request_check import check_request
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session
@@ -36,7 +37,7 @@ async def carry_out(
         raise
     told: set[str] = set()
     _warn(checked.warnings, output, told)
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     run = await start_run(client, checked)
     link = session.link_to_run(run.run_id, client)
     if run.attached:

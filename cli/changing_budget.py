@@ -17,6 +17,7 @@ from cli.awaiting import await_result
 from cli.budget_view import describe_budget
 from cli.failures import INTERRUPTED, CommandFailed, RequestRefused
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.session import Session
 from contracts import names
 from contracts.budgets import BudgetDecision, MalformedDecision, TenantBudget, read_decision
@@ -51,7 +52,7 @@ async def carry_out_decision(decision: BudgetDecision, session: Session, output:
     Raises:
         CommandFailed: it was refused, it failed, or the waiting was interrupted; then it goes on.
     """
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     handle = await _start(client, decision)
     try:
         budget = await await_result(client, handle, output, set())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.run_view import describe_lines
 from cli.session import Session
 from cli.settlement_view import (
@@ -22,7 +23,7 @@ async def correct_one(correction: Correction, session: Session, output: Output, 
     Raises:
         CommandFailed: it was refused, it failed, or the waiting was interrupted.
     """
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     link = session.link_to_run(correction.workflow_id, client)
     if not wait:
         await start_correction(client, correction)
@@ -39,7 +40,7 @@ async def correct_one(correction: Correction, session: Session, output: Output, 
 
 async def correct_many(corrections: Sequence[Correction], session: Session, output: Output) -> int:
     """Carries out corrections, shows what became of each, and returns the exit status."""
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     endings = await settle_all(client, corrections, output)
     output.answer(document_endings(endings), *tabulate_endings(endings))
     return find_status(endings)

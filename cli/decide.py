@@ -17,6 +17,7 @@ from cli.failures import FAILED, INTERRUPTED, CommandFailed, RequestRefused
 from cli.following import warn_without_worker
 from cli.lookup import KnownRun, find_in_temporal
 from cli.output import Output
+from cli.own_workers import check_own_workers
 from cli.run_view import describe_lines
 from cli.session import Session, open_session
 from cli.settling import find_actor
@@ -75,6 +76,8 @@ async def _decide(run_id: str, decision: Decision, session: Session, output: Out
         )
     if known.status is not WorkflowExecutionStatus.RUNNING:
         raise _refuse_ended(run_id)
+    if decision.decision == "resend":
+        await check_own_workers(known.client, session, output)
     taken = await _send(known, decision, output)
     link = session.link_to_run(run_id, known.client)
     rows = [

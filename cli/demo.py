@@ -18,6 +18,7 @@ from cli.demo_view import DemoRun, show_demo
 from cli.following import follow_run
 from cli.images import copy_images
 from cli.output import Output
+from cli.own_workers import check_own_workers
 from cli.request_check import check_request
 from cli.run_view import shorten_path
 from cli.session import Session, hush_temporal, open_session
@@ -68,6 +69,7 @@ async def _run_demo(session: Session, output: Output) -> None:
     async with _find_or_start_stack(session, output) as stack:
         session = Session(session.settings, stack)
         client = await connect_to_stack(stack)
+        await check_own_workers(client, session, output)
         stage = _Stage(session, client, session.open_store(), output, secrets.token_hex(2))
         runs = await (_run_simulated(stage) if session.is_simulated else _run_live(stage))
         with session.open_ledger() as database:

@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from billing.engines import describe_location, parse_url
 from billing.errors import LedgerError
 from billing.reports import total
+from cli.own_workers import compare_workers
 from cli.provider_check import ProviderSilent, ask_provider
 from cli.session import Session, hush_temporal
 from contracts import names
@@ -46,7 +47,7 @@ async def check_everything(session: Session) -> list[Check]:
     checks = [
         _look("Temporal", _check_server(temporal)),
         _look("search attributes", _check_attributes(temporal)),
-        _look("workers", _check_workers(temporal)),
+        _look("workers", _check_workers(session, temporal)),
         _look("ledger", _check_ledger(session)),
         _look("image store", _check_store(session)),
         _look("provider", _check_provider(session)),
@@ -104,7 +105,7 @@ async def _check_attributes(temporal: "asyncio.Future[Client]") -> str:
     return ", ".join(wanted)
 
 
-async def _check_workers(temporal: "asyncio.Future[Client]") -> str:
+async def _check_workers(session: Session, temporal: "asyncio.Future[Client]") -> str:
     client = await _connected(temporal)
     queues = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
     alone = [queue for queue in queues if not await has_pollers(client, (queue,))]
@@ -113,7 +114,10 @@ async def _check_workers(temporal: "asyncio.Future[Client]") -> str:
     for queue in queues:
         if idle := await explain_idleness(client, queue):
             raise NotWell(idle)
-    return f"{' and '.join(queues)} are polled"
+    difference, problems = await compare_workers(client, session)
+    if difference:
+        raise NotWell(difference)
+    return " ".join((f"{' and '.join(queues)} are polled", *problems))
 
 
 async def _check_notifications(settings: Settings, temporal: "asyncio.Future[Client]") -> str:

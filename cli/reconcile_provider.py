@@ -13,6 +13,7 @@ from cli.comparing import await_comparison, schedule_comparisons, start_comparis
 from cli.comparison_view import describe_comparison
 from cli.failures import RequestRefused
 from cli.output import Output
+from cli.own_workers import connect_to_own_workers
 from cli.session import Session, open_session
 from contracts.comparison import ComparisonOrder, ComparisonSummary
 
@@ -73,14 +74,14 @@ def _choose_day(day: date | None, output: Output) -> date:
 
 
 async def _compare(day: date, order: ComparisonOrder, session: Session, output: Output) -> ComparisonSummary:
-    client = await session.connect()
+    client = await connect_to_own_workers(session, output)
     return await await_comparison(client, await start_comparison(client, day, order), output)
 
 
 async def _schedule(order: ComparisonOrder, session: Session, output: Output) -> None:
     if order.day:
         raise RequestRefused("--schedule compares the day before, each day: leave --day out.")
-    scheduled = await schedule_comparisons(await session.connect(), order)
+    scheduled = await schedule_comparisons(await connect_to_own_workers(session, output), order)
     first = scheduled.next_at.isoformat() if scheduled.next_at else None
     document = {"status": "scheduled", "schedule_id": scheduled.schedule_id, "next_at": first}
     changed = "exists already and was updated" if scheduled.existed else "is made"

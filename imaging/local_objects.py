@@ -41,6 +41,17 @@ class LocalObjects:
         Raises:
             StoreUnavailable: the URL names no folder, or one that cannot be written.
         """
+        objects = cls.without_opening(url)
+        objects.open()
+        return objects
+
+    @classmethod
+    def without_opening(cls, url: str) -> "LocalObjects":
+        """Take the folder of a URL as it is: nothing is created, so nothing but `find_identity` may be called.
+
+        Raises:
+            StoreUnavailable: the URL is not that of a local folder.
+        """
         parts = urlsplit(url)
         folder = Path(url2pathname(parts.path).replace("\0", ""))
         is_plain = parts.netloc in {"", "localhost"} and not parts.query and not parts.fragment
@@ -49,9 +60,7 @@ class LocalObjects:
                 f"The image store's URL {url!r} names no local folder:"
                 " write three slashes and an absolute path, such as file:///data/images."
             )
-        objects = cls(folder)
-        objects._prepare()
-        return objects
+        return cls(folder)
 
     def path_of(self, key: str) -> Path:
         """The file that holds an object, whether it is there or not."""
@@ -79,11 +88,21 @@ class LocalObjects:
         """So many bytes of an object. Errors as in `Objects`."""
         return await asyncio.to_thread(self._read_piece, key, start, length)
 
+    async def identify(self) -> bytes:
+        """Return the content of the folder's mark, which was created when the folder was opened."""
+        return self._identity or b""
+
+    async def find_identity(self) -> bytes | None:
+        """Return the content of the folder's mark, None where the folder or the mark is missing."""
+        with self._explained("read"):
+            return await asyncio.to_thread(read_identity, self._mark)
+
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""
         return await asyncio.to_thread(self._list_keys, folder)
 
-    def _prepare(self) -> None:
+    def open(self) -> None:
+        """Create what is missing of the folder, and note its identity. Raises StoreUnavailable."""
         with self._explained("used"):
             make_folder(self._partials)
             remove_abandoned(self._partials)

@@ -37,5 +37,11 @@ class Objects(Protocol):
     async def read_piece(self, key: str, start: int, length: int) -> bytes:
         """So many bytes of an object that is there. Fewer where it is shorter, or gone meanwhile."""
 
+    async def identify(self) -> bytes:
+        """Return what tells this place from others, created where there is none yet. A copy of the place has the same."""
+
+    async def find_identity(self) -> bytes | None:
+        """Return the same without creating anything, None where there is none yet."""
+
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""

@@ -6,6 +6,7 @@ requests: they are atomic, and leave no unfinished upload behind that would be p
 
 import asyncio
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +27,8 @@ _REQUEST_TIMEOUT = timedelta(seconds=60)
 _MOST_RETRIES = 4
 _RETRY_TIMEOUT = timedelta(seconds=60)
 """Rides over a short outage. A longer one is for the caller, who knows what waits on it."""
+# No reference can lead to it: the name of a picture never begins with a dot.
+_MARK = ".store-id"
 
 
 class S3Objects:
@@ -123,6 +126,22 @@ class S3Objects:
         """So many bytes of an object, by a request of their own: a slow reader holds no connection to the store."""
         with self._explained("read"):
             return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
+
+    async def identify(self) -> bytes:
+        """Return the content of the object `.store-id`, created where it is missing.
+
+        It is read again after it was written: not every compatible store can write only where nothing is there, and of two
+        writers that meet the last one counts.
+        """
+        found = await self.find_identity()
+        if found is None:
+            await self.replace(_MARK, uuid.uuid4().hex.encode(), "text/plain")
+            found = await self.find_identity()
+        return found or b""
+
+    async def find_identity(self) -> bytes | None:
+        """Return the content of the object `.store-id`, None where it is missing."""
+        return await self.read(_MARK, None)
 
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects below a folder's key, in no order."""

@@ -47,15 +47,25 @@ class ImageStore:
         Raises:
             StoreUnavailable: the URL names no store, or its folder cannot be made or written.
         """
-        if url.startswith("file://"):
-            return cls(LocalObjects.from_url(url))
-        if url.startswith("s3://"):
-            return cls(S3Objects.from_url(url))
-        scheme = url.partition(":")[0]
-        raise StoreUnavailable(
-            f"The image store's URL begins with {scheme!r}, which is no store that is known:"
-            " write file:///folder or s3://bucket/prefix."
-        )
+        return cls(_open_objects(url))
+
+    @classmethod
+    async def find_id_at(cls, url: str) -> str | None:
+        """Return the id of the store at a URL, None where it has none yet. Nothing is created.
+
+        Raises:
+            StoreUnavailable: the URL names no store, or the store does not answer.
+        """
+        objects = LocalObjects.without_opening(url) if url.startswith("file://") else _open_objects(url)
+        return _decode_id(await objects.find_identity())
+
+    async def find_or_create_id(self) -> str | None:
+        """Return the id of this store, None where its mark is damaged. A copy of the store has the same id.
+
+        Raises:
+            StoreUnavailable: the mark could not be read or written.
+        """
+        return _decode_id(await self._objects.identify())
 
     @property
     def root(self) -> str:
@@ -163,6 +173,22 @@ class ImageStore:
             return self._objects.path_of(key_of_reference(uri, self.root))
         except ReferenceRefused:
             return None
+
+
+def _open_objects(url: str) -> Objects:
+    if url.startswith("file://"):
+        return LocalObjects.from_url(url)
+    if url.startswith("s3://"):
+        return S3Objects.from_url(url)
+    scheme = url.partition(":")[0]
+    raise StoreUnavailable(
+        f"The image store's URL begins with {scheme!r}, which is no store that is known:"
+        " write file:///folder or s3://bucket/prefix."
+    )
+
+
+def _decode_id(identity: bytes | None) -> str | None:
+    return (identity or b"").decode(errors="backslashreplace").strip() or None
 
 
 def _describe(data: bytes) -> tuple[str, Picture]:

@@ -28,24 +28,39 @@ class TemporalUnavailable(Exception):
 
 
 async def connect_to_temporal(
-    data_dir: Path, *, patience_seconds: float = _PATIENCE_SECONDS, runtime: Runtime | None = None
+    data_dir: Path,
+    *,
+    patience_seconds: float = _PATIENCE_SECONDS,
+    runtime: Runtime | None = None,
+    identity: str | None = None,
 ) -> Client:
-    """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`, else the default.
+    """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`.
 
-    `runtime` is one that serves metrics (`runtime.metrics`).
+    `runtime` is one that serves metrics (`runtime.metrics`), `identity` what Temporal shows of a worker.
 
     Raises:
-        TemporalUnavailable: nothing answers there in time, or the settings cannot be used.
+        TemporalUnavailable: no server is named, nothing answers there in time, or the settings cannot be used.
     """
+    config = _load_config(data_dir)
+    return await _connect(config, patience_seconds, runtime, identity)
+
+
+def _load_config(data_dir: Path) -> ClientConnectConfig:
     try:
         config = ClientConfig.load_client_connect_config()
     except (RuntimeError, ValueError, OSError) as error:
         raise TemporalUnavailable(f"The TEMPORAL_* settings cannot be used: {error}") from error
+    if config.get("target_host"):
+        return config
     stack = read_stack_file(data_dir)
-    if stack and not config.get("target_host"):
-        config["target_host"] = stack.temporal_address
-    config.setdefault("target_host", "localhost:7233")
-    return await _connect(config, patience_seconds, runtime)
+    if stack is None:
+        # Not the SDK's default, localhost:7233: whatever listens there may belong to another ledger.
+        raise TemporalUnavailable(
+            f"No Temporal server is named, and no embedded stack runs for DATA_DIR {data_dir.resolve()}."
+            " Start one with `make up`, or set TEMPORAL_ADDRESS to a server of yours, such as localhost:7233."
+        )
+    config["target_host"] = stack.temporal_address
+    return config
 
 
 async def connect_to_stack(stack: Stack) -> Client:
@@ -58,7 +73,10 @@ async def connect_to_stack(stack: Stack) -> Client:
 
 
 async def _connect(
-    config: ClientConnectConfig, patience_seconds: float, runtime: Runtime | None = None
+    config: ClientConnectConfig,
+    patience_seconds: float,
+    runtime: Runtime | None = None,
+    identity: str | None = None,
 ) -> Client:
     try:
         async with asyncio.timeout(patience_seconds):
@@ -67,6 +85,7 @@ async def _connect(
                 data_converter=DATA_CONVERTER,
                 interceptors=list_interceptors(),
                 runtime=runtime,
+                identity=identity,
             )
     except (RuntimeError, ValueError, RPCError, TimeoutError) as error:
         raise TemporalUnavailable(

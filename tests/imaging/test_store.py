@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -213,3 +214,18 @@ def test_credentials_in_url() -> None:
     with pytest.raises(StoreUnavailable, match="AWS_SECRET_ACCESS_KEY") as refusal:
         ImageStore.from_url("s3://key:hush@bucket/prefix")
     assert "hush" not in str(refusal.value)
+
+
+async def test_store_id_is_the_same_for_all_who_open_the_store(store: ImageStore) -> None:
+    url = store.root.rstrip("/")
+    first = await store.find_or_create_id()
+    assert first
+    assert await ImageStore.from_url(url).find_or_create_id() == first
+    assert await ImageStore.find_id_at(url) == first
+
+
+async def test_looking_for_a_store_id_creates_nothing(store: ImageStore, tmp_path: Path) -> None:
+    for url in (f"{store.root}elsewhere", (tmp_path / "missing").as_uri()):
+        assert await ImageStore.find_id_at(url) is None
+        assert await ImageStore.find_id_at(url) is None
+    assert not (tmp_path / "missing").exists()
