@@ -34,9 +34,10 @@ from queues.runs import build_runs_worker
 from runtime.dispatch_rates import hold_limit
 from runtime.logging import configure_logging
 from runtime.metrics import MetricsUnavailable, serve_metrics
+from runtime.search_attributes import register_search_attributes
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.stop_signals import listen_for_stop
-from runtime.temporal import TemporalUnavailable, connect_to_temporal, register_search_attributes
+from runtime.temporal import TemporalUnavailable, connect_to_temporal
 from runtime.tracing import begin_tracing, end_tracing
 from runtime.versions import describe_build, tell_build
 from runtime.worker_identity import LedgersDiffer, format_identity, refuse_other_ledger

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -20,6 +19,7 @@ from cli.provider_check import ProviderSilent, ask_provider
 from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
+from runtime.search_attributes import inspect_search_attributes
 from runtime.settings import Settings
 from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers
 from runtime.versions import explain_idleness
@@ -94,15 +94,18 @@ async def _check_server(temporal: "asyncio.Future[Client]") -> str:
 
 async def _check_attributes(temporal: "asyncio.Future[Client]") -> str:
     client = await _connected(temporal)
-    request = ListSearchAttributesRequest(namespace=client.namespace)
-    listed = await client.operator_service.list_search_attributes(request)
-    wanted = [key.name for key in names.SEARCH_ATTRIBUTES]
-    missing = [name for name in wanted if name not in listed.custom_attributes]
-    if missing:
+    report = await inspect_search_attributes(client, names.SEARCH_ATTRIBUTES)
+    if sentence := report.describe_mistyped(client.namespace):
+        raise NotWell(f"{sentence} The worker does not start before.")
+    if report.missing:
         raise NotWell(
-            f"{', '.join(missing)} missing in {client.namespace}: the worker adds them when it starts."
+            f"{', '.join(report.missing)} missing in {client.namespace}: the worker adds them when it starts, or says why"
+            " it cannot."
         )
-    return ", ".join(wanted)
+    wanted = ", ".join(key.name for key in names.SEARCH_ATTRIBUTES)
+    if report.not_listed:
+        return f"{wanted}, by filters only: Temporal does not list them ({report.not_listed.rstrip('.')})"
+    return wanted
 
 
 async def _check_workers(session: Session, temporal: "asyncio.Future[Client]") -> str:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from rich.text import Text
-from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.common import SearchAttributeKey
 
 from billing.engines import describe_location, parse_url
@@ -22,6 +21,7 @@ from cli.session import Session, hush_temporal, open_session
 from contracts import names
 from runtime.embedded import run_embedded_stack
 from runtime.nexus_endpoint import create_nexus_endpoint
+from runtime.search_attributes import name_indexed_type
 from runtime.stack_file import Stack, StackClaimed, read_stack_file
 from runtime.temporal import connect_to_stack
 
@@ -113,6 +113,4 @@ def _cancel_on_signal(output: Output) -> None:
 
 def name_type(key: SearchAttributeKey[Any]) -> str:
     """The type of a search attribute in the words of Temporal's command line: Keyword, Double, Int."""
-    kind = IndexedValueType.ValueType(key.indexed_value_type.value)
-    words = IndexedValueType.Name(kind).removeprefix("INDEXED_VALUE_TYPE_").split("_")
-    return "".join(word.capitalize() for word in words)
+    return name_indexed_type(key.indexed_value_type.value)

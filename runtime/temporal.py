@@ -3,17 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
-from temporalio.common import SearchAttributeKey
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from runtime.data_converter import DATA_CONVERTER
 from runtime.stack_file import Stack, read_stack_file
@@ -94,43 +91,6 @@ async def _connect(
         ) from error
 
 
-async def register_search_attributes(
-    client: Client, wanted: tuple[SearchAttributeKey[Any], ...]
-) -> list[str]:
-    """Registers the search attributes that the namespace lacks; returns the names of those it added.
-
-    Raises:
-        TemporalUnavailable: the server does not let us, with the command for its operator.
-    """
-    service = client.operator_service
-    try:
-        listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
-    except RPCError as error:
-        raise TemporalUnavailable(
-            f"Temporal does not let this worker into the namespace {client.namespace} ({error.message.rstrip('.')})."
-            " Check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY."
-        ) from error
-    missing = {key.name: _indexed_type(key) for key in wanted if key.name not in listed.custom_attributes}
-    if not missing:
-        return []
-    try:
-        await service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
-        )
-    except RPCError as error:
-        if error.status is not RPCStatusCode.ALREADY_EXISTS:
-            commands = "\n".join(
-                f"temporal operator search-attribute create --namespace {client.namespace} --name {name} --type"
-                f" {IndexedValueType.Name(kind).removeprefix('INDEXED_VALUE_TYPE_').title()}"
-                for name, kind in missing.items()
-            )
-            raise TemporalUnavailable(
-                f"The namespace {client.namespace} lacks search attributes that this worker may not add"
-                f" ({error.message}). Ask its operator to run:\n{commands}"
-            ) from error
-    return sorted(missing)
-
-
 async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
     """Whether some worker polls each of these task queues."""
     kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
@@ -144,7 +104,3 @@ async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
         if not polled:
             return False
     return True
-
-
-def _indexed_type(key: SearchAttributeKey[Any]) -> "IndexedValueType.ValueType":
-    return IndexedValueType.ValueType(key.indexed_value_type.value)

@@ -15,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from contracts import names
 from runtime.ports import LOOPBACK, choose_port
 from runtime.processes import ChildProcess
-from runtime.temporal import register_search_attributes
+from runtime.search_attributes import register_search_attributes
 from runtime.temporal_server import find_temporal_binary, server_arguments, server_command, wait_for_temporal
 from simulator.books import BookEntry
 
