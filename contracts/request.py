@@ -6,7 +6,15 @@ qualities, formats) is the catalogue's business; here is what holds for every mo
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from contracts.base import SparseContract
 from contracts.images import ImageInput
@@ -59,6 +67,34 @@ Label = Annotated[
     str, AfterValidator(_refuse_invisible), JsonPattern(LABEL), Field(min_length=1, max_length=64)
 ]
 """What people tell apart by eye: no marks of direction, no joiners, no blanks around it."""
+Identifier = Annotated[
+    str,
+    AfterValidator(_refuse_invisible),
+    JsonPattern(f"^$|{LABEL}"),
+    Field(max_length=64),
+]
+"""A label, or an empty text, which the provider reads as absent."""
+
+
+def _is_written_default(name: str, given: dict[str, Any]) -> bool:
+    """Whether a field holds the provider's documented default, where it changes neither the call nor the pictures.
+
+    These values were refused once, so no request that was billed has one in its fingerprint. Defaults that are sent
+    to the provider (n 1, size "auto", quality "auto", ...) are not among them: they are part of what is asked.
+    """
+    value = given[name]
+    if name == "stream":
+        partial = given.get("partial_images")
+        return value is False and not (type(partial) is int and 1 <= partial <= MOST_PARTIAL_IMAGES)
+    if name == "partial_images":
+        return type(value) is int and value == 0
+    if name == "output_compression":
+        return type(value) is int and value == 100 and given.get("output_format") in (None, "png")
+    if name == "moderation":
+        return bool(value == "auto" and given.get("images"))
+    if name == "response_format":
+        return bool(value == "b64_json")
+    return name in {"safety_identifier", "user"} and value == ""
 
 
 class ImageRequest(SparseContract):
@@ -67,6 +103,7 @@ class ImageRequest(SparseContract):
     Fields that are None are not sent to the provider, which then applies its own defaults. Types are strict: "1" is
     no number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent. With `partial_images` the answer
     is streamed; `stream` says so once more, as the provider's payload does, and changes nothing.
+    The provider's defaults that change nothing (`stream` false, `partial_images` 0, ...) count as absent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -85,13 +122,25 @@ class ImageRequest(SparseContract):
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     moderation: Literal["auto", "low"] | None = None
-    safety_identifier: Label | None = None
-    user: Label | None = None
+    safety_identifier: Identifier | None = None
+    user: Identifier | None = None
     input_fidelity: Literal["low", "high"] | None = None
     images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
     mask: ImageInput | None = None
-    partial_images: Annotated[int, Field(ge=1, le=MOST_PARTIAL_IMAGES)] | None = None
-    stream: Annotated[Literal[True], BeforeValidator(_refuse_a_number)] | None = None
+    # The schemas of these two admit the defaults 0 and false, which `_drop_written_defaults` removes.
+    partial_images: (
+        Annotated[
+            int,
+            Field(ge=1, le=MOST_PARTIAL_IMAGES),
+            WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MOST_PARTIAL_IMAGES}),
+        ]
+        | None
+    ) = None
+    stream: (
+        Annotated[Literal[True], BeforeValidator(_refuse_a_number), WithJsonSchema({"type": "boolean"})]
+        | None
+    ) = None
+    response_format: Literal["b64_json"] | None = None
 
     tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = "default"
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
@@ -101,6 +150,13 @@ class ImageRequest(SparseContract):
     metadata: (
         Annotated[dict[Label, Annotated[PlainText, Field(max_length=512)]], Field(max_length=16)] | None
     ) = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_written_defaults(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: given for name, given in value.items() if not _is_written_default(name, value)}
 
     @property
     def operation(self) -> Operation:

@@ -40,14 +40,15 @@ _A_MASK_BELONGS_TO_AN_EDIT: Schema = {
     "if": {"required": ["mask"], "properties": {"mask": {"not": {"type": "null"}}}},
     "then": {"required": ["images"], "properties": {"images": {"type": "array"}}},
 }
+_SHOWN: Schema = {"type": "integer", "minimum": 1}
 _A_STREAM_SHOWS_ONE_PICTURE: list[Schema] = [
     {
-        "if": {"required": ["partial_images"], "properties": {"partial_images": {"type": "integer"}}},
-        "then": {"properties": {"n": {"enum": [1, None]}}},
+        "if": {"required": ["partial_images"], "properties": {"partial_images": _SHOWN}},
+        "then": {"properties": {"n": {"enum": [1, None]}, "stream": {"enum": [True, None]}}},
     },
     {
         "if": {"required": ["stream"], "properties": {"stream": {"const": True}}},
-        "then": {"required": ["partial_images"], "properties": {"partial_images": {"type": "integer"}}},
+        "then": {"required": ["partial_images"], "properties": {"partial_images": _SHOWN}},
     },
 ]
 _USAGE_BELONGS_TO_RECONCILE: Schema = {

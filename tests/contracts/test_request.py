@@ -115,7 +115,6 @@ BEYOND_THEM: tuple[tuple[Any, Any], ...] = (
     ("output_compression", 101),
     ("output_compression", 50.0),
     ("moderation", "high"),
-    ("safety_identifier", ""),
     ("safety_identifier", "x" * 65),
     ("safety_identifier", "a\x1bb"),
     ("user", "x" * 65),
@@ -160,11 +159,15 @@ BEYOND_THEM: tuple[tuple[Any, Any], ...] = (
     ("metadata", {"k": 1}),
     ("metadata", {"k": "\x00"}),
     ("metadata", {"\ud800": "x"}),
-    ("stream", False),
+    ("stream", 0),
     ("stream", 1),
     ("stream", "true"),
-    ("partial_images", 0),
+    ("partial_images", False),
+    ("partial_images", 0.0),
+    ("partial_images", -1),
     ("partial_images", 4),
+    ("response_format", "url"),
+    ("response_format", 1),
     ("partial_images", True),
     ("partial_images", 2.0),
     ("Size", "auto"),
@@ -177,6 +180,43 @@ def test_what_is_beyond_them_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as raised:
         read(**{field: value})
     assert {error["loc"][0] for error in raised.value.errors()} == {field}
+
+
+WRITTEN_DEFAULTS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
+    ("stream", False, {}),
+    ("stream", False, {"partial_images": 0}),
+    ("stream", False, {"n": 4}),
+    ("partial_images", 0, {}),
+    ("partial_images", 0, {"n": 4}),
+    ("output_compression", 100, {}),
+    ("output_compression", 100, {"output_format": "png"}),
+    ("moderation", "auto", {"images": ["store://a.png"]}),
+    ("response_format", "b64_json", {}),
+    ("safety_identifier", "", {}),
+    ("user", "", {}),
+)
+
+
+@pytest.mark.parametrize(("field", "value", "beside"), WRITTEN_DEFAULTS)
+def test_written_default_is_the_same_as_absent(field: str, value: Any, beside: dict[str, Any]) -> None:
+    """A default of the provider that was never sent anyway says nothing, like null."""
+    assert read(**beside, **{field: value}) == read(**beside)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 1),
+        ("size", "auto"),
+        ("quality", "auto"),
+        ("background", "auto"),
+        ("output_format", "png"),
+        ("moderation", "auto"),
+    ],
+)
+def test_written_default_that_is_sent_stays(field: str, value: Any) -> None:
+    """These were always accepted and are in the fingerprints of billed runs, so they stay part of the request."""
+    assert read(**{field: value}).model_dump()[field] == value
 
 
 @pytest.mark.parametrize("field", sorted(set(ImageRequest.model_fields) - {"model", "prompt", "tenant"}))

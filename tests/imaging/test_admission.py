@@ -218,7 +218,8 @@ def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
         {"quality": "low"},
         {"background": "auto"},
         {"output_format": "png"},
-        {"output_compression": 100},
+        {"output_compression": 50},
+        {"output_compression": 100, "output_format": "jpeg"},
         {"moderation": "auto"},
         {"safety_identifier": "a"},
         {"user": "a"},
@@ -237,6 +238,64 @@ def test_a_fingerprint_does_not_see_how_the_same_was_written() -> None:
 def test_a_fingerprint_sees_whatever_is_asked(change: dict[str, Any]) -> None:
     """Each field changes the fingerprint, defaults that are written out included."""
     assert fingerprint_of({**BASE, **change}) != fingerprint_of(BASE)
+
+
+EVERY_DOCUMENTED_DEFAULT = {
+    "n": 1,
+    "size": "auto",
+    "quality": "auto",
+    "background": "auto",
+    "output_format": "png",
+    "output_compression": 100,
+    "moderation": "auto",
+    "stream": False,
+    "partial_images": 0,
+    "response_format": "b64_json",
+    "safety_identifier": None,
+    "user": None,
+    "complexity": None,
+    "frame_count": None,
+    "frame_duration_ms": None,
+    "svg": None,
+    "style": None,
+    "mask": None,
+    "markup": None,
+}
+IMAGES = ["store://a.png"]
+
+
+@pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2.6-flare"])
+@pytest.mark.parametrize("pictures", [{}, {"images": IMAGES}], ids=["generation", "edit"])
+@pytest.mark.parametrize("field", [*EVERY_DOCUMENTED_DEFAULT, "all of them"])
+def test_documented_default_written_out_is_admitted(
+    field: str, pictures: dict[str, Any], model: str
+) -> None:
+    """Clients write out the defaults that the provider documents: each of them, and all together, may run."""
+    defaults = EVERY_DOCUMENTED_DEFAULT
+    written = defaults if field == "all of them" else {field: defaults[field]}
+    assert check({"model": model, "prompt": "a lamp", **pictures, **written}, SIMULATOR).problems == ()
+
+
+@pytest.mark.parametrize("model", ["gpt-image-1-mini", "gpt-image-1.5"])
+def test_documented_default_of_input_fidelity_is_admitted_where_the_model_has_it(model: str) -> None:
+    """It has a default on these models only; elsewhere the provider itself wants it left out."""
+    payload = {"model": model, "prompt": "a lamp", "images": IMAGES, "input_fidelity": "low"}
+    assert check(payload, SIMULATOR).problems == ()
+
+
+def test_default_that_is_never_sent_is_not_in_the_fingerprint() -> None:
+    """The same request with and without it is the same run, so it cannot be a conflict."""
+    never_sent = {
+        "stream": False,
+        "partial_images": 0,
+        "output_compression": 100,
+        "moderation": "auto",
+        "response_format": "b64_json",
+        "safety_identifier": "",
+        "user": "",
+    }
+    edit = {**BASE, "images": IMAGES}
+    assert fingerprint_of({**edit, **never_sent}) == fingerprint_of(edit)
 
 
 def test_a_fingerprint_survives_json() -> None:
