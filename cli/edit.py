@@ -101,6 +101,6 @@ async def _edit(
 
 async def _refer_to(given: str, store: ImageStore) -> str:
     """The reference itself, or that of the file, which is uploaded."""
-    if given.startswith(_REFERENCES):
+    if given.lower().startswith(_REFERENCES):
         return given
     return (await upload_file(Path(given), store)).uri

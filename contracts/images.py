@@ -17,8 +17,16 @@ _DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
 _SPELLING: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
-    "anyOf": [{"maxLength": LONGEST_REFERENCE}, {"pattern": "^data:", "maxLength": LARGEST_DATA_URIS}],
+    "anyOf": [
+        {"maxLength": LONGEST_REFERENCE},
+        {"pattern": "^[Dd][Aa][Tt][Aa]:", "maxLength": LARGEST_DATA_URIS},
+    ],
 }
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text is a data: URI. The scheme of a URI may be written in any case."""
+    return text[:5].lower() == "data:"
 
 
 class ImageRef(Contract):
@@ -91,4 +99,4 @@ class ImageInput(SparseContract):
     @property
     def is_data_uri(self) -> bool:
         """Whether the picture travels in the request itself."""
-        return self.uri.startswith("data:")
+        return is_data_uri(self.uri)

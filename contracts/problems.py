@@ -25,7 +25,7 @@ class Problem(Contract):
 
 def describe_value(field: str, value: Any) -> str:
     """A value as a person should see it in a message: short, and never a prompt, a picture or somebody's address."""
-    if isinstance(value, str) and (field.partition(".")[0] in _PRIVATE or value.startswith("data:")):
+    if isinstance(value, str) and (field.partition(".")[0] in _PRIVATE or value[:5].lower() == "data:"):
         return f"a text of {len(value):,} characters"
     if isinstance(value, (list, tuple, dict)):
         return f"a list of {len(value):,}" if not isinstance(value, dict) else f"an object of {len(value):,}"

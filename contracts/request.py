@@ -32,6 +32,7 @@ TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 LARGEST_PROMPT = 32_000
 MOST_PARTIAL_IMAGES = 3
+_DEFAULT_COMPRESSION = 100
 
 _CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) - set("\t\n\r")
 
@@ -89,7 +90,8 @@ def _is_written_default(name: str, given: dict[str, Any]) -> bool:
     if name == "partial_images":
         return type(value) is int and value == 0
     if name == "output_compression":
-        return type(value) is int and value == 100 and given.get("output_format") in (None, "png")
+        is_default = type(value) is int and value == _DEFAULT_COMPRESSION
+        return is_default and given.get("output_format") in (None, "png")
     if name == "moderation":
         return bool(value == "auto" and given.get("images"))
     if name == "response_format":

@@ -53,7 +53,54 @@ def read_header(data: bytes) -> Header:
             return _read_webp(data)
     except (struct.error, IndexError) as error:
         raise NotAPicture(f"the picture is cut off inside its header, after {len(data):,} bytes") from error
-    raise NotAPicture("the bytes are neither a PNG nor a JPEG nor a WebP picture")
+    raise NotAPicture(_describe_other_format(data))
+
+
+_NEITHER = "the bytes are neither a PNG nor a JPEG nor a WebP picture"
+_ISO_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        "a HEIC picture, as phones take them",
+    ),
+}
+_SIGNATURES = (
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"II+\x00", "a TIFF picture"),
+    (b"MM\x00+", "a TIFF picture"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\x00\x00\x01\x00", "an icon (ICO)"),
+)
+_DOCUMENTS = (
+    (b"%pdf-", "a PDF document"),
+    (b"<svg", "an SVG drawing"),
+    (b"<!doctype html", "a web page (HTML)"),
+    (b"<html", "a web page (HTML)"),
+)
+
+
+def _describe_other_format(data: bytes) -> str:
+    """What the bytes are instead, by their first few, so that people know what to convert."""
+    if not data:
+        return f"{_NEITHER}: there are none"
+    found = next((name for start, name in _SIGNATURES if data.startswith(start)), None)
+    if data[4:8] == b"ftyp":
+        # The major brand, and the compatible ones: many HEIC and AVIF files have "mif1" first.
+        size = min(int.from_bytes(data[:4], "big"), 256)
+        brands = [data[at : at + 4] for at in (8, *range(16, size - 3, 4))]
+        found = next((_ISO_BRANDS[brand] for brand in sorted(brands) if brand in _ISO_BRANDS), "a video")
+    if found is None:
+        text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        found = next((name for start, name in _DOCUMENTS if text.startswith(start)), None)
+        if found is None and text.startswith(b"<?xml") and b"<svg" in text:
+            found = "an SVG drawing"
+    return f"{_NEITHER}, but {found}: convert it to PNG or JPEG" if found else _NEITHER
 
 
 def _read_png(data: bytes) -> Header:

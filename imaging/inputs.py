@@ -19,16 +19,11 @@ from imaging.input_checks import (
     MIB,
     PICTURE_RULE,
     CheckedPicture,
-    check_claim,
     check_mask,
     examine,
     examine_data_uri,
 )
-from imaging.pictures import (
-    EXTENSIONS,
-    media_type_of_name,
-    verify_picture,
-)
+from imaging.pictures import EXTENSIONS, verify_picture
 from imaging.store import ImageStore
 from imaging.store_errors import CorruptImage, NotFound, ReferenceRefused, TooLarge
 
@@ -84,7 +79,7 @@ async def upload_file(path: Path, store: ImageStore) -> ImageRef:
     """Puts a local picture into the store, after a look at every byte of it.
 
     Raises:
-        InputsRefused: no readable file, too large, or no picture of the type that its name claims.
+        InputsRefused: no readable file, too large, or not a picture. The name says nothing: the bytes decide.
         StoreUnavailable: it could not be written.
     """
     data = await asyncio.to_thread(_read_file, path)
@@ -98,7 +93,7 @@ async def _load(field: str, image: ImageInput, store: ImageStore) -> CheckedPict
         if image.is_data_uri:
             return await asyncio.to_thread(examine_data_uri, image.uri, image.sha256, bytes_limit=limit)
         data = await store.read(image.uri, max_bytes=limit - 1)
-        return await asyncio.to_thread(examine, data, media_type_of_name(image.uri), image.sha256)
+        return await asyncio.to_thread(examine, data, image.sha256)
     except ReferenceRefused:
         why, allowed = "not in this image store", f"a reference that begins with {store.root}, or a data: URI"
     except NotFound:
@@ -123,7 +118,7 @@ def _read_file(path: Path) -> bytes:
     try:
         _check_file(path.stat())
         data = path.read_bytes()
-        check_claim(verify_picture(data), media_type_of_name(path.name))
+        verify_picture(data)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
     except ValueError as error:

@@ -267,9 +267,7 @@ IMAGES = ["store://a.png"]
 @pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2.6-flare"])
 @pytest.mark.parametrize("pictures", [{}, {"images": IMAGES}], ids=["generation", "edit"])
 @pytest.mark.parametrize("field", [*EVERY_DOCUMENTED_DEFAULT, "all of them"])
-def test_documented_default_written_out_is_admitted(
-    field: str, pictures: dict[str, Any], model: str
-) -> None:
+def test_documented_default_written_out_is_admitted(field: str, pictures: dict[str, Any], model: str) -> None:
     """Clients write out the defaults that the provider documents: each of them, and all together, may run."""
     defaults = EVERY_DOCUMENTED_DEFAULT
     written = defaults if field == "all of them" else {field: defaults[field]}
