@@ -126,3 +126,132 @@ def test_two_spellings_are_one_source(tmp_path: Path) -> None:
     spaced = read(tmp_path, "b.csv", "prompt, n\r\na, 1\r\n")
 
     assert json.dumps(plain[0].payload) == json.dumps(spaced[0].payload)
+
+
+TWO_LINES = [{"prompt": "A lighthouse, blue", "n": 2}, {"prompt": "A cup", "size": "1024x1024"}]
+TABLE = 'prompt,size,n\r\n"A lighthouse, blue",,2\r\nA cup,1024x1024,\r\n'
+SEMICOLONS = "prompt;size;n\r\nA lighthouse, blue;;2\r\nA cup;1024x1024;\r\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        TABLE,
+        TABLE.replace("\r\n", "\r"),
+        SEMICOLONS,
+        SEMICOLONS.replace(";", "\t"),
+        "sep=;\r\n" + SEMICOLONS,
+        '"sep=,"\n' + TABLE,
+        "sep=^\n" + SEMICOLONS.replace(";", "^"),
+        "\n,,\n" + TABLE,
+        'prompt,size,n,,,\n"A lighthouse, blue",,2,,,\nA cup,1024x1024,,,,\n',
+        'prompt,size,n,\n"A lighthouse, blue",,2,\nA cup,1024x1024,,\n',
+        'prompt,size,n\n"A lighthouse, blue",,2,,\nA cup,1024x1024,,, \n',
+        'Prompt , SIZE,N\n"A lighthouse, blue",,2\nA cup,1024x1024,\n',
+        "\ufeff" + SEMICOLONS,
+        ("\ufeff" + SEMICOLONS).encode("utf-16-le"),
+        ("\ufeff" + SEMICOLONS.replace(";", "\t")).encode("utf-16-be"),
+        TABLE.encode("utf-16-le"),
+        ("\ufeff" + TABLE).encode("utf-32-le"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_table_as_spreadsheets_write_it_is_read(tmp_path: Path, table: str | bytes, name: str) -> None:
+    """Delimiters, line ends, encodings, empty columns and rows differ; what is asked does not."""
+    assert [line.payload for line in read(tmp_path, name, table)] == TWO_LINES
+
+
+@pytest.mark.parametrize("table", [TABLE, SEMICOLONS, "\ufeff" + SEMICOLONS.replace(";", "\t")])
+def test_table_without_the_ending_is_recognized_by_its_first_line(tmp_path: Path, table: str) -> None:
+    """A first line with the column prompt is not JSON, so nothing else can be meant."""
+    assert [line.payload for line in read(tmp_path, "export.txt", table)] == TWO_LINES
+
+
+def test_table_row_has_the_number_of_its_line(tmp_path: Path) -> None:
+    """Lines before the header count, so that a row is found in an editor."""
+    lines = read(tmp_path, "a.csv", "sep=;\n\nprompt;n\na;1\n\nb;2\n")
+
+    assert [line.number for line in lines] == [4, 6]
+
+
+def test_column_without_a_name_is_told_with_its_place(tmp_path: Path) -> None:
+    """What such a cell means nobody can say; rows where it is empty are sound."""
+    first, second = read(tmp_path, "a.csv", "prompt,n,,\na,1,,x\nb,2,,\n")
+
+    assert first.problem == "column 4 has no name in the first line"
+    assert second.payload == {"prompt": "b", "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"PK\x03\x04" + bytes(60), "an Excel workbook or another ZIP file: save the sheet as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(60), "an old Excel workbook"),
+        (b"\x1f\x8b\x08" + bytes(60), "compressed by gzip"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        ("prompt\nCaf\u00e9\n".encode("cp1252"), "line 2 is not UTF-8 (byte 3); save the table as CSV UTF-8"),
+        (b"prompt,n\na\x00,1\n", "line 2 has a NUL byte"),
+        ("\ufeffprompt\na\n".encode("utf-16-le") + b"\x00", "is not sound UTF-16: save it as UTF-8"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_file_of_another_kind_is_named_in_one_sentence(
+    tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
+    """The ending says nothing: the first bytes tell what people have exported."""
+    assert why in refuse(tmp_path, name, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"prompt": "A lighthouse, blue", "n": 2},\n{"prompt": "A cup", "size": "1024x1024"},\n',
+        '{"prompt": "A lighthouse, blue", "n": 2}\r{"prompt": "A cup", "size": "1024x1024"}\r',
+        ('\ufeff{"prompt": "A lighthouse, blue", "n": 2}\n{"prompt": "A cup", "size": "1024x1024"}').encode("utf-16-le"),
+        ('{"prompt": "A lighthouse, blue", "n": 2}\n{"prompt": "A cup", "size": "1024x1024"}').encode("utf-16-be"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_json_lines_that_are_unambiguous_are_read(tmp_path: Path, content: str | bytes, name: str) -> None:
+    """Commas behind the objects, other line ends and encodings, and a table's ending leave no doubt."""
+    assert [line.payload for line in read(tmp_path, name, content)] == TWO_LINES
+
+
+PROVIDER_LINE = (
+    '{"custom_id": "a", "method": "POST", "url": "/v1/images/generations", "body": {"prompt": "A"}}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (PROVIDER_LINE * 2, "is in the provider's own batch format: write what is in `body` as the line, with custom_id as its request_id"),
+        ('[\n {\n  "prompt": "A"\n }\n]\n', "is one JSON array: write one request a line"),
+        ('[{"prompt": "A"}, {"prompt": "B"}]', "is one JSON array: write one request a line"),
+        ('{\n "prompt": "A"\n}\n{\n "prompt": "B"\n}\n', "spreads a JSON object over several lines"),
+        ('{"prompt": "A",\n "n": 1}\n', "spreads a JSON object over several lines"),
+    ],
+)  # fmt: skip
+def test_other_json_is_named_in_one_sentence(tmp_path: Path, content: str, why: str) -> None:
+    """One sentence that says what the file is and what to do, instead of problems for each line."""
+    message = refuse(tmp_path, "a.jsonl", content)
+
+    assert why in message
+    assert message.count("\n") == 0
+
+
+def test_first_line_that_is_cut_off_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    """Where the second line is a request, the file is one request a line."""
+    first, second = read(tmp_path, "a.jsonl", '{"prompt": "A",\n{"prompt": "B"}\n')
+
+    assert first.problem
+    assert second.payload == {"prompt": "B"}
+
+
+def test_long_file_is_read_across_chunks(tmp_path: Path) -> None:
+    """Line ends and byte order marks on the borders of what is read at once make no difference."""
+    prompts = ["x" * size for size in (*range(65_500, 65_600), 200_000)]
+    content = "".join(json.dumps({"prompt": prompt}) + "\r\n" for prompt in prompts)
+    for data in (content.encode(), content.encode("utf-16"), content.replace("\r\n", "\r").encode()):
+        lines = read(tmp_path, "a.jsonl", data)
+        assert [line.payload for line in lines] == [{"prompt": prompt} for prompt in prompts]
