@@ -11,13 +11,14 @@ from imaging.store_errors import StoreFailure
 
 
 def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
-    """Pictures came, and are in the store."""
+    """Pictures came and are in the store. The message says so where others were asked for, or some cannot be used."""
     return AttemptOutcome(
         outcome="succeeded",
         finished_at=datetime.now(UTC),
         latency_ms=raw.latency_ms,
         http_status=raw.http_status,
         provider_request_id=raw.provider_request_id,
+        error_message=answer.shortfall,
         size=answer.size,
         quality=answer.quality,
         output_format=answer.output_format,

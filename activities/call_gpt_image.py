@@ -217,6 +217,8 @@ class GptImageCaller:
         except MalformedAnswer:
             await self._keeper.keep_body(attempt.attempt_id, raw)
             raise
+        if answer.problems:
+            await self._keeper.keep_body(attempt.attempt_id, raw)
         raw = raw.without_body()
         images = await self._keeper.keep(answer.pictures, raw)
         return describe_delivery(raw, answer, images)

@@ -62,7 +62,9 @@ def carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | Non
 def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:
     """Pictures that are not quite what was asked for are kept, as they were paid for; the operator is told."""
     warnings = []
-    if len(images) != order.request.image_count:
+    if paid.error_message:
+        warnings.append(paid.error_message)
+    elif len(images) != order.request.image_count:
         warnings.append(f"{order.request.image_count} pictures were asked for and {len(images)} delivered.")
     wanted = f"image/{order.request.output_format or 'png'}"
     others = {image.media_type for image in images} - {wanted}

@@ -5,7 +5,6 @@ long, and whatever fails is a line in the log.
 """
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,6 +16,7 @@ from temporalio.client import WorkflowHandle
 
 from contracts import names
 from contracts.images import PartialImage
+from imaging.answers import decode_base64
 from imaging.calls import PartialPicture
 from imaging.pictures import verify_picture
 from imaging.store import ImageStore
@@ -88,6 +88,6 @@ async def _announce(
 def _open(encoded: str) -> bytes:
     if len(encoded) > _LARGEST_ENCODED:
         raise ValueError(f"it has {len(encoded):,} characters, more than {_LARGEST_ENCODED:,}")
-    data = base64.b64decode(encoded, validate=True)
+    data = decode_base64(encoded)
     verify_picture(data)
     return data

@@ -1,6 +1,7 @@
 """Getting what was paid for into the store, while the event loop stays free and whatever else goes wrong."""
 
 import asyncio
+import dataclasses
 import os
 import time
 from typing import Any
@@ -10,9 +11,8 @@ from temporalio import activity
 
 from contracts.images import ImageRef
 from contracts.request import ImageRequest
-from imaging.answers import Answer, read_answer, read_response
+from imaging.answers import Answer, AnsweredPicture, read_answer, read_response, require_pictures
 from imaging.client import RawAnswer
-from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
 from imaging.pictures import NotAPicture, verify_picture
 from imaging.store import ImageStore
 from imaging.store_errors import StoreUnavailable
@@ -46,12 +46,12 @@ class PictureKeeper:
             self._proven_at = time.monotonic()
 
     async def open_answer(self, raw: RawAnswer, request: ImageRequest, response: Any = None) -> Answer:
-        """Reads an answer, and makes sure that its pictures are pictures.
+        """Read an answer and check that its pictures can be decoded. Those that cannot do not affect the others.
 
         `response` is its JSON where that was read already.
 
         Raises:
-            MalformedAnswer: there is no picture in it, or one that cannot be decoded.
+            MalformedAnswer: it has no picture that can be used.
         """
         async with self._openings:
             return await asyncio.to_thread(_open_answer, raw, request, response)
@@ -67,7 +67,7 @@ class PictureKeeper:
         return tuple(images)
 
     async def keep_body(self, attempt_id: str, raw: RawAnswer) -> None:
-        """Keeps the whole body of an answer that could not be used; the ledger holds its beginning."""
+        """Keep the whole body of an answer of which something could not be used; the ledger holds its beginning."""
         try:
             await self._store.put_document(f"malformed/{attempt_id}.body", raw.body)
         except StoreUnavailable as error:
@@ -93,18 +93,19 @@ class PictureKeeper:
 
 def _open_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
     answer = read_answer(raw, request) if response is None else read_response(raw, response, request)
-    for index, data in enumerate(answer.pictures):
-        try:
-            verify_picture(data)
-        except NotAPicture as error:
-            raise MalformedAnswer(
-                detail=f"data[{index}] is no picture: {error}",
-                http_status=raw.http_status,
-                provider_request_id=raw.provider_request_id,
-                raw_body=raw.body[:LARGEST_RAW_BODY],
-                response=answer.response,
-            ) from None
-    return answer
+    items = tuple(_verify(index, item) for index, item in enumerate(answer.items))
+    return require_pictures(raw, dataclasses.replace(answer, items=items))
+
+
+def _verify(index: int, item: AnsweredPicture) -> AnsweredPicture:
+    """Return the item as it is, or without its bytes where they are not a picture."""
+    if item.data is None:
+        return item
+    try:
+        verify_picture(item.data)
+    except NotAPicture as error:
+        return AnsweredPicture(problem=f"data[{index}] is no picture: {error}")
+    return item
 
 
 def _end_of_attempt(raw: RawAnswer) -> float:

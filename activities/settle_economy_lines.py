@@ -134,6 +134,8 @@ class EconomySettler:
         except MalformedAnswer as malformed:
             await self._keeper.keep_body(attempt.attempt_id, answer)
             return describe_failure(malformed)
+        if read.problems:
+            await self._keeper.keep_body(attempt.attempt_id, answer)
         images = await self._keeper.keep(read.pictures, answer)
         return dataclasses.replace(describe_delivery(answer, read, images), latency_ms=None)
 

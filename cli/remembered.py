@@ -38,7 +38,7 @@ def find_in_ledger(run_id: str, session: Session) -> RememberedRun | None:
     if bill is None or record is None:
         return RememberedRun(None, attempts) if attempts else None
     billing = ResultBilling(state=record.state, entry_id=record.entry_id, reason=record.reason)
-    return RememberedRun(_rebuild_result(bill, entries, billing, len(attempts)), attempts)
+    return RememberedRun(_rebuild_result(bill, entries, billing, attempts), attempts)
 
 
 def with_corrections(result: RunResult, session: Session) -> RunResult:
@@ -54,7 +54,7 @@ def with_corrections(result: RunResult, session: Session) -> RunResult:
 
 
 def _rebuild_result(
-    bill: EntryView, entries: tuple[EntryView, ...], billing: ResultBilling, attempts: int
+    bill: EntryView, entries: tuple[EntryView, ...], billing: ResultBilling, attempts: tuple[Attempt, ...]
 ) -> RunResult:
     """A run's result out of its entries, the newest first. Corrections are differences: what is owed is the sum."""
     latest = entries[0]
@@ -77,8 +77,13 @@ def _rebuild_result(
         provider=ResultProvider(
             name=bill.provider,
             request_id=bill.provider_request_id,
-            attempts=attempts,
+            attempts=len(attempts),
             simulated=bill.simulated,
+        ),
+        warnings=tuple(
+            attempt.error_message
+            for attempt in attempts
+            if attempt.attempt_id == bill.attempt_id and attempt.error_message
         ),
     )
 

@@ -17,6 +17,7 @@ def describe_result(result: RunResult, store: ImageStore | None, link: str | Non
     """A run's pictures and bill. `store` tells where a picture is on this machine, `link` is its page in the Web UI."""
     rows = [("model", _describe_model(result))]
     rows += [("picture", describe_picture(image, store)) for image in result.images]
+    rows += [("warning", warning) for warning in result.warnings]
     rows += [
         ("tokens", describe_tokens(result.usage)),
         ("charge", _describe_charge(result)),

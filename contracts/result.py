@@ -46,7 +46,10 @@ class ResultProvider(Contract):
 
 
 class RunResult(Contract):
-    """A run that is done: its pictures and its bill."""
+    """A run that is done: its pictures and its bill.
+
+    `warnings` are sentences on what differs from what was asked for, such as pictures that are missing.
+    """
 
     run_id: str
     status: Literal["completed"] = "completed"
@@ -58,6 +61,7 @@ class RunResult(Contract):
     cost: ResultCost
     billing: ResultBilling
     provider: ResultProvider
+    warnings: tuple[str, ...] = ()
 
 
 class RunStatus(Contract):

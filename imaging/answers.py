@@ -5,6 +5,7 @@ decoding megabytes belongs in a thread. Whether the bytes are pictures is `imagi
 import base64
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from contracts.request import ImageRequest
 from imaging.calls import RawAnswer
@@ -13,32 +14,63 @@ from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
 from imaging.provider_json import read_json
 
 _LONGEST_OPTION = 64
+# The characters of the URL-safe alphabet, as the standard one has them.
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredPicture:
+    """One picture of an answer: its bytes, or `problem`, which says why there are none."""
+
+    data: bytes | None = field(default=None, repr=False)
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What the provider delivered.
 
-    `response` is its whole JSON without the pictures' data, fields that we do not know included; `usage` is that
-    field of it, verbatim, whatever it holds. `size`, `quality`, `background`, `output_format` are the effective ones,
-    None where neither the answer nor the request names them. `warnings` are sentences for the operator.
+    `items` are the pictures that the answer lists, usable or not, at least one of them usable. `requested` is how many
+    were asked for. `response` is its whole JSON without the pictures' data, fields that we do not know included; `usage`
+    is that field of it, verbatim, whatever it holds. `size`, `quality`, `background`, `output_format` are the effective
+    ones, None where neither the answer nor the request names them.
     """
 
-    pictures: tuple[bytes, ...] = field(repr=False)
+    items: tuple[AnsweredPicture, ...]
+    requested: int
     response: dict[str, Any] = field(repr=False)
     usage: Any
     size: str | None
     quality: str | None
     background: str | None
     output_format: str | None
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[bytes, ...]:
+        """The pictures that can be used, in the order of the answer."""
+        return tuple(item.data for item in self.items if item.data is not None)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why each of the others cannot."""
+        return tuple(item.problem for item in self.items if item.problem is not None)
+
+    @property
+    def shortfall(self) -> str | None:
+        """A sentence for the operator where other pictures came than were asked for, None where all is well."""
+        delivered = len(self.pictures)
+        if delivered == self.requested and not self.problems:
+            return None
+        asked = "1 picture was" if self.requested == 1 else f"{self.requested} pictures were"
+        reasons = f": {'; '.join(self.problems)}" if self.problems else ""
+        return f"{asked} asked for and {delivered} delivered{reasons}. The bill follows the provider's usage."
 
 
 def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
-    """Reads a 2xx answer to a request.
+    """Read a 2xx answer to a request.
 
     Raises:
-        MalformedAnswer: it holds no pictures, or one that is no base64.
+        MalformedAnswer: it holds no picture that can be decoded.
     """
     try:
         response = read_json(raw.body)
@@ -48,43 +80,123 @@ def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
 
 
 def read_response(raw: RawAnswer, response: Any, request: ImageRequest) -> Answer:
-    """Reads the JSON of an answer, taking the pictures out of it; `raw` is for what is said where it cannot be used.
+    """Read the JSON of an answer and take the pictures out of it; `raw` is for the message where it cannot be used.
 
     Raises:
         MalformedAnswer: as `read_answer`.
     """
     if not isinstance(response, dict):
         raise _malformed(raw, "it is no JSON object")
-    encoded = _take_pictures(response)
-    if not encoded:
-        raise _malformed(raw, "its field data is no list of pictures", response)
-    return Answer(
-        pictures=tuple(_decode(raw, response, index, text) for index, text in enumerate(encoded)),
+    items = tuple(_read_item(index, item) for index, item in enumerate(_take_items(response)))
+    answer = Answer(
+        items=items,
+        requested=request.image_count,
         response=response,
         usage=response.get("usage"),
         size=_effective(response, "size", request.size),
         quality=_effective(response, "quality", request.quality),
         background=_effective(response, "background", request.background),
         output_format=_effective(response, "output_format", request.output_format),
-        warnings=_compare_count(len(encoded), request.image_count),
     )
+    return require_pictures(raw, answer)
 
 
-def _take_pictures(response: dict[str, Any]) -> list[Any]:
-    """Takes the pictures' data out of the response, in place: a stand-in of None for an item that has none."""
+def require_pictures(raw: RawAnswer, answer: Answer) -> Answer:
+    """Return the answer if it has at least one picture that can be used.
+
+    Raises:
+        MalformedAnswer: it has none.
+    """
+    if answer.pictures:
+        return answer
+    detail = "; ".join(answer.problems) or "its field data is no list of pictures"
+    raise _malformed(raw, detail, answer.response)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64 as gateways write it.
+
+    Accepts line ends and blanks anywhere, missing padding, the URL-safe alphabet, and a `data:` URI around it, in any
+    case and with any parameters.
+
+    Raises:
+        ValueError: it cannot be base64 in any of these spellings, or there is nothing in it.
+    """
+    text = text.strip()
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+        if "%" in text:
+            text = unquote(text)
+    text = "".join(text.split())
+    # Some escape a line end twice, so that it arrives as a backslash and a letter.
+    text = text.replace("\\r", "").replace("\\n", "").translate(_STANDARD_ALPHABET).rstrip("=")
+    data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if not data:
+        raise ValueError("nothing is encoded")
+    return data
+
+
+def _take_items(response: dict[str, Any]) -> list[Any]:
+    """Return what stands for each picture, and remove the pictures' data from the response.
+
+    The response keeps the other fields of each item.
+    """
     data = response.get("data")
+    if isinstance(data, dict):
+        data = response["data"] = [data]  # a gateway that has unwrapped the list of one
     if not isinstance(data, list):
-        return []
-    return [item.pop("b64_json", None) if isinstance(item, dict) else None for item in data]
+        # A stream's last event has its picture beside the usage, and some answer with that alone.
+        encoded = response.pop("b64_json", None)
+        return [{"b64_json": encoded}] if isinstance(encoded, str) else []
+    taken: list[Any] = []
+    for index, item in enumerate(data):
+        if isinstance(item, str):
+            taken.append({"b64_json": item})
+            data[index] = {}
+        elif isinstance(item, dict):
+            taken.append(dict(item))
+            item.pop("b64_json", None)
+            if _is_data_uri(item.get("url")):
+                del item["url"]
+        else:
+            taken.append(None)
+    return taken
 
 
-def _decode(raw: RawAnswer, response: dict[str, Any], index: int, text: Any) -> bytes:
-    if not isinstance(text, str) or not text:
-        raise _malformed(raw, f"data[{index}] has no b64_json", response)
+def _read_item(index: int, item: Any) -> AnsweredPicture:
+    name = f"data[{index}]"
+    if not isinstance(item, dict):
+        return AnsweredPicture(problem=f"{name} has no b64_json")
+    encoded: Any = item.get("b64_json")
+    url = item.get("url")
+    problem = f"{name} has no b64_json"
+    if isinstance(encoded, str) and encoded.strip():
+        problem = f"{name}.b64_json is no base64"
+    elif _is_data_uri(url):
+        encoded, problem = url, f"{name}.url is a data: URI that cannot be decoded"
+    else:
+        return AnsweredPicture(problem=_describe_withheld(name, item) or problem)
     try:
-        return base64.b64decode(text, validate=True)
+        return AnsweredPicture(data=decode_base64(encoded))
     except ValueError:
-        raise _malformed(raw, f"data[{index}].b64_json is no base64", response) from None
+        return AnsweredPicture(problem=problem)
+
+
+def _describe_withheld(name: str, item: dict[str, Any]) -> str | None:
+    """Say that a content filter has withheld a picture, as Azure reports it; None if the item does not say so."""
+    results = item.get("content_filter_results")
+    if not isinstance(results, dict):
+        return None
+    filtered = [
+        str(category)[:_LONGEST_OPTION]
+        for category, result in results.items()
+        if isinstance(result, dict) and result.get("filtered") is True
+    ]
+    return f"{name} was withheld by the content filter ({', '.join(filtered)})" if filtered else None
+
+
+def _is_data_uri(url: Any) -> bool:
+    return isinstance(url, str) and url.lstrip()[:5].lower() == "data:"
 
 
 def _effective(response: dict[str, Any], name: str, requested: str | None) -> str | None:
@@ -92,14 +204,6 @@ def _effective(response: dict[str, Any], name: str, requested: str | None) -> st
     if isinstance(told, str) and 0 < len(told) <= _LONGEST_OPTION and told != "auto":
         return told
     return None if requested == "auto" else requested
-
-
-def _compare_count(delivered: int, requested: int) -> tuple[str, ...]:
-    if delivered == requested:
-        return ()
-    return (
-        f"{requested} pictures were asked for and {delivered} delivered; all are kept, and the bill follows the usage.",
-    )
 
 
 def _malformed(raw: RawAnswer, detail: str, response: dict[str, Any] | None = None) -> MalformedAnswer:

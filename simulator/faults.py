@@ -54,6 +54,8 @@ class FaultKind(Enum):
     NOT_AN_IMAGE = "not_an_image", "paid; base64 of something that is no picture"
     WRONG_FORMAT = "wrong_format", "paid; pictures in another format than asked"
     WRONG_COUNT = "wrong_count", "paid; one picture fewer than asked"
+    ODD_BASE64 = "odd_base64", "paid; pictures in base64 as gateways write it", "spelling"
+    LOST_PICTURE = "lost_picture", "paid; something else in place of the last picture", "instead"
     MISSING_USAGE = "missing_usage", "paid; no usage in the answer"
     NULL_USAGE = "null_usage", "paid; usage is null"
     ZERO_USAGE = "zero_usage", "paid; usage says that nothing was used"
@@ -92,6 +94,8 @@ UsageField = Literal[
     "input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"
 ]
 StreamErrorCode = Literal["image_generation_failed", "moderation_blocked", "rate_limit_exceeded"]
+Base64Spelling = Literal["wrapped", "crlf", "newline", "url_safe", "unpadded", "data_uri", "data_uri_in_url"]
+InsteadOfPicture = Literal["null", "filter", "damaged", "empty"]
 UsageForm = Literal["negative", "string", "float", "bool", "absurd", "list"]
 
 
@@ -108,6 +112,8 @@ class Fault(BaseModel):
     paid: bool = False
     field: UsageField = "output_tokens"
     form: UsageForm = "negative"
+    spelling: Base64Spelling = "wrapped"
+    instead: InsteadOfPicture = "null"
     events: Annotated[int, Field(ge=0, le=3)] = 0
     error: StreamErrorCode = "image_generation_failed"
 

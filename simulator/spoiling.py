@@ -35,6 +35,34 @@ def _drop_picture(document: Document, _: Fault) -> None:
     document["data"] = document["data"][:-1]
 
 
+def _respell_base64(document: Document, fault: Fault) -> None:
+    for picture in document["data"]:
+        text = picture["b64_json"]
+        wrapped = base64.encodebytes(base64.b64decode(text)).decode()
+        spelled = {
+            "wrapped": wrapped,
+            "crlf": wrapped.replace("\n", "\r\n"),
+            "newline": f"{text}\n",
+            "url_safe": text.translate(str.maketrans("+/", "-_")),
+            "unpadded": text.rstrip("="),
+            "data_uri": f"Data:image/png;charset=binary;base64,{text}",
+            "data_uri_in_url": f"data:image/png;base64,{text}",
+        }[fault.spelling]
+        picture.clear()
+        picture["url" if fault.spelling == "data_uri_in_url" else "b64_json"] = spelled
+
+
+def _lose_picture(document: Document, fault: Fault) -> None:
+    filtered = {"violence": {"filtered": True, "severity": "high"}}
+    damaged = document["data"][-1]["b64_json"][:400]
+    document["data"][-1] = {
+        "null": None,
+        "filter": {"content_filter_results": filtered, "b64_json": None, "url": None},
+        "damaged": {"b64_json": damaged},
+        "empty": {"b64_json": ""},
+    }[fault.instead]
+
+
 def _drop_usage(document: Document, _: Fault) -> None:
     del document["usage"]
 
@@ -80,6 +108,8 @@ _SPOILERS: dict[FaultKind, Callable[[Document, Fault], None]] = {
     FaultKind.BAD_BASE64: _break_base64,
     FaultKind.NOT_AN_IMAGE: _replace_pictures,
     FaultKind.WRONG_COUNT: _drop_picture,
+    FaultKind.ODD_BASE64: _respell_base64,
+    FaultKind.LOST_PICTURE: _lose_picture,
     FaultKind.MISSING_USAGE: _drop_usage,
     FaultKind.NULL_USAGE: _null_usage,
     FaultKind.ZERO_USAGE: _zero_usage,

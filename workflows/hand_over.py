@@ -77,4 +77,5 @@ def run_result(
             attempts=call.attempts,
             simulated=call.simulated,
         ),
+        warnings=call.warnings,
     )

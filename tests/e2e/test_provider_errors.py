@@ -2,6 +2,7 @@
 
 import pytest
 
+from contracts.money import format_usd
 from imaging import errors
 from tests.e2e.stack import CONTRACT, Stack, new_run_id
 
@@ -116,3 +117,53 @@ async def test_pictures_of_another_kind_are_kept(stack: Stack) -> None:
     assert any("2 pictures were asked for and 1 delivered" in warning for warning in status["warnings"])
     other = await stack.run({**CONTRACT, "prompt": "A cup [simulate:wrong_format]"})
     assert other.images[0].media_type == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "odd_base64=wrapped",
+        "odd_base64=crlf",
+        "odd_base64=url_safe",
+        "odd_base64=unpadded",
+        "odd_base64=data_uri",
+        "odd_base64=data_uri_in_url",
+    ],
+)
+async def test_a_picture_in_odd_base64_is_kept_and_billed(stack: Stack, fault: str) -> None:
+    result = await stack.run({**CONTRACT, "quality": "low", "prompt": f"A cup [simulate:{fault}]"})
+
+    assert len(result.images) == 1
+    assert result.billing.state == "billed"
+    assert len(stack.calls(result.run_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [
+        ("null", "data[1] has no b64_json"),
+        ("filter", "data[1] was withheld by the content filter (violence)"),
+        ("damaged", "data[1] is no picture: "),
+        ("empty", "data[1] has no b64_json"),
+    ],
+)
+async def test_the_pictures_beside_a_lost_one_are_kept_and_billed(
+    stack: Stack, instead: str, words: str
+) -> None:
+    """The run completes with what came, its bill follows the usage for both, and everybody is told what is missing."""
+    prompt = f"Two cups [simulate:lost_picture={instead}]"
+    result = await stack.run({**CONTRACT, "n": 2, "prompt": prompt})
+
+    (warning,) = result.warnings
+    assert "2 pictures were asked for and 1 delivered: " in warning
+    assert words in warning
+    assert len(result.images) == 1
+    (call,) = stack.calls(result.run_id)
+    assert call.usage is not None
+    cost = 10 * call.usage["input_tokens"] + 40 * call.usage["output_tokens"]
+    assert (result.billing.state, result.cost.amount_usd) == ("billed", format_usd(cost))
+    status = await stack.client.get_workflow_handle(result.run_id).query("status")
+    assert warning in status["warnings"]
+    (attempt,) = stack.attempts(result.run_id)
+    assert (attempt.outcome, attempt.error_type, attempt.error_message) == ("succeeded", None, warning)
+    assert await stack.store.read_document(f"malformed/{attempt.attempt_id}.body")

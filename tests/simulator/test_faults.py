@@ -210,6 +210,19 @@ async def test_spoilt_pictures(http: httpx2.AsyncClient, simulator: Simulator) -
     assert paid_and_status(simulator) == [(True, 200)] * 5
 
 
+async def test_pictures_as_gateways_send_them(http: httpx2.AsyncClient, simulator: Simulator) -> None:
+    """The same picture in another spelling, or with something else in place of the last one; all of it is paid."""
+    simulator.script(
+        "odd_base64", "odd_base64=data_uri_in_url", "lost_picture=filter", "lost_picture=damaged"
+    )
+    wrapped, linked, filtered, damaged = [await generate_json(http, n=2) for _ in range(4)]
+    assert "\n" in wrapped["data"][0]["b64_json"]
+    assert linked["data"][0]["url"].startswith("data:image/png;base64,")
+    assert filtered["data"][1]["b64_json"] is None
+    assert len(damaged["data"][1]["b64_json"]) < len(damaged["data"][0]["b64_json"])
+    assert paid_and_status(simulator) == [(True, 200)] * 4
+
+
 async def test_withheld_usage_is_known_to_the_books(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     """Usage that is missing, null or zero in the answer was used, and paid, all the same."""
     simulator.script("missing_usage", FaultKind.NULL_USAGE, Fault(kind=FaultKind.ZERO_USAGE))
