@@ -12,6 +12,7 @@ from imaging.calls import RawAnswer
 from imaging.error_bodies import read_error
 from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
 from imaging.provider_json import read_json
+from imaging.stream_events import ErrorEvent, read_stream_answer, read_stream_body
 
 _LONGEST_OPTION = 64
 # The characters of the URL-safe alphabet, as the standard one has them.
@@ -72,10 +73,12 @@ def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
     Raises:
         MalformedAnswer: it holds no picture that can be decoded.
     """
+    if not raw.body.strip():
+        raise _malformed(raw, "it is empty")
     try:
         response = read_json(raw.body)
     except ValueError as error:
-        raise _malformed(raw, f"it is no JSON ({error})") from None
+        response = _read_stream(raw, f"it is no JSON ({error})")
     return read_response(raw, response, request)
 
 
@@ -134,6 +137,24 @@ def decode_base64(text: str) -> bytes:
     if not data:
         raise ValueError("nothing is encoded")
     return data
+
+
+def _read_stream(raw: RawAnswer, problem: str) -> Any:
+    """Read a body that is a stream of events: one that ended without a finished picture, or is not labelled as one."""
+    try:
+        reading = read_stream_body(raw.body)
+        answer = reading and read_stream_answer(reading)
+    except ErrorEvent as event:
+        return event.body
+    except ValueError:
+        reading = answer = None
+    if reading is None:
+        raise _malformed(raw, problem)
+    if answer is None:
+        events = f", only {', '.join(reading.names)}" if reading.names else ""
+        response = None if reading.usage is None else {"usage": reading.usage}
+        raise _malformed(raw, f"its stream came whole, but has no finished picture{events}", response)
+    return answer
 
 
 def _take_items(response: dict[str, Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx2
 import openai
-from openai import AsyncAPIResponse, AsyncStream
+from openai import AsyncAPIResponse
 
 from contracts.images import MediaType
 from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, request_options
@@ -115,13 +115,16 @@ class ImageClient:
                     response = raw.http_response
                     if not is_stream(response):
                         return response, await _read_whole(response)
-                    streamed = StreamedAnswer(response, show)
-                    return response, await streamed.read(await raw.parse(to=AsyncStream[object]))
+                    streamed = StreamedAnswer(response, show, call.request.image_count)
+                    return response, await streamed.read()
         except FailedAnswer as error:
             response = error.response
             body = hide_key(error.body, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
+            rescued = await streamed.rescue() if streamed else None
+            if streamed and rescued is not None:
+                return streamed.response, rescued
             failure = (
                 streamed.describe_break(error, self._sdk.api_key) if streamed else classify_transport(error)
             )

@@ -79,6 +79,7 @@ class FaultKind(Enum):
         "events",
     )
     STREAM_IGNORED = "stream_ignored", "paid; an answer as a whole, although a stream was asked for"
+    STREAM_DIALECT = "stream_dialect", "paid; a stream as gateways write it", "dialect"
     FEWER_PARTIALS = "fewer_partials", "paid; a stream with one partial picture fewer than asked, and billed"
     BAD_PARTIAL = "bad_partial", "paid; a stream whose first partial picture is none"
 
@@ -96,6 +97,7 @@ UsageField = Literal[
 StreamErrorCode = Literal["image_generation_failed", "moderation_blocked", "rate_limit_exceeded"]
 Base64Spelling = Literal["wrapped", "crlf", "newline", "url_safe", "unpadded", "data_uri", "data_uri_in_url"]
 InsteadOfPicture = Literal["null", "filter", "damaged", "empty"]
+StreamDialect = Literal["gateway", "wrapped", "event_line"]
 UsageForm = Literal["negative", "string", "float", "bool", "absurd", "list"]
 
 
@@ -112,6 +114,7 @@ class Fault(BaseModel):
     paid: bool = False
     field: UsageField = "output_tokens"
     form: UsageForm = "negative"
+    dialect: StreamDialect = "gateway"
     spelling: Base64Spelling = "wrapped"
     instead: InsteadOfPicture = "null"
     events: Annotated[int, Field(ge=0, le=3)] = 0

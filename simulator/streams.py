@@ -11,7 +11,7 @@ from aiohttp import web
 
 from simulator.delivery import BEFORE_ANY_STREAM, hang
 from simulator.errors import IMAGE_ERROR
-from simulator.faults import Fault, FaultKind, StreamErrorCode
+from simulator.faults import Fault, FaultKind, StreamDialect, StreamErrorCode
 from simulator.orders import Endpoint, ImageOrder
 
 STREAM_FAULTS = {
@@ -21,6 +21,7 @@ STREAM_FAULTS = {
     FaultKind.STREAM_ERROR,
     FaultKind.STREAM_MALFORMED,
     FaultKind.STREAM_IGNORED,
+    FaultKind.STREAM_DIALECT,
     FaultKind.FEWER_PARTIALS,
     FaultKind.BAD_PARTIAL,
 }
@@ -88,10 +89,10 @@ def write_events(
     if isinstance(document.get("usage"), dict):
         document["usage"].pop("output_tokens_details", None)  # no event of the provider's has it
     pictures = document.pop("data", [{}]) or [{}]
-    return [
-        _write(event)
-        for event in (*events, {"type": f"{prefix}.completed", **pictures[0], **told, **document})
-    ]
+    events.append({"type": f"{prefix}.completed", **pictures[0], **told, **document})
+    if fault is not None and fault.kind is FaultKind.STREAM_DIALECT:
+        return _write_as_gateway(events, {**told, **document, "data": pictures}, fault.dialect)
+    return [_write(event) for event in events]
 
 
 async def deliver_stream(
@@ -137,6 +138,17 @@ def _hang_up(request: web.Request) -> None:
     """Without the mark that ends a body, so that the client sees a broken connection. What was sent arrives."""
     if request.transport is not None:
         request.transport.close()
+
+
+def _write_as_gateway(
+    events: list[dict[str, Any]], document: dict[str, Any], dialect: StreamDialect
+) -> list[bytes]:
+    if dialect == "wrapped":
+        return [f"data: {json.dumps(document)}\n\n".encode(), b"data: [DONE]\n\n"]
+    if dialect == "event_line":
+        return [_write(event).replace(json.dumps(event["type"]).encode(), b"null", 1) for event in events]
+    names = [*["image.chunk"] * (len(events) - 1), "image.complete"]
+    return [_write({**event, "type": name}) for event, name in zip(events, names, strict=True)]
 
 
 def _write(event: dict[str, Any]) -> bytes:

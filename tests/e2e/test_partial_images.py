@@ -125,7 +125,6 @@ async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
         ("stream_broken", "AnswerLost", "unknown", 0),
         ("stream_broken=1", "AnswerLost", "unknown", 1),
         ("stream_broken=3", "AnswerLost", "unknown", 2),
-        ("stream_ended=2", "AnswerLost", "unknown", 2),
         ("stream_error=1,paid=true", "StreamFailed", "unknown", 1),
         ("rate_limited,seconds=0.2,header=retry-after-ms", "RateLimited", "rejected", 0),
     ],
@@ -150,6 +149,7 @@ async def test_a_stream_that_breaks_is_sent_again(
     ("fault", "failure", "outcome"),
     [
         ("stream_malformed=1", "MalformedAnswer", "unknown"),
+        ("stream_ended=2", "MalformedAnswer", "unknown"),
         ("no_data", "MalformedAnswer", "unknown"),
         ("stream_error=1,error=moderation_blocked", "OutputRefused", "unknown"),
         ("moderation_blocked", "ContentRefused", "rejected"),
@@ -163,6 +163,17 @@ async def test_a_stream_that_cannot_be_mended(stack: Stack, fault: str, failure:
     (attempt,) = stack.attempts(run_id)
     assert (cause.type, attempt.error_type, attempt.outcome) == (failure, failure, outcome)
     assert stack.entries(run_id) == ()
+
+
+@pytest.mark.parametrize(("dialect", "count"), [("gateway", 2), ("wrapped", 0), ("event_line", 2)])
+async def test_a_stream_under_other_names_is_bought_once(stack: Stack, dialect: str, count: int) -> None:
+    """The picture and the usage are in the stream, whatever its events are called: one request, one bill."""
+    result = await stack.run({**STREAMED, "prompt": f"A lighthouse [simulate:stream_dialect={dialect}]"})
+
+    (call,) = stack.calls(result.run_id)
+    assert result.usage == call.usage
+    assert (result.billing.state, len(result.images)) == ("billed", 1)
+    assert len(await collect(stack, result.run_id)) == count
 
 
 async def test_a_held_run_shows_what_was_drawn(stack: Stack) -> None:

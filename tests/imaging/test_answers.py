@@ -231,7 +231,8 @@ def test_reported_answers_are_read(name: str) -> None:
 @pytest.mark.parametrize(
     ("payload", "detail"),
     [
-        (b"", "it is no JSON (Expecting value: line 1 column 1 (char 0))"),
+        (b"", "it is empty"),
+        (b"data: [DONE]\n\n", "its stream came whole, but has no finished picture"),
         (b"<html>busy</html>", "it is no JSON (Expecting value: line 1 column 1 (char 0))"),
         (b'{"data": [', "it is no JSON (Expecting value: line 1 column 11 (char 10))"),
         (b'{"usage": NaN}', "it is no JSON (NaN is no JSON number)"),
