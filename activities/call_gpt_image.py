@@ -12,6 +12,7 @@ from temporalio import activity
 
 from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
 from activities.call_results import describe_success, settle_attempt
+from activities.call_terms import CallTerms
 from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
 from activities.failure_news import telling_failures
 from activities.failures import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
@@ -29,7 +30,6 @@ from billing.errors import LedgerError
 from billing.runs import RunIdentity
 from contracts import names
 from contracts.calls import CallInput, CallResult
-from contracts.money import parse_usd
 from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import MalformedAnswer, ProviderFailure, RateLimited, ServerOverloaded
 from imaging.inputs import Inputs, load_inputs
@@ -44,6 +44,7 @@ log = structlog.get_logger("call_gpt_image")
 class GptImageCaller:
     """Calls one provider for runs, keeping its pictures in one store and its attempts in one ledger.
 
+    `terms` say what a call may cost and in whose name, whatever a workflow hands over.
     `resends` is how many attempts of unknown outcome a run may have before the one that is its last.
     """
 
@@ -53,7 +54,7 @@ class GptImageCaller:
         store: ImageStore,
         attempts: AttemptLog,
         *,
-        provider: str,
+        terms: CallTerms,
         simulated: bool,
         resends: int,
         links: PictureLinks | None = None,
@@ -62,7 +63,8 @@ class GptImageCaller:
         self._store = store
         self._keeper = PictureKeeper(store)
         self._attempts = attempts
-        self._provider = provider
+        self._terms = terms
+        self._provider = terms.catalogue.provider
         self._simulated = simulated
         self._resends = resends
         self._links = links
@@ -94,6 +96,7 @@ class GptImageCaller:
         return result.model_copy(update={"links": urls})
 
     async def _carry_out(self, order: CallInput) -> CallResult:
+        self._identify(order)
         inputs = await self._look_at_inputs_first(order)
         if inputs and activity.info().attempt == 1 and not self._pause.seconds_left:
             await self._keeper.prove()
@@ -106,7 +109,7 @@ class GptImageCaller:
 
     async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
         """A run that the ledger may know: what it has paid for is its answer, and what it has sent is heard of first."""
-        listed = await asyncio.to_thread(self._attempts.find_attempts, _identify(order))
+        listed = await asyncio.to_thread(self._attempts.find_attempts, self._identify(order))
         earlier = await settle_by_receipts(listed, self._attempts, self._store)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
@@ -134,11 +137,13 @@ class GptImageCaller:
 
     async def _pay_new_run(self, order: CallInput, inputs: Inputs) -> CallResult | None:
         """None, and nothing was sent, where the run is not new: most are, and are written down with their first attempt."""
-        attempt = await asyncio.to_thread(self._attempts.begin_run, _identify(order), self._announce(order))
+        attempt = await asyncio.to_thread(
+            self._attempts.begin_run, self._identify(order), self._announce(order)
+        )
         return await self._buy(order, inputs, (), attempt) if attempt else None
 
     async def _pay(self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...]) -> CallResult:
-        identity, new = _identify(order), self._announce(order)
+        identity, new = self._identify(order), self._announce(order)
         attempt = await asyncio.to_thread(self._begin, identity, new, is_first=not earlier)
         if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
@@ -224,26 +229,16 @@ class GptImageCaller:
         return describe_delivery(raw, answer, images)
 
     def _announce(self, order: CallInput) -> NewAttempt:
+        now = datetime.now(UTC)
         return NewAttempt(
             run_id=order.run_id,
             workflow_run_id=activity.info().workflow_run_id or "",
             model=order.model,
             provider=self._provider,
-            sent_at=datetime.now(UTC),
-            reserved_micro_usd=None
-            if order.price_ceiling_usd is None
-            else parse_usd(order.price_ceiling_usd),
+            sent_at=now,
+            reserved_micro_usd=self._terms.find_ceiling(order, now),
             simulated=self._simulated,
         )
 
-
-def _identify(order: CallInput) -> RunIdentity:
-    return RunIdentity(
-        run_id=order.run_id,
-        tenant=order.tenant,
-        request_id=order.request_id,
-        workflow_id=activity.info().workflow_id or "",
-        fingerprint=order.fingerprint,
-        operation=order.request.operation,
-        requested_model=order.request.model,
-    )
+    def _identify(self, order: CallInput) -> RunIdentity:
+        return self._terms.identify(order, activity.info().workflow_id or "")

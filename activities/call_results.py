@@ -1,20 +1,11 @@
 """From an attempt that succeeded to what the workflow is told of it. Pure."""
 
 import dataclasses
-import json
 
-from pydantic import JsonValue
-
+from billing.attempt_pricing import carry_usage
 from billing.attempt_records import Attempt, AttemptOutcome
-from billing.nesting import measure_depth
 from contracts.calls import CallInput, CallResult
 from contracts.images import ImageRef
-
-LARGEST_USAGE = 16 * 1024
-"""Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
-the result would be refused after the provider was paid."""
-DEEPEST_USAGE = 20
-"""Levels of nesting: the real one has three, and what converts it gives up at some hundreds."""
 
 
 def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
@@ -45,17 +36,6 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
         sent_at=paid.sent_at,
         mode="batch" if paid.batch_part else None,
         warnings=_compare(images, order, paid),
-    )
-
-
-def carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    """A usage that can be read and sent on, or None and why not."""
-    size, depth = len(json.dumps(usage)), measure_depth(usage)
-    if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
-        return usage, None
-    return None, (
-        f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
-        f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
     )
 
 

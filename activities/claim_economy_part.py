@@ -55,6 +55,7 @@ class EconomyClaimer:
         with known_failures():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
+                await documents.check_part(order.part)
                 number = order.part.number
                 claimed = await documents.read_claimed(number)
                 if claimed is None:

@@ -39,6 +39,7 @@ class EconomyCloser:
         with known_failures():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
+                await documents.check_part(order.part)
                 left_out = {
                     line.run_id: line.reason for line in await documents.read_left_out(order.part.number)
                 }

@@ -1,7 +1,7 @@
 """What a line of an economy batch costs, and its entry in the ledger: the same billing as for runs by themselves, at batch prices."""
 
-from activities.call_results import carry_usage
 from activities.economy_documents import PlannedLine
+from billing.attempt_pricing import carry_usage
 from billing.attempt_records import Attempt
 from billing.costs import compute_cost
 from billing.ledger import Ledger
@@ -41,8 +41,9 @@ class LineBiller:
             ),
             self._cards,
         )
-        return self._ledger.record(
+        return self._ledger.bill(
             BillingInput(
                 run_id=paid.run_id, attempt_id=paid.attempt_id, cost=cost, metadata=line.metadata or {}
-            )
+            ),
+            self._cards,
         )

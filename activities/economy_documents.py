@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from billing.errors import BatchConflict
 from contracts.base import SparseContract
-from contracts.economy import EconomySummary
+from contracts.economy import EconomySummary, PlannedPart
 from contracts.economy_steps import EconomyBatchRef, EconomyPlan
 from contracts.money import Usd
 from contracts.request import ImageRequest, MissingUsage, Operation
@@ -65,6 +66,7 @@ class EconomyDocuments:
 
     def __init__(self, store: ImageStore, batch: EconomyBatchRef) -> None:
         self._store = store
+        self._batch = batch
         self._root = f"batches/{batch.batch_id}/{batch.digest}/economy/round-{batch.round:05d}"
 
     async def read_plan(self) -> EconomyPlan | None:
@@ -82,6 +84,20 @@ class EconomyDocuments:
     async def write_end(self, summary: EconomySummary) -> None:
         """Keeps what came of the round: the next one may begin."""
         await self._write(_END, (summary,))
+
+    async def check_part(self, part: PlannedPart) -> None:
+        """Check a part that a workflow hands over against the plan: its model and endpoint decide what is paid and billed.
+
+        Raises:
+            BatchConflict: it is not a part of this round's plan.
+        """
+        plan = await self.read_plan()
+        if plan is None or part not in plan.parts:
+            raise BatchConflict(
+                f"Part {part.number} of the economy batch {self._batch.batch_id} is handed over with {part.lines} lines"
+                f" for {part.model} at {part.endpoint}, and round {self._batch.round} was not planned so. Nothing was"
+                " sent. Start the batch again: it goes on with its plan."
+            )
 
     async def write_part(self, number: int, lines: list[PlannedLine]) -> None:
         """Keeps the lines of a part as they are planned."""

@@ -66,6 +66,7 @@ class EconomySender:
 
     async def _send(self, order: PartOrder) -> SentPart:
         documents = EconomyDocuments(self._store, order.batch)
+        await documents.check_part(order.part)
         lines = await documents.read_claimed(order.part.number) or []
         if not lines:
             return SentPart()

@@ -71,6 +71,7 @@ class EconomySettler:
         with known_failures():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
+                await documents.check_part(order.part)
                 claimed = await documents.read_claimed(order.part.number) or []
                 try:
                     settled = await self._settle(order, {line.run_id: line for line in claimed})

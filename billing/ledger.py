@@ -12,11 +12,15 @@ from uuid import uuid4
 
 from sqlalchemy import RowMapping, bindparam, select
 
+from billing.attempt_pricing import price_paid_attempt
 from billing.database import Database
+from billing.errors import RunConflict
 from billing.heads import append_entry
-from billing.paid_attempts import copy_paid_attempt
+from billing.paid_attempts import PaidAttempt, copy_paid_attempt
+from billing.rate_cards import RateCards
 from billing.reservations import book_bill
 from billing.tables import ledger_entries
+from contracts import names
 from contracts.billing import Basis, BillingInput, BillingRecord, BillingState, Cost, EntryKind
 from contracts.money import format_usd, parse_usd
 
@@ -79,9 +83,29 @@ class Ledger:
         self._clock = clock
         self._on_entry = on_entry
 
-    def record(self, order: BillingInput) -> BillingRecord:
+    def bill(self, order: BillingInput, cards: RateCards, *, workflow_id: str | None = None) -> BillingRecord:
+        """Write a run's bill, priced here: by the recorded attempt's own usage and by `cards`.
+
+        `order.cost` is never believed: see `billing.attempt_pricing`. Where the recorded cost is another one, the
+        record holds it. `workflow_id` is the workflow that asks; None where the caller is no workflow.
+
+        Raises:
+            RunConflict: the run belongs to another workflow.
+            LedgerUnavailable, LedgerRefused: as for `record`.
+        """
+
+        def price(paid: PaidAttempt) -> Cost:
+            _refuse_other_workflow(order.run_id, paid.workflow_id, workflow_id)
+            return price_paid_attempt(paid.facts, order.cost, cards)
+
+        return self.record(order, price)
+
+    def record(
+        self, order: BillingInput, price: Callable[[PaidAttempt], Cost] | None = None
+    ) -> BillingRecord:
         """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
 
+        Without `price` the cost in `order` is taken as it is. Never do that with a cost that a workflow handed over.
         Prices and settings may have changed meanwhile: the record holds the first bill's cost where it differs.
 
         What the ledger knows of the run and of the attempt that was paid is copied in the same transaction.
@@ -96,7 +120,8 @@ class Ledger:
             entry = connection.execute(_FIND_BY_KEY, key).mappings().first()
             if entry is None:
                 paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
-                row = self._make_row(order, paid.columns)
+                cost = order.cost if price is None else price(paid)
+                row = self._make_row(order, cost, paid.columns)
                 if append_entry(connection, row):
                     book_bill(connection, row, paid.reserved_micro_usd)
                     written = row
@@ -114,16 +139,26 @@ class Ledger:
             entry = latest.mappings().first()
         return None if entry is None else _make_record(entry)
 
-    def _make_row(self, order: BillingInput, paid: dict[str, Any]) -> dict[str, Any]:
+    def _make_row(self, order: BillingInput, cost: Cost, paid: dict[str, Any]) -> dict[str, Any]:
         return {
             "entry_id": f"ent_{uuid4().hex}",
             "entry_key": bill_key(order.run_id),
-            "kind": _KINDS[order.cost.basis],
+            "kind": _KINDS[cost.basis],
             **paid,
-            **make_cost_columns(order.cost),
+            **make_cost_columns(cost),
             "metadata": order.metadata,
             "created_at": self._clock(),
         }
+
+
+def _refuse_other_workflow(run_id: str, owner: str, workflow_id: str | None) -> None:
+    """A run that was paid as a line of an economy batch may be asked for later, by a workflow of its own."""
+    if workflow_id is None or workflow_id == owner or names.is_economy_batch(owner):
+        return
+    raise RunConflict(
+        f"Nothing was recorded for run {run_id}: it belongs to workflow {owner}, and workflow {workflow_id} asked for"
+        " its bill. A run is billed by its own workflow."
+    )
 
 
 def make_cost_columns(cost: Cost) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
+from billing.attempt_pricing import PricedFacts
 from billing.errors import LedgerRefused
 from billing.tables import provider_attempts, runs
 from contracts.content_marks import strip_marks
@@ -17,7 +18,12 @@ _OF_THE_ATTEMPT = provider_attempts.c[
     "attempt_id", "model", "provider", "provider_request_id", "simulated", "size", "quality", "sent_at"
 ]
 _COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
-_FOUND = provider_attempts.c["outcome", "response", "images", "reserved_micro_usd"]
+_FOUND = (
+    *provider_attempts.c[
+        "outcome", "response", "images", "reserved_micro_usd", "output_format", "batch_part"
+    ],
+    runs.c.workflow_id,
+)
 _FIND = (
     select(*_COPIED, *_FOUND)
     .join_from(provider_attempts, runs)
@@ -26,10 +32,15 @@ _FIND = (
 
 
 class PaidAttempt(NamedTuple):
-    """What an entry repeats, by its columns; and what the attempt reserved, in micro-USD, None where no price was known."""
+    """What an entry repeats, by its columns; and what the attempt reserved, in micro-USD, None where no price was known.
+
+    `facts` is what its price depends on, `workflow_id` the workflow that its run belongs to.
+    """
 
     columns: dict[str, Any]
     reserved_micro_usd: int | None
+    facts: PricedFacts
+    workflow_id: str
 
 
 def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
@@ -50,7 +61,15 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
         "images": images,
         "image_count": len(images),
     }
-    return PaidAttempt(columns, paid["reserved_micro_usd"])
+    facts = PricedFacts(
+        attempt_id=attempt_id,
+        fingerprint=paid["fingerprint"],
+        usage=columns["usage"],
+        is_batch=paid["batch_part"] is not None,
+        columns=columns,
+        output_format=paid["output_format"],
+    )
+    return PaidAttempt(columns, paid["reserved_micro_usd"], facts, paid["workflow_id"])
 
 
 def _refuse_unpaid(attempt: RowMapping | None, run_id: str, attempt_id: str) -> RowMapping:

@@ -55,6 +55,7 @@ class CallInput(SparseContract):
     With `unknown_outcome` "hold", nothing is sent after an attempt of unknown outcome, apart from those in
     `decided_attempts`: of these somebody has decided that they are no reason to wait.
     `image_slots` is what the run has taken of the provider's limit beyond its call: see `Admission`.
+    The call believes none of it that money hangs on: ids, fingerprint and worst case are made again from `request`.
     """
 
     run_id: str

@@ -32,6 +32,12 @@ def name_differences(known: str, asked: str) -> tuple[str, ...]:
     return tuple(field for field in sorted(before.keys() | now.keys()) if before.get(field) != now.get(field))
 
 
+def has_field(marked: str, field: str) -> bool | None:
+    """Whether the content named that field; None where the fingerprint has no marks that could tell."""
+    marks = _read_marks(marked)
+    return field in marks if marks else None
+
+
 def _digest(value: object) -> str:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]

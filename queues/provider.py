@@ -7,10 +7,13 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.call_gpt_image import GptImageCaller
+from activities.call_terms import CallTerms
 from activities.image_slots import take_image_slots
 from billing.attempts import AttemptLog
 from billing.database import Database
+from billing.rate_cards import RateCards
 from contracts import names
+from imaging.catalogue import Catalogue
 from imaging.client import open_client
 from imaging.store import ImageStore
 from queues.economy import build_economy_calls
@@ -31,7 +34,11 @@ async def build_provider_worker(
         provider,
         ImageStore.from_url(settings.store_url()),
         AttemptLog(database, on_end=meter.count_attempt),
-        provider=settings.provider_name(),
+        terms=CallTerms(
+            Catalogue.load(settings.provider_name()),
+            RateCards.load(settings.rate_card),
+            settings.unpriced_models,
+        ),
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
         links=find_links(settings),

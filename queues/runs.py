@@ -73,7 +73,7 @@ def build_runs_worker(
             EarlierRunFinder(database).find_earlier_run,
             PriceQuoter(cards).quote_price,
             CostComputer(cards).compute_cost,
-            BillingRecorder(Ledger(database, on_entry=meter.count_entry)).record_billing,
+            BillingRecorder(Ledger(database, on_entry=meter.count_entry), cards).record_billing,
             build_reconciler(settings, database).reconcile_provider,
             RunSettler(Corrections(database, cards, on_entry=meter.count_correction)).settle_run,
             BudgetChanger(Budgets(database)).change_budget,

@@ -1,35 +1,43 @@
 """One attempt of the call by itself, on a real ledger and store: what no run through the whole application can time."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.call_gpt_image import GptImageCaller
+from activities.call_terms import CallTerms
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
 from billing.opening import open_database
+from billing.rate_cards import RateCards
 from billing.runs import RunIdentity
 from contracts import names
 from contracts.calls import CallInput
 from contracts.request import ImageRequest
+from imaging.admission import fingerprint
+from imaging.catalogue import Catalogue
 from imaging.client import ProviderSettings, open_client
 from imaging.store import ImageStore
 from tests.billing.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.billing.spending import decide
 
+REQUEST = ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse", tenant=IDENTITY.tenant)
+KNOWN = replace(IDENTITY, fingerprint=fingerprint(REQUEST))
 ORDER = CallInput(
     run_id=IDENTITY.run_id,
     tenant=IDENTITY.tenant,
     request_id=IDENTITY.request_id,
-    request=ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse"),
-    model="gpt-image-2",
-    fingerprint=IDENTITY.fingerprint,
+    request=REQUEST,
+    model=IDENTITY.requested_model,
+    fingerprint=KNOWN.fingerprint,
     price_ceiling_usd="0.250000",
 )
 
@@ -55,7 +63,8 @@ async def open_caller(log: AttemptLog, folder: Path) -> AsyncIterator[GptImageCa
     """A caller of a provider that nobody reaches."""
     async with open_client(ProviderSettings(api_key="none", base_url="http://127.0.0.1:9/v1")) as client:
         store = ImageStore.from_url((folder / "images").as_uri())
-        yield GptImageCaller(client, store, log, provider="openai", simulated=False, resends=1)
+        terms = CallTerms(Catalogue.load("openai"), RateCards.load(), "refuse")
+        yield GptImageCaller(client, store, log, terms=terms, simulated=False, resends=1)
 
 
 def environment_of(attempt: int) -> ActivityEnvironment:
@@ -68,7 +77,7 @@ def environment_of(attempt: int) -> ActivityEnvironment:
 async def test_a_cancellation_while_the_ledger_is_asked_sends_nothing_more(tmp_path: Path) -> None:
     """A run that the ledger turns out to know, and that was cancelled meanwhile, ends as cancelled and is not sent again."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
-    rejected = begin_attempt(database)
+    rejected = begin_attempt(database, KNOWN)
     log = SlowLog(database)
     log.finish(rejected.attempt_id, AttemptOutcome(outcome="rejected", finished_at=FINISHED_AT))
     environment = environment_of(attempt=1)
@@ -94,4 +103,40 @@ async def test_a_budget_refuses_without_a_trace(tmp_path: Path, attempt: int) ->
             await environment_of(attempt).run(caller.call_gpt_image, ORDER)
     assert refused.value.type == names.BUDGET_EXCEEDED
     assert log.find_attempts(replace(IDENTITY, fingerprint="b2" * 32)) == ()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        ({"tenant": "zoo"}, "tenant is 'zoo'"),
+        ({"run_id": "image:zoo:req-1"}, "run_id is 'image:zoo:req-1'"),
+        ({"request_id": "req-2", "run_id": "image:acme:req-2"}, "request_id is 'req-2'"),
+        ({"model": "gpt-image-2.6-flare"}, "model is 'gpt-image-2.6-flare'"),
+        ({"model": "gpt-image-99", "request": REQUEST.model_copy(update={"model": "gpt-image-99"})}, "none is known for gpt-image-99"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_forged_call_input_is_refused_without_a_trace(
+    tmp_path: Path, attempt: int, forged: dict[str, Any], said: str
+) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    async with open_caller(AttemptLog(database), tmp_path) as caller:
+        with pytest.raises(ApplicationError, match=re.escape(said)) as refused:
+            await environment_of(attempt).run(caller.call_gpt_image, ORDER.model_copy(update=forged))
+    assert (refused.value.type, refused.value.non_retryable) == (names.REQUEST_REFUSED, True)
+    assert AttemptLog(database).list_attempts(str(forged.get("run_id", ORDER.run_id))) == ()
+    database.close()
+
+
+async def test_handed_over_ceiling_does_not_count(tmp_path: Path) -> None:
+    """The budget has room for the ceiling that is handed over, and not for what the request can cost."""
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    decide(database, {"month": 1})
+    async with open_caller(AttemptLog(database), tmp_path) as caller:
+        for handed in ("0.000000", "-1.000000", None):
+            forged = ORDER.model_copy(update={"price_ceiling_usd": handed})
+            with pytest.raises(ApplicationError) as refused:
+                await environment_of(1).run(caller.call_gpt_image, forged)
+            assert refused.value.type == names.BUDGET_EXCEEDED
     database.close()
