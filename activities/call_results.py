@@ -16,8 +16,7 @@ def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
 
 def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
     """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
-    response = paid.response if isinstance(paid.response, dict) else {}
-    usage, usage_problem = carry_usage(response.get("usage"), paid.attempt_id)
+    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
     images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
     return CallResult(
         attempt_id=paid.attempt_id,

@@ -22,8 +22,7 @@ class LineBiller:
         Raises:
             LedgerUnavailable: try again.
         """
-        response = paid.response if isinstance(paid.response, dict) else {}
-        usage, usage_problem = carry_usage(response.get("usage"), paid.attempt_id)
+        usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
         cost = compute_cost(
             CostInput(
                 provider=paid.provider,

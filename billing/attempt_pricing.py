@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from billing.costs import compute_cost
 from billing.nesting import measure_depth
 from billing.rate_cards import RateCards
+from billing.usage import find_unpriced_usage
 from contracts.billing import Cost, CostInput
 from contracts.content_marks import has_field
 from contracts.request import MissingUsage
@@ -29,7 +30,7 @@ class PricedFacts(NamedTuple):
 
     attempt_id: str
     fingerprint: str
-    usage: JsonValue
+    response: JsonValue
     is_batch: bool
     columns: dict[str, Any]
     output_format: str | None
@@ -47,11 +48,12 @@ def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cos
     return next(same, None) or next(alike, None) or candidates[0]
 
 
-def carry_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    """A usage that can be read and sent on, or None and why not."""
+def carry_usage(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+    """Return the usage of an answer as far as it can be sent on, and why it cannot be billed by that alone, or None."""
+    usage = response.get("usage") if isinstance(response, dict) else None
     size, depth = len(json.dumps(usage)), measure_depth(usage)
     if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
-        return usage, None
+        return usage, find_unpriced_usage(response)
     return None, (
         f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
         f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
@@ -70,7 +72,7 @@ def _compute_candidates(paid: PricedFacts, cards: RateCards) -> Iterator[Cost]:
 
 
 def _make_input(paid: PricedFacts, missing_usage: MissingUsage, partial_images: int | None) -> CostInput:
-    usage, usage_problem = carry_usage(paid.usage, paid.attempt_id)
+    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
     columns = paid.columns
     return CostInput(
         provider=columns["provider"],

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, select
 
 from billing import flags
 from billing.correction_keys import find_known, make_key
@@ -23,7 +23,8 @@ from billing.rate_cards import RateCards
 from billing.reservations import book_correction
 from billing.run_history import RunHistory, lock_history
 from billing.settlements import describe_pending, describe_settlement
-from billing.usage import UnbillableUsage, require_usage
+from billing.tables import provider_attempts
+from billing.usage import UnbillableUsage, find_unpriced_usage, require_usage
 from contracts.billing import Cost, CostInput, PriceMode
 from contracts.corrections import Correction, Settlement
 from contracts.money import format_usd
@@ -85,7 +86,8 @@ class Corrections:
             if known is not None:
                 return describe_settlement(history, known, outcome="already_settled")
             _refuse_untimely(order, history)
-            cost = self._compute_cost(order, history.latest)
+            unpriced = _find_unpriced(connection, history) if order.action == "reprice" else None
+            cost = self._compute_cost(order, history.latest, unpriced)
             if cost.amount_usd is None:
                 return describe_pending(history, cost.reason)
             row = self._make_row(order, history, cost)
@@ -97,10 +99,12 @@ class Corrections:
             self._on_entry(row)
         return describe_settlement(history, history.latest, outcome="settled")
 
-    def _compute_cost(self, order: Correction, latest: RowMapping) -> Cost:
+    def _compute_cost(self, order: Correction, latest: RowMapping, unpriced: str | None) -> Cost:
         """What the run costs; without an amount only where a reprice has to wait on."""
         if order.action == "reverse":
             return _NOTHING_OWED
+        if unpriced is not None:
+            return Cost(basis="none", reason=unpriced)
         cost = self._price(order.usage if order.action == "reconcile" else latest["usage"], latest)
         if cost.amount_usd is None and order.action == "reconcile":
             raise _refuse(order, f"{cost.reason}{self._tell_price(latest)}")
@@ -154,6 +158,13 @@ class Corrections:
 
 def _mode_of(entry: RowMapping) -> PriceMode:
     return "batch" if flags.BATCH_PRICE in entry["flags"] else "standard"
+
+
+def _find_unpriced(connection: Connection, history: RunHistory) -> str | None:
+    """Why the usage that was kept is not all that was charged for: the entry holds `usage` alone."""
+    attempt = provider_attempts.c
+    query = select(attempt.response).where(attempt.attempt_id == history.latest["attempt_id"])
+    return find_unpriced_usage(connection.execute(query).scalar())
 
 
 def _refuse_untimely(order: Correction, history: RunHistory) -> None:

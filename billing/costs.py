@@ -13,7 +13,7 @@ from billing.line_items import make_line_items, total_micro_usd
 from billing.rate_cards import RateCards, day_of
 from billing.rates import Rate
 from billing.token_split import TokenSplit, split_tokens
-from billing.usage import UnbillableUsage, Usage, read_usage
+from billing.usage import UnbillableUsage, Usage, check_usage, read_usage
 from contracts.billing import Basis, Cost, CostInput
 from contracts.money import format_usd
 
@@ -57,6 +57,7 @@ def _compute_cost(order: CostInput, cards: RateCards) -> Cost:
         return _hold(order.usage_problem)
     try:
         usage = read_usage(order.usage)
+        check_usage(order.usage, usage, order.images)
     except UnbillableUsage as problem:
         return _hold(str(problem))
     return _cost_without_usage(order, cards) if usage is None else _cost_by_usage(order, cards, usage)

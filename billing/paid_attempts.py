@@ -64,7 +64,7 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
     facts = PricedFacts(
         attempt_id=attempt_id,
         fingerprint=paid["fingerprint"],
-        usage=columns["usage"],
+        response=paid["response"],
         is_batch=paid["batch_part"] is not None,
         columns=columns,
         output_format=paid["output_format"],

@@ -3,7 +3,10 @@
 The raw object itself is kept elsewhere, verbatim. What a token costs is not known here.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -12,6 +15,26 @@ from contracts.problems import describe_value
 
 MOST_TOKENS = 10**12
 """Beyond it, a count is no usage but a mistake."""
+
+
+_SIDES = ("input", "output")
+# How gateways spell the totals and their details, without case and separators: chat names, and other providers' names.
+_TOTALS = {
+    **dict.fromkeys(("inputtokens", "inputtokencount", "prompttokens", "prompttokencount"), "input"),
+    **dict.fromkeys(
+        ("outputtokens", "outputtokencount", "completiontokens", "candidatestokencount"), "output"
+    ),
+    **dict.fromkeys(("totaltokens", "totaltokencount"), "total"),
+}
+_DETAILS = {
+    **dict.fromkeys(("inputtokensdetails", "inputtokendetails", "prompttokensdetails"), "input"),
+    **dict.fromkeys(("outputtokensdetails", "outputtokendetails", "completiontokensdetails"), "output"),
+}
+# Parts of a total that do not overlap. Others do: cached tokens are text or image tokens, too.
+_MODALITIES = ("texttokens", "imagetokens", "audiotokens", "videotokens")
+_NUMBER = re.compile(r"\s*[+-]?[\d.,_\s]+(e[+-]?\d+)?\s*(tokens?)?\s*", re.IGNORECASE)
+# Characters of a field's place in a reason.
+_MAX_SHOWN_PATH = 80
 
 
 class UnbillableUsage(ValueError):
@@ -57,15 +80,62 @@ def read_usage(raw: JsonValue) -> Usage | None:
 
 
 def require_usage(raw: JsonValue) -> Usage:
-    """The counts of a usage object that has to have some.
+    """Read a usage object that has to have counts.
 
     Raises:
-        UnbillableUsage: as `read_usage`, and where it names neither input_tokens nor output_tokens.
+        UnbillableUsage: as `read_usage` and `check_usage`, and where it names neither input_tokens nor output_tokens.
     """
     usage = read_usage(raw)
     if usage is None:
         raise UnbillableUsage("usage names neither input_tokens nor output_tokens.")
+    check_usage(raw, usage)
     return usage
+
+
+def check_usage(raw: JsonValue, usage: Usage | None, images: int = 0) -> None:
+    """Check that a bill by `usage`, which was read from `raw`, leaves out no counter of it.
+
+    A counter that restates a total has to equal it, a detail must not exceed its total, and no other counter of tokens
+    may have a value. A missing `input_tokens` or `output_tokens` counts as zero only where nothing else is known of it.
+
+    An entry of the ledger is derived again by `read_usage` alone: entries that are older than this check stay valid.
+
+    Raises:
+        UnbillableUsage: a counter that the bill would leave out or that contradicts it, or a count of zero although
+            `images` pictures were delivered.
+    """
+    counters = list(_list_counters(raw))
+    if usage is None or not isinstance(raw, dict):
+        for counter in counters:
+            if counter.is_of_tokens:
+                raise UnbillableUsage(
+                    f"usage has neither input_tokens nor output_tokens, but {counter} is {counter.shown}."
+                )
+        return
+    billed = {"input": usage.input_tokens, "output": usage.output_tokens}
+    billed["total"] = usage.input_tokens + usage.output_tokens
+    missing = [side for side in _SIDES if raw.get(f"{side}_tokens") is None]
+    _refuse_exceeded_totals(raw, billed, missing)
+    # Where a count is missing or all are zero, a number under any name may be the tokens that the bill leaves out.
+    is_any_name = bool(missing) or not billed["total"]
+    for counter in counters:
+        if (counter.is_of_tokens or is_any_name) and not _is_billed(counter, billed):
+            raise UnbillableUsage(_describe_left_out(counter, billed, missing))
+    if images > 0:
+        _refuse_zeros(billed, missing, images)
+
+
+def find_unpriced_usage(response: JsonValue) -> str | None:
+    """Return why an answer cannot be billed by its `usage` alone, None where it can.
+
+    `svg_usage` is charged beside `usage`, at the rates of a text model, which no rate card holds.
+    """
+    svg_usage = response.get("svg_usage") if isinstance(response, dict) else None
+    counter = next(_list_counters(svg_usage), None)
+    if counter is None:
+        return None
+    place = f"svg_usage.{counter.path}" if counter.path else "svg_usage"
+    return f"{place} is {counter.shown}: it is charged beside usage, and no rate card has a price for it."
 
 
 def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | None:
@@ -83,6 +153,109 @@ def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | Non
             f"{field} is {describe_value(field, count)}: a token count has to be a whole number from 0 to {MOST_TOKENS:,}."
         )
     return count
+
+
+class _Counter(NamedTuple):
+    """A number other than zero within a usage object, or a text that is one.
+
+    `field` is the normalized name of the usage's field that it is, or that holds it where `is_nested`.
+    """
+
+    path: str
+    field: str
+    is_nested: bool
+    is_of_tokens: bool
+    value: JsonValue
+
+    def __str__(self) -> str:
+        return f"usage.{ascii(self.path)[1:-1]}" if self.path else "usage"
+
+    @property
+    def shown(self) -> str:
+        is_short = isinstance(self.value, int) and abs(self.value) <= MOST_TOKENS
+        return f"{self.value:,}" if is_short else describe_value("usage", self.value)
+
+    @property
+    def is_count(self) -> bool:
+        return isinstance(self.value, int) and 0 <= self.value <= MOST_TOKENS
+
+    def enter(self, step: str, name: str, value: JsonValue) -> "_Counter":
+        """Describe a part of this one, as if it were a counter."""
+        is_of_tokens = self.is_of_tokens or "token" in name
+        # Bounded, as a stranger may nest without end.
+        path = self.path if len(self.path) > _MAX_SHOWN_PATH else f"{self.path}{step[:_MAX_SHOWN_PATH]}"
+        return _Counter(path, self.field or name, bool(self.field), is_of_tokens, value)
+
+
+def _list_counters(raw: JsonValue) -> Iterator[_Counter]:
+    """List every counter other than zero at any depth, in the order of the object."""
+    pending: list[_Counter] = [_Counter("", "", False, False, raw)]
+    while pending:
+        here = pending.pop()
+        value = here.value
+        if isinstance(value, dict):
+            dot = "." if here.path else ""
+            named = [here.enter(f"{dot}{name}", _normalize(name), part) for name, part in value.items()]
+            pending += reversed(named)
+        elif isinstance(value, list):
+            items = [here.enter(f"[{index}]", "", part) for index, part in enumerate(value)]
+            pending += reversed(items)
+        elif isinstance(value, str):
+            if _NUMBER.fullmatch(value) and any(digit.isdigit() and digit != "0" for digit in value):
+                yield here
+        elif value and not isinstance(value, bool):
+            yield here
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _is_billed(counter: _Counter, billed: dict[str, int]) -> bool:
+    """Whether the bill includes what this counter counts."""
+    if not counter.is_count or not isinstance(counter.value, int):
+        return False
+    total = None if counter.is_nested else _TOTALS.get(counter.field)
+    if total:
+        return counter.value == billed[total]
+    side = _DETAILS.get(counter.field)
+    return side is not None and counter.value <= billed[side]
+
+
+def _refuse_exceeded_totals(raw: dict[str, JsonValue], billed: dict[str, int], missing: list[str]) -> None:
+    for field, details in raw.items():
+        side = _DETAILS.get(_normalize(field))
+        if side is None or not isinstance(details, dict):
+            continue
+        parts = [
+            part
+            for name, part in details.items()
+            if isinstance(part, int) and _normalize(name) in _MODALITIES
+        ]
+        if sum(parts) > billed[side]:
+            total = "missing" if side in missing else f"{billed[side]:,}"
+            raise UnbillableUsage(
+                f"usage.{field} name {sum(parts):,} tokens, more than usage.{side}_tokens, which is {total}."
+            )
+
+
+def _describe_left_out(counter: _Counter, billed: dict[str, int], missing: list[str]) -> str:
+    if counter.is_of_tokens and not counter.is_count:
+        return (
+            f"{counter} is {counter.shown}: a token count has to be a whole number from 0 to {MOST_TOKENS:,}."
+        )
+    by = " and ".join(
+        f"no {side}_tokens" if side in missing else f"{side}_tokens {billed[side]:,}" for side in _SIDES
+    )
+    return f"{counter} is {counter.shown}, which does not agree with {by}: a bill by these might leave tokens out."
+
+
+def _refuse_zeros(billed: dict[str, int], missing: list[str], images: int) -> None:
+    """A missing count may be a field that a gateway does not know; a zero is a statement, and a picture denies it."""
+    zeros = [f"usage.{side}_tokens is 0" for side in _SIDES if side not in missing and not billed[side]]
+    if zeros:
+        delivered = "a picture was delivered" if images == 1 else f"{images:,} pictures were delivered"
+        raise UnbillableUsage(f"{' and '.join(zeros)}, although {delivered}: what it took is not known.")
 
 
 def _refuse_other_counts(raw: dict[str, JsonValue]) -> None:

@@ -74,7 +74,8 @@ class CallResult(SparseContract):
     """What was paid for: pictures in the store and the provider's usage, verbatim.
 
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
-    `usage_problem` is set where usage could not be carried (too large): then it is kept with the attempt and its ledger entry only.
+    `usage_problem` is set where usage cannot be billed as it stands: it could not be carried (too large; then it is kept with the
+    attempt and its ledger entry only), or the answer holds further usage that has no price (`svg_usage`).
     `sent_at` is when the paying attempt was sent, and decides which dated prices apply. `warnings` are for the operator.
     `links` lead to the pictures, in their order, for some days and by a browser, where the deployment has such links.
     `mode` None means "standard": a run that was paid as a line of an economy batch is billed by the batch prices.

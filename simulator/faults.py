@@ -60,6 +60,12 @@ class FaultKind(Enum):
     NULL_USAGE = "null_usage", "paid; usage is null"
     ZERO_USAGE = "zero_usage", "paid; usage says that nothing was used"
     PARTIAL_USAGE = "partial_usage", "paid; one field of usage is missing", "field"
+    SPARSE_USAGE = (
+        "sparse_usage",
+        "paid; usage has one count, and neither the named one nor anything else",
+        "field",
+    )
+    MIXED_USAGE = "mixed_usage", "paid; usage has its counts under chat names, beside zeros under its own"
     MALFORMED_USAGE = "malformed_usage", "paid; output_tokens (or all of usage) is of a wrong form", "form"
     OVERSIZE_USAGE = "oversize_usage", "paid; usage holds 3 MB in a field that nobody knows"
     DELAY = "delay", "the answer takes longer", "delay_seconds"

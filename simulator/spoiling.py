@@ -84,6 +84,21 @@ def _drop_usage_field(document: Document, fault: Fault) -> None:
     document["usage"].pop(fault.field, None)
 
 
+def _leave_one_count(document: Document, fault: Fault) -> None:
+    kept = "output_tokens" if fault.field == "input_tokens" else "input_tokens"
+    document["usage"] = {kept: document["usage"][kept]}
+
+
+def _mix_names(document: Document, _: Fault) -> None:
+    usage = document["usage"]
+    document["usage"] = {
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+    }
+
+
 def _deform_usage(document: Document, fault: Fault) -> None:
     tokens = document["usage"]["output_tokens"]
     if fault.form == "list":
@@ -114,6 +129,8 @@ _SPOILERS: dict[FaultKind, Callable[[Document, Fault], None]] = {
     FaultKind.NULL_USAGE: _null_usage,
     FaultKind.ZERO_USAGE: _zero_usage,
     FaultKind.PARTIAL_USAGE: _drop_usage_field,
+    FaultKind.SPARSE_USAGE: _leave_one_count,
+    FaultKind.MIXED_USAGE: _mix_names,
     FaultKind.MALFORMED_USAGE: _deform_usage,
     FaultKind.OVERSIZE_USAGE: _inflate_usage,
 }

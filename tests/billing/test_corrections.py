@@ -135,7 +135,7 @@ def test_a_held_run_is_billed_by_its_usage(database: Database) -> None:
     ("usage", "difference", "owed"),
     [
         ({"input_tokens": 50, "output_tokens": 4160}, "0.000500", "0.166900"),
-        ({"output_tokens": 4160, "input_tokens": 0}, "0.000000", "0.166400"),
+        ({"output_tokens": 4160, "input_tokens": None}, "0.000000", "0.166400"),
         ({"input_tokens": 50, "output_tokens": 1056}, "-0.123660", "0.042740"),
     ],
 )
@@ -202,9 +202,7 @@ def test_different_usages_at_once_add_up_to_the_last(database: Database) -> None
     async def settle_together() -> list[Settlement]:
         return await asyncio.gather(
             *(
-                asyncio.to_thread(
-                    settle, database, reconcile({"input_tokens": 0, "output_tokens": 1000 * number})
-                )
+                asyncio.to_thread(settle, database, reconcile({"output_tokens": 1000 * number}))
                 for number in range(1, 11)
             )
         )
@@ -447,3 +445,44 @@ def test_a_correction_concerns_its_run_alone(database: Database) -> None:
     assert state is not None
     assert state.state == "pending"
     check_sound(database)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (
+            {"usage": {"input_tokens": 0, "output_tokens": 0}},
+            "usage.input_tokens is 0 and usage.output_tokens is 0, although a picture was delivered",
+        ),
+        ({"usage": {"input_tokens": 9, "completion_tokens": 4160}}, "usage.completion_tokens is 4,160"),
+        ({"usage": USAGE, "svg_usage": {"output_tokens": 900}}, "svg_usage.output_tokens is 900"),
+    ],
+)
+def test_a_reprice_leaves_a_usage_that_was_held_as_it_is(
+    database: Database, response: Any, reason: str
+) -> None:
+    """What a bill leaves out is no matter of prices: the run waits on until somebody says what was used."""
+    hold_for_usage = Cost(basis="none", reason=reason)
+    Ledger(database).record(make_order(pay_attempt(database, response=response), hold_for_usage))
+
+    settlement = settle(database, decide("reprice"))
+
+    assert (settlement.outcome, settlement.total_usd) == ("pending", None)
+    assert (settlement.reason or "").startswith(reason)
+    assert settle(database, reconcile(USAGE)).total_usd == "0.166900"
+    check_sound(database)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 0, "output_tokens": 0},
+        {"input_tokens": 50, "output_tokens": 0},
+        {"input_tokens": 9, "completion_tokens": 4160},
+    ],
+)
+def test_a_usage_that_would_be_held_does_not_reconcile(database: Database, usage: Any) -> None:
+    hold(database)
+
+    with pytest.raises(CorrectionRefused, match=r"is not reconciled, nothing was written: usage\."):
+        settle(database, reconcile(usage))

@@ -58,8 +58,11 @@ CONTRACT_FLAGS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("vector", VECTORS["contract_gpt_image_1"], ids=lambda vector: vector["name"])
 def test_the_contract_counts_what_is_missing_as_zero_and_says_so(vector: dict[str, Any]) -> None:
-    """Under our contract each missing value is zero, flagged, and a reported zero is told from an absent usage."""
-    cost = cost_of(vector["usage"])
+    """Under our contract each missing value is zero, flagged, and a reported zero is told from an absent usage.
+
+    The vectors are tokens to amounts: zeros come to zero where no picture was delivered that denies them.
+    """
+    cost = cost_of(vector["usage"], images=0 if vector["charge_usd"] == "0.000000" else 1)
 
     assert (cost.amount_usd, cost.basis) == (vector["charge_usd"], "token_usage")
     assert cost.flags == CONTRACT_FLAGS[vector["name"]]
@@ -122,25 +125,26 @@ def test_the_largest_counts_stay_exact() -> None:
         "input_tokens_details": {"image_tokens": 10**12 - 1},
         "output_tokens": 0,
     }
-    cost = cost_of(usage, "gpt-image-1-mini")
+    cost = cost_of(usage, "gpt-image-1-mini", images=0)
 
     assert lines_of(cost) == [("image_in", 999_999_999_999, "2.50", "2499999.9999975")]
     assert cost.amount_usd == "2499999.999998"
 
 
-def test_details_never_hold_back_a_charge_under_our_contract() -> None:
-    """Details that contradict the total leave the charge as it is; only the list cost cannot be told."""
-    usage = {"input_tokens": 676, "input_tokens_details": {"image_tokens": 700}, "output_tokens": 1056}
+def test_details_without_a_list_price_do_not_hold_back_a_charge_on_totals() -> None:
+    """Details that only the list price depends on leave the charge as it is; the list cost is not known."""
+    usage = {"input_tokens": 676, "output_tokens": 1056, "output_tokens_details": {"text_tokens": 40}}
     cost = cost_of(usage, operation="edit")
 
     assert (cost.amount_usd, cost.flags) == ("0.049000", ())
     assert (cost.list_cost_usd, cost.list_rate_card, cost.list_rates) == (None, None, {})
 
 
-def test_details_that_contradict_the_total_hold_a_charge_per_class() -> None:
-    """Where the classes are what is charged, contradicting details are held with the numbers."""
+@pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2"])
+def test_details_that_exceed_the_total_hold_the_charge(model: str) -> None:
+    """Whatever is priced, totals or classes: which of the two counts is true is not known."""
     usage = {"input_tokens": 676, "input_tokens_details": {"image_tokens": 700}, "output_tokens": 1056}
-    cost = cost_of(usage, "gpt-image-2", operation="edit")
+    cost = cost_of(usage, model, operation="edit")
 
     assert (cost.amount_usd, cost.basis) == (None, "none")
     assert cost.reason == (
@@ -228,6 +232,65 @@ def test_an_empty_usage_is_a_missing_usage() -> None:
     """An object without counts reports nothing: it is estimated or held, not billed as zero."""
     assert cost_of({}) == cost_of(None)
     assert cost_of({}, missing_usage="hold").basis == "none"
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason"),
+    [
+        (
+            {"input_tokens": 0, "output_tokens": 0, "prompt_tokens": 23, "completion_tokens": 4160},
+            (
+                "usage.prompt_tokens is 23, which does not agree with input_tokens 0 and output_tokens 0: a bill by these might"
+                " leave tokens out."
+            ),
+        ),
+        (
+            {"input_tokens": 9, "completion_tokens": 4160},
+            (
+                "usage.completion_tokens is 4,160, which does not agree with input_tokens 9 and no output_tokens: a bill by these"
+                " might leave tokens out."
+            ),
+        ),
+        (
+            {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "prompt_tokens": 0},
+            "usage.input_tokens is 0 and usage.output_tokens is 0, although a picture was delivered: what it took is not known.",
+        ),
+        (
+            {"input_tokens": 50, "output_tokens": 0},
+            "usage.output_tokens is 0, although a picture was delivered: what it took is not known.",
+        ),
+        (
+            {"input_tokens": 0, "output_tokens": 4160, "total_tokens": 4160},
+            "usage.input_tokens is 0, although a picture was delivered: what it took is not known.",
+        ),
+        (
+            {"output_tokens": 0},
+            "usage.output_tokens is 0, although a picture was delivered: what it took is not known.",
+        ),
+        (
+            {"input_tokens": 50, "total_tokens": 4210},
+            (
+                "usage.total_tokens is 4,210, which does not agree with input_tokens 50 and no output_tokens: a bill by these might"
+                " leave tokens out."
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2"])
+@pytest.mark.parametrize("mode", ["standard", "batch"])
+def test_usage_that_contradicts_itself_is_held_with_the_values(
+    usage: Any, reason: str, model: str, mode: str
+) -> None:
+    cost = cost_of(usage, model, mode=mode)
+
+    assert (cost.basis, cost.amount_usd, cost.reason) == ("none", None, reason)
+
+
+def test_zeros_cost_nothing_only_where_no_picture_was_delivered() -> None:
+    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+    assert cost_of(usage, images=0).amount_usd == "0.000000"
+    assert cost_of(usage, images=1).amount_usd is None
 
 
 def test_usage_without_a_price_waits_for_it() -> None:

@@ -10,11 +10,12 @@ from sqlalchemy import Connection, select
 from billing.database import Database
 from billing.findings import Finding
 from billing.heads import append_entry
+from billing.ledger import Ledger
 from billing.opening import open_database
 from billing.tables import ledger_entries
 from billing.verification import LedgerVerification
-from contracts.billing import BillingRecord
-from tests.billing.ledger_examples import identify
+from contracts.billing import BillingRecord, Cost, LineItem
+from tests.billing.ledger_examples import identify, make_order, pay_attempt
 from tests.billing.priced_bills import USAGE, bill_run
 from tests.billing.tampering import forge, tamper
 
@@ -123,6 +124,25 @@ def test_a_sound_ledger_has_no_findings(kinds: Database) -> None:
 
 def test_an_empty_ledger_has_no_findings(database: Database) -> None:
     """Nothing is not wrong."""
+    assert tell(database) == []
+
+
+def test_bills_of_before_usage_was_checked_for_contradictions_stay_sound(database: Database) -> None:
+    """Their amounts follow from input_tokens and output_tokens alone, which is the rule that they were written by."""
+    rates = {"input": "10.00", "output": "40.00"}
+    by_usage = {"basis": "token_usage", "rate_card": "charge-1", "rates": rates}
+    line = LineItem(token_class="input", tokens=9, usd_per_million="10.00", amount_usd="0.000090")
+    for request_id, usage, cost in (
+        ("zeros", {"input_tokens": 0, "output_tokens": 0}, Cost(amount_usd="0.000000", **by_usage)),
+        (
+            "fraction",
+            {"input_tokens": 9, "completion_tokens": 4160},
+            Cost(amount_usd="0.000090", line_items=(line,), **by_usage),
+        ),
+    ):
+        attempt = pay_attempt(database, identify("acme", request_id), response={"usage": usage})
+        Ledger(database).record(make_order(attempt, cost))
+
     assert tell(database) == []
 
 

@@ -105,7 +105,7 @@ async def test_every_line_is_made_and_billed_at_half_price(any_stack: Stack) -> 
 
 
 async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> None:
-    """Refused by safety, failed, damaged picture, no usage, and wrong before it was sent: each line ends as a run by itself
+    """Refused by safety, failed, damaged picture, no usage, contradicting usage, and wrong before it was sent: each line ends as a run by itself
     would, the others are done, and nobody's bill is touched."""
     batch_id = new_batch_id()
     requests = make_requests(
@@ -116,11 +116,12 @@ async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> Non
             "[simulate:server_error]",
             "A torn cup [simulate:not_an_image]",
             "A free cup [simulate:missing_usage]",
+            "A cup of two counts [simulate:mixed_usage]",
             "A cup too many",
         ),
     )
-    requests[5]["n"] = 11
-    unread = BatchLine(line=7, problem="The line is no JSON.")
+    requests[6]["n"] = 11
+    unread = BatchLine(line=8, problem="The line is no JSON.")
 
     summary, _ = await run_batch(stack, [*requests, unread], batch_id=batch_id)
 
@@ -130,9 +131,13 @@ async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> Non
         [("rejected", "ServerError")],
         [("unknown", "MalformedAnswer")],
         [("succeeded", None)],
+        [("succeeded", None)],
         [],
     ]
-    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (2, 2, 1, 2)
+    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (3, 2, 1, 2)
+    [hold] = stack.entries(run_ids(requests)[5])
+    assert (hold.kind, hold.amount_usd) == ("hold", None)
+    assert (hold.reason or "").startswith("usage.prompt_tokens is ")
     [estimate] = stack.entries(run_ids(requests)[4])
     assert (estimate.kind, estimate.amount_usd) == ("estimate", "0.005440")  # 272 tokens at 20
     kept = await stack.store.read_document(

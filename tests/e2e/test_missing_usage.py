@@ -40,29 +40,56 @@ async def test_no_sound_estimate_is_held(stack: Stack) -> None:
     assert (result.billing.state, result.cost.amount_usd) == ("pending", None)
 
 
-async def test_zero_usage_is_a_reported_zero(stack: Stack) -> None:
-    """A usage of zeros is charged as the zero that the provider reported, and flagged as that."""
-    result = await stack.run({**CONTRACT, "prompt": "A cup [simulate:zero_usage]"})
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (
+            "zero_usage",
+            "usage.input_tokens is 0 and usage.output_tokens is 0, although a picture was delivered: what it took is not known.",
+        ),
+        (
+            "mixed_usage",
+            "usage.prompt_tokens is 13, which does not agree with input_tokens 0 and output_tokens 0",
+        ),
+        (
+            "partial_usage=input_tokens",
+            "usage.input_tokens_details name 17 tokens, more than usage.input_tokens, which is missing.",
+        ),
+        (
+            "partial_usage=output_tokens",
+            "usage.total_tokens is 4,177, which does not agree with input_tokens 17",
+        ),
+    ],
+)
+async def test_usage_that_contradicts_itself_or_the_picture_is_held(
+    stack: Stack, fault: str, reason: str
+) -> None:
+    """The usage is kept verbatim, the picture delivered once, and nothing is billed, least of all a zero."""
+    result = await stack.run({**CONTRACT, "prompt": f"A cup [simulate:{fault}]"})
 
     (entry,) = stack.entries(result.run_id)
-    assert (entry.kind, entry.amount_usd) == ("charge", "0.000000")
-    assert "reported_zero" in entry.flags
+    assert (entry.kind, entry.amount_usd, entry.usage) == ("hold", None, result.usage)
+    assert (result.billing.state, result.cost.amount_usd) == ("pending", None)
+    assert (result.billing.reason or "").startswith(reason)
+    assert len(stack.calls(result.run_id)) == len(result.images) == 1
 
 
 @pytest.mark.parametrize(
-    ("field", "flag", "output_charge"),
-    [("input_tokens", "input_tokens_missing", "0.166400"), ("output_tokens", "output_tokens_missing", None)],
+    ("field", "flag", "amount"),
+    [
+        ("input_tokens", "input_tokens_missing", "0.166400"),
+        ("output_tokens", "output_tokens_missing", "0.000170"),
+    ],
 )
-async def test_a_missing_count_is_zero_and_flagged(
-    stack: Stack, field: str, flag: str, output_charge: str | None
+async def test_a_missing_count_of_which_nothing_else_is_known_is_zero_and_flagged(
+    stack: Stack, field: str, flag: str, amount: str
 ) -> None:
-    """Of a usage that lacks one count, the other is charged and the lack is flagged."""
-    result = await stack.run({**CONTRACT, "prompt": f"A cup [simulate:partial_usage={field}]"})
+    """Of a usage that has only one count, that one is charged and the lack of the other is flagged."""
+    result = await stack.run({**CONTRACT, "prompt": f"A cup [simulate:sparse_usage={field}]"})
 
-    assert flag in result.cost.flags
+    assert result.cost.flags == (flag,)
     assert (result.cost.basis, result.billing.state) == ("token_usage", "billed")
-    if output_charge:
-        assert result.cost.amount_usd == output_charge
+    assert result.cost.amount_usd == amount
 
 
 @pytest.mark.parametrize("form", ["negative", "string", "float", "bool", "absurd", "list"])
