@@ -23,7 +23,7 @@ from activities.picture_keeper import PictureKeeper
 from activities.provider_span import provider_span
 from activities.receipts import write_receipt
 from activities.shared_pause import SharedPause
-from activities.under_way import describe_yielding, signs_of_life, still_under_way, wait_for_open_attempts
+from activities.under_way import Liveness, describe_yielding, still_under_way
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
 from billing.errors import LedgerError
@@ -69,6 +69,7 @@ class GptImageCaller:
         self._resends = resends
         self._links = links
         self._pause = SharedPause()
+        self._liveness = Liveness(store)
 
     @activity.defn(name=names.CALL_GPT_IMAGE)
     async def call_gpt_image(self, order: CallInput) -> CallResult:
@@ -115,7 +116,7 @@ class GptImageCaller:
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
             return describe_success(paid, order, len(earlier))
-        await wait_for_open_attempts(earlier, self._store)
+        await self._liveness.wait_for_open_attempts(earlier)
         if order.unknown_outcome == "hold":
             hold_undecided(earlier, order)
         else:
@@ -172,7 +173,7 @@ class GptImageCaller:
             "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
         )
         try:
-            async with signs_of_life(self._store, attempt.attempt_id):
+            async with self._liveness.signs_of_life(attempt.attempt_id):
                 outcome = await self._send(order, inputs, attempt, show)
         except StoreFailure as failure:
             await self._note_failure(attempt, describe_unkept(failure))

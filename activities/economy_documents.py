@@ -61,6 +61,12 @@ class PassedLine(SparseContract):
     reason: str
 
 
+class NewestBefore(SparseContract):
+    """When the provider's newest batch was created, by its own clock, before a part was sent. 0: it had none."""
+
+    created_at: int
+
+
 class EconomyDocuments:
     """The documents of one round."""
 
@@ -119,6 +125,15 @@ class EconomyDocuments:
     async def read_passed(self, number: int) -> list[PassedLine]:
         """The lines of a part that were passed over."""
         return await self._read_all(f"part-{number:05d}-passed.jsonl", PassedLine) or []
+
+    async def write_newest_before(self, number: int, created_at: int) -> None:
+        """Keeps when the provider's newest batch was created, before the part is sent."""
+        await self._write(f"part-{number:05d}-newest-before.json", (NewestBefore(created_at=created_at),))
+
+    async def read_newest_before(self, number: int) -> int | None:
+        """When the newest batch was created that the provider had before the part was sent, None while it is not noted."""
+        found = await self._read(f"part-{number:05d}-newest-before.json", NewestBefore)
+        return found.created_at if found else None
 
     async def write_left_out(self, number: int, lines: list[PassedLine]) -> None:
         """Keeps the lines of a part that could not be written into its file any more."""

@@ -56,13 +56,17 @@ class PictureKeeper:
         async with self._openings:
             return await asyncio.to_thread(_open_answer, raw, request, response)
 
-    async def keep(self, pictures: tuple[bytes, ...], raw: RawAnswer) -> tuple[ImageRef, ...]:
-        """Stores the pictures of an answer.
+    async def keep(
+        self, pictures: tuple[bytes, ...], raw: RawAnswer, *, patient: bool = True
+    ) -> tuple[ImageRef, ...]:
+        """Stores the pictures of an answer. `patient`: they would be lost with this attempt, so a store that is away is
+        waited for.
 
         Raises:
             StoreUnavailable: the store stayed away for as long as the attempt has time.
         """
-        images = [await self._put_patiently(data, _end_of_attempt(raw)) for data in pictures]
+        give_up_at = _end_of_attempt(raw) - _RESERVE_SECONDS if patient else 0.0
+        images = [await self._put_patiently(data, give_up_at) for data in pictures]
         self._proven_at = time.monotonic()
         return tuple(images)
 
@@ -75,14 +79,13 @@ class PictureKeeper:
                 "The body of a malformed answer was not kept.", attempt_id=attempt_id, error=str(error)
             )
 
-    async def _put_patiently(self, data: bytes, end_of_attempt: float) -> ImageRef:
-        give_up_at = end_of_attempt - _RESERVE_SECONDS
+    async def _put_patiently(self, data: bytes, give_up_at: float) -> ImageRef:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await self._store.put_image(data)
             except StoreUnavailable as error:
-                if time.time() + pause > give_up_at:
+                if time.monotonic() + pause > give_up_at:
                     raise
                 log.warning(
                     "The store is away; what was paid for is held until it is back.", error=str(error)
@@ -109,6 +112,9 @@ def _verify(index: int, item: AnsweredPicture) -> AnsweredPicture:
 
 
 def _end_of_attempt(raw: RawAnswer) -> float:
-    """About when Temporal gives the attempt up, in seconds since the epoch, by this machine's clock alone."""
+    """About when Temporal gives the attempt up, by the monotonic clock; the answer has come just now.
+
+    Not by the time of day: a clock that is set forward meanwhile would lose what was paid for.
+    """
     allowed = activity.info().start_to_close_timeout
-    return raw.sent_at.timestamp() + (allowed.total_seconds() if allowed else 600.0)
+    return time.monotonic() - raw.latency_ms / 1000 + (allowed.total_seconds() if allowed else 600.0)

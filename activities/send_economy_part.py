@@ -5,6 +5,8 @@ that only this part has.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,21 +29,35 @@ from imaging.store import ImageStore
 
 LOOK_AGAIN = timedelta(seconds=20)
 """After a lost reply: the provider's list may be a little behind what it has created."""
+# How far the clocks of the provider's own machines may differ: of batches, only those are looked at that are not older than
+# the newest one that was there before this part was sent, by that much.
 CLOCKS_DIFFER = timedelta(hours=1)
-"""How far the provider's clock may be behind ours: what was created before the part was claimed is not looked at."""
 ALREADY_SENT = "AlreadySent"
 TOO_LATE = "TooLate"
 
 log = structlog.get_logger("send_economy_part")
 
 
-class EconomySender:
-    """Sends the parts of economy batches to one provider."""
+def read_seconds_since_boot() -> float:
+    """A monotonic clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
-    def __init__(self, client: BatchClient, store: ImageStore, attempts: EconomyAttempts) -> None:
+
+class EconomySender:
+    """Sends the parts of economy batches to one provider. `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        client: BatchClient,
+        store: ImageStore,
+        attempts: EconomyAttempts,
+        *,
+        clock: Callable[[], float] = read_seconds_since_boot,
+    ) -> None:
         self._client = client
         self._store = store
         self._attempts = attempts
+        self._clock = clock
 
     @activity.defn(name=names.SEND_ECONOMY_PART)
     async def send_economy_part(self, order: PartOrder) -> SentPart:
@@ -65,6 +81,7 @@ class EconomySender:
                     return SentPart(reason=str(failure))
 
     async def _send(self, order: PartOrder) -> SentPart:
+        started = self._clock()
         documents = EconomyDocuments(self._store, order.batch)
         await documents.check_part(order.part)
         lines = await documents.read_claimed(order.part.number) or []
@@ -72,10 +89,12 @@ class EconomySender:
             return SentPart()
         metadata = _describe(order, lines)
         first = await asyncio.to_thread(self._attempts.find, metadata["attempt"])
-        batch = await self._client.find(metadata, first.sent_at - CLOCKS_DIFFER)
+        batch = await self._client.find(
+            metadata, await self._find_oldest_possible(documents, order.part.number, first.sent_at)
+        )
         if batch is None:
             await asyncio.to_thread(self._refuse_second_batch, order, lines)
-            batch = await self._create(order, lines, documents, metadata)
+            batch = await self._create(order, lines, documents, metadata, started)
         if batch is None:
             return SentPart()
         log.info("The provider has the part.", part=metadata["part"], provider_batch=batch.batch_id)
@@ -87,6 +106,7 @@ class EconomySender:
         lines: list[PlannedLine],
         documents: EconomyDocuments,
         metadata: dict[str, str],
+        started: float,
     ) -> ProviderBatch | None:
         name = f"{order.batch.batch_id}-{order.batch.round}-{order.part.number}.jsonl"
         with TemporaryDirectory(prefix="economy-") as folder:
@@ -96,10 +116,25 @@ class EconomySender:
             file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
         if file_id is None:
             return None
-        _refuse_late_creation()
+        _refuse_late_creation(self._clock() - started)
         return await self._client.create(
             NewBatch(file_id=file_id, endpoint=order.part.endpoint, metadata=metadata)
         )
+
+    async def _find_oldest_possible(
+        self, documents: EconomyDocuments, number: int, claimed_at: datetime
+    ) -> datetime:
+        """What was created before this moment is not the part's batch, by the provider's clock.
+
+        Not by that of the worker which claimed the part: had it been a day ahead, a batch that was created would not be
+        found, and the whole part would be paid twice.
+        """
+        newest = await documents.read_newest_before(number)
+        if newest is None:
+            newest = await self._client.find_newest() or 0
+            await documents.write_newest_before(number, newest)
+        # A worker of an older version may have created it before the newest one was noted.
+        return min(datetime.fromtimestamp(newest, UTC), claimed_at) - CLOCKS_DIFFER
 
     def _refuse_second_batch(self, order: PartOrder, lines: list[PlannedLine]) -> None:
         """A part of which lines have outcomes was sent, whether the provider still lists its batch or not."""
@@ -123,13 +158,15 @@ def _describe(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str]:
     }
 
 
-def _refuse_late_creation() -> None:
-    """A worker that was away for so long that another may have taken over leaves the creation to that one."""
-    info = activity.info()
-    if info.start_to_close_timeout is None:
+def _refuse_late_creation(took_seconds: float) -> None:
+    """A worker that was away for so long that another may have taken over leaves the creation to that one.
+
+    By its own clock alone: the server's may differ from it by any amount.
+    """
+    allowed = activity.info().start_to_close_timeout
+    if allowed is None:
         return
-    left = info.started_time + info.start_to_close_timeout - datetime.now(UTC)
-    if left < timedelta(seconds=CREATE_SECONDS):
+    if allowed.total_seconds() - took_seconds < CREATE_SECONDS:
         raise ApplicationError(
             "There was no time left to create the batch; it is tried again from the start.", type=TOO_LATE
         )

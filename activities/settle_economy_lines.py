@@ -137,7 +137,8 @@ class EconomySettler:
             return describe_failure(malformed)
         if read.problems:
             await self._keeper.keep_body(attempt.attempt_id, answer)
-        images = await self._keeper.keep(read.pictures, answer)
+        # The provider keeps the file: a store that is away is left to the next attempt.
+        images = await self._keeper.keep(read.pictures, answer, patient=False)
         return dataclasses.replace(describe_delivery(answer, read, images), latency_ms=None)
 
 

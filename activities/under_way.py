@@ -2,12 +2,17 @@
 
 A run that was terminated and started anew, a workflow that was reset, an attempt that Temporal gave up: each leaves a call
 behind that goes on to its end, as hanging up would save nothing. Its worker shows signs of life in the image store.
+
+No clock of another host decides whether that worker lives: who waits watches whether the sign changes, by its own monotonic
+clock. A clock that is wrong by a day thus neither pays twice nor makes anybody wait for a day.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -17,36 +22,81 @@ from imaging.store import ImageStore
 
 STILL_UNDER_WAY = "StillUnderWay"
 WAITS_IN_A_BATCH = "WaitsInABatch"
+# Each sign is a small write to the store.
 SIGN_EVERY = timedelta(seconds=10)
+# After three signs that did not come the caller is dead, as for Temporal's heartbeats.
 SILENCE = timedelta(seconds=30)
-"""After three signs that did not come the caller is dead, as for Temporal's heartbeats."""
 LOOK_AGAIN = timedelta(seconds=3)
+# An attempt that nobody has asked about for so long is forgotten; asked about again, it is watched from the start.
+_FORGOTTEN_SECONDS = 3600.0
 
 log = structlog.get_logger("under_way")
 
 
-@contextlib.asynccontextmanager
-async def signs_of_life(store: ImageStore, attempt_id: str) -> AsyncIterator[None]:
-    """Shows that an attempt is under way while the block runs. Its row in the ledger is the first sign."""
-    showing = asyncio.create_task(_show(store, attempt_id))
-    try:
-        yield
-    finally:
-        showing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await showing
+class _Watched(NamedTuple):
+    """The sign that an attempt showed when it was looked at, since when it is the same, and when it was looked at last."""
+
+    sign: bytes | None
+    since: float
+    looked_at: float
 
 
-async def wait_for_open_attempts(earlier: tuple[Attempt, ...], store: ImageStore) -> None:
-    """Raises an ApplicationError that is tried again soon, while the caller of an open attempt shows signs of life.
+class Liveness:
+    """Shows that this worker's attempts are under way, and watches those of others. One for each worker process.
 
-    A line of an economy batch has no caller who could: its answer may take a day, and the run is refused until it is there.
+    `clock` is monotonic, in seconds. Signs are compared with each other only, so each worker watches for itself: of a run
+    whose attempts go to many workers, the first that has watched for `SILENCE` goes on.
     """
-    for attempt in earlier:
-        if attempt.finished_at is None and attempt.batch_part:
-            raise _waits_in_a_batch(attempt)
-        if attempt.finished_at is None and datetime.now(UTC) - await _last_sign(attempt, store) < SILENCE:
-            raise still_under_way(attempt.number)
+
+    def __init__(self, store: ImageStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._own: set[str] = set()
+        self._watched: dict[str, _Watched] = {}
+
+    @contextlib.asynccontextmanager
+    async def signs_of_life(self, attempt_id: str) -> AsyncIterator[None]:
+        """Shows that an attempt is under way while the block runs. Its row in the ledger is the first sign."""
+        self._own.add(attempt_id)
+        showing = asyncio.create_task(_show(self._store, attempt_id))
+        try:
+            yield
+        finally:
+            self._own.discard(attempt_id)
+            showing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await showing
+
+    async def wait_for_open_attempts(self, earlier: tuple[Attempt, ...]) -> None:
+        """Raises an ApplicationError that is tried again soon, until the caller of an open attempt was silent for `SILENCE`.
+
+        A line of an economy batch has no caller who could show signs: its answer may take a day, and the run is refused until
+        it is there.
+        """
+        for attempt in earlier:
+            if attempt.finished_at is not None:
+                continue
+            if attempt.batch_part:
+                raise _waits_in_a_batch(attempt)
+            if not await self._is_silent(attempt.attempt_id):
+                raise still_under_way(attempt.number)
+
+    async def _is_silent(self, attempt_id: str) -> bool:
+        # Its task may be late with a sign where this process is short of time; it lives all the same.
+        if attempt_id in self._own:
+            return False
+        sign = await self._store.read_document(_key(attempt_id))
+        now = self._clock()
+        self._forget(now)
+        watched = self._watched.get(attempt_id)
+        since = watched.since if watched and watched.sign == sign else now
+        self._watched[attempt_id] = _Watched(sign, since, now)
+        return now - since >= SILENCE.total_seconds()
+
+    def _forget(self, now: float) -> None:
+        for attempt_id, watched in list(self._watched.items()):
+            if now - watched.looked_at > _FORGOTTEN_SECONDS:
+                del self._watched[attempt_id]
 
 
 def still_under_way(number: int) -> ApplicationError:
@@ -81,17 +131,16 @@ def describe_yielding() -> AttemptOutcome:
 
 
 async def _show(store: ImageStore, attempt_id: str) -> None:
+    count = 0
     while True:
         await asyncio.sleep(SIGN_EVERY.total_seconds())
+        count += 1
+        # Counted, as a clock may stand still or be set back; the time is for people alone.
+        sign = f"{count} {datetime.now(UTC).isoformat()}"
         try:
-            await store.put_document(_key(attempt_id), datetime.now(UTC).isoformat().encode())
+            await store.put_document(_key(attempt_id), sign.encode())
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a sign must not cost the answer that is paid for
             log.warning("No sign of life could be left.", attempt_id=attempt_id, error=str(error))
-
-
-async def _last_sign(attempt: Attempt, store: ImageStore) -> datetime:
-    sign = await store.read_document(_key(attempt.attempt_id))
-    return attempt.sent_at if sign is None else datetime.fromisoformat(sign.decode())
 
 
 def _key(attempt_id: str) -> str:

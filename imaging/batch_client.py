@@ -110,6 +110,16 @@ class BatchClient:
                     return describe_batch(batch)
             return None
 
+    async def find_newest(self) -> int | None:
+        """When the newest batch was created, in seconds since the epoch by the provider's clock; None where there is none.
+
+        Raises:
+            ProviderFailure: the list could not be read.
+        """
+        with self._failures(harmless=True):
+            page = await self._sdk.batches.list(limit=1)
+            return page.data[0].created_at if page.data else None
+
     async def look(self, batch_id: str) -> ProviderBatch:
         """A batch as it stands.
 

@@ -4,8 +4,8 @@ The bytes go into a file of another name first, are forced to the disk, and then
 step; the folders' own entries are forced as well. What a crash leaves behind lies in the folder for partial files.
 """
 
+import contextlib
 import os
-import time
 import uuid
 from pathlib import Path
 
@@ -43,9 +43,19 @@ def make_folder(folder: Path) -> None:
 
 def remove_abandoned(partials: Path) -> None:
     """Removes the files that a crash has left half-written."""
-    for partial in partials.iterdir():
-        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-            partial.unlink(missing_ok=True)
+    found = list(partials.iterdir())
+    if not found:
+        return
+    # The file system's own time: a folder that several hosts share has another clock than this one.
+    probe = partials / uuid.uuid4().hex
+    probe.touch()
+    now = probe.stat().st_mtime
+    for partial in (*found, probe):
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another process has finished it, or removed it, meanwhile
+            if partial == probe or now - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

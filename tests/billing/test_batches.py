@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -335,6 +335,28 @@ def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
     assert lines.take_doubtful(timedelta(minutes=3), 2, attached=False) == []
     assert len(lines.take_doubtful(timedelta(0), 2, attached=False)) == 2
     assert lines.take_doubtful(timedelta(0), 9, attached=True) == []
+
+
+def test_lines_that_were_looked_at_in_the_future_are_doubtful(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose clock was a day ahead leaves no line that nobody looks at for a day."""
+
+    class Ahead(datetime):
+        """The clock of that worker."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=1)
+
+    register(database)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("billing.batch_lines.datetime", Ahead)
+        start(database, 1, 2)
+    lines = BatchLines(database, "autumn")
+
+    assert len(lines.take_doubtful(timedelta(minutes=3), 9, attached=False)) == 2
+    assert lines.take_doubtful(timedelta(minutes=3), 9, attached=False) == []
 
 
 def test_the_newest_batch_is_listed_first(database: Database) -> None:

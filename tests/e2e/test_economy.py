@@ -1,7 +1,7 @@
 """Half price: batches of the provider, on real parts. Each line is sent once, billed once, and never lost sight of."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,31 @@ async def test_after_a_lost_reply_the_batch_is_found(stack: Stack, monkeypatch: 
     assert len(stack.simulator.batches.all) == before + 1
     assert summary.done == 2
     assert paid_lines(stack, requests) == sorted(run_ids(requests))
+
+
+@pytest.mark.parametrize("skew", [timedelta(seconds=-45), timedelta(days=1), timedelta(days=-1)], ids=str)
+async def test_batch_is_found_whatever_the_clock_of_who_claimed_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, skew: timedelta
+) -> None:
+    """The lines seem to be claimed tomorrow, or yesterday: after a lost reply there is no second batch all the same."""
+
+    class Skewed(datetime):
+        """The clock of the worker that claims."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + skew
+
+    monkeypatch.setattr(send_economy_part, "LOOK_AGAIN", None)
+    monkeypatch.setattr("activities.claim_economy_part.datetime", Skewed)
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    stack.simulator.batches.script(BatchFaultKind.CREATE_REPLY_LOST)
+
+    summary, _ = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert len(stack.simulator.batches.all) == before + 1
+    assert summary.done == 2
 
 
 async def test_the_same_lines_in_two_batches_are_paid_once(stack: Stack) -> None:

@@ -1,22 +1,11 @@
 """A run that is started anew while its request is under way: the answer is waited for, and bought once."""
 
-import asyncio
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.exceptions import ApplicationError
 
-from activities.under_way import signs_of_life, wait_for_open_attempts
-from billing.attempt_records import NewAttempt
-from billing.attempts import AttemptLog
-from billing.opening import open_database
-from billing.runs import RunIdentity
 from contracts.result import RunResult
-from imaging.store import ImageStore
-from tests.e2e.stack import CONTRACT, Stack, new_run_id, sqlite_url
+from tests.e2e.stack import CONTRACT, Stack, new_run_id
 from tests.e2e.test_outages import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -77,39 +66,3 @@ async def test_a_reset(stack: Stack) -> None:
     assert result.billing.state == "billed"
     assert len(stack.calls(run_id)) == 1
     assert len(stack.entries(run_id)) == 1
-
-
-@pytest.mark.parametrize(
-    ("silent_seconds", "shown", "waits"), [(29, False, True), (31, False, False), (31, True, True)]
-)
-async def test_signs_of_life(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, silent_seconds: int, shown: bool, waits: bool
-) -> None:
-    """An open attempt is waited for until 30 seconds after it was sent, and longer while its caller shows signs of life."""
-    database = open_database(sqlite_url(tmp_path), create=True)
-    log, store = AttemptLog(database), ImageStore.from_url((tmp_path / "images").as_uri())
-    log.claim_run(
-        RunIdentity(
-            run_id="r",
-            tenant="t",
-            request_id="r",
-            workflow_id="r",
-            fingerprint="f",
-            operation="generate",
-            requested_model="m",
-        )
-    )
-    sent_at = datetime.now(UTC) - timedelta(seconds=silent_seconds)
-    attempt = log.begin(NewAttempt(run_id="r", workflow_run_id="w", model="m", provider="p", sent_at=sent_at))
-    database.close()
-    if shown:
-        monkeypatch.setattr("activities.under_way.SIGN_EVERY", timedelta())
-        async with signs_of_life(store, attempt.attempt_id), asyncio.timeout(60):
-            while not await store.list_documents():
-                await asyncio.sleep(0)
-
-    if waits:
-        with pytest.raises(ApplicationError, match="still under way"):
-            await wait_for_open_attempts((attempt,), store)
-    else:
-        await wait_for_open_attempts((attempt,), store)

@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ class Site:
         parts.callback(self.database.close)
         self._parts = parts
 
-    async def start_worker(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start_worker(
+        self, *arguments: str, program: Path = ROOT / "worker.py", settings: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
         """Starts `python worker.py` as a user would, and waits until it polls."""
         environment = {
             **os.environ,
@@ -54,10 +56,11 @@ class Site:
             "OPENAI_API_KEY": "sk-test-0123456789abcdef",
             "OPENAI_BASE_URL": self.simulator.base_url,
             "PROVIDER": "simulator",
+            **(settings or {}),
         }
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, str(ROOT / "worker.py"), *arguments, env=environment, stdout=log, stderr=log
+                sys.executable, str(program), *arguments, env=environment, stdout=log, stderr=log
             )
         self._parts.push_async_callback(end, process)
         ready = self.log.read_text().count("The worker polls.") + 1
