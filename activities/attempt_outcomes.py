@@ -1,12 +1,13 @@
 """From what came of a request to what the ledger keeps of the attempt. Pure, apart from the clock."""
 
+import dataclasses
 from datetime import UTC, datetime
 
 from billing.attempt_records import AttemptOutcome
 from contracts.images import ImageRef
 from imaging.answers import Answer
 from imaging.client import RawAnswer
-from imaging.errors import MalformedAnswer, ProviderFailure
+from imaging.errors import ProviderFailure
 from imaging.store_errors import StoreFailure
 
 
@@ -29,6 +30,17 @@ def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ..
     )
 
 
+def describe_undelivered(raw: RawAnswer, failure: ProviderFailure) -> AttemptOutcome:
+    """The provider answered with success and reported usage, but no picture can be used: paid for, and to be billed."""
+    return dataclasses.replace(
+        describe_failure(failure),
+        outcome="succeeded",
+        latency_ms=raw.latency_ms,
+        images=(),
+        simulated=raw.simulated,
+    )
+
+
 def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
     """No pictures came: refused, not sent, or nobody knows."""
     body = failure.raw_body
@@ -40,7 +52,7 @@ def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
         error_type=type(failure).__name__,
         error_code=failure.code,
         error_message=str(failure),
-        response=failure.response if isinstance(failure, MalformedAnswer) else None,
+        response=failure.response,
         raw_body=None if body is None else body.decode("utf-8", "backslashreplace"),
     )
 

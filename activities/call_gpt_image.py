@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
-from activities.attempt_outcomes import describe_delivery, describe_failure, describe_unkept
+from activities.attempt_outcomes import (
+    describe_delivery,
+    describe_failure,
+    describe_undelivered,
+    describe_unkept,
+)
 from activities.call_results import describe_success, settle_attempt
 from activities.call_terms import CallTerms
 from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
@@ -31,7 +36,7 @@ from billing.runs import RunIdentity
 from contracts import names
 from contracts.calls import CallInput, CallResult
 from imaging.client import FilePart, ImageClient, ProviderCall
-from imaging.errors import MalformedAnswer, ProviderFailure, RateLimited, ServerOverloaded
+from imaging.errors import ProviderFailure, RateLimited, ServerOverloaded
 from imaging.inputs import Inputs, load_inputs
 from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
@@ -74,6 +79,9 @@ class GptImageCaller:
     @activity.defn(name=names.CALL_GPT_IMAGE)
     async def call_gpt_image(self, order: CallInput) -> CallResult:
         """The run's pictures and usage, paid for at most once by this attempt, or found where they were paid before.
+
+        An answer with usage and without a picture that can be used is a result too, so that it is billed; its `failure`
+        says what the run has to fail with after that.
 
         Raises:
             ApplicationError: named after the failure (see `imaging.errors`), with the provider's delay where it has
@@ -195,7 +203,12 @@ class GptImageCaller:
             raise describe_provider_failure(failure, attempt.attempt_id, attempts=attempt.number) from None
         await write_receipt(self._store, attempt.attempt_id, outcome)
         await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
-        log.info("The pictures are kept.", attempt_id=attempt.attempt_id, latency_ms=outcome.latency_ms)
+        log.info(
+            "The pictures are kept." if outcome.images else "Paid for, and no picture can be used.",
+            attempt_id=attempt.attempt_id,
+            latency_ms=outcome.latency_ms,
+            error_type=outcome.error_type,
+        )
         return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
 
     async def _note_failure(self, attempt: Attempt, outcome: AttemptOutcome) -> None:
@@ -220,9 +233,11 @@ class GptImageCaller:
             note_answer(raw)
         try:
             answer = await self._keeper.open_answer(raw, order.request)
-        except MalformedAnswer:
+        except ProviderFailure as failure:
             await self._keeper.keep_body(attempt.attempt_id, raw)
-            raise
+            if failure.usage is None:
+                raise
+            return describe_undelivered(raw, failure)
         if answer.problems:
             await self._keeper.keep_body(attempt.attempt_id, raw)
         raw = raw.without_body()

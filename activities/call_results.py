@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from activities.failures import shorten
 from billing.attempt_pricing import carry_usage
 from billing.attempt_records import Attempt, AttemptOutcome
-from contracts.calls import CallInput, CallResult
+from contracts.calls import CallFailure, CallInput, CallResult
 from contracts.images import ImageRef
 
 
@@ -18,6 +19,7 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
     """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
     usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
     images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
+    failure = _describe_undelivered(paid) if paid.error_type and not images else None
     return CallResult(
         attempt_id=paid.attempt_id,
         attempts=attempts,
@@ -34,8 +36,13 @@ def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResu
         output_format=paid.output_format,
         sent_at=paid.sent_at,
         mode="batch" if paid.batch_part else None,
-        warnings=_compare(images, order, paid),
+        warnings=() if failure else _compare(images, order, paid),
+        failure=failure,
     )
+
+
+def _describe_undelivered(paid: Attempt) -> CallFailure:
+    return CallFailure(error_type=paid.error_type or "", message=shorten(paid.error_message or ""))
 
 
 def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:

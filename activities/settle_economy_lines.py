@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import structlog
 from temporalio import activity
 
-from activities.attempt_outcomes import describe_delivery, describe_failure
+from activities.attempt_outcomes import describe_delivery, describe_failure, describe_undelivered
 from activities.call_results import settle_attempt
 from activities.economy_bills import LineBiller
 from activities.economy_documents import EconomyDocuments, PlannedLine
@@ -30,7 +30,7 @@ from contracts.economy_steps import SettledLines, SettleOrder
 from imaging.batch_client import BatchClient
 from imaging.batch_results import LineResult, read_result_line
 from imaging.batches import ResultLine
-from imaging.errors import MalformedAnswer, ObjectGone, ProviderFailure
+from imaging.errors import ObjectGone, ProviderFailure
 from imaging.store import ImageStore
 
 LINES_A_STRETCH = 500
@@ -132,9 +132,11 @@ class EconomySettler:
             read = await self._keeper.open_answer(
                 answer, line.read_request(order.part.model), result.response
             )
-        except MalformedAnswer as malformed:
+        except ProviderFailure as failure:
             await self._keeper.keep_body(attempt.attempt_id, answer)
-            return describe_failure(malformed)
+            if failure.usage is None:
+                return describe_failure(failure)
+            return dataclasses.replace(describe_undelivered(answer, failure), latency_ms=None)
         if read.problems:
             await self._keeper.keep_body(attempt.attempt_id, answer)
         # The provider keeps the file: a store that is away is left to the next attempt.

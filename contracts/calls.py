@@ -70,8 +70,17 @@ class CallInput(SparseContract):
     image_slots: int | None = None
 
 
+class CallFailure(Contract):
+    """Why a call that was paid for has no picture: the type and the message that its run fails with."""
+
+    error_type: str
+    message: str
+
+
 class CallResult(SparseContract):
     """What was paid for: pictures in the store and the provider's usage, verbatim.
+
+    `failure` is set where no picture came, but usage: the run bills it, and then fails.
 
     `size`, `quality`, `output_format` are the effective ones, None where neither request nor response names them.
     `usage_problem` is set where usage cannot be billed as it stands: it could not be carried (too large; then it is kept with the
@@ -98,3 +107,4 @@ class CallResult(SparseContract):
     mode: PriceMode | None = None
     links: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+    failure: CallFailure | None = None

@@ -49,7 +49,8 @@ class ProviderFailure(Exception):
     """A request that brought no pictures. `str()` is a sentence that says what is wrong and what to do.
 
     `provider_message` is the provider's own text, `code`, `provider_type` and `param` are its error's fields,
-    `detail` is ours. `raw_body` is kept where the outcome is unknown. No field ever holds the API key.
+    `detail` is ours. `raw_body` is kept where the outcome is unknown, `response` is what could be read of a success that
+    brought no pictures, without their data: its `usage` says what was charged. No field ever holds the API key.
     """
 
     outcome: ClassVar[Outcome]
@@ -68,6 +69,12 @@ class ProviderFailure(Exception):
     retry_after_seconds: float | None = None
     told_not_to_retry: bool = False
     raw_body: bytes | None = None
+    response: dict[str, Any] | None = None
+
+    @property
+    def usage(self) -> Any:
+        """What the provider says that it used, verbatim; None where it does not say."""
+        return (self.response or {}).get("usage") or None
 
     @property
     def retryable(self) -> bool:
@@ -84,7 +91,10 @@ class ProviderFailure(Exception):
         known = ", ".join(label for label in labels if label)
         head = f"{self.summary} ({known})" if known else self.summary
         story = ": ".join(part for part in (head, self.detail, self.provider_message) if part)
-        return f"{story if story.endswith(('.', '!', '?')) else story + '.'} {self.advice}"
+        return f"{story if story.endswith(('.', '!', '?')) else story + '.'} {self._advise()}"
+
+    def _advise(self) -> str:
+        return self.advice
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
@@ -283,12 +293,15 @@ class OutputRefused(PerhapsPaid):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MalformedAnswer(PerhapsPaid):
-    """A success that is none. Not transient: who answers like this once does so again, and charges each time.
-
-    `response` is what could be read of it, without picture data: its `usage` may say what was charged.
-    """
+    """A success that is none. Not transient: who answers like this once does so again, and charges each time."""
 
     summary = "The provider answered with success, but the answer cannot be used"
     advice = "It was probably charged. Check that OPENAI_BASE_URL is an OpenAI-compatible Images API."
 
-    response: dict[str, Any] | None = None
+    def _advise(self) -> str:
+        charged = (
+            "It was charged, and its usage is on the run's bill."
+            if self.usage
+            else "It was probably charged."
+        )
+        return self.advice.replace("It was probably charged.", charged)

@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 with workflow.unsafe.imports_passed_through():
     from contracts import names
-    from contracts.calls import Admission, CallResult
+    from contracts.calls import Admission, CallFailure, CallResult
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
     from contracts.reading import read_request
@@ -125,7 +125,10 @@ class ImageGeneration:
         if request is None or admission.problems:
             raise self._refusal(admission.problems or problems)
         call = await self._call(request, admission)
-        return await finish_despite_cancellation(bill_call(self._board, request, admission, call))
+        result = await finish_despite_cancellation(bill_call(self._board, request, admission, call))
+        if call.failure is not None:
+            raise self._undelivered(call, call.failure, result)
+        return result
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
         self._board.index(
@@ -215,6 +218,16 @@ class ImageGeneration:
         kind = (cause.type if cause else None) or type(error.cause or error).__name__
         self._board.fail(describe_last_attempt(cause, kind, message))
         return ApplicationError(message, *(cause.details if cause else ()), type=kind, non_retryable=True)
+
+    def _undelivered(self, call: CallResult, failure: CallFailure, result: RunResult) -> ApplicationError:
+        """The failure of a run that was paid for and billed, and has no picture."""
+        amount, entry_id = result.cost.amount_usd, result.billing.entry_id
+        bill = f"billed with {amount} USD" if amount else "billed as pending"
+        message = f"{failure.message} The run is {bill}, entry {entry_id}."
+        facts = {"attempt_id": call.attempt_id, "attempts": call.attempts, "entry_id": entry_id}
+        error = ApplicationError(message, facts, type=failure.error_type, non_retryable=True)
+        self._board.fail(describe_last_attempt(error, failure.error_type, message))
+        return error
 
     def _given_up(self, question: OpenDecision, decision: Decision) -> ApplicationError:
         message = describe_end(question, decision)

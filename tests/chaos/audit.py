@@ -15,13 +15,19 @@ from tests.chaos.planned_runs import PlannedRun
 RESENDS = 2
 """UNKNOWN_OUTCOME_RESENDS as the campaign's workers have it."""
 ALLOWED_FAILURES = {
-    "ContentRefused": "rejected",
-    "QuotaExhausted": "rejected",
-    "MalformedAnswer": "unknown",
-    "TooManyUnknownOutcomes": "unknown",
+    "ContentRefused": {"rejected"},
+    "QuotaExhausted": {"rejected"},
+    # With usage it was paid for, and is billed.
+    "MalformedAnswer": {"unknown", "succeeded"},
+    "TooManyUnknownOutcomes": {"unknown"},
 }
-"""Why a run may fail, and the outcome that one of its attempts must have then."""
-ALLOWED_FAILURES_OF_HELD = {"ContentRefused": "rejected", "QuotaExhausted": "rejected", "GivenUp": "unknown"}
+"""Why a run may fail, and the outcomes of which one of its attempts must have one then."""
+ALLOWED_FAILURES_OF_HELD = {
+    "ContentRefused": {"rejected"},
+    "QuotaExhausted": {"rejected"},
+    "MalformedAnswer": {"succeeded"},
+    "GivenUp": {"unknown"},
+}
 """The same for a run that would rather be held: no doubt ends it by itself."""
 _STATES = {"charge": "billed", "estimate": "estimated", "hold": "pending"}
 
@@ -87,7 +93,7 @@ def _examine_failure(run: PlannedRun, execution: Execution, attempts: Sequence[R
         yield f"{execution.run_id} failed by {kind}, which is no reason to fail: {execution.failure}"
         return
     outcomes = Counter(attempt["outcome"] for attempt in attempts)
-    if not outcomes[allowed[kind]]:
+    if not any(outcomes[outcome] for outcome in allowed[kind]):
         yield f"{execution.run_id} failed by {kind}, and its attempts do not show it: {dict(outcomes)}."
     if kind == "TooManyUnknownOutcomes" and outcomes["unknown"] <= RESENDS:
         yield f"{execution.run_id} gave up after {outcomes['unknown']} unknown outcomes; {RESENDS + 1} are its right."
@@ -102,7 +108,11 @@ def _examine_entries(
         yield f"{run.run_id} has {len(entries)} entries in the ledger: {[entry['entry_id'] for entry in entries]}."
     if completed and not entries:
         yield f"{run.run_id} completed and was never billed."
-    if entries and not completed and all(execution.status != "RUNNING" for execution in executions):
+    undelivered = any(execution.failure_type == "MalformedAnswer" for execution in executions)
+    if undelivered and any(entry["images"] for entry in entries):
+        yield f"{run.run_id} has pictures, and failed as if it had none."
+    over = all(execution.status != "RUNNING" for execution in executions)
+    if entries and not completed and over and not undelivered:
         yield f"{run.run_id} never completed and was billed ({entries[0]['entry_id']})."
     for execution in completed:
         yield from _examine_result(run, execution, entries)

@@ -150,7 +150,6 @@ async def test_a_stream_that_breaks_is_sent_again(
     [
         ("stream_malformed=1", "MalformedAnswer", "unknown"),
         ("stream_ended=2", "MalformedAnswer", "unknown"),
-        ("no_data", "MalformedAnswer", "unknown"),
         ("stream_error=1,error=moderation_blocked", "OutputRefused", "unknown"),
         ("moderation_blocked", "ContentRefused", "rejected"),
     ],

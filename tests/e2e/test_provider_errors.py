@@ -24,9 +24,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         ("redirect", "UnexpectedRedirect", "rejected"),
         ("malformed_json", "MalformedAnswer", "unknown"),
         ("plain_text", "MalformedAnswer", "unknown"),
-        ("no_data", "MalformedAnswer", "unknown"),
-        ("bad_base64", "MalformedAnswer", "unknown"),
-        ("not_an_image", "MalformedAnswer", "unknown"),
     ],
 )
 async def test_what_cannot_be_mended_by_trying_again(
@@ -167,3 +164,45 @@ async def test_the_pictures_beside_a_lost_one_are_kept_and_billed(
     (attempt,) = stack.attempts(result.run_id)
     assert (attempt.outcome, attempt.error_type, attempt.error_message) == ("succeeded", None, warning)
     assert await stack.store.read_document(f"malformed/{attempt.attempt_id}.body")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no_data", "its field data is no list of pictures"),
+        ("bad_base64", "data[0].b64_json is no base64; data[1].b64_json is no base64"),
+        ("not_an_image", "data[0] is no picture"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["resend", "hold"])
+async def test_usage_without_a_picture_is_billed_and_the_run_fails(
+    stack: Stack, fault: str, words: str, policy: str
+) -> None:
+    """What the provider says it used is on a bill, not only exposure at the ceiling; submitted again, nothing is paid."""
+    run_id = new_run_id()
+    request = {
+        **CONTRACT,
+        "n": 2,
+        "quality": "low",
+        "prompt": f"Two cups [simulate:{fault}]",
+        "unknown_outcome": policy,
+    }
+    cause = await stack.fail(request, run_id=run_id)
+
+    (call,) = stack.calls(run_id)
+    (entry,) = stack.entries(run_id)
+    assert call.usage is not None
+    cost = 10 * call.usage["input_tokens"] + 40 * call.usage["output_tokens"]
+    assert (entry.kind, entry.amount_usd, entry.usage) == ("charge", format_usd(cost), call.usage)
+    assert cause.type == "MalformedAnswer"
+    assert words in cause.message
+    assert f"billed with {format_usd(cost)} USD, entry {entry.entry_id}." in cause.message
+    (attempt,) = stack.attempts(run_id)
+    assert (attempt.outcome, attempt.error_type, attempt.images) == ("succeeded", "MalformedAnswer", ())
+    assert await stack.store.read_document(f"malformed/{attempt.attempt_id}.body")
+    status = await stack.client.get_workflow_handle(run_id).query("status")
+    assert (status["stage"], status["cost_usd"]) == ("failed", format_usd(cost))
+
+    again = await stack.fail(request, run_id=run_id)
+    assert again.message == cause.message
+    assert (len(stack.calls(run_id)), len(stack.entries(run_id))) == (1, 1)

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from imaging.client import ImageClient, ProviderSettings, open_client
 from imaging.store import ImageStore
-from tests.imaging.scripted_provider import KEY, ScriptedProvider
+from tests.imaging.scripted_provider import KEY, ScriptedProvider, run_scripted_provider
 from tests.s3_server import BUCKET, s3_environment
 
 
@@ -47,16 +46,8 @@ def unused_port() -> int:
 @pytest.fixture
 async def provider() -> AsyncIterator[ScriptedProvider]:
     """A provider that answers what the test says."""
-    provider = ScriptedProvider()
-    app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_route("*", "/{path:.*}", provider.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    listener = socket.create_server(("127.0.0.1", 0))
-    provider.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    await web.SockSite(runner, listener).start()
-    yield provider
-    await runner.cleanup()
+    async with run_scripted_provider() as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A real HTTP server that answers what a test says, and calls to send to it. No test here."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +49,21 @@ class ScriptedProvider:
             return web.Response(status=status, body=body, headers=headers)
 
         self.handler = handler
+
+
+@asynccontextmanager
+async def run_scripted_provider() -> AsyncIterator[ScriptedProvider]:
+    """A provider on a free port of loopback."""
+    provider = ScriptedProvider()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_route("*", "/{path:.*}", provider.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    provider.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    await web.SockSite(runner, listener).start()
+    yield provider
+    await runner.cleanup()
 
 
 async def read(request: web.Request) -> Received:

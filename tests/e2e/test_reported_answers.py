@@ -1,0 +1,105 @@
+"""Answers of real gateways through the whole application: what was paid for is kept, billed, and never bought again."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
+from tests.imaging.scripted_provider import ScriptedProvider, run_scripted_provider
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+REPORTED = Path(__file__).parents[1] / "imaging" / "reported_answers"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The application, and a provider that answers what a test says."""
+
+    stack: Stack
+    provider: ScriptedProvider
+
+    def answer(self, name: str, status: int = 200) -> None:
+        """Answer every request with a reported answer."""
+        kind = "text/event-stream" if name.endswith(".sse") else "application/json"
+        self.provider.received.clear()
+        self.provider.answers(status, (REPORTED / name).read_bytes(), {"Content-Type": kind})
+
+    def answer_json(self, document: Any) -> None:
+        """Answer every request with this document."""
+        self.provider.received.clear()
+        self.provider.answers(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    folder = tmp_path_factory.mktemp("reported")
+    async with (
+        run_scripted_provider() as provider,
+        run_stack(
+            sqlite_url(folder), (folder / "images").as_uri(), openai_base_url=f"{provider.url}/v1"
+        ) as stack,
+    ):
+        yield Site(stack, provider)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "cost"),
+    [
+        ("02-wrapped_b64.json", {}, "0.166500"),
+        ("02-trailing_nl_b64.json", {}, "0.166500"),
+        ("04-data_url_b64.json", {}, "0.166500"),
+        ("04-data_url_in_url.json", {}, "0.166500"),
+        ("06-one_of_two_filtered.json", {"n": 2}, "0.332900"),
+        ("11-st_bifrost.sse", {"partial_images": 1}, "0.166500"),
+        ("11-st_chunks.sse", {"partial_images": 1}, "0.166500"),
+        ("11-st_no_type.sse", {"partial_images": 1}, "0.166500"),
+    ],
+)
+async def test_picture_is_kept_and_billed_by_one_request(
+    site: Site, name: str, more: dict[str, Any], cost: str
+) -> None:
+    site.answer(name)
+    result = await site.stack.run({**CONTRACT, **more})
+
+    assert (len(result.images), result.billing.state, result.cost.amount_usd) == (1, "billed", cost)
+    assert len(site.provider.received) == 1
+    assert any("2 pictures were asked for" in warning for warning in result.warnings) == ("n" in more)
+
+
+@pytest.mark.parametrize(
+    ("usage", "kind", "words"),
+    [
+        ({"input_tokens": 10, "output_tokens": 4160}, "charge", "billed with 0.166500 USD"),
+        ({"input_tokens": 10, "output_tokens": -1}, "hold", "billed as pending"),
+        ({"completion_tokens": 4160}, "hold", "billed as pending"),
+        ("4160 tokens", "hold", "billed as pending"),
+    ],
+)
+async def test_usage_without_a_picture_is_on_a_bill(site: Site, usage: Any, kind: str, words: str) -> None:
+    """Billed where it can be priced, else held with the reason: never only exposure at the ceiling."""
+    site.answer_json({"data": [{"b64_json": None}], "usage": usage})
+    run_id = new_run_id()
+    cause = await site.stack.fail(CONTRACT, run_id=run_id)
+
+    (entry,) = site.stack.entries(run_id)
+    assert (entry.kind, entry.usage, entry.image_count) == (kind, usage, 0)
+    assert (cause.type, len(site.provider.received)) == ("MalformedAnswer", 1)
+    assert words in cause.message
+
+
+async def test_answer_without_usage_and_picture_stays_unknown(site: Site) -> None:
+    """Nothing says what was charged: no bill, and its worst case is exposure."""
+    site.answer_json({"data": [{"b64_json": None}]})
+    run_id = new_run_id()
+    cause = await site.stack.fail(CONTRACT, run_id=run_id)
+
+    (attempt,) = site.stack.attempts(run_id)
+    assert (attempt.outcome, attempt.error_type) == ("unknown", "MalformedAnswer")
+    assert site.stack.entries(run_id) == ()
+    assert "It was probably charged." in cause.message
