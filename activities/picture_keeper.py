@@ -51,7 +51,7 @@ class PictureKeeper:
         `response` is its JSON where that was read already.
 
         Raises:
-            MalformedAnswer: it has no picture that can be used.
+            ProviderFailure: it has no picture that can be used.
         """
         async with self._openings:
             return await asyncio.to_thread(_open_answer, raw, request, response)

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 from contracts.request import ImageRequest
 from imaging.calls import RawAnswer
+from imaging.classify import classify_error_in_success, is_refusal_of_content
 from imaging.error_bodies import read_error
-from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer
+from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer, OutputRefused, ProviderFailure
 from imaging.provider_json import read_json
 from imaging.stream_events import ErrorEvent, read_stream_answer, read_stream_body
 
@@ -21,10 +22,14 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredPicture:
-    """One picture of an answer: its bytes, or `problem`, which says why there are none."""
+    """One picture of an answer: its bytes, or `problem`, which says why there are none.
+
+    `withheld`: the answer says that a content filter took it.
+    """
 
     data: bytes | None = field(default=None, repr=False)
     problem: str | None = None
+    withheld: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
     """Read a 2xx answer to a request.
 
     Raises:
-        MalformedAnswer: it holds no picture that can be decoded.
+        ProviderFailure: it holds no picture that can be decoded: `MalformedAnswer`, or what the error in it says.
     """
     if not raw.body.strip():
         raise _malformed(raw, "it is empty")
@@ -86,7 +91,7 @@ def read_response(raw: RawAnswer, response: Any, request: ImageRequest) -> Answe
     """Read the JSON of an answer and take the pictures out of it; `raw` is for the message where it cannot be used.
 
     Raises:
-        MalformedAnswer: as `read_answer`.
+        ProviderFailure: as `read_answer`.
     """
     if not isinstance(response, dict):
         raise _malformed(raw, "it is no JSON object")
@@ -108,12 +113,17 @@ def require_pictures(raw: RawAnswer, answer: Answer) -> Answer:
     """Return the answer if it has at least one picture that can be used.
 
     Raises:
-        MalformedAnswer: it has none.
+        ProviderFailure: it has none; `MalformedAnswer` unless the answer says why.
     """
     if answer.pictures:
         return answer
+    error = read_error(answer.response)
+    if answer.response.get("error") and not answer.items and answer.usage is None:
+        raise classify_error_in_success(error, raw.headers, raw.body)
     detail = "; ".join(answer.problems) or "its field data is no list of pictures"
-    raise _malformed(raw, detail, answer.response)
+    is_withheld = answer.items and all(item.withheld for item in answer.items)
+    kind = OutputRefused if is_withheld or is_refusal_of_content(error) else MalformedAnswer
+    raise _describe_failure(kind, raw, detail, answer.response)
 
 
 def decode_base64(text: str) -> bytes:
@@ -196,7 +206,8 @@ def _read_item(index: int, item: Any) -> AnsweredPicture:
     elif _is_data_uri(url):
         encoded, problem = url, f"{name}.url is a data: URI that cannot be decoded"
     else:
-        return AnsweredPicture(problem=_describe_withheld(name, item) or problem)
+        withheld = _describe_withheld(name, item)
+        return AnsweredPicture(problem=withheld or problem, withheld=withheld is not None)
     try:
         return AnsweredPicture(data=decode_base64(encoded))
     except ValueError:
@@ -227,12 +238,21 @@ def _effective(response: dict[str, Any], name: str, requested: str | None) -> st
     return None if requested == "auto" else requested
 
 
-def _malformed(raw: RawAnswer, detail: str, response: dict[str, Any] | None = None) -> MalformedAnswer:
-    return MalformedAnswer(
+def _malformed(raw: RawAnswer, detail: str, response: dict[str, Any] | None = None) -> ProviderFailure:
+    return _describe_failure(MalformedAnswer, raw, detail, response)
+
+
+def _describe_failure(
+    kind: type[ProviderFailure], raw: RawAnswer, detail: str, response: dict[str, Any] | None
+) -> ProviderFailure:
+    # Some gateways answer 200 with an error object.
+    error = read_error(response)
+    return kind(
         detail=detail,
         http_status=raw.http_status,
-        # Some gateways answer 200 with an error object.
-        provider_message=read_error(response).message,
+        provider_message=error.message,
+        code=error.code,
+        provider_type=error.type,
         provider_request_id=raw.provider_request_id,
         raw_body=raw.body[:LARGEST_RAW_BODY],
         response=response,

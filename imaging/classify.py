@@ -70,6 +70,7 @@ _BY_STATUS: dict[int, _Kind] = {
 _LIMIT_AND_DEMAND = re.compile(
     r"limit:? ([\d,]{1,20}?),(?: used:? [\d,]{1,20}?,)? requested:? ([\d,]{1,20})", re.ASCII
 )
+_STATUS = re.compile(r"[45]\d\d", re.ASCII)
 _REDIRECTS = range(300, 400)
 _FAULTS_OF_THE_REQUEST = range(400, 500)
 _FAULTS_OF_THE_SERVER = range(500, 600)
@@ -103,6 +104,36 @@ def classify_answer(
         retry_after_seconds=retry_after_seconds(lower_headers, error.message, now),
         # Heeded one way only: no header makes a wrong key or an empty account worth repeating.
         told_not_to_retry=lower_headers.get("x-should-retry") == "false",
+        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+    )
+
+
+def is_refusal_of_content(error: ProviderError) -> bool:
+    """Whether an error's words say that the safety system refused."""
+    return _find_by_words(error) is errors.ContentRefused
+
+
+def classify_error_in_success(
+    error: ProviderError, headers: Mapping[str, str], body: bytes
+) -> errors.ProviderFailure:
+    """The failure that a 2xx with an error in place of pictures and usage is, as some gateways answer.
+
+    Its code decides, which may be the status that the answer should have had. An error that says neither is a gateway
+    that gave up. None of them is sent again: whoever answers like this may have carried the request out.
+    """
+    code = error.code or ""
+    status = int(code) if _STATUS.fullmatch(code) else HTTPStatus.OK.value
+    kind = _find_kind(status, error)
+    return kind(
+        detail="an error inside of a success",
+        http_status=HTTPStatus.OK.value,
+        provider_message=error.message,
+        code=error.code,
+        provider_type=error.type,
+        param=error.param,
+        provider_request_id=read_provider_request_id(headers),
+        moderation_categories=error.moderation_categories,
+        told_not_to_retry=True,
         raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
     )
 

@@ -113,9 +113,15 @@ class Rejected(ProviderFailure):
 
 
 class PerhapsPaid(ProviderFailure):
-    """The request was sent, and nobody can tell whether it was carried out and charged."""
+    """The request was sent, and nobody can tell whether it was carried out and charged, unless it reports `usage`."""
 
     outcome = "unknown"
+
+    def _advise(self) -> str:
+        if not self.usage:
+            return self.advice
+        doubt, _, rest = self.advice.partition(". ")
+        return f"It was charged, and its usage is on the run's bill. {rest or doubt}"
 
 
 class ProviderNotConfigured(NotSent):
@@ -297,11 +303,3 @@ class MalformedAnswer(PerhapsPaid):
 
     summary = "The provider answered with success, but the answer cannot be used"
     advice = "It was probably charged. Check that OPENAI_BASE_URL is an OpenAI-compatible Images API."
-
-    def _advise(self) -> str:
-        charged = (
-            "It was charged, and its usage is on the run's bill."
-            if self.usage
-            else "It was probably charged."
-        )
-        return self.advice.replace("It was probably charged.", charged)

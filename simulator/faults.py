@@ -42,6 +42,7 @@ class FaultKind(Enum):
     CONFLICT = "conflict", "409, nothing paid"
     UNPROCESSABLE = "unprocessable", "422, nothing paid"
     REQUEST_TIMEOUT = "request_timeout", "408, nothing paid"
+    ERROR_IN_SUCCESS = "error_in_success", "200 with an error object, nothing paid", "error"
     RESET_BEFORE = "reset_before", "the connection is reset before anything is paid"
     RESET_AFTER_PAYMENT = "reset_after_payment", "paid, then the connection is reset without an answer"
     HANG = "hang", "paid, and no answer until the client goes away"

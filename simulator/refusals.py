@@ -79,6 +79,8 @@ _ANSWERS = {
 
 def build_refusal(fault: Fault, model: str) -> ApiError | None:
     """The error that a fault answers with, None if it does something else. Nothing is paid for it."""
+    if fault.kind is FaultKind.ERROR_IN_SUCCESS:
+        return ApiError(200, "The gateway says no.", error_type="upstream_error", code=fault.error)
     answer = _ANSWERS.get(fault.kind)
     if answer is None:
         return None

@@ -118,10 +118,11 @@ async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> Non
             "A free cup [simulate:missing_usage]",
             "A cup of two counts [simulate:mixed_usage]",
             "A cup too many",
+            "[simulate:error_in_success=moderation_blocked]",
         ),
     )
     requests[6]["n"] = 11
-    unread = BatchLine(line=8, problem="The line is no JSON.")
+    unread = BatchLine(line=9, problem="The line is no JSON.")
 
     summary, _ = await run_batch(stack, [*requests, unread], batch_id=batch_id)
 
@@ -133,17 +134,14 @@ async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> Non
         [("succeeded", None)],
         [("succeeded", None)],
         [],
+        [("rejected", "ContentRefused")],
     ]
-<<<<<<< HEAD
-    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (3, 2, 1, 2)
+    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (4, 3, 0, 2)
+    [torn] = stack.entries(run_ids(requests)[3])
+    assert (torn.kind, torn.image_count) == ("charge", 0)
     [hold] = stack.entries(run_ids(requests)[5])
     assert (hold.kind, hold.amount_usd) == ("hold", None)
     assert (hold.reason or "").startswith("usage.prompt_tokens is ")
-=======
-    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (3, 2, 0, 2)
-    [torn] = stack.entries(run_ids(requests)[3])
-    assert (torn.kind, torn.image_count) == ("charge", 0)
->>>>>>> 7147359 (runs: bill the usage of an answer that has no usable picture)
     [estimate] = stack.entries(run_ids(requests)[4])
     assert (estimate.kind, estimate.amount_usd) == ("estimate", "0.005440")  # 272 tokens at 20
     kept = await stack.store.read_document(

@@ -103,3 +103,19 @@ async def test_answer_without_usage_and_picture_stays_unknown(site: Site) -> Non
     assert (attempt.outcome, attempt.error_type) == ("unknown", "MalformedAnswer")
     assert site.stack.entries(run_id) == ()
     assert "It was probably charged." in cause.message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("19-err_200.json", "RateLimited"), ("19-err_200_mod.json", "ContentRefused")]
+)
+async def test_error_inside_of_a_success_is_a_refusal(site: Site, name: str, kind: str) -> None:
+    """Sent once, not billed and not exposed, under the name of its class."""
+    site.answer(name)
+    run_id = new_run_id()
+    cause = await site.stack.fail(CONTRACT, run_id=run_id)
+
+    (attempt,) = site.stack.attempts(run_id)
+    assert (cause.type, attempt.error_type, attempt.outcome) == (kind, kind, "rejected")
+    assert len(site.provider.received) == 1
+    assert site.stack.entries(run_id) == ()
+    assert "charged" not in cause.message

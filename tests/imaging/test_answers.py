@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from contracts.request import ImageRequest
 from imaging.answers import Answer, AnsweredPicture, decode_base64, read_answer
 from imaging.calls import RawAnswer
-from imaging.errors import MalformedAnswer
+from imaging.errors import MalformedAnswer, ProviderFailure
 from imaging.pictures import verify_picture
 
 PICTURE = b"\x89PNG a picture"
@@ -278,11 +278,61 @@ def test_a_malformed_answer_keeps_what_explains_its_bill() -> None:
     assert len(caught.value.raw_body) == 65_536
 
 
-def test_an_error_in_a_success_is_quoted() -> None:
-    """Some gateways answer 200 with an error object: its message is shown."""
-    with pytest.raises(MalformedAnswer, match="The upstream is busy") as caught:
-        read_answer(raw({"error": {"message": "The upstream is busy"}}), request())
-    assert caught.value.provider_message == "The upstream is busy"
+@pytest.mark.parametrize(
+    ("payload", "kind", "outcome"),
+    [
+        (
+            {"error": {"message": "Too many", "type": "upstream_error", "code": "429"}},
+            "RateLimited",
+            "rejected",
+        ),
+        ({"error": {"message": "Too many", "code": 429}}, "RateLimited", "rejected"),
+        ({"error": {"code": "rate_limit_exceeded"}, "data": None}, "RateLimited", "rejected"),
+        ({"error": {"code": "moderation_blocked"}, "data": [], "created": 1}, "ContentRefused", "rejected"),
+        ({"error": {"message": "Rejected by the safety system."}}, "ContentRefused", "rejected"),
+        (
+            {"error": {"code": "moderation_blocked", "moderation_details": {"moderation_stage": "output"}}},
+            "OutputRefused",
+            "unknown",
+        ),
+        ({"error": {"type": "insufficient_quota"}}, "QuotaExhausted", "rejected"),
+        ({"error": {"code": "invalid_api_key"}}, "AuthenticationFailed", "rejected"),
+        ({"error": {"code": "400", "message": "bad size"}}, "InvalidRequest", "rejected"),
+        ({"error": {"code": "503"}}, "ServerOverloaded", "rejected"),
+        ({"error": {"code": "504"}}, "GatewayError", "unknown"),
+        ({"error": {"code": "408"}}, "RequestTimeout", "unknown"),
+        ({"error": {"message": "The upstream is busy"}}, "GatewayError", "unknown"),
+        ({"error": "The upstream is busy"}, "GatewayError", "unknown"),
+        (b'data: {"error": {"code": "429"}}\n\n', "RateLimited", "rejected"),
+    ],
+)
+def test_an_error_in_a_success_is_named_by_its_class(payload: Any, kind: str, outcome: str) -> None:
+    """An error without pictures and usage is what its code says, was not charged for sure, and is not sent again."""
+    with pytest.raises(ProviderFailure) as caught:
+        read_answer(raw(payload), request())
+    failure = caught.value
+    assert (type(failure).__name__, failure.outcome, failure.retryable) == (kind, outcome, False)
+    assert "probably charged" not in str(failure)
+    assert "an error inside of a success" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        ({"error": {"message": "busy", "code": "429"}, "usage": USAGE}, "MalformedAnswer"),
+        ({"error": {"code": "moderation_blocked"}, "data": [], "usage": USAGE}, "OutputRefused"),
+        (
+            {"data": [{"content_filter_results": {"hate": {"filtered": True}}}], "usage": USAGE},
+            "OutputRefused",
+        ),
+        ({"data": [{"b64_json": None}], "error": None, "usage": USAGE}, "MalformedAnswer"),
+    ],
+)
+def test_usage_beside_an_error_was_charged(payload: Any, kind: str) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        read_answer(raw(payload), request())
+    assert (type(caught.value).__name__, caught.value.usage) == (kind, USAGE)
+    assert "It was charged, and its usage is on the run's bill." in str(caught.value)
 
 
 def test_a_response_holds_nothing_that_storage_refuses() -> None:
@@ -307,7 +357,7 @@ def test_no_json_breaks_the_reading(payload: Any) -> None:
     """Any JSON object is an answer or malformed; nothing else is ever raised."""
     try:
         answer = read_answer(raw(payload), request())
-    except MalformedAnswer as failure:
+    except ProviderFailure as failure:
         str(failure).encode()
     else:
         assert answer.pictures
