@@ -66,7 +66,7 @@ class RequestChecker:
         notify, misdirected = self._check_notify(checked.sound, mode)
         if checked.request is None or checked.resolved is None:
             problems = (*checked.problems, *misdirected)
-            return Admission(problems=problems, notify=notify, warnings=checked.warnings)
+            return _refuse(problems, notify, checked.warnings)
         request, model = checked.request, checked.resolved.model
         request_id = find_request_id(request, workflow_id)
         ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
@@ -78,7 +78,7 @@ class RequestChecker:
             *(self._check_limit(request) if mode == "standard" else _check_streaming(request)),
         )
         if problems or request_id is None:
-            return Admission(problems=problems, notify=notify, warnings=checked.warnings)
+            return _refuse(problems, notify, checked.warnings)
         return Admission(
             run_id=names.run_id_for(request.tenant, request_id),
             tenant=request.tenant,
@@ -93,6 +93,7 @@ class RequestChecker:
             notify=notify,
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
             money_locally=True,
+            asks_for_owner=True,
         )
 
     def _check_price(self, ceiling: int | None, model: str, now: datetime) -> tuple[Problem, ...]:
@@ -143,6 +144,10 @@ class RequestChecker:
             " without knowing what they cost, and the bill waits for a price."
         )
         return (warning,)
+
+
+def _refuse(problems: tuple[Problem, ...], notify: Notify | None, warnings: tuple[str, ...]) -> Admission:
+    return Admission(problems=problems, notify=notify, warnings=warnings, asks_for_owner=True)
 
 
 def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:

@@ -20,7 +20,7 @@ def find_earlier_run(database: Database, asked: RunIdentity) -> EarlierRun:
                 conflict=explain_conflict(asked, known),
                 differences=name_differences(known.fingerprint, asked.fingerprint),
             )
-        return EarlierRun(paid=_was_paid(connection, known.run_id))
+        return EarlierRun(is_owner=True, paid=_was_paid(connection, known.run_id))
 
 
 def _was_paid(connection: Connection, run_id: str) -> bool:

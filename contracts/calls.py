@@ -30,7 +30,8 @@ class Admission(SparseContract):
     provider's limit; None where there is nothing to take. `notify` is who is told of the run's end, where that is allowed,
     also of a run that is refused. `warnings` are sentences for the operator.
     `money_locally`: cost and bill are local activities. A run whose check did not say so began with an older version, and
-    keeps to its history.
+    keeps to its history. `asks_for_owner` is the same for submissions of other content, which are compared with the ledger, and
+    for a run that ends without a call where the ledger has other content under its id.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -47,6 +48,7 @@ class Admission(SparseContract):
     notify: Notify | None = None
     warnings: tuple[str, ...] = ()
     money_locally: bool = False
+    asks_for_owner: bool = False
 
 
 class CallInput(SparseContract):

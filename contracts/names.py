@@ -82,6 +82,8 @@ QUERY_ECONOMY = "economy"
 
 REQUEST_REFUSED = "RequestRefused"
 """The failure type of a run that was refused before anything was sent; its details are a list of problems."""
+RUN_CONFLICT = "RunConflict"
+"""The failure type of a run whose request id stands for other content in the ledger; nothing was sent."""
 CORRECTION_REFUSED = "CorrectionRefused"
 """The failure type of a correction that would not be true; nothing was written."""
 UNKNOWN_OUTCOME_HELD = "UnknownOutcomeHeld"

@@ -57,11 +57,12 @@ class EarlierRunInput(Contract):
 class EarlierRun(Contract):
     """What the ledger knows of a run id. `conflict` is a sentence where it stands for something else, `differences` the fields.
 
-    `paid`: a picture of it was paid for, and is found instead of bought.
+    `is_owner`: the ledger has the run, with this content. `paid`: a picture of it was paid for, and is found instead of bought.
     """
 
     conflict: str | None = None
     differences: tuple[str, ...] = ()
+    is_owner: bool = False
     paid: bool = False
 
 

@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 with workflow.unsafe.imports_passed_through():
     from contracts import names
     from contracts.calls import Admission, CallFailure, CallResult
+    from contracts.content_marks import strip_marks
     from contracts.decisions import Decision, DecisionTaken, OpenDecision
     from contracts.problems import Problem, describe_problems
     from contracts.reading import read_request
@@ -38,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.image_slots import take_image_slots
     from workflows.partial_images import PartialImages
     from workflows.reception import Reception
+    from workflows.run_start import FINGERPRINT
     from workflows.status_board import StatusBoard
 
 
@@ -115,15 +117,33 @@ class ImageGeneration:
         except (FailureError, asyncio.CancelledError) as error:
             await tell_of_early_end(error, payload)
             raise
+        try:
+            return await self._carry_out_and_tell(request, admission, problems)
+        except ApplicationError as error:
+            if error.type not in {names.REQUEST_REFUSED, names.RUN_CONFLICT}:
+                raise
+            successor = await self._reception.find_successor()
+            if successor is None:
+                raise
+        self._board.show(stage="checking", reason=None, last_error=None)
+        # Whoever looks at the run by its memo compares the content that it is carried out with.
+        workflow.upsert_memo({FINGERPRINT: strip_marks(successor.admission.fingerprint)})
+        return await self._carry_out_and_tell(successor.request, successor.admission, ())
+
+    async def _carry_out_and_tell(
+        self, request: ImageRequest | None, admission: Admission, problems: tuple[Problem, ...]
+    ) -> RunResult:
         work = self._carry_out(request, admission, problems)
         return await (tell_of_end(work, admission.notify, admission) if admission.notify else work)
 
     async def _carry_out(
         self, request: ImageRequest | None, admission: Admission, problems: tuple[Problem, ...]
     ) -> RunResult:
-        await self._reception.admit(admission)
+        conflict = await self._reception.admit(admission)
         if request is None or admission.problems:
             raise self._refusal(admission.problems or problems)
+        if conflict is not None:
+            raise self._conflict(conflict)
         call = await self._call(request, admission)
         result = await finish_despite_cancellation(bill_call(self._board, request, admission, call))
         if call.failure is not None:
@@ -210,6 +230,11 @@ class ImageGeneration:
         message = describe_problems(problems)
         self._board.show(stage="refused", reason=message)
         return ApplicationError(message, *problems, type=names.REQUEST_REFUSED, non_retryable=True)
+
+    def _conflict(self, message: str) -> ApplicationError:
+        """The ledger has other content under the run's id: what `call_gpt_image` would say, without waiting for its turn."""
+        self._board.fail(describe_last_attempt(None, names.RUN_CONFLICT, message))
+        return ApplicationError(message, type=names.RUN_CONFLICT, non_retryable=True)
 
     def _failure(self, error: ActivityError) -> ApplicationError:
         """The provider's failure as the run's own: its type and its words, where an operator looks first."""

@@ -1,5 +1,8 @@
 """What a submission is told, made of what is known of its run. Pure: nothing is decided here that costs anything."""
 
+from temporalio.exceptions import ApplicationError
+
+from contracts import names
 from contracts.calls import Admission
 from contracts.problems import Problem, describe_problems
 from contracts.request import ImageRequest
@@ -19,6 +22,21 @@ def find_differences(
     ids = [find_request_id(request, workflow_id) or "absent" for request in (running, submitted)]
     other_id = (Difference(field="request_id", earlier=ids[0], submitted=ids[1]),) if ids[0] != ids[1] else ()
     return (*compare_contents(running, submitted), *other_id)
+
+
+def give_none(workflow_id: str) -> ApplicationError:
+    """There is no receipt, as nobody could know what the request id stands for."""
+    message = f"The run {workflow_id} ended before it was known whether its request id was used before. Submit it again."
+    return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
+
+
+def give_none_to_owner(workflow_id: str) -> ApplicationError:
+    """The request id belongs to this content, and the execution under way was started with other content by a plain start."""
+    message = (
+        f"The execution of {workflow_id} that is under way was started with other content, ends as {names.RUN_CONFLICT} and has"
+        " no result for this request. The request id belongs to this content: submit it again."
+    )
+    return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
 
 def accept(admission: Admission) -> SubmitReceipt:

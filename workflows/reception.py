@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from typing import Any
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from contracts import names
 from contracts.calls import Admission
@@ -14,7 +16,7 @@ from contracts.problems import Problem
 from contracts.reading import read_request
 from contracts.request import ImageRequest
 from contracts.submissions import EarlierRun, EarlierRunInput, SubmitReceipt
-from workflows import receipts
+from workflows import policies, receipts
 from workflows.arguments import NOTHING, read_argument
 from workflows.checking import check_payload
 from workflows.money_steps import carry_out_money_step
@@ -25,9 +27,25 @@ MOST_SUBMISSIONS = 1_000
 LARGEST_HISTORY_BYTES = 8_000_000
 """Temporal ends a run at 50 MiB of history, be it paid or not. A submission is up to 2 MB of it, and ten may come at once."""
 
+# How long after a run's start its starter's own Update may come: the server repeats calls under contention.
+STARTER_WAIT = timedelta(seconds=2)
+
+
+class Successor(NamedTuple):
+    """The submission that a run goes on with, after its own content was refused: the content that owns the request id."""
+
+    payload: Any
+    request: ImageRequest
+    admission: Admission
+    earlier: EarlierRun
+
 
 class Reception:
-    """The submissions of one run. A run that nobody submits does nothing for it: its history is as if there were none."""
+    """The submissions of one run. A run that nobody submits does nothing for it: its history is as if there were none.
+
+    The ledger decides which content owns a request id, not the order of starts: where the run's own content is not the owner's, the
+    receipts say so to both sides, and the run ends, or goes on with the owner's content (`find_successor`).
+    """
 
     def __init__(self, workflow_id: str) -> None:
         self._workflow_id = workflow_id
@@ -36,8 +54,10 @@ class Reception:
         self._payload: Any = None
         self._request: ImageRequest | None = None
         self._admission: Admission | None = None
-        self._earlier: asyncio.Task[EarlierRun] | None = None
+        self._earlier: asyncio.Future[EarlierRun] | None = None
         self._came_with_start = False
+        self._starter_asked = False
+        self._successor: Successor | None = None
         self._was_accepted = False
         self._count = 0
 
@@ -46,15 +66,36 @@ class Reception:
         self._has_begun = True
         self._payload, self._request = payload, request
 
-    async def admit(self, admission: Admission) -> None:
+    async def admit(self, admission: Admission) -> str | None:
         """The run's verdict is there. Where somebody waits for a receipt, the run first learns what the ledger knows of it.
 
         For once the call is under way, the ledger knows the run itself, and no receipt could tell it from an earlier one.
+        Returns why the run must end without a call, where the ledger has other content under its id.
         """
         self._admission = admission
-        if self._came_with_start and self._request is not None and not admission.problems:
-            looking = self._look_up(self._request, admission)
-            await workflow.wait_condition(looking.done)
+        if not self._came_with_start or self._request is None or admission.problems:
+            return None
+        looking = self._look_up(self._request, admission)
+        await workflow.wait_condition(looking.done)
+        return looking.result().conflict if admission.asks_for_owner else None
+
+    async def find_successor(self) -> Successor | None:
+        """What to go on with, after the run's own content was refused or found to be another's: None to end the run.
+
+        There is one only where the starter asked for a receipt itself: it was told `conflict` or `refused`, and does not await
+        the run. Whoever started the run plainly awaits it for its own content, and must not get the result of another.
+        """
+        if self._admission is None or not self._admission.asks_for_owner:
+            return None
+        self.close()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            self._has_ended = False
+            self._payload, self._request, self._admission, earlier = successor
+            self._earlier = asyncio.get_running_loop().create_future()
+            self._earlier.set_result(earlier)
+        return successor
 
     def close(self) -> None:
         """The run ends, however it does: whoever waits for a receipt is answered now."""
@@ -87,16 +128,21 @@ class Reception:
         self._came_with_start |= came_with_start
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
         if self._admission is None:
-            raise self._no_receipt()
+            raise receipts.give_none(self._workflow_id)
+        is_own_content = _spell(payload) == _spell(self._payload)
+        # Without a memo, only the run's own content can be its starter's. The server may repeat a call, which then comes a moment later.
+        is_early = workflow.now() - workflow.info().start_time < STARTER_WAIT
+        came_first = is_own_content and (came_with_start or is_early)
+        self._starter_asked |= self._is_of_starter(came_with_start=came_first)
         submitted, problems, _ = read_request(payload)
-        if _spell(payload) == _spell(self._payload):
+        if is_own_content:
             problems = self._admission.problems or problems
         elif submitted is None:
             return await self._refuse_unreadable(payload, problems)
         else:
             conflict = self._find_conflict(submitted, self._admission)
             if conflict is not None:
-                return conflict
+                return await self._ask_for_owner(payload, submitted, self._admission, conflict)
             problems = self._admission.problems
         if submitted is None or problems:
             return receipts.refuse(self._run_id, problems, self._admission.warnings)
@@ -117,6 +163,53 @@ class Reception:
             return receipts.tell_conflict_with_refused(self._run_id)
         return receipts.tell_conflict_with_run(self._run_id, differences)
 
+    async def _ask_for_owner(
+        self, payload: Any, submitted: ImageRequest, admission: Admission, conflict: SubmitReceipt
+    ) -> SubmitReceipt:
+        """The receipt of other content than the run was started with: `conflict`, unless the request id belongs to it.
+
+        Raises:
+            ApplicationError: type `NoReceipt`, where it does and the run cannot go on with it, or the ledger does not answer.
+        """
+        if not admission.asks_for_owner:
+            return conflict
+        is_refused = self._request is None or bool(admission.problems)
+        has_conflict = False
+        if self._request is not None and not is_refused:
+            own = await self._wait_for_ledger(self._look_up(self._request, admission))
+            if own.is_owner:
+                return conflict
+            has_conflict = own.conflict is not None
+        checked = await check_payload(payload, self._workflow_id)
+        if checked.problems:
+            return conflict
+        earlier = await self._look_up_once(submitted, checked)
+        # Nobody owns the request id of a run that is refused: then the first sound content has it.
+        is_free = is_refused and not earlier.conflict and self._is_next(submitted)
+        if not earlier.is_owner and not is_free:
+            return conflict
+        if not (is_refused or has_conflict) or not await self._wait_for_starter():
+            raise receipts.give_none_to_owner(self._workflow_id)
+        is_first = self._successor is None
+        self._successor = self._successor or Successor(payload, submitted, checked, earlier)
+        if is_first and not earlier.is_owner:
+            return receipts.accept(checked)
+        return receipts.attach(
+            checked, paid_before=earlier.paid, is_told=_is_told(submitted, self._successor.admission)
+        )
+
+    async def _wait_for_starter(self) -> bool:
+        """Whether the starter asks for a receipt: then it does not await the result of the run, which has none for its content."""
+        with suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._starter_asked, timeout=STARTER_WAIT)
+        return self._starter_asked
+
+    def _is_next(self, submitted: ImageRequest) -> bool:
+        successor = self._successor
+        return successor is None or not receipts.find_differences(
+            successor.request, submitted, self._workflow_id
+        )
+
     @property
     def _run_id(self) -> str:
         return (self._admission and self._admission.run_id) or self._workflow_id
@@ -124,11 +217,7 @@ class Reception:
     async def _compare_with_ledger(
         self, submitted: ImageRequest, admission: Admission, *, came_with_start: bool
     ) -> SubmitReceipt:
-        looking = self._look_up(submitted, admission)
-        await workflow.wait_condition(lambda: looking.done() or self._has_ended)
-        if not looking.done():
-            raise self._no_receipt()
-        earlier = looking.result()
+        earlier = await self._wait_for_ledger(self._look_up(submitted, admission))
         if earlier.conflict:
             return receipts.tell_conflict_with_ledger(
                 admission.run_id, submitted, earlier.conflict, earlier.differences
@@ -136,44 +225,74 @@ class Reception:
         if not earlier.paid and self._is_starter(came_with_start=came_with_start):
             self._was_accepted = True
             return receipts.accept(admission)
-        notify = submitted.notify
-        is_told = notify is None or notify == admission.notify
+        is_told = _is_told(submitted, admission)
         return receipts.attach(admission, paid_before=earlier.paid, is_told=is_told)
+
+    async def _wait_for_ledger(self, looking: "asyncio.Future[EarlierRun]") -> EarlierRun:
+        await workflow.wait_condition(lambda: looking.done() or self._has_ended)
+        if not looking.done():
+            raise receipts.give_none(self._workflow_id)
+        return looking.result()
 
     def _is_starter(self, *, came_with_start: bool) -> bool:
         """Whether this submission has started the run: its memo names the Update that did, else it is the first to come with it."""
+        return self._is_of_starter(came_with_start=came_with_start and not self._was_accepted)
+
+    def _is_of_starter(self, *, came_with_start: bool) -> bool:
         starter = read_argument(workflow.memo_value(SUBMISSION, NOTHING, type_hint=RawValue))
         if starter is None:
-            return came_with_start and not self._was_accepted
+            return came_with_start
         update = workflow.current_update_info()
         return update is not None and update.id == starter
 
-    def _look_up(self, request: ImageRequest, admission: Admission) -> "asyncio.Task[EarlierRun]":
+    def _look_up(self, request: ImageRequest, admission: Admission) -> "asyncio.Future[EarlierRun]":
         """What the ledger knows of the run, asked once for all submissions."""
         if self._earlier is None:
-            order = EarlierRunInput(
-                run_id=admission.run_id,
-                tenant=admission.tenant,
-                request_id=admission.request_id,
-                workflow_id=self._workflow_id,
-                fingerprint=admission.fingerprint,
-                operation=request.operation,
-                requested_model=request.model,
-            )
             self._earlier = asyncio.create_task(
                 carry_out_money_step(
                     names.FIND_EARLIER_RUN,
-                    order,
+                    self._identify(request, admission),
                     EarlierRun,
                     locally=True,
-                    summary=f"whether the request id {admission.request_id} was used before",
+                    summary=_summarize_look(admission),
                 )
             )
         return self._earlier
 
-    def _no_receipt(self) -> ApplicationError:
-        message = f"The run {self._workflow_id} ended before it was known whether its request id was used before. Submit it again."
-        return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
+    async def _look_up_once(self, request: ImageRequest, admission: Admission) -> EarlierRun:
+        """The same for other content, which the run does not wait for longer than one attempt: it may be about to end."""
+        try:
+            earlier: EarlierRun = await workflow.execute_local_activity(
+                names.FIND_EARLIER_RUN,
+                self._identify(request, admission),
+                result_type=EarlierRun,
+                start_to_close_timeout=policies.LOCAL_MONEY_ATTEMPT,
+                retry_policy=policies.LOCAL_MONEY_RETRY,
+                summary=_summarize_look(admission),
+            )
+        except FailureError as error:
+            raise receipts.give_none(self._workflow_id) from error
+        return earlier
+
+    def _identify(self, request: ImageRequest, admission: Admission) -> EarlierRunInput:
+        return EarlierRunInput(
+            run_id=admission.run_id,
+            tenant=admission.tenant,
+            request_id=admission.request_id,
+            workflow_id=self._workflow_id,
+            fingerprint=admission.fingerprint,
+            operation=request.operation,
+            requested_model=request.model,
+        )
+
+
+def _summarize_look(admission: Admission) -> str:
+    return f"whether the request id {admission.request_id} was used before"
+
+
+def _is_told(submitted: ImageRequest, admission: Admission) -> bool:
+    """Whether the run tells its end to whom the submission names."""
+    return submitted.notify is None or submitted.notify == admission.notify
 
 
 def _spell(payload: Any) -> str:
