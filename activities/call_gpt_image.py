@@ -27,7 +27,7 @@ from activities.partial_images import announcing_partial_images
 from activities.picture_keeper import PictureKeeper
 from activities.provider_span import provider_span
 from activities.receipts import write_receipt
-from activities.shared_pause import SharedPause
+from activities.shared_pause import OnPause, SharedPauses
 from activities.under_way import Liveness, describe_yielding, still_under_way
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
@@ -63,6 +63,7 @@ class GptImageCaller:
         simulated: bool,
         resends: int,
         links: PictureLinks | None = None,
+        on_pause: OnPause | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -73,7 +74,7 @@ class GptImageCaller:
         self._simulated = simulated
         self._resends = resends
         self._links = links
-        self._pause = SharedPause()
+        self._pauses = SharedPauses(on_pause=on_pause) if on_pause else SharedPauses()
         self._liveness = Liveness(store)
 
     @activity.defn(name=names.CALL_GPT_IMAGE)
@@ -107,7 +108,7 @@ class GptImageCaller:
     async def _carry_out(self, order: CallInput) -> CallResult:
         self._identify(order)
         inputs = await self._look_at_inputs_first(order)
-        if inputs and activity.info().attempt == 1 and not self._pause.seconds_left:
+        if inputs and activity.info().attempt == 1 and not self._pauses.is_on(order.model):
             await self._keeper.prove()
             result = await finish_what_is_paid(self._pay_new_run(order, inputs))
             if result:
@@ -131,7 +132,7 @@ class GptImageCaller:
             refuse_endless_resends(earlier, self._resends)
         inputs = inputs or await load_inputs(order.request, self._store)
         await self._keeper.prove()
-        await self._pause.wait()
+        await self._pauses.wait(order.model)
         return await finish_what_is_paid(self._pay(order, inputs, earlier))
 
     async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
@@ -190,7 +191,7 @@ class GptImageCaller:
             outcome = describe_failure(failure)
             await self._note_failure(attempt, outcome)
             if isinstance(failure, RateLimited | ServerOverloaded):
-                self._pause.extend(max(failure.retry_after_seconds or 0, SHORTEST_WAIT_SECONDS))
+                self._pauses.extend(order.model, max(failure.retry_after_seconds or 0, SHORTEST_WAIT_SECONDS))
             log.info(
                 "The request failed.",
                 attempt_id=attempt.attempt_id,

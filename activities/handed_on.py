@@ -1,10 +1,13 @@
-"""What an attempt of a call hands on to the next one, in its heartbeat details: how long has been tried, what it owes, and
-what its run was told.
+"""What an attempt of a call hands on to the next one, in its heartbeat details: how long has been tried, what it owes, what
+its run was told, and how often it has failed by which fault.
 
 Behind a limit a call may wait for days before its first attempt, and for hours between two, while nothing is wrong. So the
 six hours of trying are counted by the activity itself, without the time in line. And a request that was sent counted at the
 provider whatever came of it, so the next one takes its share of the limit anew: it is dispatched as often
 as it asks for pictures, and sends with the last.
+
+The pause before the next attempt is this activity's too, not the server's: that one counts every attempt alike, so a call that
+was asked to wait, or that a ledger away has failed, would be a minute late with everything that comes after.
 """
 
 import time
@@ -29,15 +32,20 @@ TRIED_FOR = timedelta(hours=6)
 _WAITING = {RateLimited.__name__, PROVIDER_PAUSED, STILL_UNDER_WAY}
 """Not a failure: too much in a minute, by whoever. It sets the time that was tried back."""
 _SENT = {"rejected", "unknown"}
+# What faults of the provider are counted under. A rate limit counts for itself: it says that the provider is there.
+_OF_PROVIDER = {"provider", RateLimited.__name__}
 
 
 @dataclass(frozen=True, slots=True)
 class HandedOn:
-    """Seconds tried before this attempt, pauses included, the dispatches that it still owes, and what its run was told."""
+    """Seconds tried before this attempt, pauses included, the dispatches that it still owes, what its run was told, and how
+    many attempts have failed by each fault since something else was reached.
+    """
 
     tried_seconds: float = 0.0
     owed: int = 0
     told: ToldFailures = field(default_factory=ToldFailures)
+    faults: dict[str, int] = field(default_factory=dict)
 
     @property
     def details(self) -> tuple[Any, ...]:
@@ -48,9 +56,11 @@ class HandedOn:
 def read_handed_on() -> HandedOn:
     """What this attempt has been handed, by the heartbeat details of the last one; nothing where that left none."""
     match list(activity.info().heartbeat_details):
-        case [tried_seconds, owed, [failures, last_told, kinds]]:
+        case [tried_seconds, owed, [failures, last_told, kinds], dict(faults)]:
+            return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)), faults)
+        case [tried_seconds, owed, [failures, last_told, kinds]]:  # an older version's
             return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)))
-        case [tried_seconds, owed]:  # an older version's
+        case [tried_seconds, owed]:  # an even older one's
             return HandedOn(tried_seconds, owed)
         case _:
             return HandedOn()
@@ -58,7 +68,8 @@ def read_handed_on() -> HandedOn:
 
 @contextmanager
 def handing_on(given: HandedOn, image_slots: int | None) -> Iterator[None]:
-    """Hands on what is left for the next attempt where this one fails, and makes the failure final after `TRIED_FOR`.
+    """Hands on what is left for the next attempt where this one fails, says when that comes, and makes the failure final
+    after `TRIED_FOR`.
 
     `image_slots` is what a request has taken of the limit beyond its call's own dispatch.
 
@@ -71,22 +82,50 @@ def handing_on(given: HandedOn, image_slots: int | None) -> Iterator[None]:
             raise dispatch_again(given.owed)
         yield
     except ApplicationError as failure:
-        next_one = _hand_on(given, failure, image_slots or 0, time.monotonic() - started)
+        next_one, pause = _hand_on(given, failure, image_slots or 0, time.monotonic() - started)
         activity.heartbeat(*next_one.details)
-        if failure.non_retryable or next_one.tried_seconds < TRIED_FOR.total_seconds():
+        if failure.non_retryable:
             raise
-        raise _make_final(failure) from None
+        if next_one.tried_seconds >= TRIED_FOR.total_seconds():
+            raise _copy(failure, non_retryable=True) from None
+        if failure.next_retry_delay is not None:
+            raise
+        raise _copy(failure, next_retry_delay=pause) from None
 
 
-def _hand_on(given: HandedOn, failure: ApplicationError, image_slots: int, took_seconds: float) -> HandedOn:
+def _hand_on(
+    given: HandedOn, failure: ApplicationError, image_slots: int, took_seconds: float
+) -> tuple[HandedOn, timedelta]:
+    """What the next attempt is handed, and how long it waits before."""
     if failure.type == TAKING_IMAGE_SLOTS:
-        return replace(given, owed=given.owed - 1)
+        return replace(given, owed=given.owed - 1), timedelta()
     owed = image_slots if _was_sent(failure) else 0
     told = given.told.count(failure.type or "")
+    faults, in_a_row = _count_fault(given.faults, failure)
+    pause = failure.next_retry_delay or _back_off(in_a_row)
     if failure.type in _WAITING:
-        return HandedOn(owed=owed, told=told)
-    pause = pause_before_next(failure)
-    return HandedOn(given.tried_seconds + took_seconds + pause.total_seconds(), owed, told)
+        return HandedOn(owed=owed, told=told, faults=faults), pause
+    tried_seconds = given.tried_seconds + took_seconds + pause.total_seconds()
+    return HandedOn(tried_seconds, owed, told, faults), pause
+
+
+def _count_fault(given: dict[str, int], failure: ApplicationError) -> tuple[dict[str, int], int]:
+    """The counts with this failure, and its own. What lies before what has failed now has worked: its count is forgotten."""
+    of_provider = {name: count for name, count in given.items() if name in _OF_PROVIDER}
+    if failure.type in {PROVIDER_PAUSED, STILL_UNDER_WAY}:
+        return of_provider, 0
+    if _is_of_provider(failure):
+        name = failure.type if failure.type == RateLimited.__name__ else "provider"
+        count = given.get(name, 0) + 1
+        return {name: count}, count
+    name = failure.type or ""
+    count = given.get(name, 0) + 1
+    return {**given, name: count}, count
+
+
+def _is_of_provider(failure: ApplicationError) -> bool:
+    facts = failure.details[0] if failure.details else None
+    return isinstance(facts, dict) and "outcome" in facts
 
 
 def _was_sent(failure: ApplicationError) -> bool:
@@ -96,23 +135,27 @@ def _was_sent(failure: ApplicationError) -> bool:
 
 
 def pause_before_next(failure: ApplicationError) -> timedelta:
-    """The pause before the next attempt: the failure's own, else the server's."""
-    return failure.next_retry_delay or _usual_pause()
+    """The pause before the next attempt, as `handing_on` has set it."""
+    return failure.next_retry_delay or CALL_RETRY.initial_interval
 
 
-def _usual_pause() -> timedelta:
+def _back_off(failures_in_a_row: int) -> timedelta:
+    """The pause after so many failures by the same fault."""
     longest = CALL_RETRY.maximum_interval or CALL_RETRY.initial_interval
-    # A power that is surely past the longest pause: of thousands of attempts the number would be no float any more.
-    doublings = min(activity.info().attempt - 1, 64)
+    # A power that is surely past the longest pause: 2**n overflows a float after about a thousand failures.
+    doublings = min(max(failures_in_a_row - 1, 0), 64)
     seconds = CALL_RETRY.initial_interval.total_seconds() * CALL_RETRY.backoff_coefficient**doublings
     return timedelta(seconds=min(seconds, longest.total_seconds()))
 
 
-def _make_final(failure: ApplicationError) -> ApplicationError:
+def _copy(
+    failure: ApplicationError, *, non_retryable: bool = False, next_retry_delay: timedelta | None = None
+) -> ApplicationError:
     return ApplicationError(
         failure.message,
         *failure.details,
         type=failure.type,
-        non_retryable=True,
+        non_retryable=non_retryable,
+        next_retry_delay=next_retry_delay,
         category=failure.category,
     )

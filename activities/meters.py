@@ -8,7 +8,7 @@ message. A model is as the caller wrote it, so one that the catalogue does not k
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio.common import MetricCounter, MetricMeter
@@ -93,6 +93,24 @@ class AttemptMeter:
         labels = {"model": self._models[ended.model], "outcome": outcome.outcome}
         # A clock that was set back in between must not fail a request that is paid.
         self._latency.record(max(took, timedelta()), labels | _label_money(simulated=ended.simulated))
+
+
+class PauseMeter:
+    """Shows until when calls wait because the provider has asked for it."""
+
+    def __init__(self, meter: MetricMeter, models: ModelLabels, *, simulated: bool) -> None:
+        self._models = models
+        self._simulated = simulated
+        self._until = meter.create_gauge_float(
+            "gpt_image_provider_paused_until_timestamp_seconds",
+            "Until when calls for a model wait, in seconds since the epoch; no pause is on once that is past.",
+        )
+        self.note_pause(OTHER, datetime.fromtimestamp(0, UTC))  # shown before the first pause
+
+    def note_pause(self, model: str, until: datetime) -> None:
+        """Notes a pause that has begun or become longer."""
+        labels = {"model": self._models[model]} | _label_money(simulated=self._simulated)
+        self._until.set(until.timestamp(), labels)
 
 
 class EntryMeter:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from activities.meters import AttemptMeter, EntryMeter, ModelLabels
+from activities.meters import AttemptMeter, EntryMeter, ModelLabels, PauseMeter
 from imaging.catalogue import Catalogue
 from imaging.client import ProviderSettings
 from imaging.picture_links import PictureLinks
@@ -26,6 +26,12 @@ def build_entry_meter(client: Client, settings: Settings) -> EntryMeter:
     """What counts entries of the ledger, likewise."""
     labels = ModelLabels(Catalogue.load(settings.provider_name()))
     return EntryMeter(find_meter(client), labels, simulated=is_simulated(settings))
+
+
+def build_pause_meter(client: Client, settings: Settings) -> PauseMeter:
+    """What shows the provider's pauses, likewise."""
+    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    return PauseMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def find_links(settings: Settings) -> PictureLinks | None:

@@ -17,7 +17,14 @@ from imaging.catalogue import Catalogue
 from imaging.client import open_client
 from imaging.store import ImageStore
 from queues.economy import build_economy_calls
-from queues.parts import GRACE, build_attempt_meter, find_links, is_simulated, provider_settings
+from queues.parts import (
+    GRACE,
+    build_attempt_meter,
+    build_pause_meter,
+    find_links,
+    is_simulated,
+    provider_settings,
+)
 from runtime.settings import Settings
 from runtime.versions import describe_build
 
@@ -42,6 +49,7 @@ async def build_provider_worker(
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
         links=find_links(settings),
+        on_pause=build_pause_meter(client, settings).note_pause,
     )
     return Worker(
         client,

@@ -14,7 +14,7 @@ from contracts import names, priorities
 from contracts.result import RunResult
 from runtime.dispatch_rates import hold_dispatch_rate, hold_limit, rate_within, read_dispatch_rate
 from runtime.temporal import TemporalUnavailable
-from tests.e2e.stack import Stack, run_application, run_temporal, sqlite_url
+from tests.e2e.stack import Stack, new_run_id, run_application, run_temporal, sqlite_url
 
 SMALL = {"model": "gpt-image-2", "size": "1024x1024", "quality": "low", "output_format": "jpeg"}
 FAR_OFF = 60_000
@@ -135,8 +135,31 @@ async def test_a_server_that_does_not_let_us() -> None:
             await hold_dispatch_rate(client, names.PROVIDER_QUEUE, -1.0, reason="")
 
 
-async def test_a_429_pauses_the_whole_worker(tmp_path: Path) -> None:
-    """While the provider's delay lasts no other call of the worker is sent, none fails, and none takes a row in the ledger."""
+async def test_a_429_stops_no_other_model(tmp_path: Path) -> None:
+    """A long delay for one model holds its calls back alone: another tenant's run for another model is done meanwhile."""
+    async with limited(tmp_path, None) as stack:
+        stack.simulator.script("rate_limited,seconds=600", match="unlucky")
+        unlucky = await stack.start({**SMALL, "prompt": "The unlucky cup"})
+        async with asyncio.timeout(60):
+            while not any(attempt.outcome == "rejected" for attempt in stack.attempts(unlucky.id)):
+                await asyncio.sleep(0.01)
+        waiting = await stack.start(SMALL | {"prompt": "A cup that waits"})
+        async with asyncio.timeout(60):
+            while PROVIDER_PAUSED not in str((await waiting.describe()).raw_description):
+                await asyncio.sleep(0.01)
+
+        other = {**SMALL, "prompt": "A cup", "model": "gpt-image-1", "tenant": "other"}
+        result = await stack.run(other, run_id=new_run_id("other"))
+        sent = stack.calls(waiting.id)
+        for run in (unlucky, waiting):
+            await run.cancel()
+
+    assert result.billing.state == "billed"
+    assert sent == []
+
+
+async def test_a_429_pauses_all_calls_for_its_model(tmp_path: Path) -> None:
+    """While the provider's delay lasts no other call for the model is sent, none fails, and none takes a row in the ledger."""
     async with limited(tmp_path, None) as stack:
         stack.simulator.script("rate_limited,seconds=4", match="first")
         first = await stack.start({**SMALL, "prompt": "The first cup"})
