@@ -138,6 +138,25 @@ def classify_error_in_success(
     )
 
 
+def without_doubt(failure: errors.ProviderFailure) -> errors.ProviderFailure:
+    """The failure that an answer is which came before the request was sent whole: nobody can have carried that out.
+
+    What a gateway says then, or a 408, is a refusal before any work. What says more than that stays what it is.
+    """
+    if failure.outcome != "unknown":
+        return failure
+    return errors.ServerOverloaded(
+        detail="it answered before the request was sent whole",
+        http_status=failure.http_status,
+        provider_message=failure.provider_message,
+        code=failure.code,
+        provider_type=failure.provider_type,
+        param=failure.param,
+        provider_request_id=failure.provider_request_id,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
+
+
 def classify_error_event(
     body: bytes, headers: Mapping[str, str], *, shown: int, now: datetime
 ) -> errors.ProviderFailure:

@@ -16,7 +16,8 @@ from openai import AsyncAPIResponse
 
 from contracts.images import MediaType
 from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, request_options
-from imaging.classify import classify_answer, classify_transport
+from imaging.classify import classify_answer, classify_transport, without_doubt
+from imaging.early_answers import was_cut_short
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import ProviderFailure
 from imaging.failed_answers import FailedAnswer, refuse_failed
@@ -121,6 +122,8 @@ class ImageClient:
             response = error.response
             body = hide_key(error.body, self._sdk.api_key)
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
+            if was_cut_short(response):
+                failure = without_doubt(failure)
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             rescued = await streamed.rescue() if streamed else None
             if streamed and rescued is not None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import httpx2
 
+from imaging.early_answers import was_cut_short
+
 LARGEST_BODY = 1024 * 1024
 """Bytes that are read. The API's errors have some hundreds; a gateway may send whatever it has."""
 _PATIENCE = timedelta(seconds=10)
@@ -27,13 +29,14 @@ async def refuse_failed(response: httpx2.Response) -> None:
     """Reads an answer other than 2xx, and raises it.
 
     Raises:
-        FailedAnswer: also where its body broke off or did not come in time, if its status says all that matters.
+        FailedAnswer: also where its body broke off or did not come in time, if its status says all that matters, or if the request
+            was not sent whole.
         httpx2.HTTPError: its body broke off otherwise.
     """
     if response.is_success:
         return
     body = bytearray()
-    if response.status_code not in _SAID_BY_STATUS:
+    if response.status_code not in _SAID_BY_STATUS and not was_cut_short(response):
         await _read_into(body, response)
     else:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import httpx2
 import openai
 
+from imaging.early_answers import read_early_answers
 from imaging.provider_settings import OPENAI_URL, ProviderSettings
 
 _SHORTEST_KEY_TO_HIDE = 16
@@ -27,6 +28,7 @@ def open_sdk(
         # the other side is just closing would make an attempt of unknown outcome.
         limits=httpx2.Limits(max_connections=settings.max_connections, max_keepalive_connections=0),
     )
+    read_early_answers(transport)
     key = (settings.api_key or "").strip()  # a secret's file often ends in a newline
     if settings.azure_endpoint:
         return openai.AsyncAzureOpenAI(
