@@ -87,7 +87,9 @@ class EconomySettler:
 
     async def _settle(self, order: SettleOrder, lines: dict[str, PlannedLine]) -> SettledLines:
         started, count, unread = time.monotonic(), 0, 0
-        async for group in _in_groups(self._client.read_lines(order.file_id, order.offset)):
+        pictures = max((line.options.get("n") or 1 for line in lines.values()), default=1)
+        read = self._client.read_lines(order.file_id, order.offset, pictures=pictures)
+        async for group in _in_groups(read):
             settled = await asyncio.gather(
                 *(self._settle_line(order, line, lines) for line in group), return_exceptions=True
             )

@@ -26,8 +26,12 @@ async def ask_provider(settings: Settings, simulator_url: str | None, timeout_se
     shown = url.copy_with(username=None, password=None, query=None)
     where = "".join(settings.provider_addresses()) or "OPENAI_BASE_URL"
     try:
-        async with httpx2.AsyncClient(timeout=timeout_seconds, follow_redirects=False) as client:
-            response = await client.get(url, headers=headers)
+        async with (
+            httpx2.AsyncClient(timeout=timeout_seconds, follow_redirects=False) as client,
+            # The status says it all, and a body may have any size.
+            client.stream("GET", url, headers=headers) as response,
+        ):
+            pass
     except httpx2.HTTPError as error:
         raise ProviderSilent(
             f"Nobody answers at {shown} ({type(error).__name__}). Check the network and {where}."

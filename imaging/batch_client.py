@@ -13,9 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx2
 import openai
 
 from imaging.batches import NewBatch, ProviderBatch, ResultLine, describe_batch, split_lines
+from imaging.body_limits import bounding, max_picture_answer
 from imaging.classify import classify_answer, classify_transport
 from imaging.error_bodies import read_error_body
 from imaging.errors import (
@@ -44,7 +46,7 @@ def open_batch_client(settings: ProviderSettings) -> "BatchClient":
         ProviderNotConfigured: a setting is missing or cannot work.
     """
     check_settings(settings)
-    return BatchClient(open_sdk(settings))
+    return BatchClient(open_sdk(settings, bounding(_is_file)))
 
 
 class BatchClient:
@@ -140,8 +142,12 @@ class BatchClient:
                 raise
         return await self.look(batch_id)
 
-    async def read_lines(self, file_id: str, offset: int = 0) -> AsyncIterator[ResultLine]:
+    async def read_lines(
+        self, file_id: str, offset: int = 0, *, pictures: int = 10
+    ) -> AsyncIterator[ResultLine]:
         """The lines of a result file from a line's beginning on, as they arrive: one at a time is in memory.
+
+        `pictures` is how many a line may bring at most.
 
         Raises:
             ObjectGone: there is no such file.
@@ -155,7 +161,7 @@ class BatchClient:
                 chunks = response.iter_bytes(_CHUNK)
                 if response.status_code != HTTPStatus.PARTIAL_CONTENT:
                     chunks = _skip(chunks, offset)  # not everybody gives a part of a file
-                async for line in split_lines(chunks, offset):
+                async for line in split_lines(chunks, offset, max_picture_answer(pictures)):
                     yield line
 
     @contextmanager
@@ -192,6 +198,11 @@ def _without_doubt(failure: ProviderFailure) -> TransferBroken:
         provider_request_id=failure.provider_request_id,
         retry_after_seconds=failure.retry_after_seconds,
     )
+
+
+def _is_file(response: httpx2.Response) -> bool:
+    """Whether it is a file's content, which is read line by line, however large it is."""
+    return response.request.url.path.endswith("/content")
 
 
 async def _skip(chunks: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:

@@ -95,12 +95,15 @@ def describe_batch(batch: Batch) -> ProviderBatch:
     )
 
 
-async def split_lines(chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[ResultLine]:
+async def split_lines(
+    chunks: AsyncIterator[bytes], offset: int, max_line: int | None = None
+) -> AsyncIterator[ResultLine]:
     """The lines of a file of which `chunks` begin at `offset`. Holds one line at a time, and passes no empty ones on.
 
     Raises:
-        MalformedAnswer: a line is longer than `LONGEST_LINE`.
+        MalformedAnswer: a line is longer than `max_line`, or than `LONGEST_LINE`.
     """
+    most = min(max_line or LONGEST_LINE, LONGEST_LINE)
     parts: list[bytes] = []
     async for chunk in chunks:
         *ended, rest = chunk.split(b"\n")
@@ -111,8 +114,8 @@ async def split_lines(chunks: AsyncIterator[bytes], offset: int) -> AsyncIterato
             if data.strip():
                 yield ResultLine(data, offset)
         parts.append(rest)
-        if sum(map(len, parts)) > LONGEST_LINE:
-            raise MalformedAnswer(detail=f"a line of the result file is longer than {LONGEST_LINE:,} bytes")
+        if sum(map(len, parts)) > most:
+            raise MalformedAnswer(detail=f"a line of the result file is longer than {most:,} bytes")
     last = b"".join(parts)
     if last.strip():
         yield ResultLine(last, offset + len(last))

@@ -13,6 +13,7 @@ import httpx2
 import openai
 
 from imaging import errors
+from imaging.body_limits import BodyTooLarge
 from imaging.error_bodies import ProviderError, read_error_body, read_provider_request_id
 from imaging.provider_json import make_text_storable
 from imaging.retry_after import retry_after_seconds
@@ -199,7 +200,7 @@ def classify_transport(error: Exception) -> errors.ProviderFailure:
     if isinstance(cause, _NEVER_SENT):
         text = make_text_storable(str(cause))[:_LONGEST_CAUSE]
         return errors.ConnectionFailed(detail=f"{name}, {text}" if text else name)
-    return errors.AnswerLost(detail=name)
+    return errors.AnswerLost(detail=str(cause) if isinstance(cause, BodyTooLarge) else name)
 
 
 def _find_kind(status: int, error: ProviderError) -> _Kind:

@@ -15,11 +15,12 @@ import openai
 from openai import AsyncAPIResponse
 
 from contracts.images import MediaType
+from imaging.body_limits import BodyTooLarge, bound_body, find_usage, max_picture_answer
 from imaging.calls import FilePart, PartialPicture, ProviderCall, RawAnswer, request_options
 from imaging.classify import classify_answer, classify_transport, without_doubt
 from imaging.early_answers import was_cut_short
 from imaging.error_bodies import read_provider_request_id
-from imaging.errors import ProviderFailure
+from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer, ProviderFailure
 from imaging.failed_answers import FailedAnswer, refuse_failed
 from imaging.provider_settings import ProviderSettings, check_settings
 from imaging.sdk import hide_key, open_sdk
@@ -114,6 +115,7 @@ class ImageClient:
             async with asyncio.timeout(self._timeout_seconds):
                 async with self._post(call) as raw:
                     response = raw.http_response
+                    bound_body(response, _max_answer(call))
                     if not is_stream(response):
                         return response, await _read_whole(response)
                     streamed = StreamedAnswer(response, show, call.request.image_count)
@@ -124,6 +126,8 @@ class ImageClient:
             failure = classify_answer(response.status_code, response.headers, body, datetime.now(UTC))
             if was_cut_short(response):
                 failure = without_doubt(failure)
+        except BodyTooLarge as error:
+            failure = _describe_too_large(error, call, self._sdk.api_key)
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             rescued = await streamed.rescue() if streamed else None
             if streamed and rescued is not None:
@@ -165,9 +169,31 @@ class ImageClient:
 async def _read_whole(response: httpx2.Response) -> bytes:
     """The body, put together while it comes: the SDK would hold all of its pieces beside it, dozens of megabytes at a time."""
     body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
+    try:
+        async for piece in response.aiter_bytes():
+            body += piece
+    except BodyTooLarge as error:
+        error.start = bytes(body)
+        raise
     return bytes(body)
+
+
+def _max_answer(call: ProviderCall) -> int:
+    return max_picture_answer(call.request.image_count + (call.request.partial_images or 0))
+
+
+def _describe_too_large(error: BodyTooLarge, call: ProviderCall, key: str) -> MalformedAnswer:
+    start = hide_key(error.start, key)
+    usage = find_usage(start)
+    count = call.request.image_count
+    asked = "the picture that was" if count == 1 else f"the {count} pictures that were"
+    return MalformedAnswer(
+        detail=f"{error}, more than {asked} asked for can have; the rest was not read",
+        http_status=error.response.status_code,
+        provider_request_id=read_provider_request_id(error.response.headers),
+        raw_body=start[:LARGEST_RAW_BODY],
+        response=None if usage is None else {"usage": usage},
+    )
 
 
 def _name_part(name: str, part: FilePart) -> tuple[str, bytes, str]:

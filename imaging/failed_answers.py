@@ -7,10 +7,9 @@ from datetime import timedelta
 
 import httpx2
 
+from imaging.body_limits import MAX_ERROR_BODY, bound_body
 from imaging.early_answers import was_cut_short
 
-LARGEST_BODY = 1024 * 1024
-"""Bytes that are read. The API's errors have some hundreds; a gateway may send whatever it has."""
 _PATIENCE = timedelta(seconds=10)
 _SAID_BY_STATUS = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 429})
 """Nothing was carried out, whatever the words are. Those of others may say that something was drawn."""
@@ -35,6 +34,7 @@ async def refuse_failed(response: httpx2.Response) -> None:
     """
     if response.is_success:
         return
+    bound_body(response, MAX_ERROR_BODY, is_cut=True)
     body = bytearray()
     if response.status_code not in _SAID_BY_STATUS and not was_cut_short(response):
         await _read_into(body, response)
@@ -50,5 +50,3 @@ async def refuse_failed(response: httpx2.Response) -> None:
 async def _read_into(body: bytearray, response: httpx2.Response) -> None:
     async for piece in response.aiter_bytes():
         body += piece
-        if len(body) >= LARGEST_BODY:
-            return

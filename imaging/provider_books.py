@@ -12,6 +12,7 @@ import httpx2
 import openai
 
 from contracts.comparison import ProviderDay
+from imaging.body_limits import IDENTITY, MAX_JSON_BODY, BodyTooLarge, bounding
 from imaging.books_errors import (
     BooksFailure,
     BooksNotConfigured,
@@ -124,7 +125,12 @@ def _open_sdk(key: str, base_url: str | None) -> openai.AsyncOpenAI:
         base_url=base_url or OPENAI_URL,
         # Temporal tries again, where everyone sees it.
         max_retries=0,
-        http_client=httpx2.AsyncClient(timeout=_PATIENCE, follow_redirects=False),
+        http_client=httpx2.AsyncClient(
+            timeout=_PATIENCE,
+            follow_redirects=False,
+            headers=IDENTITY,
+            event_hooks={"response": [bounding(lambda _: False)]},
+        ),
         timeout=_PATIENCE,
     )
 
@@ -132,8 +138,13 @@ def _open_sdk(key: str, base_url: str | None) -> openai.AsyncOpenAI:
 async def _read_pages(ask: _Ask, key: str, **question: Any) -> list[Page]:
     pages: list[Page] = []
     cursor: Mapping[str, str] = {}
+    size = 0
     while len(pages) < _MOST_PAGES:
-        page = read_page(await _ask(ask, key, {**question, **cursor}))
+        body = await _ask(ask, key, {**question, **cursor})
+        size += len(body)
+        if size > MAX_JSON_BODY:
+            raise _describe_too_large()
+        page = read_page(body)
         pages.append(page)
         if page.next_page is None:
             return pages
@@ -152,8 +163,16 @@ async def _ask(ask: _Ask, key: str, question: Mapping[str, Any]) -> bytes:
         failure = describe_refusal(error.status_code, body)
     except openai.APIConnectionError as error:
         failure = describe_silence(error)
+    except BodyTooLarge:
+        failure = _describe_too_large()
     else:
         content: bytes = raw.http_response.content
         return content
     # Outside of the except clauses, so that the SDK's error, which may quote the key, is not its context.
     raise failure
+
+
+def _describe_too_large() -> BooksUnreadable:
+    return BooksUnreadable(
+        f"The provider's books have more than {MAX_JSON_BODY:,} bytes for a day: something else answers."
+    )

@@ -6,6 +6,7 @@ import httpx2
 import openai
 
 from imaging.early_answers import read_early_answers
+from imaging.body_limits import IDENTITY
 from imaging.provider_settings import OPENAI_URL, ProviderSettings
 
 _SHORTEST_KEY_TO_HIDE = 16
@@ -21,6 +22,7 @@ def open_sdk(
     """
     transport = httpx2.AsyncClient(
         timeout=_timeouts(settings),
+        headers=IDENTITY,
         event_hooks={"response": list(look_first)},
         # A followed 307 would be a second paid request that nobody counted.
         follow_redirects=False,

@@ -1,0 +1,82 @@
+"""How many bytes of an answer are read: counted after decoding, so that a compressed body cannot fill the memory."""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import httpx2
+
+IDENTITY = {"Accept-Encoding": "identity"}
+"""Pictures do not compress, and a compressed body says nothing about its size. Whoever compresses all the same is counted."""
+MIB = 1024 * 1024
+MAX_ERROR_BODY = MIB
+"""The API's errors have some hundreds of bytes; a gateway may send whatever it has."""
+MAX_JSON_BODY = 32 * MIB
+"""Answers without pictures: batches, their lists, files' descriptions, pages of the usage API."""
+# The largest picture that a model makes, 3840x2160 with alpha, has 33 MB where nothing of it can be compressed.
+_MAX_PICTURE = 36 * MIB
+# Everything beside the pictures: usage, revised prompts, fields that are not known here.
+_OVERHEAD = 16 * MIB
+
+
+class BodyTooLarge(Exception):
+    """More bytes came than the request can bring. `start` is what had been read, empty where somebody else holds it."""
+
+    def __init__(self, response: httpx2.Response, max_bytes: int) -> None:
+        super().__init__(f"the body has more than {max_bytes:,} bytes")
+        self.response = response
+        self.start = b""
+
+
+def max_picture_answer(pictures: int) -> int:
+    """Bytes of an answer with so many pictures in base64, finished and partial ones."""
+    return pictures * _MAX_PICTURE * 4 // 3 + _OVERHEAD
+
+
+def bound_body(response: httpx2.Response, max_bytes: int, *, is_cut: bool = False) -> None:
+    """Bound what anybody reads of a response that is not read yet.
+
+    Beyond `max_bytes` the reading ends where `is_cut`, else it raises `BodyTooLarge`.
+    """
+    read_all = response.aiter_bytes
+
+    async def read_bounded(chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
+        left = max_bytes
+        async with aclosing(read_all(chunk_size)) as pieces:
+            async for piece in pieces:
+                if len(piece) > left and not is_cut:
+                    raise BodyTooLarge(response, max_bytes)
+                yield piece[:left]
+                left -= len(piece[:left])
+                if is_cut and not left:
+                    return
+
+    # The one method that all others read by, the SDK's included: a transport of our own would ignore the proxy settings.
+    response.aiter_bytes = read_bounded  # type: ignore[method-assign]
+
+
+def bounding(is_streamed: Callable[[httpx2.Response], bool]) -> Callable[[httpx2.Response], Awaitable[None]]:
+    """Make a response hook that bounds errors and JSON; a success that `is_streamed` is bounded by whoever reads it."""
+
+    async def bound(response: httpx2.Response) -> None:
+        if not response.is_success:
+            bound_body(response, MAX_ERROR_BODY, is_cut=True)
+        elif not is_streamed(response):
+            bound_body(response, MAX_JSON_BODY)
+
+    return bound
+
+
+def find_usage(start: bytes) -> Any:
+    """Return the usage object in the beginning of an answer's JSON, None where it is not whole or not there."""
+    _, found, rest = start.partition(b'"usage"')
+    _, colon, value = rest.partition(b":") if found else (b"", b"", b"")
+    text = value[: 64 * 1024].decode("utf-8", "replace").lstrip()
+    if not colon or not text.startswith("{"):
+        return None
+    try:
+        usage, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return usage
