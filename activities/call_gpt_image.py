@@ -42,6 +42,7 @@ from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from imaging.streams import Show
+from runtime.downloads import Downloader
 
 log = structlog.get_logger("call_gpt_image")
 
@@ -64,10 +65,11 @@ class GptImageCaller:
         resends: int,
         links: PictureLinks | None = None,
         on_pause: OnPause | None = None,
+        downloader: Downloader | None = None,
     ) -> None:
         self._client = client
         self._store = store
-        self._keeper = PictureKeeper(store)
+        self._keeper = PictureKeeper(store, downloader)
         self._attempts = attempts
         self._terms = terms
         self._provider = terms.catalogue.provider

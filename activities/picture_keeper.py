@@ -16,6 +16,7 @@ from imaging.client import RawAnswer
 from imaging.pictures import NotAPicture, verify_picture
 from imaging.store import ImageStore
 from imaging.store_errors import StoreUnavailable
+from runtime.downloads import TIMEOUT_SECONDS, Downloader, DownloadFailed
 
 _PROVEN_FOR_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -27,10 +28,14 @@ log = structlog.get_logger("picture_keeper")
 
 
 class PictureKeeper:
-    """Stores the pictures of answers, patiently: a store that is away is waited for while the attempt has time."""
+    """Stores the pictures of answers, patiently: a store that is away is waited for while the attempt has time.
 
-    def __init__(self, store: ImageStore) -> None:
+    `downloader` fetches those that an answer only links to.
+    """
+
+    def __init__(self, store: ImageStore, downloader: Downloader | None = None) -> None:
         self._store = store
+        self._downloader = downloader
         self._proven_at = -_PROVEN_FOR_SECONDS
         # Each takes a core, and for that moment three times the memory of its picture: more at once would gain nothing.
         self._openings = asyncio.Semaphore(os.cpu_count() or 1)
@@ -54,7 +59,11 @@ class PictureKeeper:
             ProviderFailure: it has no picture that can be used.
         """
         async with self._openings:
-            return await asyncio.to_thread(_open_answer, raw, request, response)
+            answer = await asyncio.to_thread(_read_answer, raw, request, response)
+        if any(item.url for item in answer.items) and self._downloader is not None:
+            answer = await self._download(answer, self._downloader, raw)
+        async with self._openings:
+            return await asyncio.to_thread(_check_pictures, raw, answer)
 
     async def keep(
         self, pictures: tuple[bytes, ...], raw: RawAnswer, *, patient: bool = True
@@ -79,6 +88,22 @@ class PictureKeeper:
                 "The body of a malformed answer was not kept.", attempt_id=attempt_id, error=str(error)
             )
 
+    async def _download(self, answer: Answer, downloader: Downloader, raw: RawAnswer) -> Answer:
+        left = _end_of_attempt(raw) - time.monotonic() - _RESERVE_SECONDS
+        # A line of a batch was answered long ago: what is left of this attempt is not told by its answer.
+        seconds = left if 0 < left < TIMEOUT_SECONDS else TIMEOUT_SECONDS
+
+        async def fetch(index: int, item: AnsweredPicture) -> AnsweredPicture:
+            if item.url is None:
+                return item
+            try:
+                return AnsweredPicture(data=await downloader.fetch(item.url, seconds))
+            except DownloadFailed as failure:
+                return AnsweredPicture(problem=f"data[{index}] has only a url, and {failure}")
+
+        items = await asyncio.gather(*(fetch(index, item) for index, item in enumerate(answer.items)))
+        return dataclasses.replace(answer, items=tuple(items))
+
     async def _put_patiently(self, data: bytes, give_up_at: float) -> ImageRef:
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -94,8 +119,11 @@ class PictureKeeper:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-def _open_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
-    answer = read_answer(raw, request) if response is None else read_response(raw, response, request)
+def _read_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
+    return read_answer(raw, request) if response is None else read_response(raw, response, request)
+
+
+def _check_pictures(raw: RawAnswer, answer: Answer) -> Answer:
     items = tuple(_verify(index, item) for index, item in enumerate(answer.items))
     return require_pictures(raw, dataclasses.replace(answer, items=items))
 

@@ -32,6 +32,7 @@ from imaging.batch_results import LineResult, read_result_line
 from imaging.batches import ResultLine
 from imaging.errors import ObjectGone, ProviderFailure
 from imaging.store import ImageStore
+from runtime.downloads import Downloader
 
 LINES_A_STRETCH = 500
 SECONDS_A_STRETCH = 60.0
@@ -51,10 +52,12 @@ class EconomySettler:
         database: Database,
         log: AttemptLog,
         biller: LineBiller,
+        *,
+        downloader: Downloader | None = None,
     ) -> None:
         self._client = client
         self._store = store
-        self._keeper = PictureKeeper(store)
+        self._keeper = PictureKeeper(store, downloader)
         self._database = database
         self._log = log
         self._attempts = EconomyAttempts(database)

@@ -24,11 +24,13 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 class AnsweredPicture:
     """One picture of an answer: its bytes, or `problem`, which says why there are none.
 
-    `withheld`: the answer says that a content filter took it.
+    `url` is where the bytes can be fetched, where the answer has nothing else. `withheld`: the answer says that a content
+    filter took it.
     """
 
     data: bytes | None = field(default=None, repr=False)
     problem: str | None = None
+    url: str | None = None
     withheld: bool = False
 
 
@@ -36,7 +38,7 @@ class AnsweredPicture:
 class Answer:
     """What the provider delivered.
 
-    `items` are the pictures that the answer lists, usable or not, at least one of them usable. `requested` is how many
+    `items` are the pictures that the answer lists, at least one of them usable or to be fetched. `requested` is how many
     were asked for. `response` is its whole JSON without the pictures' data, fields that we do not know included; `usage`
     is that field of it, verbatim, whatever it holds. `size`, `quality`, `background`, `output_format` are the effective
     ones, None where neither the answer nor the request names them.
@@ -73,7 +75,7 @@ class Answer:
 
 
 def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
-    """Read a 2xx answer to a request.
+    """Read a 2xx answer to a request. Nothing is fetched here.
 
     Raises:
         ProviderFailure: it holds no picture that can be decoded: `MalformedAnswer`, or what the error in it says.
@@ -106,7 +108,7 @@ def read_response(raw: RawAnswer, response: Any, request: ImageRequest) -> Answe
         background=_effective(response, "background", request.background),
         output_format=_effective(response, "output_format", request.output_format),
     )
-    return require_pictures(raw, answer)
+    return answer if any(item.url for item in items) else require_pictures(raw, answer)
 
 
 def require_pictures(raw: RawAnswer, answer: Answer) -> Answer:
@@ -205,13 +207,16 @@ def _read_item(index: int, item: Any) -> AnsweredPicture:
         problem = f"{name}.b64_json is no base64"
     elif _is_data_uri(url):
         encoded, problem = url, f"{name}.url is a data: URI that cannot be decoded"
+    elif isinstance(url, str) and url.strip():
+        return AnsweredPicture(problem=f"{name} has only a url, and nothing is fetched", url=url.strip())
     else:
         withheld = _describe_withheld(name, item)
         return AnsweredPicture(problem=withheld or problem, withheld=withheld is not None)
     try:
         return AnsweredPicture(data=decode_base64(encoded))
     except ValueError:
-        return AnsweredPicture(problem=problem)
+        link = url.strip() if isinstance(url, str) and not _is_data_uri(url) else None
+        return AnsweredPicture(problem=problem, url=link or None)
 
 
 def _describe_withheld(name: str, item: dict[str, Any]) -> str | None:

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import httpx2
 import openai
 
-from imaging.early_answers import read_early_answers
 from imaging.body_limits import IDENTITY
+from imaging.early_answers import read_early_answers
 from imaging.provider_settings import OPENAI_URL, ProviderSettings
 
 _SHORTEST_KEY_TO_HIDE = 16

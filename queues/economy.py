@@ -21,7 +21,13 @@ from billing.ledger import Ledger
 from billing.rate_cards import RateCards
 from imaging.batch_client import open_batch_client
 from imaging.store import ImageStore
-from queues.parts import build_attempt_meter, build_entry_meter, is_simulated, provider_settings
+from queues.parts import (
+    build_attempt_meter,
+    build_downloader,
+    build_entry_meter,
+    is_simulated,
+    provider_settings,
+)
 from runtime.settings import Settings
 
 
@@ -61,5 +67,7 @@ async def build_economy_calls(
         EconomySender(provider, store, attempts).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
-        EconomySettler(provider, store, database, log, biller).settle_economy_lines,
+        EconomySettler(
+            provider, store, database, log, biller, downloader=build_downloader(settings)
+        ).settle_economy_lines,
     ]

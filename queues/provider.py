@@ -20,6 +20,7 @@ from queues.economy import build_economy_calls
 from queues.parts import (
     GRACE,
     build_attempt_meter,
+    build_downloader,
     build_pause_meter,
     find_links,
     is_simulated,
@@ -50,6 +51,7 @@ async def build_provider_worker(
         resends=settings.unknown_outcome_resends,
         links=find_links(settings),
         on_pause=build_pause_meter(client, settings).note_pause,
+        downloader=build_downloader(settings),
     )
     return Worker(
         client,

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     """The provider's limit for the whole organization, held by the Temporal server for all workers together; n counts as n.
     Unset leaves the task queue as it is, 0 lifts the limit that it has."""
 
+    image_url_hosts: HostList | None = None
+    """Where pictures may be fetched from when a gateway answers with a `url` in place of the picture: hosts as in NOTIFY_HOSTS,
+    by https. A host that is also that of OPENAI_BASE_URL may be reached by http and on a private address. Unset, nowhere."""
+
     default_model: str = "gpt-image-2"
     """The command line's default only: a request names its model."""
     missing_usage: Literal["estimate", "hold"] = "estimate"
@@ -153,6 +157,10 @@ class Settings(BaseSettings):
         return Destinations.read(
             self.notify_hosts, signed=bool(self.notify_keys()), loopback=self.notify_loopback
         )
+
+    def image_url_destinations(self) -> Destinations:
+        """Where pictures may be fetched from."""
+        return Destinations.read(self.image_url_hosts, signed=True, loopback=False, setting="IMAGE_URL_HOSTS")
 
     def provider_key(self) -> str | None:
         """The key that the provider takes, None where it is not set. Azure has a key of its own."""

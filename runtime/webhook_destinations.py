@@ -22,20 +22,27 @@ class _Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """Hosts that webhooks may go to. `loopback` also allows this host itself, by http too, for tests and development."""
+    """Hosts that webhooks may go to. `loopback` also allows this host itself, by http too, for tests and development.
+
+    `setting` is where they come from: hosts that something else may be fetched from have a setting of their own.
+    """
 
     rules: tuple[_Rule, ...] = ()
     signed: bool = False
     loopback: bool = False
+    setting: str = "NOTIFY_HOSTS"
 
     @classmethod
-    def read(cls, hosts: str | None, *, signed: bool, loopback: bool) -> "Destinations":
+    def read(
+        cls, hosts: str | None, *, signed: bool, loopback: bool, setting: str = "NOTIFY_HOSTS"
+    ) -> "Destinations":
         """From the setting's text: "hooks.example.com *.partners.example.com localhost:8080".
 
         Raises:
             ValueError: something in it is no host.
         """
-        return cls(tuple(map(_read_rule, (hosts or "").replace(",", " ").split())), signed, loopback)
+        rules = tuple(map(_read_rule, (hosts or "").replace(",", " ").split()))
+        return cls(rules, signed, loopback, setting)
 
     def find_fault(self, url: str) -> str | None:
         """What would have to be there instead of a well-formed URL, None where webhooks may go to it."""
@@ -43,7 +50,7 @@ class Destinations:
 
     def _find_missing(self) -> str | None:
         if not self.rules:
-            return "nothing: no destinations are allowed here (the worker's setting NOTIFY_HOSTS)"
+            return f"nothing: no destinations are allowed here (the worker's setting {self.setting})"
         if not self.signed:
             return "nothing: notifications cannot be signed here (the worker's setting NOTIFY_SECRETS)"
         return None
@@ -53,13 +60,20 @@ class Destinations:
         host, port = parts.hostname or "", _port_of(url)
         if port is None:
             return f"a port from 1 to {_HIGHEST_PORT}"
-        if not any(_matches(rule, host, port, _PORTS[parts.scheme]) for rule in self.rules):
-            return "an address whose host and port are in the worker's setting NOTIFY_HOSTS"
+        if not self.matches(url):
+            return f"an address whose host and port are in the worker's setting {self.setting}"
         if self.loopback and (host == "localhost" or is_loopback(host)):
             return None
         if parts.scheme != "https":
             return "an https address"
         return _find_fault_of_host(host)
+
+    def matches(self, url: str) -> bool:
+        """Whether the host and the port of an http or https URL are among those of the setting."""
+        parts, port = urlsplit(url), _port_of(url)
+        return port is not None and any(
+            _matches(rule, parts.hostname or "", port, _PORTS[parts.scheme]) for rule in self.rules
+        )
 
     def find_objection(self, address: str) -> str | None:
         """Why nothing may be sent to an IP address that a name has led to, None where it may."""

@@ -56,6 +56,7 @@ class FaultKind(Enum):
     WRONG_FORMAT = "wrong_format", "paid; pictures in another format than asked"
     WRONG_COUNT = "wrong_count", "paid; one picture fewer than asked"
     ODD_BASE64 = "odd_base64", "paid; pictures in base64 as gateways write it", "spelling"
+    URL_ONLY = "url_only", "paid; a url that leads nowhere in place of each picture"
     LOST_PICTURE = "lost_picture", "paid; something else in place of the last picture", "instead"
     MISSING_USAGE = "missing_usage", "paid; no usage in the answer"
     NULL_USAGE = "null_usage", "paid; usage is null"

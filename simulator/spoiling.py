@@ -52,6 +52,10 @@ def _respell_base64(document: Document, fault: Fault) -> None:
         picture["url" if fault.spelling == "data_uri_in_url" else "b64_json"] = spelled
 
 
+def _link_pictures(document: Document, _: Fault) -> None:
+    document["data"] = [{"url": f"https://img.example.net/a/{n}.png"} for n in range(len(document["data"]))]
+
+
 def _lose_picture(document: Document, fault: Fault) -> None:
     filtered = {"violence": {"filtered": True, "severity": "high"}}
     damaged = document["data"][-1]["b64_json"][:400]
@@ -124,6 +128,7 @@ _SPOILERS: dict[FaultKind, Callable[[Document, Fault], None]] = {
     FaultKind.NOT_AN_IMAGE: _replace_pictures,
     FaultKind.WRONG_COUNT: _drop_picture,
     FaultKind.ODD_BASE64: _respell_base64,
+    FaultKind.URL_ONLY: _link_pictures,
     FaultKind.LOST_PICTURE: _lose_picture,
     FaultKind.MISSING_USAGE: _drop_usage,
     FaultKind.NULL_USAGE: _null_usage,

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.e2e.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
+from tests.imaging.picture_files import make_picture
 from tests.imaging.scripted_provider import ScriptedProvider, run_scripted_provider
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,7 +44,10 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with (
         run_scripted_provider() as provider,
         run_stack(
-            sqlite_url(folder), (folder / "images").as_uri(), openai_base_url=f"{provider.url}/v1"
+            sqlite_url(folder),
+            (folder / "images").as_uri(),
+            openai_base_url=f"{provider.url}/v1",
+            image_url_hosts=f"images.example.com {provider.url.removeprefix('http://')}",
         ) as stack,
     ):
         yield Site(stack, provider)
@@ -119,3 +124,36 @@ async def test_error_inside_of_a_success_is_a_refusal(site: Site, name: str, kin
     assert len(site.provider.received) == 1
     assert site.stack.entries(run_id) == ()
     assert "charged" not in cause.message
+
+
+async def test_link_to_a_host_that_is_not_allowed_is_named_and_billed(site: Site) -> None:
+    """The failure says which host, and which setting; what was used is on the bill."""
+    site.answer("05-url_only.json")
+    run_id = new_run_id()
+    cause = await site.stack.fail(CONTRACT, run_id=run_id)
+
+    (entry,) = site.stack.entries(run_id)
+    assert (cause.type, entry.kind, entry.amount_usd) == ("MalformedAnswer", "charge", "0.166500")
+    assert "data[0] has only a url, and nothing is fetched from img.example.net" in cause.message
+    assert "IMAGE_URL_HOSTS" in cause.message
+
+
+async def test_picture_is_fetched_from_an_allowed_host(site: Site) -> None:
+    """Two of three links lead to a picture: both are kept, and the third is named in the warning."""
+    picture = make_picture("PNG", (16, 16))
+    usage = {"input_tokens": 10, "output_tokens": 4160}
+    links = [f"{site.provider.url}/pictures/{name}.png" for name in ("a", "b", "gone")]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.json_response({"data": [{"url": link} for link in links], "usage": usage})
+        return web.Response(status=404) if "gone" in request.path else web.Response(body=picture)
+
+    site.provider.handler = handler
+    result = await site.stack.run({**CONTRACT, "n": 3})
+
+    assert (len(result.images), result.cost.amount_usd) == (2, "0.166500")
+    assert await site.stack.store.read(result.images[0].uri) == picture
+    assert f"data[2] has only a url, and {site.provider.url} answered 404" in result.warnings[0]
+    (attempt,) = site.stack.attempts(result.run_id)
+    assert await site.stack.store.read_document(f"malformed/{attempt.attempt_id}.body")

@@ -246,7 +246,6 @@ def test_reported_answers_are_read(name: str) -> None:
         ({"data": {}}, "data[0] has no b64_json"),
         ({"data": []}, "its field data is no list of pictures"),
         ({"data": [None]}, "data[0] has no b64_json"),
-        ({"data": [{"url": "https://provider.example/1.png"}]}, "data[0] has no b64_json"),
         ({"data": [{"b64_json": None}]}, "data[0] has no b64_json"),
         ({"data": [{"b64_json": ""}]}, "data[0] has no b64_json"),
         (
@@ -276,6 +275,17 @@ def test_a_malformed_answer_keeps_what_explains_its_bill() -> None:
     assert caught.value.response == {"data": [{}], "usage": USAGE}
     assert caught.value.raw_body is not None
     assert len(caught.value.raw_body) == 65_536
+
+
+def test_a_link_is_left_to_be_fetched() -> None:
+    """Reading fetches nothing: the address goes on, and a data: URI does not stay in the response."""
+    links = [
+        {"url": "https://img.example.net/a.png?sig=1"},
+        {"b64_json": "!", "url": "https://img.example.net/b.png"},
+    ]
+    answer = read_answer(raw({"data": [*links, picture()], "usage": USAGE}), request(n=3))
+    assert [item.url for item in answer.items] == [*(link["url"] for link in links), None]
+    assert answer.pictures == (PICTURE,)
 
 
 @pytest.mark.parametrize(
@@ -360,6 +370,6 @@ def test_no_json_breaks_the_reading(payload: Any) -> None:
     except ProviderFailure as failure:
         str(failure).encode()
     else:
-        assert answer.pictures
+        assert answer.pictures or any(item.url for item in answer.items)
         assert len(answer.items) == len(answer.response.get("data", [None]))
         json.dumps(answer.response, allow_nan=False, ensure_ascii=False).encode()
