@@ -12,6 +12,7 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
+from runtime.connection_failures import explain_connection_failure
 from runtime.data_converter import DATA_CONVERTER
 from runtime.stack_file import Stack, read_stack_file
 from runtime.tracing import list_interceptors
@@ -85,10 +86,7 @@ async def _connect(
                 identity=identity,
             )
     except (RuntimeError, ValueError, RPCError, TimeoutError) as error:
-        raise TemporalUnavailable(
-            f"No Temporal server answers at {config['target_host']}. Start the embedded one with `make up`,"
-            " or set TEMPORAL_ADDRESS to a server of yours."
-        ) from error
+        raise TemporalUnavailable(await explain_connection_failure(config, error)) from error
 
 
 async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
