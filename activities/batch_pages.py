@@ -2,7 +2,7 @@
 
 from temporalio.exceptions import ApplicationError
 
-from contracts.batch_pages import BatchLine, page_key, read_page
+from contracts.batch_pages import BatchLine, page_key, read_page, write_line
 from imaging.store import ImageStore
 
 _KEPT = 2
@@ -42,3 +42,22 @@ class BatchPages:
     async def find(self, page: int, line: int) -> BatchLine:
         """One line of a page."""
         return next(found for found in await self.read(page) if found.line == line)
+
+    async def copy_from(self, template_batch_id: str, page: int) -> None:
+        """Copy a page of another batch, with request ids of this batch's own. The same again changes nothing.
+
+        What this batch's id has beyond that of the template is appended to each request id: a scheduled batch
+        `nightly-20261128T020000Z` makes `nightly-000001-20261128T020000Z` of `nightly-000001`. Errors as for `read`.
+        """
+        suffix = self._batch_id.removeprefix(template_batch_id)
+        template = BatchPages(self._store, template_batch_id, self._digest)
+        lines = [_append_to_request_id(line, suffix) for line in await template.read(page)]
+        key = page_key(self._batch_id, self._digest, page)
+        await self._store.put_document(key, b"".join(map(write_line, lines)))
+
+
+def _append_to_request_id(line: BatchLine, suffix: str) -> BatchLine:
+    request_id = (line.request or {}).get("request_id")
+    if line.request is None or not isinstance(request_id, str):
+        return line
+    return line.model_copy(update={"request": {**line.request, "request_id": request_id + suffix}})

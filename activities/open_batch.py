@@ -37,6 +37,8 @@ class BatchOpener:
                 pages = BatchPages(self._store, order.batch_id, order.digest)
                 first = await asyncio.to_thread(self._batches.open, order)
                 for page in range(first, order.pages):
+                    if order.template_batch_id:
+                        await pages.copy_from(order.template_batch_id, page)
                     lines = [describe_line(line) for line in await pages.read(page)]
                     await asyncio.to_thread(self._batches.register, order.batch_id, page, lines)
                 progress = await asyncio.to_thread(self._batches.find, order.batch_id)

@@ -71,6 +71,8 @@ class EconomyPlanner:
         first = await asyncio.to_thread(open_economy_batch, self._database, order, batch.round)
         pages, batches = BatchPages(self._store, order.batch_id, order.digest), Batches(self._database)
         for page in range(first, order.pages):
+            if order.template_batch_id:
+                await pages.copy_from(order.template_batch_id, page)
             lines = [describe_line(line) for line in await pages.read(page)]
             await asyncio.to_thread(batches.register, order.batch_id, page, lines)
 

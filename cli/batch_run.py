@@ -1,6 +1,7 @@
 """`batch run`: a file of requests, each a run and a bill of its own."""
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from cli.output import Output
 from cli.own_workers import connect_to_own_workers
 from cli.run_view import describe_lines
 from cli.session import Session, open_session
+from contracts import names
 from contracts.batches import BatchOrder, BatchProgress
 from contracts.economy import EconomyOrder
 from contracts.money import format_usd
@@ -60,6 +62,13 @@ def run(
     missing_usage: options.MissingUsage = None,
     unknown_outcome: options.UnknownOutcome = None,
     metadata: options.Metadata = None,
+    prepare: Annotated[
+        bool,
+        Option(
+            "--prepare",
+            help="Check and store the lines and print their order, for a schedule; start nothing.",
+        ),
+    ] = False,
     detach: Detach = False,
     as_json: options.AsJson = False,
 ) -> int:
@@ -89,6 +98,8 @@ def run(
         refuse_meaningless(wanted, session)
     name = check_batch_id(batch_id or PurePath(file).stem)
     runner = BatchRun(file, name, session, output, wanted, economy=economy)
+    if prepare:
+        return asyncio.run(runner.prepare(defaults, skip_invalid=skip_invalid))
     return asyncio.run(runner.carry_out(defaults, skip_invalid=skip_invalid, detach=detach))
 
 
@@ -111,6 +122,24 @@ class BatchRun:
         self._session = session
         self._output = output
         self._wanted = wanted
+
+    async def prepare(self, defaults: dict[str, Any], *, skip_invalid: bool) -> int:
+        """Put the lines into the store and print the order that a schedule starts the batch with.
+
+        Raises:
+            CommandFailed: refused.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            intake = await self._take_in(defaults, None, Path(folder))
+            self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
+            await intake.spool.upload(self._session.open_store(), self._batch_id, intake.digest)
+        order = self._make_order(intake, None)
+        document = order.model_dump(mode="json", exclude_defaults=True)
+        kind = names.ECONOMY_BATCH if self._economy else names.BATCH
+        rows = [("workflow type", kind), ("workflow id", order.workflow_id), ("task queue", names.RUNS_QUEUE)]
+        rows.append(("input", json.dumps(document)))
+        self._output.answer(document, describe_lines("Nothing was started. For a schedule:", rows))
+        return 0
 
     async def carry_out(self, defaults: dict[str, Any], *, skip_invalid: bool, detach: bool) -> int:
         """Takes the lines in, starts or takes up the batch, and returns the exit status.

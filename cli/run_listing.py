@@ -17,6 +17,7 @@ from contracts.result import RunResult
 
 State = Literal["running", "held", "completed", "failed", "cancelled"]
 _RUNNING = "ExecutionStatus = 'Running'"
+_NO_SCHEDULE = "(TemporalScheduledById IS NULL OR ExecutionStatus = 'Failed')"
 _STATES: dict[State, str] = {
     "running": _RUNNING,
     "held": f"{_RUNNING} AND {names.WAITS_FOR.name} = '{names.DECISION}'",
@@ -63,6 +64,8 @@ def make_query(
     wanted = {names.TENANT: tenant, names.MODEL: model, names.BATCH_ID: batch_id}
     terms = [f"WorkflowType = '{names.WORKFLOW}'"]
     terms += [f"{key.name} = {_quote(value)}" for key, value in wanted.items() if value is not None]
+    # What a schedule starts is carried out by a child, which is the run; itself it has none of these attributes.
+    terms += [] if any(wanted.values()) else [_NO_SCHEDULE]
     terms += [_STATES[state]] if state else []
     terms += [f"StartTime >= '{since.isoformat()}'"] if since else []
     return " AND ".join(terms)

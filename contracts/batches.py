@@ -35,6 +35,7 @@ ALLOWED = {
     "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
     "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
     "pages": "how many pages these lines are kept in, 1 or more",
+    "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
     "round": "the number of the round, 1 or more",
     "retry": "unpaid or unknown, from the second round on",
     "window": f"runs under way at once, 1 to {LARGEST_WINDOW:,}",
@@ -51,6 +52,7 @@ ALLOWED = {
 class BatchOrder(SparseContract):
     """One batch, whose lines lie in the image store as pages (`contracts.batch_pages`).
 
+    With `template_batch_id` they lie there under that id, and are copied with request ids of this batch's own.
     `max_cost_usd` is the most that charges and reservations may come to, None for no limit. `round` counts from 1; a later
     one starts lines again that `retry` names. `opened`, `paused` and `cancelled` are what a run of the workflow hands to the next,
     which begins after `longest_history` events; a step between two looks at the batch takes `step_seconds`.
@@ -62,6 +64,7 @@ class BatchOrder(SparseContract):
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
     pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
     window: Annotated[int, Field(ge=1, le=LARGEST_WINDOW)] = USUAL_WINDOW
     max_cost_usd: Usd | None = None
     fail_fast: bool = False

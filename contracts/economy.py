@@ -27,6 +27,7 @@ ALLOWED = {
     "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
     "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
     "pages": "how many pages these lines are kept in, 1 or more",
+    "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
     "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
     "retry": "waiting, unpaid or unknown",
     "progress": "nothing of yours: what one run of the workflow hands to the next",
@@ -73,6 +74,7 @@ class EconomyProgress(SparseContract):
 class EconomyOrder(SparseContract):
     """One batch, whose lines lie in the image store as pages (`contracts.batch_pages`).
 
+    With `template_batch_id` they lie there under that id, and are copied with request ids of this batch's own.
     Started again after its end, it begins a new round with the lines that are not paid, or only with those that `retry` names. `max_cost_usd`
     is the most that charges and worst cases may come to; None is what it was before, or no limit. `progress` is what a run of the
     workflow hands to the next, and nobody else's to write.
@@ -84,6 +86,7 @@ class EconomyOrder(SparseContract):
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
     pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
     max_cost_usd: Usd | None = None
     retry: EconomyRetry | None = None
     progress: Annotated[EconomyProgress, Field(strict=False)] | None = None

@@ -1,6 +1,7 @@
-"""The request id of a run whose request names none."""
+"""The request id of a run whose request names none, and the ids of what a Temporal Schedule starts."""
 
 import re
+from datetime import UTC, datetime
 
 from contracts import names
 from contracts.request import REQUEST_ID_PATTERN, ImageRequest
@@ -12,3 +13,21 @@ def find_request_id(request: ImageRequest, workflow_id: str) -> str | None:
         return request.request_id
     candidate = workflow_id.removeprefix(names.run_id_for(request.tenant, ""))
     return candidate if re.fullmatch(REQUEST_ID_PATTERN, candidate) else None
+
+
+# The server appends the scheduled time to the id of the workflow that a schedule starts.
+_SERVER_SUFFIX = re.compile(r"-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$", re.ASCII)
+_STAMP = "%Y%m%dT%H%M%SZ"
+_STAMP_LENGTH = len("-20261128T020000Z")
+MAX_SCHEDULED_REQUEST_ID = 128 - _STAMP_LENGTH
+MAX_SCHEDULED_BATCH_ID = 64 - _STAMP_LENGTH
+
+
+def strip_scheduled_time(workflow_id: str) -> str:
+    """The workflow id that a schedule was made with: "image:acme:nightly" of "image:acme:nightly-2026-11-28T02:00:00Z"."""
+    return _SERVER_SUFFIX.sub("", workflow_id)
+
+
+def derive_scheduled_id(base: str, scheduled_at: datetime) -> str:
+    """The request or batch id of one scheduled time: "nightly-20261128T020000Z"."""
+    return f"{base}-{scheduled_at.astimezone(UTC):{_STAMP}}"

@@ -69,7 +69,9 @@ def read_history(name: str, text: str) -> WorkflowHistory:
         raise NotAHistory(f"is no history of a workflow ({str(error).splitlines()[0][:200]})") from error
     if not history.events or not history.events[0].HasField("workflow_execution_started_event_attributes"):
         raise NotAHistory("has no beginning: it holds no event that a workflow was started with")
-    return history
+    # Ids of children are derived from the workflow's own, which is not the name of a file.
+    workflow_id = history.events[0].workflow_execution_started_event_attributes.workflow_id
+    return WorkflowHistory(workflow_id or name, history.events)
 
 
 class HistoryReplay:

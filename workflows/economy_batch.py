@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.arguments import NOTHING, read_argument
     from workflows.cancellation import finish_despite_cancellation
     from workflows.economy_board import EconomyBoard
+    from workflows.schedules import find_scheduled_order, run_scheduled_batch
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class EconomyBatch:
             order = read_economy_order(read_argument(order_json))
         except MalformedEconomyOrder as error:
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
+        if scheduled := find_scheduled_order(order):
+            return await run_scheduled_batch(names.ECONOMY_BATCH, scheduled, EconomySummary)
         return await finish_despite_cancellation(self._carry_out(order), self.cancel)
 
     async def _carry_out(self, order: EconomyOrder) -> EconomySummary:

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.arguments import NOTHING, read_argument
     from workflows.batch_details import describe_batch, describe_opening
     from workflows.details import quote
+    from workflows.schedules import find_scheduled_order, run_scheduled_batch
 
 _STEPS: dict[Wish, str] = {
     "start": "start lines and follow them",
@@ -65,6 +66,8 @@ class ImageBatch:
                 other lines.
         """
         order = self._read(read_argument(order_json))
+        if scheduled := find_scheduled_order(order):
+            return await run_scheduled_batch(names.BATCH, scheduled, BatchProgress)
         self._paused, self._cancelled = self._paused or order.paused, self._cancelled or order.cancelled
         if not order.opened:
             await self._open(order)

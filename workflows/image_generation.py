@@ -40,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.partial_images import PartialImages
     from workflows.reception import Reception
     from workflows.run_start import FINGERPRINT
+    from workflows.schedules import find_scheduled_request_id, run_child
     from workflows.status_board import StatusBoard
 
 
@@ -111,6 +112,9 @@ class ImageGeneration:
 
     async def _admit_and_carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
+        scheduled = find_scheduled_request_id(request) if request else None
+        if request and scheduled:
+            return await self._run_scheduled(request, payload, scheduled)
         self._reception.begin(payload, request)
         try:
             admission = await check_payload(payload, workflow.info().workflow_id)
@@ -135,6 +139,16 @@ class ImageGeneration:
     ) -> RunResult:
         work = self._carry_out(request, admission, problems)
         return await (tell_of_end(work, admission.notify, admission) if admission.notify else work)
+
+    async def _run_scheduled(
+        self, request: ImageRequest, payload: dict[str, Any], request_id: str | Problem
+    ) -> RunResult:
+        """The result of the run that belongs to the time for which a schedule has started this workflow."""
+        if isinstance(request_id, Problem):
+            raise self._refusal((request_id,))
+        run_id = names.run_id_for(request.tenant, request_id)
+        self._board.show(run_id=run_id, tenant=request.tenant)
+        return await run_child(names.WORKFLOW, {**payload, "request_id": request_id}, run_id, RunResult)
 
     async def _carry_out(
         self, request: ImageRequest | None, admission: Admission, problems: tuple[Problem, ...]

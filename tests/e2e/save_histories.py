@@ -18,6 +18,7 @@ from contracts import names
 from simulator.batch_faults import BatchFaultKind
 from tests.e2e import economy
 from tests.e2e.batches import start_batch, until
+from tests.e2e.schedules import NIGHTS, backfill, create_schedule, started_by
 from tests.e2e.stack import (
     CONTRACT,
     Stack,
@@ -110,6 +111,9 @@ COMPARISONS: dict[str, dict[str, Any]] = {
 }
 """Days beside the books of the simulator's organization, in which nothing happened."""
 
+SCHEDULED: dict[str, dict[str, Any]] = {"scheduled": {**CONTRACT, "prompt": "A cup of every night"}}
+"""Runs that a schedule starts. What is saved is the workflow that the server starts, not the child that is the run."""
+
 BATCHES: dict[str, dict[str, Any]] = {
     "batch-done": {},
     "batch-paused-and-cancelled": {"window": 1},
@@ -137,6 +141,8 @@ async def save_missing() -> None:
             if not all(history_path(name).exists() for name in CORRECTIONS):
                 await _save_corrections(stack)
             await _save_orders(stack)
+            for name, payload in _missing(SCHEDULED):
+                await _save_scheduled(stack, name, payload)
             for name, options in _missing(BATCHES):
                 await _save_batch(stack, name, options)
         if not all(history_path(name).exists() for name in LIMITED):
@@ -278,6 +284,13 @@ async def _save_decision(stack: Stack, name: str, decision: dict[str, Any]) -> N
     handle = await stack.client.start_workflow(
         names.BUDGET_CHANGE, whole, id=f"budget:acme:{name}", task_queue=names.RUNS_QUEUE
     )
+    await _write(handle, name)
+
+
+async def _save_scheduled(stack: Stack, name: str, payload: dict[str, Any]) -> None:
+    schedule = await create_schedule(stack, names.WORKFLOW, payload, f"image:default:history-{name}")
+    await backfill(schedule, NIGHTS[0])
+    (handle,) = await started_by(stack, schedule, 1)
     await _write(handle, name)
 
 

@@ -18,6 +18,7 @@ from tests.e2e.save_histories import (
     LIMITED,
     NOTIFICATIONS,
     QUOTES,
+    SCHEDULED,
     SHAPES,
     SUBMITTED,
     TOLD,
@@ -60,7 +61,7 @@ async def test_every_shape_and_every_workflow_has_a_history() -> None:
     """What `save_histories` knows is saved, and no workflow is without a history that guards it."""
     saved = {path.stem: path for path in HISTORIES.glob("*.json")}
     known = {
-        *(*SHAPES, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
+        *(*SHAPES, *SCHEDULED, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
         *(*BATCHES, *ECONOMY, *QUOTES, *COMPARISONS),
         *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values(), *TOLD_EARLY),
     }

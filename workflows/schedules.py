@@ -1,0 +1,140 @@
+"""What a Temporal Schedule starts: each of its runs is carried out by a child whose id names the scheduled time.
+
+The server appends the time to the id of the workflow that it starts (`image:acme:nightly-2026-11-28T02:00:00Z`), which
+is not the id of a run or a batch, while a request_id or batch_id in the argument is the same every time. So the started
+workflow derives the id from both, and a child carries it out under the usual id: commands, bills and repetitions
+see an ordinary run or batch.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import (
+    ApplicationError,
+    ChildWorkflowError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from contracts import names
+    from contracts.batches import BatchOrder
+    from contracts.economy import EconomyOrder
+    from contracts.problems import Problem
+    from contracts.request import ImageRequest
+    from contracts.run_ids import (
+        MAX_SCHEDULED_BATCH_ID,
+        MAX_SCHEDULED_REQUEST_ID,
+        derive_scheduled_id,
+        find_request_id,
+        strip_scheduled_time,
+    )
+
+T = TypeVar("T")
+Order = TypeVar("Order", BatchOrder, EconomyOrder)
+
+_SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+# Runs that a schedule started before this patch were carried out by the started workflow itself.
+_PATCH = "scheduled-child"
+_FIRST_PAUSE, _MAX_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
+
+
+def find_scheduled_request_id(request: ImageRequest) -> str | Problem | None:
+    """The request id of a run that a schedule has started, or why there is none; None where no schedule started it."""
+    scheduled_at = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
+    if scheduled_at is None:
+        return None
+    base = find_request_id(request, strip_scheduled_time(workflow.info().workflow_id))
+    if base is None or not workflow.patched(_PATCH):
+        return None  # without any id the check refuses the run
+    if len(base) > MAX_SCHEDULED_REQUEST_ID:
+        return Problem(
+            field="request_id",
+            value=f"a text of {len(base)} characters",
+            allowed=f"up to {MAX_SCHEDULED_REQUEST_ID} characters in a schedule, which appends its time",
+        )
+    return derive_scheduled_id(base, scheduled_at)
+
+
+def find_scheduled_order(order: Order) -> Order | None:
+    """The order of a batch that a schedule has started; None where no schedule started it.
+
+    Raises:
+        ApplicationError: type `RequestRefused`, the batch's id leaves no room for the time.
+    """
+    scheduled_at: datetime | None = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
+    if scheduled_at is None or workflow.info().continued_run_id or not workflow.patched(_PATCH):
+        return None
+    if len(order.batch_id) > MAX_SCHEDULED_BATCH_ID:
+        raise ApplicationError(
+            f"batch_id is a text of {len(order.batch_id)} characters; allowed: up to {MAX_SCHEDULED_BATCH_ID}"
+            " in a schedule, which appends its time. Nothing was started.",
+            type=names.REQUEST_REFUSED,
+            non_retryable=True,
+        )
+    batch_id = derive_scheduled_id(order.batch_id, scheduled_at)
+    return order.model_copy(update={"batch_id": batch_id, "template_batch_id": order.batch_id})
+
+
+async def run_scheduled_batch(
+    workflow_type: str, order: BatchOrder | EconomyOrder, result_type: type[T]
+) -> T:
+    """The result of a scheduled batch, carried out under its own id. Errors as for `run_child`."""
+    return await run_child(
+        workflow_type,
+        order,
+        order.workflow_id,
+        result_type,
+        memo={"digest": order.digest},
+        search_attributes=TypedSearchAttributes([SearchAttributePair(names.BATCH_ID, order.batch_id)]),
+    )
+
+
+async def run_child(
+    workflow_type: str, argument: Any, workflow_id: str, result_type: type[T], **options: Any
+) -> T:
+    """The result of a child. A cancellation is passed on to it, and what it ends with counts.
+
+    Raises:
+        ApplicationError: the child's failure as the workflow's own.
+        ChildWorkflowError: the child was cancelled.
+    """
+    workflow.set_current_details(f"Carried out by `{workflow_id}`.")
+    child = await _start_child(workflow_type, argument, workflow_id, result_type, options)
+    try:
+        return await child
+    except ChildWorkflowError as error:
+        if is_cancelled_exception(error):
+            raise
+        cause = error.cause
+        if isinstance(cause, ApplicationError):
+            raise ApplicationError(
+                cause.message, *cause.details, type=cause.type, non_retryable=True
+            ) from None
+        raise ApplicationError(
+            f"{workflow_id} did not end by itself: {cause}", type=type(cause).__name__, non_retryable=True
+        ) from None
+
+
+async def _start_child(
+    workflow_type: str, argument: Any, workflow_id: str, result_type: type[T], options: dict[str, Any]
+) -> workflow.ChildWorkflowHandle[Any, T]:
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await workflow.start_child_workflow(
+                workflow_type,
+                argument,
+                id=workflow_id,
+                result_type=result_type,
+                # What was sent is finished and billed, however the schedule's own workflow ends.
+                cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                **options,
+            )
+        except WorkflowAlreadyStartedError:
+            # Somebody has submitted it under its own id. Once that has ended, the ledger attaches to what it paid for.
+            await workflow.sleep(pause)
+            pause = min(pause * 2, _MAX_PAUSE)
