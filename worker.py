@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import structlog
 from temporalio.worker import UnsandboxedWorkflowRunner
 
+from activities.ledger_watch import LedgerWatch
 from activities.meters import LATENCY_BUCKETS
 from activities.standing_gauges import StandingGauges
 from billing.database import Database
@@ -98,6 +99,8 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         await refuse_other_ledger(client, (names.RUNS_QUEUE, names.PROVIDER_QUEUE), identity)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
+        watch = LedgerWatch(database, ImageStore.from_url(settings.store_url()))
+        await resources.enter_async_context(watch.noting_heads())
         workers = []
         if only != "provider":
             workers.append(
@@ -114,10 +117,12 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
             if served:
                 gauges = StandingGauges(database, served.metric_meter)
                 await resources.enter_async_context(gauges.kept_current())
-        if only != "workflows":
-            workers.append(await build_provider_worker(client, settings, database, resources))
         for worker in workers:
             await resources.enter_async_context(worker)
+        # Bills and everything else go on meanwhile: they spend nothing.
+        if only != "workflows" and await is_whole(watch, stop):
+            workers.append(await build_provider_worker(client, settings, database, resources, watch))
+            await resources.enter_async_context(workers[-1])
         log.info("The worker polls.", task_queues=[worker.task_queue for worker in workers])
         if build:
             await tell_build(client, build)
@@ -141,6 +146,19 @@ async def identify_worker(settings: Settings, database: Database) -> str:
 def _read_ledger_id(database: Database) -> str:
     with database.reading() as connection:
         return read_ledger_id(connection)
+
+
+async def is_whole(watch: LedgerWatch, stop: asyncio.Event) -> bool:
+    """Wait until the ledger is no older than its store. False where the worker is told to stop before."""
+    waiting = [asyncio.create_task(watch.wait_until_whole()), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if waiting[0].done():
+            await waiting[0]  # a comparison that failed is not a ledger that is whole
+        return waiting[0].done()
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def send_last_traces() -> None:

@@ -5,6 +5,7 @@ answers with that. Money itself (prices, entries) is no business of this file.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -26,7 +27,7 @@ from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.partial_images import announcing_partial_images
 from activities.picture_keeper import PictureKeeper
 from activities.provider_span import provider_span
-from activities.receipts import write_receipt
+from activities.receipts import AttemptReceipts
 from activities.shared_pause import OnPause, SharedPauses
 from activities.under_way import Liveness, describe_yielding, still_under_way
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
@@ -50,8 +51,8 @@ log = structlog.get_logger("call_gpt_image")
 class GptImageCaller:
     """Calls one provider for runs, keeping its pictures in one store and its attempts in one ledger.
 
-    `terms` say what a call may cost and in whose name, whatever a workflow hands over.
-    `resends` is how many attempts of unknown outcome a run may have before the one that is its last.
+    `terms` say what a call may cost and in whose name, whatever a workflow hands over. `resends` is how many attempts of unknown
+    outcome a run may have before the one that is its last. `refuse_behind` raises LedgerBehind while the ledger is older than its store.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class GptImageCaller:
         links: PictureLinks | None = None,
         on_pause: OnPause | None = None,
         downloader: Downloader | None = None,
+        refuse_behind: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._store = store
         self._keeper = PictureKeeper(store, downloader)
         self._attempts = attempts
+        self._receipts = AttemptReceipts(store, attempts, simulated=simulated)
         self._terms = terms
         self._provider = terms.catalogue.provider
         self._simulated = simulated
@@ -78,6 +81,7 @@ class GptImageCaller:
         self._links = links
         self._pauses = SharedPauses(on_pause=on_pause) if on_pause else SharedPauses()
         self._liveness = Liveness(store)
+        self._refuse_behind = refuse_behind
 
     @activity.defn(name=names.CALL_GPT_IMAGE)
     async def call_gpt_image(self, order: CallInput) -> CallResult:
@@ -87,7 +91,8 @@ class GptImageCaller:
         says what the run has to fail with after that.
 
         Raises:
-            ApplicationError: named after the failure (see `imaging.errors`), with the provider's delay where it has
+            LedgerBehind: the ledger is older than its store; nothing was sent, and the call is tried again.
+        ApplicationError: named after the failure (see `imaging.errors`), with the provider's delay where it has
                 one; not retryable where trying again cannot help or might pay for ever.
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """
@@ -109,6 +114,8 @@ class GptImageCaller:
 
     async def _carry_out(self, order: CallInput) -> CallResult:
         self._identify(order)
+        if self._refuse_behind:
+            self._refuse_behind()
         inputs = await self._look_at_inputs_first(order)
         if inputs and activity.info().attempt == 1 and not self._pauses.is_on(order.model):
             await self._keeper.prove()
@@ -121,8 +128,11 @@ class GptImageCaller:
 
     async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
         """A run that the ledger may know: what it has paid for is its answer, and what it has sent is heard of first."""
-        listed = await asyncio.to_thread(self._attempts.find_attempts, self._identify(order))
-        earlier = await settle_by_receipts(listed, self._attempts, self._store)
+        identity = self._identify(order)
+        listed = await asyncio.to_thread(self._attempts.find_attempts, identity)
+        if not any(attempt.outcome == "succeeded" for attempt in listed):
+            listed = await self._find_lost(order, listed)
+        earlier = await settle_by_receipts(listed, self._attempts, self._receipts)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
@@ -137,6 +147,13 @@ class GptImageCaller:
         await self._pauses.wait(order.model)
         return await finish_what_is_paid(self._pay(order, inputs, earlier))
 
+    async def _find_lost(self, order: CallInput, listed: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """The run's attempts, with those that a ledger has lost which was restored from an older copy."""
+        known = {attempt.attempt_id for attempt in listed}
+        if not await self._receipts.take_back(self._identify(order), known):
+            return listed
+        return await asyncio.to_thread(self._attempts.find_attempts, self._identify(order))
+
     async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
         """The pictures of a run that has sent nothing yet: a refused one leaves its request id free for the right picture.
 
@@ -148,7 +165,12 @@ class GptImageCaller:
         return None if sent else await load_inputs(order.request, self._store)
 
     async def _pay_new_run(self, order: CallInput, inputs: Inputs) -> CallResult | None:
-        """None, and nothing was sent, where the run is not new: most are, and are written down with their first attempt."""
+        """None, and nothing was sent, where the run is not new: most are, and are written down with their first attempt.
+
+        The store is asked too: a ledger that was restored from an older copy takes a run that was paid for a new one.
+        """
+        if await self._receipts.take_back(self._identify(order)):
+            return None
         attempt = await asyncio.to_thread(
             self._attempts.begin_run, self._identify(order), self._announce(order)
         )
@@ -184,14 +206,15 @@ class GptImageCaller:
             "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
         )
         try:
-            async with self._liveness.signs_of_life(attempt.attempt_id):
+            noting = self._receipts.noting_open_attempt(self._identify(order), attempt, order.request)
+            async with self._liveness.signs_of_life(attempt.attempt_id), noting:
                 outcome = await self._send(order, inputs, attempt, show)
         except StoreFailure as failure:
-            await self._note_failure(attempt, describe_unkept(failure))
+            await self._note_failure(order, attempt, describe_unkept(failure))
             raise
         except ProviderFailure as failure:
             outcome = describe_failure(failure)
-            await self._note_failure(attempt, outcome)
+            await self._note_failure(order, attempt, outcome)
             if isinstance(failure, RateLimited | ServerOverloaded):
                 self._pauses.extend(order.model, max(failure.retry_after_seconds or 0, SHORTEST_WAIT_SECONDS))
             log.info(
@@ -204,7 +227,7 @@ class GptImageCaller:
             if order.unknown_outcome == "hold":
                 hold_undecided((*earlier, settle_attempt(attempt, outcome)), order)
             raise describe_provider_failure(failure, attempt.attempt_id, attempts=attempt.number) from None
-        await write_receipt(self._store, attempt.attempt_id, outcome)
+        await self._receipts.write(self._identify(order), attempt, outcome, order.request)
         await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
         log.info(
             "The pictures are kept." if outcome.images else "Paid for, and no picture can be used.",
@@ -214,13 +237,19 @@ class GptImageCaller:
         )
         return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
 
-    async def _note_failure(self, attempt: Attempt, outcome: AttemptOutcome) -> None:
-        """Whether to try again is for the failure to say: a ledger that is away now hears of it from a receipt."""
+    async def _note_failure(self, order: CallInput, attempt: Attempt, outcome: AttemptOutcome) -> None:
+        """Whether to try again is for the failure to say: a ledger that is away now hears of it from a receipt.
+
+        What may have been paid has one in any case, as the ledger may be restored from an older copy.
+        """
+        kept_anyway = outcome.outcome == "unknown"
         try:
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
         except LedgerError as error:
             log.warning("The outcome is kept as a receipt.", attempt_id=attempt.attempt_id, error=str(error))
-            await write_receipt(self._store, attempt.attempt_id, outcome)
+            kept_anyway = True
+        if kept_anyway:
+            await self._receipts.write(self._identify(order), attempt, outcome, order.request)
 
     async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt, show: Show) -> AttemptOutcome:
         call = ProviderCall(

@@ -6,33 +6,33 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.call_results import settle_attempt
 from activities.failures import shorten
-from activities.receipts import read_receipt
-from billing.attempt_records import Attempt
+from activities.receipts import AttemptReceipts
+from billing.attempt_records import Attempt, AttemptOutcome
 from billing.attempts import AttemptLog
 from contracts import names
 from contracts.calls import CallInput
 from contracts.decisions import OpenDecision, UnknownAttempt
 from contracts.money import format_usd
-from imaging.store import ImageStore
 
 TOO_MANY_UNKNOWN_OUTCOMES = "TooManyUnknownOutcomes"
 
 
 async def settle_by_receipts(
-    earlier: tuple[Attempt, ...], attempts: AttemptLog, store: ImageStore
+    earlier: tuple[Attempt, ...], attempts: AttemptLog, receipts: AttemptReceipts
 ) -> tuple[Attempt, ...]:
     """A run's attempts as they ended, also where a worker could not record it any more."""
-    if any(attempt.outcome == "succeeded" for attempt in earlier):
+    unknown = _list_unknown(earlier)
+    if not unknown or any(attempt.outcome == "succeeded" for attempt in earlier):
         return earlier
-    return tuple([await _settle(attempt, attempts, store) for attempt in earlier])
+    outcomes = await receipts.read_outcomes(unknown[0].run_id, [attempt.attempt_id for attempt in unknown])
+    return tuple([await _settle(attempt, attempts, outcomes.get(attempt.attempt_id)) for attempt in earlier])
 
 
-async def _settle(attempt: Attempt, attempts: AttemptLog, store: ImageStore) -> Attempt:
-    receipt = await read_receipt(store, attempt.attempt_id) if attempt.outcome == "unknown" else None
-    if receipt is None:
+async def _settle(attempt: Attempt, attempts: AttemptLog, outcome: AttemptOutcome | None) -> Attempt:
+    if outcome is None:
         return attempt
-    await asyncio.to_thread(attempts.finish, attempt.attempt_id, receipt)
-    return settle_attempt(attempt, receipt)
+    await asyncio.to_thread(attempts.finish, attempt.attempt_id, outcome)
+    return settle_attempt(attempt, outcome)
 
 
 def refuse_endless_resends(earlier: tuple[Attempt, ...], resends: int) -> None:

@@ -31,6 +31,7 @@ class BillingRecorder:
 
         Raises:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+            AttemptMissing: the ledger does not have the attempt; after a restore, `starter.py recover` takes it back.
             LedgerRefused: the run has no such attempt that was paid; it waits, visibly, until that is mended.
             RunConflict: the run belongs to another workflow; not tried again.
         """

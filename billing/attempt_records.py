@@ -99,3 +99,4 @@ class Attempt:
     images: tuple[dict[str, Any], ...] | None
     simulated: bool
     batch_part: str | None = None
+    recovered_at: datetime | None = None

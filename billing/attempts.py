@@ -13,6 +13,7 @@ from billing.attempt_records import Attempt, AttemptOutcome, EndedAttempt, NewAt
 from billing.attempt_rows import insert_attempt, insert_first_attempt, list_attempts, read_attempt
 from billing.database import Database
 from billing.errors import AttemptConflict, LedgerRefused
+from billing.identity import read_ledger_id
 from billing.reservations import settle_reservation
 from billing.runs import RunIdentity, claim_run, insert_run, refuse_conflict
 from billing.tables import provider_attempts, runs
@@ -42,6 +43,16 @@ class AttemptLog:
     def __init__(self, database: Database, on_end: Callable[[EndedAttempt], None] | None = None) -> None:
         self._database = database
         self._on_end = on_end
+
+    @property
+    def database(self) -> Database:
+        """The ledger's database."""
+        return self._database
+
+    def read_ledger_id(self) -> str:
+        """Return the id of the ledger."""
+        with self._database.reading() as connection:
+            return read_ledger_id(connection)
 
     def claim_run(self, identity: RunIdentity) -> tuple[Attempt, ...]:
         """Writes a run down, once and for good; the same run again changes nothing. Returns its attempts, in order.

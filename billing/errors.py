@@ -4,6 +4,8 @@ LedgerError
   LedgerUnavailable    not reachable, busy or full: try again later
   LedgerNotReady       reachable, but its schema is not the one that this version needs
   LedgerRefused        the database's own rules refused a change: a defect of the caller
+  AttemptMissing       a bill for an attempt that the ledger does not have: it may have been restored from an older copy
+  LedgerBehind         the ledger has lost what the image store kept: nothing is spent until somebody says how to go on
   RunConflict          the request id already stands for another request
   AttemptConflict      an attempt already has another outcome
   CorrectionRefused    a correction of a bill that would not be true
@@ -26,6 +28,14 @@ class LedgerNotReady(LedgerError):
 
 class LedgerRefused(LedgerError):
     """The database refused a change that breaks its rules. Trying again does not help."""
+
+
+class AttemptMissing(LedgerError):
+    """A bill for an attempt that the ledger does not have."""
+
+
+class LedgerBehind(LedgerError):
+    """The ledger has lost what the image store kept of it. Nothing is spent until somebody says how to go on."""
 
 
 class RunConflict(LedgerError):

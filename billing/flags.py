@@ -14,6 +14,7 @@ OUTPUT_SPLIT_MISSING = "output_split_missing"
 DETAILS_DO_NOT_ADD_UP = "details_do_not_add_up"
 LIST_COST_IS_UPPER_BOUND = "list_cost_is_upper_bound"
 BATCH_PRICE = "batch_price"
+RECOVERED = "recovered"
 
 MEANINGS = {
     USAGE_MISSING: "The provider returned no usage.",
@@ -28,6 +29,7 @@ MEANINGS = {
     DETAILS_DO_NOT_ADD_UP: "Text and image tokens fall short of the total; the rest is priced as the dearer of the two.",
     LIST_COST_IS_UPPER_BOUND: "The usage does not fully tell text from image tokens, so the list cost is an upper bound; the charge is not.",
     BATCH_PRICE: "The request ran in a batch of the provider; it is priced by the batch rate cards.",
+    RECOVERED: "The ledger had lost the request, which was taken back from what the image store or Temporal kept of it.",
 }
 
 

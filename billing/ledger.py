@@ -5,16 +5,17 @@ is not known yet. An `adjustment` and a `reversal` name the entry that they corr
 all entries is what is owed.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import RowMapping, bindparam, select
 
 from billing.attempt_pricing import price_paid_attempt
 from billing.database import Database
 from billing.errors import RunConflict
+from billing.flags import RECOVERED
 from billing.heads import append_entry
 from billing.paid_attempts import PaidAttempt, copy_paid_attempt
 from billing.rate_cards import RateCards
@@ -55,6 +56,11 @@ _FIND_BY_KEY = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(ledger_entries.c.en
 def bill_key(run_id: str) -> str:
     """The permanent key of a run's bill: there is one entry of this key, however often it is recorded."""
     return f"{run_id}#bill"
+
+
+def make_bill_id(run_id: str, attempt_id: str) -> str:
+    """The id of a run's bill: the same again where a ledger has lost it and it is taken back."""
+    return f"ent_{hashlib.sha256(f'{bill_key(run_id)} {attempt_id}'.encode()).hexdigest()[:32]}"
 
 
 def state_of_kind(kind: EntryKind) -> BillingState:
@@ -101,7 +107,12 @@ class Ledger:
         return self.record(order, price)
 
     def record(
-        self, order: BillingInput, price: Callable[[PaidAttempt], Cost] | None = None
+        self,
+        order: BillingInput,
+        price: Callable[[PaidAttempt], Cost] | None = None,
+        *,
+        entry_id: str | None = None,
+        actor: str | None = None,
     ) -> BillingRecord:
         """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
 
@@ -110,7 +121,10 @@ class Ledger:
 
         What the ledger knows of the run and of the attempt that was paid is copied in the same transaction.
 
+        `entry_id` and `actor` are for a bill that the ledger had lost: the id that it was known by, and who decided.
+
         Raises:
+            AttemptMissing: the ledger does not have the attempt.
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
             LedgerRefused: the run has no such attempt that succeeded, or the cost contradicts itself.
         """
@@ -121,7 +135,7 @@ class Ledger:
             if entry is None:
                 paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
                 cost = order.cost if price is None else price(paid)
-                row = self._make_row(order, cost, paid.columns)
+                row = self._make_row(order, cost, paid) | _only_set(entry_id=entry_id, actor=actor)
                 if append_entry(connection, row):
                     book_bill(connection, row, paid.reserved_micro_usd)
                     written = row
@@ -139,12 +153,14 @@ class Ledger:
             entry = latest.mappings().first()
         return None if entry is None else _make_record(entry)
 
-    def _make_row(self, order: BillingInput, cost: Cost, paid: dict[str, Any]) -> dict[str, Any]:
+    def _make_row(self, order: BillingInput, cost: Cost, paid: PaidAttempt) -> dict[str, Any]:
+        if paid.recovered and RECOVERED not in cost.flags:
+            cost = cost.model_copy(update={"flags": (*cost.flags, RECOVERED)})
         return {
-            "entry_id": f"ent_{uuid4().hex}",
+            "entry_id": make_bill_id(order.run_id, order.attempt_id),
             "entry_key": bill_key(order.run_id),
             "kind": _KINDS[cost.basis],
-            **paid,
+            **paid.columns,
             **make_cost_columns(cost),
             "metadata": order.metadata,
             "created_at": self._clock(),
@@ -175,6 +191,10 @@ def make_cost_columns(cost: Cost) -> dict[str, Any]:
         "list_rate_card": cost.list_rate_card,
         "list_rates": cost.list_rates,
     }
+
+
+def _only_set(**columns: str | None) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _read_cost(entry: RowMapping) -> Cost:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from billing.attempt_pricing import PricedFacts
-from billing.errors import LedgerRefused
+from billing.errors import AttemptMissing, LedgerRefused
 from billing.tables import provider_attempts, runs
 from contracts.content_marks import strip_marks
 
@@ -20,7 +20,7 @@ _OF_THE_ATTEMPT = provider_attempts.c[
 _COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
 _FOUND = (
     *provider_attempts.c[
-        "outcome", "response", "images", "reserved_micro_usd", "output_format", "batch_part"
+        "outcome", "response", "images", "reserved_micro_usd", "output_format", "batch_part", "recovered_at"
     ],
     runs.c.workflow_id,
 )
@@ -34,13 +34,15 @@ _FIND = (
 class PaidAttempt(NamedTuple):
     """What an entry repeats, by its columns; and what the attempt reserved, in micro-USD, None where no price was known.
 
-    `facts` is what its price depends on, `workflow_id` the workflow that its run belongs to.
+    `facts` is what its price depends on, `workflow_id` the workflow that its run belongs to. `recovered`: the ledger had lost the
+    attempt, and its entry has to say so.
     """
 
     columns: dict[str, Any]
     reserved_micro_usd: int | None
     facts: PricedFacts
     workflow_id: str
+    recovered: bool = False
 
 
 def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
@@ -49,7 +51,8 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
     Both rows are final: a run never changes, and neither does an attempt that succeeded.
 
     Raises:
-        LedgerRefused: there is no such attempt, it is another run's, or it did not succeed.
+        AttemptMissing: there is no such attempt.
+        LedgerRefused: it is another run's, or it did not succeed.
     """
     found = connection.execute(_FIND, {"attempt_id": attempt_id}).mappings()
     paid = _refuse_unpaid(found.first(), run_id, attempt_id)
@@ -69,14 +72,21 @@ def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
         columns=columns,
         output_format=paid["output_format"],
     )
-    return PaidAttempt(columns, paid["reserved_micro_usd"], facts, paid["workflow_id"])
+    return PaidAttempt(
+        columns,
+        paid["reserved_micro_usd"],
+        facts,
+        paid["workflow_id"],
+        recovered=paid["recovered_at"] is not None,
+    )
 
 
 def _refuse_unpaid(attempt: RowMapping | None, run_id: str, attempt_id: str) -> RowMapping:
     nothing = f"Nothing was recorded for run {run_id}"
     if attempt is None:
-        raise LedgerRefused(
+        raise AttemptMissing(
             f"{nothing}: there is no attempt {attempt_id} in the ledger. Is this the ledger that the attempt was written to?"
+            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/restore.md)."
         )
     if attempt["run_id"] != run_id:
         raise LedgerRefused(

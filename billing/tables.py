@@ -81,6 +81,8 @@ provider_attempts = Table(
     Column("simulated", Boolean, nullable=False),
     # Of a line that was sent in a batch of the provider: which of our batches, and which part of it.
     Column("batch_part", Text),
+    # Of an attempt that the ledger had lost: when it was taken back from the image store or from Temporal.
+    Column("recovered_at", UtcDateTime),
     UniqueConstraint("run_id", "number"),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("outcome IN ('succeeded', 'rejected', 'not_sent', 'unknown')", name="outcome"),

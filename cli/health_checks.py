@@ -13,9 +13,11 @@ from temporalio.service import RPCError
 
 from billing.engines import describe_location, parse_url
 from billing.errors import LedgerError
+from billing.recovery import find_losses
 from billing.reports import total
 from cli.own_workers import compare_workers
 from cli.provider_check import ProviderSilent, ask_provider
+from cli.recovery_from_temporal import find_unknown_bill
 from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
@@ -50,6 +52,7 @@ async def check_everything(session: Session) -> list[Check]:
         _look("workers", _check_workers(session, temporal)),
         _look("ledger", _check_ledger(session)),
         _look("image store", _check_store(session)),
+        _look("ledger's age", _check_age(session, temporal)),
         _look("provider", _check_provider(session)),
     ]
     if session.settings.notify_hosts:
@@ -151,6 +154,26 @@ async def _check_store(session: Session) -> str:
     store = await asyncio.to_thread(session.open_store)
     await store.check()
     return f"{store.root}, written and read"
+
+
+async def _check_age(session: Session, temporal: "asyncio.Future[Client]") -> str:
+    """Whether the ledger has what the image store and Temporal know of it: one that was restored may not."""
+    store = await asyncio.to_thread(session.open_store)
+    with session.open_ledger() as database:
+        losses = await find_losses(database, store)
+        if losses:
+            raise NotWell(losses.describe())
+        try:
+            unknown = await find_unknown_bill(await asyncio.shield(temporal), database)
+        except TemporalUnavailable:
+            unknown = None
+    if unknown:
+        raise NotWell(
+            f"The ledger is older than its Temporal: {unknown} is billed there and not in the ledger. It was probably restored"
+            " from an older copy. Run `python starter.py recover --from-store`, see docs/restore.md."
+        )
+    accepted = f", {losses.accepted:,} attempts accepted as lost" if losses.accepted else ""
+    return f"it has what the image store and Temporal know{accepted}"
 
 
 async def _check_provider(session: Session) -> str:

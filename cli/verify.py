@@ -15,6 +15,7 @@ from typer import Option
 
 from billing.database import Database
 from billing.findings import Finding
+from billing.recovery import find_losses
 from billing.spend_check import find_wrong_spend
 from billing.unbilled import find_unbilled
 from billing.verification import LedgerVerification
@@ -23,6 +24,7 @@ from cli.output import Output, make_table
 from cli.session import open_session
 from cli.stored_pictures import PictureCheck
 from imaging.store import ImageStore
+from imaging.store_errors import StoreFailure
 
 _SHOWN = 50
 """Findings in a table; JSON has them all."""
@@ -47,6 +49,9 @@ def verify(
         notes = _note_unbilled(database)
         pictures = None
         if store:
+            lost, told = asyncio.run(_find_lost(database, store))
+            findings += lost
+            notes += told
             pictures, damaged = asyncio.run(_check_pictures(database, store, output))
             findings += damaged
     document = {
@@ -61,8 +66,20 @@ def verify(
     for note in notes:
         output.warn(note)
     if no_pictures:
-        output.say("The pictures were not checked.")
+        output.say(
+            "The pictures were not checked. Nor was it, whether the ledger is older than its image store."
+        )
     return 1 if findings else 0
+
+
+async def _find_lost(database: Database, store: ImageStore) -> tuple[list[Finding], list[str]]:
+    """A ledger that was restored from an older copy is right in itself: only what outlived it tells."""
+    try:
+        losses = await find_losses(database, store)
+    except StoreFailure as failure:
+        return [], [f"It is not known whether the ledger is older than its image store. {failure}"]
+    accepted = f"{losses.accepted:,} attempts that the ledger does not have were accepted as lost."
+    return [Finding(what=losses.describe())] if losses else [], [accepted] if losses.accepted else []
 
 
 def _note_unbilled(database: Database) -> list[str]:

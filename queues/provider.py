@@ -9,6 +9,7 @@ from temporalio.worker import Worker
 from activities.call_gpt_image import GptImageCaller
 from activities.call_terms import CallTerms
 from activities.image_slots import take_image_slots
+from activities.ledger_watch import LedgerWatch
 from billing.attempts import AttemptLog
 from billing.database import Database
 from billing.rate_cards import RateCards
@@ -33,9 +34,16 @@ HEARTBEAT_THROTTLE = timedelta(seconds=9)
 
 
 async def build_provider_worker(
-    client: Client, settings: Settings, database: Database, resources: AsyncExitStack
+    client: Client,
+    settings: Settings,
+    database: Database,
+    resources: AsyncExitStack,
+    watch: LedgerWatch | None = None,
 ) -> Worker:
-    """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says."""
+    """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says.
+
+    `watch` refuses them while the ledger is older than its store.
+    """
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
     meter = build_attempt_meter(client, settings)
     caller = GptImageCaller(
@@ -52,6 +60,7 @@ async def build_provider_worker(
         links=find_links(settings),
         on_pause=build_pause_meter(client, settings).note_pause,
         downloader=build_downloader(settings),
+        refuse_behind=watch.refuse_behind if watch else None,
     )
     return Worker(
         client,

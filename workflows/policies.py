@@ -10,6 +10,8 @@ from datetime import timedelta
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ContinueAsNewVersioningBehavior
 
+from contracts import names
+
 CHECK_ATTEMPT = timedelta(seconds=10)
 """The check reads data that is in memory; ten seconds is a worker that is stuck."""
 CHECK_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
@@ -87,6 +89,14 @@ MONEY_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=1),
+)
+
+CANCELLED_BILL_RETRY = RetryPolicy(
+    # As MONEY_RETRY. But a run that somebody has cancelled waits no longer for an attempt that the ledger does not have.
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=1),
+    non_retryable_error_types=[names.ATTEMPT_MISSING],
 )
 
 NOTIFY_ATTEMPT = timedelta(seconds=30)

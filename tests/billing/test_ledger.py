@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from billing.attempts import AttemptLog
 from billing.database import Database
-from billing.errors import LedgerRefused
+from billing.errors import AttemptMissing, LedgerRefused
 from billing.heads import append_entry
 from billing.ledger import Ledger
 from billing.opening import open_database
@@ -220,7 +220,10 @@ REFUSALS = (
     (
         "image:acme:req-1",
         "att_0",
-        "there is no attempt att_0 in the ledger. Is this the ledger that the attempt was written to?",
+        (
+            "there is no attempt att_0 in the ledger. Is this the ledger that the attempt was written to?"
+            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/restore.md)."
+        ),
     ),
     (
         "image:zoo:req-1",
@@ -255,7 +258,7 @@ def test_a_bill_for_nothing_is_refused(database: Database) -> None:
     }
     for run_id, attempt_id, why in REFUSALS:
         order = BillingInput(run_id=run_id, attempt_id=attempt_id.format(**ids), cost=CHARGE)
-        with pytest.raises(LedgerRefused) as refusal:
+        with pytest.raises((AttemptMissing, LedgerRefused)) as refusal:
             Ledger(database).record(order)
         assert str(refusal.value) == f"Nothing was recorded for run {run_id}: {why.format(**ids)}"
     assert list_entries(database) == ()

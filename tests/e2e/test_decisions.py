@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from pydantic import TypeAdapter
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     WorkflowExecutionStatus,
@@ -18,7 +19,6 @@ from temporalio.client import (
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from activities.receipts import write_receipt
 from billing.attempt_records import AttemptOutcome
 from contracts import names
 from contracts.decisions import Decision, DecisionTaken
@@ -375,7 +375,9 @@ async def test_an_answer_that_turns_up(stack: Stack) -> None:
         images=(image.model_dump(mode="json"),),
         response={"usage": {"input_tokens": 50, "output_tokens": 4160}},
     )
-    await write_receipt(stack.store, lost.attempt_id, answered)
+    # As versions before the receipts by run wrote it.
+    receipt = TypeAdapter(AttemptOutcome).dump_json(answered)
+    await stack.store.put_document(f"receipts/{lost.attempt_id}.json", receipt)
     await decide(handle)
     result = RunResult.model_validate(await handle.result())
 

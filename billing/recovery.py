@@ -1,0 +1,270 @@
+"""Finding what a ledger has lost since it was restored from an older copy, and taking it back from receipts.
+
+A ledger and its receipts are compared page by page, so memory does not grow with either. Taking back is idempotent: what the
+ledger has is left as it is.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, func, select
+
+from billing.attempt_receipts import (
+    AttemptReceipt,
+    Documents,
+    ReceiptName,
+    list_all_receipts,
+    mark_ledger,
+    read_attempt_receipts,
+)
+from billing.attempts import AttemptLog
+from billing.costs import compute_cost
+from billing.database import Database
+from billing.ledger import Ledger, bill_key
+from billing.ledger_notes import (
+    LedgerNow,
+    count_lost_entries,
+    read_accepted_loss,
+    read_ledger_now,
+    read_note,
+)
+from billing.nesting import measure_depth
+from billing.rate_cards import RateCards
+from billing.runs import claim_run
+from billing.spend import Account, count_spend, reserve
+from billing.tables import ledger_entries, provider_attempts
+from contracts.billing import BillingInput, BillingRecord, CostInput
+from contracts.request import MissingUsage
+
+_ASKED_AT_ONCE = 500
+# An outcome is written to the store first and to the ledger right after. Only what is older than this may have been lost.
+_SETTLED_WITHIN = timedelta(minutes=5)
+# As for what goes through Temporal (`activities.call_results`): beyond that a usage is kept and not read.
+_MAX_USAGE_CHARACTERS = 16 * 1024
+_MAX_USAGE_DEPTH = 20
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the image store knows and the ledger does not. `unreadable` counts receipts that cannot be read.
+
+    `accepted` is how many attempts are missing that somebody has accepted as lost; they are not in `attempts`.
+    """
+
+    attempts: int = 0
+    entries: int = 0
+    since: datetime | None = None
+    unreadable: int = 0
+    accepted: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.attempts or self.entries)
+
+    def describe(self) -> str:
+        """Format the losses as a sentence and what to do."""
+        since = f" since {self.since.astimezone(UTC).isoformat(timespec='seconds')}" if self.since else ""
+        return (
+            f"The ledger is older than its image store: {_count(self.attempts, 'attempt')} and"
+            f" {_count(self.entries, 'entry', 'entries')} are missing{since}. It was probably restored from an older copy."
+            " No worker sends anything until this is settled: run `python starter.py recover --from-store`, see docs/restore.md."
+        )
+
+
+async def find_losses(database: Database, documents: Documents) -> Losses:
+    """Compare a ledger with all receipts and with its noted heads.
+
+    Raises:
+        LedgerUnavailable, StoreUnavailable: one of the two does not answer.
+    """
+    now = await asyncio.to_thread(read_ledger_now, database)
+    accepted = await read_accepted_loss(documents, now.ledger_id)
+    attempts = entries = unreadable = given_up = 0
+    since: datetime | None = None
+    async for receipt in stream_lost(database, documents, now):
+        if receipt is None:
+            unreadable += 1
+        elif accepted and receipt.last_known_at <= accepted.accepted_at:
+            given_up += 1
+        else:
+            attempts += 1
+            entries += receipt.is_paid
+            since = min(since or receipt.attempt.sent_at, receipt.attempt.sent_at)
+    note = await read_note(documents, now.ledger_id)
+    noted = await asyncio.to_thread(count_lost_entries, database, note, accepted)
+    if noted and since is None:
+        since = await asyncio.to_thread(_find_last_entry, database)
+    return Losses(attempts + unreadable, max(entries, noted), since, unreadable, given_up)
+
+
+async def stream_lost(
+    database: Database, documents: Documents, now: LedgerNow | None = None
+) -> AsyncIterator[AttemptReceipt | None]:
+    """Yield the receipts of attempts that the ledger does not have, or whose outcome it does not know; None for one that
+    cannot be read.
+
+    A ledger without a single attempt of its own is taken for the successor of every ledger that has used the store.
+    """
+    if now is None:
+        now = await asyncio.to_thread(read_ledger_now, database)
+    own, recent = mark_ledger(now.ledger_id), datetime.now(UTC) - _SETTLED_WITHIN
+    async for page in list_all_receipts(documents):
+        names = [name for name in page if now.is_fresh or name.ledger_mark == own]
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            some = names[start : start + _ASKED_AT_ONCE]
+            outcomes = await asyncio.to_thread(_read_outcomes, database, some)
+            missing = [name for name in some if name.attempt_id not in outcomes]
+            async for receipt in read_attempt_receipts(documents, missing):
+                yield receipt
+            doubtful = [name for name in some if outcomes.get(name.attempt_id) == "unknown"]
+            async for receipt in read_attempt_receipts(documents, doubtful):
+                if _is_news(receipt, recent):
+                    yield receipt
+
+
+def restore_attempt(database: Database, receipt: AttemptReceipt) -> bool:
+    """Write an attempt and its run as a receipt tells them, marked as recovered. Returns whether anything was missing.
+
+    No budget is asked: what was sent was sent.
+
+    Raises:
+        RunConflict: its request id stands for something else by now.
+        LedgerUnavailable: the database does not answer; the same again goes on.
+    """
+    attempt = receipt.attempt
+    with database.writing() as connection:
+        claim_run(connection, receipt.run)
+        known = _read_outcome(connection, attempt.attempt_id)
+        if known is None:
+            _insert_attempt(connection, receipt)
+    news = receipt.outcome is not None and known in {None, "unknown"}
+    if news and receipt.outcome:
+        AttemptLog(database).finish(attempt.attempt_id, receipt.outcome)
+    return known is None or (news and not (receipt.outcome and receipt.outcome.outcome == known))
+
+
+def bill_restored(
+    database: Database,
+    cards: RateCards,
+    receipt: AttemptReceipt,
+    *,
+    missing_usage: MissingUsage,
+    entry_id: str | None = None,
+    actor: str | None = None,
+) -> BillingRecord | None:
+    """Bill a paid attempt that was taken back; None where its run has a bill already.
+
+    `entry_id` is what the lost entry was known by, where anybody knows.
+    """
+    if has_bill(database, receipt.run.run_id):
+        return None
+    order = BillingInput(
+        run_id=receipt.run.run_id,
+        attempt_id=receipt.attempt.attempt_id,
+        cost=compute_cost(_build_cost_input(receipt, missing_usage), cards),
+        metadata=receipt.metadata,
+    )
+    return Ledger(database).record(order, entry_id=entry_id, actor=actor)
+
+
+def has_bill(database: Database, run_id: str) -> bool:
+    """Return whether a run has an entry that opens its bill."""
+    query = select(ledger_entries.c.sequence).where(ledger_entries.c.entry_key == bill_key(run_id))
+    with database.reading() as connection:
+        return connection.execute(query).first() is not None
+
+
+def find_unpaid_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
+    """Return those of some runs for which the ledger has no attempt that succeeded."""
+    attempt = provider_attempts.c
+    query = select(attempt.run_id).where(attempt.run_id.in_(run_ids), attempt.outcome == "succeeded")
+    with database.reading() as connection:
+        return set(run_ids) - set(connection.execute(query).scalars())
+
+
+def _build_cost_input(receipt: AttemptReceipt, missing_usage: MissingUsage) -> CostInput:
+    attempt, outcome = receipt.attempt, receipt.outcome
+    if outcome is None:
+        raise ValueError(f"Attempt {attempt.attempt_id} has no outcome, and cannot be billed.")
+    response = outcome.response if isinstance(outcome.response, dict) else {}
+    usage, problem = _limit_usage(response.get("usage"), attempt.attempt_id)
+    return CostInput(
+        provider=attempt.provider,
+        model=attempt.model,
+        usage=usage,
+        usage_problem=problem,
+        missing_usage=receipt.missing_usage or missing_usage,
+        operation="edit" if receipt.run.operation == "edit" else "generate",
+        images=len(outcome.images or ()),
+        size=outcome.size,
+        quality=outcome.quality,
+        output_format=outcome.output_format,
+        sent_at=attempt.sent_at,
+        mode="batch" if attempt.batch_part else None,
+        partial_images=receipt.partial_images,
+    )
+
+
+def _limit_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+    if len(json.dumps(usage)) <= _MAX_USAGE_CHARACTERS and measure_depth(usage) <= _MAX_USAGE_DEPTH:
+        return usage, None
+    return None, f"The provider's usage is too large to be read; it is kept whole with attempt {attempt_id}."
+
+
+def _insert_attempt(connection: Connection, receipt: AttemptReceipt) -> None:
+    attempt = receipt.attempt
+    account = Account(receipt.run.tenant, attempt.sent_at, attempt.simulated)
+    count_spend(connection, account, reserve(attempt.reserved_micro_usd))
+    row = {
+        **attempt.model_dump(),
+        "run_id": receipt.run.run_id,
+        "number": _find_free_number(connection, receipt),
+        "recovered_at": datetime.now(UTC),
+    }
+    connection.execute(provider_attempts.insert(), row)
+
+
+def _find_free_number(connection: Connection, receipt: AttemptReceipt) -> int:
+    """Its own number, or the next one where the run has sent something else under it since."""
+    attempt = provider_attempts.c
+    of_the_run = attempt.run_id == receipt.run.run_id
+    taken = select(attempt.attempt_id).where(of_the_run, attempt.number == receipt.attempt.number)
+    if connection.execute(taken).first() is None:
+        return receipt.attempt.number
+    last: int = connection.execute(select(func.max(attempt.number)).where(of_the_run)).scalar_one()
+    return last + 1
+
+
+def _read_outcomes(database: Database, names: Sequence[ReceiptName]) -> dict[str, str]:
+    attempt = provider_attempts.c
+    query = select(attempt.attempt_id, attempt.outcome)
+    ids = [name.attempt_id for name in names]
+    with database.reading() as connection:
+        rows = connection.execute(query.where(attempt.attempt_id.in_(ids)))
+        return {row.attempt_id: row.outcome for row in rows}
+
+
+def _read_outcome(connection: Connection, attempt_id: str) -> str | None:
+    query = select(provider_attempts.c.outcome).where(provider_attempts.c.attempt_id == attempt_id)
+    outcome: str | None = connection.execute(query).scalar()
+    return outcome
+
+
+def _is_news(receipt: AttemptReceipt | None, recent: datetime) -> bool:
+    """Whether a receipt knows an outcome that its ledger should have learned long ago."""
+    outcome = receipt.outcome if receipt else None
+    return outcome is not None and outcome.outcome != "unknown" and outcome.finished_at < recent
+
+
+def _find_last_entry(database: Database) -> datetime | None:
+    query = select(ledger_entries.c.created_at).order_by(ledger_entries.c.sequence.desc()).limit(1)
+    with database.reading() as connection:
+        last: datetime | None = connection.execute(query).scalar()
+    return last
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
