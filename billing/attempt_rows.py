@@ -1,13 +1,15 @@
 """Attempts as rows, in a transaction of whoever writes or reads them."""
 
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
 from billing.attempt_records import Attempt, NewAttempt
 from billing.errors import LedgerRefused
 from billing.reservations import reserve_worst_case
+from billing.seals import BEGUN_HASH, hash_begun
 from billing.tables import provider_attempts, runs
 
 # Made once: a statement takes longer to make than to carry out.
@@ -16,6 +18,7 @@ _HIGHEST_NUMBER = select(func.coalesce(func.max(provider_attempts.c.number), 0))
 _IN_ORDER = select(provider_attempts).where(_OF_THE_RUN).order_by(provider_attempts.c.number)
 # Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
 _LOCK_RUN = select(runs.c.tenant).where(runs.c.run_id == bindparam("of_run")).with_for_update(key_share=True)
+_ATTEMPT = tuple(field.name for field in fields(Attempt))
 _INSERT = provider_attempts.insert().returning(*provider_attempts.c)
 
 
@@ -51,16 +54,18 @@ def lock_run(connection: Connection, run_id: str) -> str:
 def read_attempt(row: RowMapping) -> Attempt:
     """An attempt as its row tells it."""
     images = row["images"]
-    return Attempt(**{**row, "images": None if images is None else tuple(images)})
+    told = {name: row[name] for name in _ATTEMPT}
+    return Attempt(**{**told, "images": None if images is None else tuple(images)})
 
 
 def _insert(connection: Connection, tenant: str, new: NewAttempt, *, number: int) -> Attempt:
     reserve_worst_case(connection, tenant, new)
-    row = {
+    row: dict[str, Any] = {
         **asdict(new),
         "number": number,
         "client_request_id": f"{new.run_id}:{number}:{secrets.token_hex(4)}",
     }
+    row[BEGUN_HASH] = hash_begun(row, connection)
     return read_attempt(connection.execute(_INSERT, row).mappings().one())
 
 

@@ -16,22 +16,30 @@ from billing.errors import AttemptConflict, LedgerRefused
 from billing.identity import read_ledger_id
 from billing.reservations import settle_reservation
 from billing.runs import RunIdentity, claim_run, insert_run, refuse_conflict
-from billing.tables import provider_attempts, runs
+from billing.seals import SEAL, SealHead, append_seal, begin_chain, hash_outcome
+from billing.tables import provider_attempts, runs, seal_heads
 
 LARGEST_RAW_BODY = 64 * 1024
 """Bytes of a malformed answer that are kept: enough to understand it."""
 _LOCK_ATTEMPT = (
     select(
-        *provider_attempts.c["outcome", "reserved_micro_usd", "sent_at", "simulated", "model"], runs.c.tenant
+        provider_attempts,
+        runs.c.tenant,
+        seal_heads.c.seals.label("head_seals"),
+        seal_heads.c.seal_hash.label("head_hash"),
     )
     .join_from(provider_attempts, runs)
+    .join(seal_heads, seal_heads.c.chain == runs.c.tenant)
     .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
-    .with_for_update(key_share=True, of=provider_attempts)
+    .with_for_update(key_share=True, of=[provider_attempts, seal_heads])
 )
-_THIS = provider_attempts.c.attempt_id == bindparam("of_attempt")
+_FIND_TENANT = (
+    select(runs.c.tenant)
+    .join_from(provider_attempts, runs)
+    .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
+)
 # Its values are those that are given with it.
-_LEAVE_UNKNOWN = update(provider_attempts).where(_THIS, provider_attempts.c.finished_at.is_(None))
-_SETTLE = update(provider_attempts).where(_THIS, provider_attempts.c.outcome == "unknown")
+_LEARN = update(provider_attempts).where(provider_attempts.c.attempt_id == bindparam("of_attempt"))
 
 
 class AttemptLog:
@@ -113,12 +121,12 @@ class AttemptLog:
             LedgerRefused: there is no such attempt.
         """
         learned = _collect_learned(outcome)
-        statement = _LEAVE_UNKNOWN if outcome.outcome == "unknown" else _SETTLE
         with self._database.writing() as connection:
             attempt = _lock_attempt(connection, attempt_id)
-            changed = connection.execute(statement, {**learned, "of_attempt": attempt_id})
-            is_written = attempt is not None and changed.rowcount == 1
+            is_written = attempt is not None and _may_learn(attempt, outcome)
             if attempt is not None and is_written:
+                seal = _seal_outcome(connection, attempt, learned)
+                connection.execute(_LEARN, {**learned, SEAL: seal, "of_attempt": attempt_id})
                 settle_reservation(connection, attempt, outcome)
         if not is_written:
             known = None if attempt is None else attempt["outcome"]
@@ -160,8 +168,33 @@ def _describe_end(attempt: RowMapping, outcome: AttemptOutcome) -> EndedAttempt:
 
 
 def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
-    """What an attempt has reserved, of whose money; nobody else ends it until the transaction ends."""
-    return connection.execute(_LOCK_ATTEMPT, {"attempt_id": attempt_id}).mappings().first()
+    """An attempt's row, its tenant, and the end of that tenant's chain of seals; nobody else ends it, or seals anything
+    of the tenant's, until the transaction ends.
+    """
+    this = {"attempt_id": attempt_id}
+    found = connection.execute(_LOCK_ATTEMPT, this).mappings().first()
+    if found is None:  # there is no such attempt, or its tenant's first outcome is being written
+        tenant = connection.execute(_FIND_TENANT, this).scalar()
+        if tenant is not None:
+            begin_chain(connection, tenant)
+            found = connection.execute(_LOCK_ATTEMPT, this).mappings().first()
+    return found
+
+
+def _may_learn(attempt: RowMapping, outcome: AttemptOutcome) -> bool:
+    """An attempt ends once; one that ended as unknown may still be settled."""
+    if outcome.outcome == "unknown":
+        return attempt["finished_at"] is None
+    return bool(attempt["outcome"] == "unknown")
+
+
+def _seal_outcome(connection: Connection, attempt: RowMapping, learned: dict[str, Any]) -> str:
+    row = {name: attempt[name] for name in provider_attempts.c.keys()}  # noqa: SIM118  a collection of columns
+    content_hash = hash_outcome({**row, **learned}, connection)
+    head = SealHead(attempt["head_seals"], attempt["head_hash"])
+    return append_seal(
+        connection, attempt["tenant"], "attempt", attempt["attempt_id"], content_hash, head=head
+    )
 
 
 def _refuse_another_outcome(attempt_id: str, known: str | None, given: str) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from billing.database import Database
 from billing.ledger import utc_now
+from billing.seals import append_seal, hash_numbered, lock_chain
 from billing.spend import NOTHING, Spend, name_spans
 from billing.tables import budgets, tenant_spend
 from billing.writes import insert_once
@@ -30,6 +31,7 @@ class Budgets:
         """
         now = self._clock()
         with self._database.writing() as connection:
+            lock_chain(connection, decision.tenant)
             for period, limit in decision.limits.items():
                 budget_key = f"{key}#{period}"
                 if _is_written(connection, budget_key):
@@ -43,7 +45,9 @@ class Budgets:
                     "actor": decision.actor,
                     "created_at": now,
                 }
-                insert_once(connection, budgets, row, key="budget_key")
+                if insert_once(connection, budgets, row, key="budget_key"):
+                    content_hash = hash_numbered(budgets, row, connection)
+                    append_seal(connection, decision.tenant, "budget", budget_key, content_hash)
             return _show(connection, decision.tenant, now)
 
     def show(self, tenant: str) -> TenantBudget:

@@ -9,7 +9,7 @@ that is added later leaves the hashes of older entries as they are.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,10 +32,15 @@ def hash_entry(stored: Mapping[str, Any]) -> str:
     `stored` has the columns as a database holds them: JSON is a text and is hashed as it stands. Both databases give the
     same hash: a moment counts in UTC to the microsecond, a truth value as 0 or 1.
     """
+    return hash_row(stored)
+
+
+def hash_row(stored: Mapping[str, Any], left_out: Collection[str] = ()) -> str:
+    """The same of any row of the ledger, without the columns that are left out."""
     said = {
         name: _in_one_form(value)
         for name, value in stored.items()
-        if value is not None and name not in _NOT_HASHED
+        if value is not None and name not in _NOT_HASHED and name not in left_out
     }
     # What no sound column holds (bytes, in a damaged file of SQLite) is hashed by how Python shows it.
     text = json.dumps(said, ensure_ascii=True, separators=(",", ":"), sort_keys=True, default=repr)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, select
 from billing.database import Database
 from billing.errors import LedgerRefused
 from billing.ledger import utc_now
+from billing.seals import COMPARISONS, append_seal, hash_numbered, lock_chain
 from billing.tables import provider_comparisons
 from billing.writes import insert_once
 from contracts.comparison import Comparison, RecordedComparison
@@ -40,7 +41,10 @@ class ComparisonLog:
         with self._database.writing() as connection:
             kept = connection.execute(query).mappings().first()
             if kept is None:
-                insert_once(connection, provider_comparisons, row)
+                lock_chain(connection, COMPARISONS)
+                if insert_once(connection, provider_comparisons, row):
+                    content_hash = hash_numbered(provider_comparisons, row, connection)
+                    append_seal(connection, COMPARISONS, "comparison", key, content_hash)
                 kept = connection.execute(query).mappings().one()
         return _read(kept)
 

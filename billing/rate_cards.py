@@ -59,6 +59,11 @@ class RateCards:
         """The provider's list price for a request sent at that moment, None where none is known."""
         return _find_first(self.list_cards, provider, model, day_of(at), mode)
 
+    def find_rate(self, card_id: str, provider: str, model: str, day: date, mode: PriceMode) -> Rate | None:
+        """The rate of the shipped card of that id, None where it has none."""
+        shipped = (*self.charge_cards, *self.list_cards)
+        return _find_first(tuple(card for card in shipped if card.id == card_id), provider, model, day, mode)
+
 
 def day_of(at: datetime) -> date:
     """The day in UTC whose prices apply at that moment.

@@ -5,14 +5,14 @@ ledger has is left as it is.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from pydantic import JsonValue
 from sqlalchemy import Connection, func, select
 
+from billing.attempt_pricing import carry_usage
 from billing.attempt_receipts import (
     AttemptReceipt,
     Documents,
@@ -32,9 +32,9 @@ from billing.ledger_notes import (
     read_ledger_now,
     read_note,
 )
-from billing.nesting import measure_depth
 from billing.rate_cards import RateCards
 from billing.runs import claim_run
+from billing.seals import BEGUN_HASH, hash_begun
 from billing.spend import Account, count_spend, reserve
 from billing.tables import ledger_entries, provider_attempts
 from contracts.billing import BillingInput, BillingRecord, CostInput
@@ -43,9 +43,6 @@ from contracts.request import MissingUsage
 _ASKED_AT_ONCE = 500
 # An outcome is written to the store first and to the ledger right after. Only what is older than this may have been lost.
 _SETTLED_WITHIN = timedelta(minutes=5)
-# As for what goes through Temporal (`activities.call_results`): beyond that a usage is kept and not read.
-_MAX_USAGE_CHARACTERS = 16 * 1024
-_MAX_USAGE_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -189,8 +186,7 @@ def _build_cost_input(receipt: AttemptReceipt, missing_usage: MissingUsage) -> C
     attempt, outcome = receipt.attempt, receipt.outcome
     if outcome is None:
         raise ValueError(f"Attempt {attempt.attempt_id} has no outcome, and cannot be billed.")
-    response = outcome.response if isinstance(outcome.response, dict) else {}
-    usage, problem = _limit_usage(response.get("usage"), attempt.attempt_id)
+    usage, problem = carry_usage(outcome.response, attempt.attempt_id)
     return CostInput(
         provider=attempt.provider,
         model=attempt.model,
@@ -208,22 +204,17 @@ def _build_cost_input(receipt: AttemptReceipt, missing_usage: MissingUsage) -> C
     )
 
 
-def _limit_usage(usage: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    if len(json.dumps(usage)) <= _MAX_USAGE_CHARACTERS and measure_depth(usage) <= _MAX_USAGE_DEPTH:
-        return usage, None
-    return None, f"The provider's usage is too large to be read; it is kept whole with attempt {attempt_id}."
-
-
 def _insert_attempt(connection: Connection, receipt: AttemptReceipt) -> None:
     attempt = receipt.attempt
     account = Account(receipt.run.tenant, attempt.sent_at, attempt.simulated)
     count_spend(connection, account, reserve(attempt.reserved_micro_usd))
-    row = {
+    row: dict[str, Any] = {
         **attempt.model_dump(),
         "run_id": receipt.run.run_id,
         "number": _find_free_number(connection, receipt),
         "recovered_at": datetime.now(UTC),
     }
+    row[BEGUN_HASH] = hash_begun(row, connection)
     connection.execute(provider_attempts.insert(), row)
 
 

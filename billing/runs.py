@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, and_, bindparam, or_, select
 
 from billing.errors import RunConflict
+from billing.seals import RUN_HASH, hash_run
 from billing.tables import runs
 from billing.writes import insert_once
 from contracts import names
@@ -56,7 +57,8 @@ def insert_run(connection: Connection, identity: RunIdentity) -> bool:
     """Writes a run down where neither it nor another of its request is known; returns whether it was new."""
     if find_run(connection, identity):  # SQLite's triggers refuse even to try
         return False
-    return insert_once(connection, runs, {**asdict(identity), "created_at": datetime.now(UTC)})
+    row = {**asdict(identity), "created_at": datetime.now(UTC)}
+    return insert_once(connection, runs, {**row, RUN_HASH: hash_run(row, connection)})
 
 
 def find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:

@@ -47,6 +47,8 @@ runs = Table(
     Column("operation", Text, nullable=False),
     Column("requested_model", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # See `billing.seals`.
+    Column("run_hash", Text),
     UniqueConstraint("tenant", "request_id"),
 )
 
@@ -83,6 +85,9 @@ provider_attempts = Table(
     Column("batch_part", Text),
     # Of an attempt that the ledger had lost: when it was taken back from the image store or from Temporal.
     Column("recovered_at", UtcDateTime),
+    # See `billing.seals`: of what was known before it was sent, and of its outcome once it has one.
+    Column("begun_hash", Text),
+    Column("seal", Text),
     UniqueConstraint("run_id", "number"),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("outcome IN ('succeeded', 'rejected', 'not_sent', 'unknown')", name="outcome"),
@@ -159,6 +164,30 @@ ledger_heads = Table(
     Column("tenant", Text, primary_key=True),
     Column("entries", BigInteger, nullable=False),
     Column("entry_hash", Text, nullable=False),
+)
+
+# See `billing.seals`: each outcome of an attempt, each budget and each comparison, in chains like those of the entries.
+seals = Table(
+    "seals",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # An attempt's id, or the key of a budget or a comparison.
+    Column("subject", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("seal_hash", Text, nullable=False, unique=True),
+    CheckConstraint("kind IN ('attempt', 'budget', 'comparison')", name="kind"),
+    Index(None, "subject"),
+)
+
+seal_heads = Table(
+    "seal_heads",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("seals", BigInteger, nullable=False),
+    Column("seal_hash", Text, nullable=False),
 )
 
 provider_comparisons = Table(

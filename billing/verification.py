@@ -1,12 +1,12 @@
 """Whether the ledger still says what was written, and whether what was written is right. Nothing is written here.
 
-Four things are checked: the chain of each tenant, with its head; each amount, derived again from the usage and the
-rates on its entry; each entry against its run and the attempt that was paid; and the entries of each run against one another.
+Five things are checked: the chain of each tenant, with its head; each amount, derived again from the usage and the
+rates on its entry, and these rates against the shipped card that the entry names; each entry against its run and the attempt
+that was paid; the entries of each run against one another; and each run, attempt, budget and comparison against its seal.
 
 What this cannot find: whoever may write to the database without its guards, and makes all hashes and the heads anew, leaves
 a ledger that is right in itself. Only a head that was noted somewhere else tells then: its hash has to be the `entry_hash`
-of an entry, as long as the ledger lives. Nor does it see a change of what no entry repeats: attempts that were not
-billed, and of those that were, such things as their latency.
+of an entry, as long as the ledger lives. The same holds for the heads of the seals.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +20,8 @@ from billing.database import Database
 from billing.derivation import check_amounts
 from billing.findings import Finding
 from billing.ledger import bill_key
+from billing.pinned_rates import check_pinned_rates
+from billing.seal_check import ChainOfSeals, check_seals, read_seal_heads
 from billing.snapshots import list_verbatim, reading_verbatim
 from billing.stored_entries import StoredEntry, stream_entries
 from billing.tables import ledger_entries, ledger_heads
@@ -31,7 +33,7 @@ _MOST_PAGE_ERRORS = 20
 
 
 class LedgerVerification:
-    """One pass over a ledger, at one moment of it. `heads` and `entries` hold once it is through.
+    """One pass over a ledger, at one moment of it. `heads`, `seal_heads` and `entries` hold once it is through.
 
     `tell` is told now and then how many entries were checked, and how many there are to the knowledge of the heads.
     """
@@ -40,6 +42,7 @@ class LedgerVerification:
         self._database = database
         self._tell = tell
         self.heads: tuple[Head, ...] = ()
+        self.seal_heads: tuple[ChainOfSeals, ...] = ()
         self.entries = 0
 
     def find(self) -> Iterator[Finding]:
@@ -50,10 +53,12 @@ class LedgerVerification:
         """
         with reading_verbatim(self._database) as connection:
             self.heads = _read_heads(connection)
+            self.seal_heads = read_seal_heads(connection)
             yield from _check_file(connection)
             yield from self._check_entries(connection)
             yield from _check_bills_of_runs(connection)
             yield from _check_corrections(connection)
+            yield from check_seals(connection)
 
     def _check_entries(self, connection: Connection) -> Iterator[Finding]:
         chain, total = ChainCheck(), _count_entries(self.heads)
@@ -79,6 +84,7 @@ def _count_entries(heads: tuple[Head, ...]) -> int:
 def _check_entry(entry: StoredEntry) -> Iterator[Finding]:
     yield from check_agreement(entry)
     yield from check_amounts(entry)
+    yield from check_pinned_rates(entry)
     if entry.columns["kind"] in _OPENING:
         expected = bill_key(entry.columns["run_id"])
         if entry.columns["entry_key"] != expected:

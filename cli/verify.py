@@ -35,7 +35,7 @@ def verify(
     no_pictures: Annotated[bool, Option("--no-pictures", help="Check the ledger alone.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Check the ledger's chain of hashes, every amount and every picture.
+    """Check the ledger's chains of hashes, every amount and every picture.
 
     Each amount is derived again from the usage and the rates on its entry, and what tenants have spent is counted again.
     Exit status 1 where anything is wrong. Note the heads that --json prints somewhere else: they tell later whether the whole
@@ -59,6 +59,7 @@ def verify(
         "entries": ledger.entries,
         "pictures": pictures,
         "heads": [head._asdict() for head in ledger.heads],
+        "seal_heads": [head._asdict() for head in ledger.seal_heads],
         "findings": [asdict(finding) for finding in findings],
         "notes": notes,
     }

@@ -73,7 +73,14 @@ def fill(database: Database, attempts: int) -> None:
     rows = []
     for place in range(attempts):
         new = asdict(describe_attempt(identify("acme", f"filling-{place // 50}").run_id))
-        rows.append({**new, "number": place % 50 + 1, "client_request_id": f"filling-{place}"})
+        rows.append(
+            {
+                **new,
+                "number": place % 50 + 1,
+                "client_request_id": f"filling-{place}",
+                "begun_hash": "unchecked",
+            }
+        )
     log = AttemptLog(database)
     for place in range(0, attempts, 50):
         log.claim_run(identify("acme", f"filling-{place // 50}"))

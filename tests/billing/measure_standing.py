@@ -65,6 +65,7 @@ def _attempt(place: int, waiting: int) -> dict[str, Any]:
         "attempt_id": f"att_{place}",
         "number": place + 1,
         "client_request_id": f"filling-{place}",
+        "begun_hash": "unchecked",
         "outcome": "unknown" if place < waiting else "succeeded",
         "finished_at": FINISHED_AT,
         "response": {"usage": _USAGE},

@@ -11,12 +11,10 @@ from sqlalchemy import text
 from billing.chain import genesis_hash, hash_entry
 from billing.database import Database
 
-CHECKS = ("kind", "basis", "amount", "reason", "corrects")
-
 
 def tamper(database: Database, *statements: str) -> None:
     """Carries out SQL without any of the database's guards."""
-    with _unguarded(database) as execute:
+    with unguarded(database) as execute:
         for statement in statements:
             execute(statement, ())
 
@@ -27,7 +25,7 @@ def forge(database: Database, *statements: str) -> None:
     heads: dict[str, tuple[int, str]] = {}
     with database.reading() as connection:
         rows = connection.execute(text("SELECT * FROM ledger_entries ORDER BY sequence")).mappings().all()
-    with _unguarded(database) as execute:
+    with unguarded(database) as execute:
         execute("UPDATE ledger_entries SET previous_hash = entry_id", ())  # out of each other's way
         for row in rows:
             count, last = heads.get(row["tenant"], (0, genesis_hash(row["tenant"])))
@@ -43,7 +41,8 @@ def forge(database: Database, *statements: str) -> None:
 
 
 @contextmanager
-def _unguarded(database: Database) -> Iterator[Any]:
+def unguarded(database: Database) -> Iterator[Any]:
+    """What carries out a statement with `?` for its values, without any of the database's guards."""
     if database.dialect == "sqlite":
         with closing(sqlite3.connect(database.url.database or "")) as connection, connection:
             for (name,) in connection.execute(
@@ -56,10 +55,11 @@ def _unguarded(database: Database) -> Iterator[Any]:
     url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connected:
         connected.execute("SET session_replication_role = replica")
-        for check in CHECKS:
-            connected.execute(
-                f"ALTER TABLE ledger_entries DROP CONSTRAINT IF EXISTS ck_ledger_entries_{check}".encode()
-            )
+        checks = connected.execute(
+            "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+        )
+        for table, check in checks.fetchall():
+            connected.execute(f"ALTER TABLE {table} DROP CONSTRAINT {check}".encode())
 
         def execute(statement: str, parameters: tuple[object, ...]) -> None:
             connected.execute(statement.replace("?", "%s").encode(), parameters or None)

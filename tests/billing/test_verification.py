@@ -324,6 +324,77 @@ def test_forgeries_with_a_chain_made_anew_are_found(database: Database) -> None:
     assert not {ALTERED, BROKEN, OTHER_END} & {what for _, what in said}
 
 
+OF_THE_CARD = "The {} rates are not those of the rate card that the entry names, {}-2026-11-04."
+OTHER_RATES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    # The issue's own: an amount that its rates come to, under the shipped card's id.
+    (
+        "charge",
+        {
+            "rates": '{"input":"0.01","output":"0.04"}',
+            "amount_micro_usd": 167,
+            "line_items": '[{"token_class":"input","tokens":50,"usd_per_million":"0.01","amount_usd":"0.0000005"},'
+            '{"token_class":"output","tokens":4160,"usd_per_million":"0.04","amount_usd":"0.0001664"}]',
+        },
+        OF_THE_CARD.format("charge", "charge"),
+    ),
+    (
+        "charge",
+        {"list_rates": '{"text_in":"5.00","image_in":"10.00","image_out":"0.01"}'},
+        OF_THE_CARD.format("list", "list"),
+    ),
+    ("charge", {"rate_card": "list-2026-11-04"}, "The entry's charge rates are under the id of a list card."),
+    (
+        "charge",
+        {"list_rate_card": "charge-2026-11-04"},
+        "The entry's list rates are under the id of a charge card.",
+    ),
+    # Half of the price is that of a batch, and the attempt was in none.
+    (
+        "charge",
+        {"rate_card": "charge-batch-2026-11-04", "rates": '{"input":"5.00","output":"20.00"}'},
+        "The charge rates are not those of the rate card that the entry names, charge-batch-2026-11-04.",
+    ),
+    (
+        "estimate",
+        {"rates": '{"input":"10.00","output":"0.04"}', "amount_micro_usd": 167},
+        OF_THE_CARD.format("charge", "charge"),
+    ),
+    (
+        "classes",
+        {"rates": '{"text_in":"5.00","image_in":"8.00","image_out":"32.00"}'},
+        OF_THE_CARD.format("charge", "charge"),
+    ),
+)
+
+
+def test_rates_that_are_not_those_of_the_shipped_card_are_found(database: Database) -> None:
+    """A shipped card's id stands for its rates, also where amount, hashes and heads were all made to fit others."""
+    forged = [
+        (BILLED[kind](database, f"{kind}-{number}").entry_id, columns, what)
+        for number, (kind, columns, what) in enumerate(OTHER_RATES)
+    ]
+    sound = bill_charge(database, "sound").entry_id
+    forge(
+        database,
+        *(
+            f"UPDATE ledger_entries SET {', '.join(f'{name} = {value!r}' for name, value in columns.items())}"
+            f" WHERE entry_id = '{entry_id}'"
+            for entry_id, columns, _ in forged
+        ),
+    )
+    said = {(finding.entry_id, finding.what) for finding in verify(database)[0]}
+    assert [what for entry_id, _, what in forged if (entry_id, what) not in said] == []
+    assert sound not in {entry_id for entry_id, _ in said}
+    # The first one is found by this alone: it is right in itself.
+    assert [what for entry_id, what in said if entry_id == forged[0][0]] == [forged[0][2]]
+
+
+def test_rates_of_a_card_of_ones_own_are_not_held_against_the_shipped_ones(database: Database) -> None:
+    bill_charge(database, "own")
+    forge(database, "UPDATE ledger_entries SET rate_card = 'own+0123456789ab'")
+    assert tell(database) == []
+
+
 def test_a_run_without_a_bill_is_found(three: Database) -> None:
     """A run with entries none of which opens a bill is found, where even the chain was made anew."""
     forge(three, f"UPDATE ledger_entries SET kind = 'gift' {SECOND}")
@@ -347,9 +418,10 @@ def test_a_run_without_a_bill_is_found(three: Database) -> None:
 def test_a_change_of_what_an_entry_was_copied_from_is_found(
     kinds: Database, statement: str, what: str
 ) -> None:
-    """A run or an attempt that no longer says what its entry says is found, by that entry."""
+    """A run or an attempt that no longer says what its entry says is found, by that entry and by its own hash or seal."""
     tamper(kinds, statement)
-    assert tell(kinds) == [("charge", what)]
+    assert tell(kinds)[0] == ("charge", what)
+    assert len(tell(kinds)) > 1
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,14 @@ def test_a_sound_ledger_is_told(run: CommandLine, billed: Database) -> None:
     ended = run("verify", "--json")
     with billed.reading() as connection:
         last = connection.exec_driver_sql("SELECT entry_hash FROM ledger_entries").scalar()
+        seal = connection.exec_driver_sql("SELECT seal_hash FROM seals").scalar()
     assert ended.status == 0
     assert ended.document == {
         "ok": True,
         "entries": 1,
         "pictures": 1,
         "heads": [{"tenant": "acme", "entries": 1, "entry_hash": last}],
+        "seal_heads": [{"chain": "acme", "seals": 1, "seal_hash": seal}],
         "findings": [],
         "notes": [],
     }

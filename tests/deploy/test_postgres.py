@@ -11,10 +11,16 @@ import pytest
 from psycopg import errors
 
 from billing.attempts import AttemptLog
+from billing.corrections import Corrections
 from billing.ledger import Ledger
 from billing.opening import open_database
-from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, make_order
+from billing.rate_cards import RateCards
+from billing.verification import LedgerVerification
+from contracts.corrections import Correction
+from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, identify, make_order
 from tests.billing.postgres_server import PostgresServer, start_postgres_server
+from tests.billing.priced_bills import bill_run
+from tests.billing.spending import decide
 from tests.deploy.compose_file import list_services
 from tests.deploy.compose_tools import ROOT
 
@@ -125,6 +131,70 @@ def test_the_worker_cannot_get_round_the_ledgers_guards(migrated: PostgresServer
         pytest.raises(errors.InsufficientPrivilege),
     ):
         connection.execute(statement.encode())
+
+
+REFUSED_COLUMNS = (
+    "UPDATE provider_attempts SET model = 'cheap'",
+    "UPDATE provider_attempts SET reserved_micro_usd = 0",
+    "UPDATE provider_attempts SET sent_at = now()",
+    "UPDATE provider_attempts SET begun_hash = 'forged'",
+    "UPDATE runs SET fingerprint = 'other'",
+    "UPDATE ledger_entries SET amount_micro_usd = 0",
+    "UPDATE ledger_heads SET tenant = 'other'",
+    "UPDATE budgets SET limit_micro_usd = 0",
+    "UPDATE provider_comparisons SET verdict = 'equal'",
+    "UPDATE tenant_spend SET tenant = 'other'",
+    "UPDATE seals SET content_hash = 'forged'",
+    "UPDATE seal_heads SET chain = 'other'",
+)
+
+
+@pytest.mark.parametrize("statement", REFUSED_COLUMNS)
+def test_the_worker_may_update_only_what_is_learned(migrated: PostgresServer, statement: str) -> None:
+    """Before any trigger is asked, the role itself has no right to the column."""
+    with (
+        connect(migrated, "ledger_worker", "ledger") as connection,
+        pytest.raises(errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement.encode())
+
+
+def test_the_worker_cannot_settle_an_attempt_without_its_seal(
+    migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD_OF["ledger_worker"])
+    database = open_database(reach(migrated, ENVIRONMENTS["worker"]["DATABASE_URL"]), create=False)
+    begin_attempt(database, identify("acme", "open"))
+    database.close()
+    with (
+        connect(migrated, "ledger_worker", "ledger") as connection,
+        pytest.raises(errors.RestrictViolation, match="An outcome comes with its seal"),
+    ):
+        connection.execute(
+            "UPDATE provider_attempts SET outcome = 'rejected', finished_at = now() WHERE outcome = 'unknown'"
+        )
+
+
+def test_the_worker_decides_budgets_and_corrects_bills(
+    migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a worker does works with the rights that are left, and is sound."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD_OF["ledger_worker"])
+    database = open_database(reach(migrated, ENVIRONMENTS["worker"]["DATABASE_URL"]), create=False)
+    try:
+        decide(database, {"month": 5_000_000, "day": None}, tenant="zoo")
+        bill_run(database, identify("zoo", "one"))
+        correction = Correction(action="reverse", run_id="image:zoo:one", reason="a trial", actor="ada")
+        settled = Corrections(database, RateCards.load()).settle(correction)
+        assert settled.total_usd == "0.000000"
+        found = [
+            finding
+            for finding in LedgerVerification(database, lambda *_: None).find()
+            if finding.tenant == "zoo"
+        ]
+        assert found == []
+    finally:
+        database.close()
 
 
 @pytest.mark.parametrize(

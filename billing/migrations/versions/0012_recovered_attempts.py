@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 _TABLE = "provider_attempts"
 _NAME = f"{_TABLE}_refuse_another_recovery"
