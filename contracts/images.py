@@ -9,7 +9,11 @@ from contracts.base import Contract, SparseContract
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 
 LARGEST_DATA_URIS = 1024 * 1024
-"""All `data:` URIs of one request together, in characters: they travel through Temporal's history."""
+"""All `data:` URIs of one request together, in characters: they travel through Temporal's history.
+
+The same for every way in: the argument of a run, of `submit` and of `PriceQuote`, a line of a batch, and the schema. Temporal carries
+2 MiB in one value and 4 MB in one call, and an Update that comes with a start carries the request twice.
+"""
 LONGEST_REFERENCE = 2_000
 """Characters of a reference into the image store; the longest that the store makes has some 700."""
 

@@ -163,15 +163,16 @@ def _check_together(request: ImageRequest) -> tuple[Problem, ...]:
         for field, image in request.inputs()
         if not image.is_data_uri and len(image.uri) > LONGEST_REFERENCE
     ]
-    characters = sum(len(image.uri) for _, image in request.inputs() if image.is_data_uri)
+    embedded = [(len(image.uri), field) for field, image in request.inputs() if image.is_data_uri]
+    characters = sum(length for length, _ in embedded)
     if characters > LARGEST_DATA_URIS:
         problems.append(
             Problem(
                 field="images",
                 value=f"data: URIs of {characters:,} characters in all",
                 allowed=(
-                    f"up to {LARGEST_DATA_URIS:,} characters in all; upload larger pictures to the image store"
-                    " (`python starter.py upload FILE`) and refer to them"
+                    f"up to {LARGEST_DATA_URIS:,} characters in all, and {max(embedded)[1]} alone has {max(embedded)[0]:,};"
+                    " upload larger pictures to the image store (`python starter.py upload FILE`) and refer to them"
                 ),
             )
         )

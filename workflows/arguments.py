@@ -36,8 +36,10 @@ _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 
 LARGEST_MESSAGE = 16 * 1024
 """Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
-LARGEST_SUBMISSION = 256 * 1024
-"""Bytes. A request has a prompt of 32,000 characters, which UTF-8 writes as four bytes at most, and little else."""
+# Bytes of a request that are read whatever they hold: the most that JSON of tiny values may have, as a workflow task has two seconds.
+_QUICK_TO_READ = 256 * 1024
+# Braces, brackets and commas of a larger request. The texts of a sound one, beside its pictures, have 75,000 characters at most.
+_MOST_SEPARATORS = 150_000
 
 
 def read_bounded(argument: RawValue, most: int) -> Any:
@@ -48,6 +50,22 @@ def read_bounded(argument: RawValue, most: int) -> Any:
     """
     size = len(argument.payload.data)
     return read_argument(argument) if size <= most else f"{size:,} bytes, of which {most:,} are read"
+
+
+def read_request_argument(argument: RawValue) -> Any:
+    """The same for a request, wherever it comes from: of the size that Temporal carries, unless it holds too many values.
+
+    A picture is one long text, which is read in milliseconds. How large all pictures of a request may be is for
+    `contracts.images.LARGEST_DATA_URIS` to say, and for the check to refuse with the picture's name.
+    """
+    data = argument.payload.data
+    is_quick = len(data) <= _QUICK_TO_READ or sum(map(data.count, (b"{", b"[", b","))) <= _MOST_SEPARATORS
+    return read_argument(argument) if is_quick else read_bounded(argument, _QUICK_TO_READ)
+
+
+def read_submission(argument: RawValue, *, as_request: bool) -> Any:
+    """The argument of an Update `submit`. Runs that began before read 256 KiB of it, and keep to their history."""
+    return read_request_argument(argument) if as_request else read_bounded(argument, _QUICK_TO_READ)
 
 
 def read_argument(argument: RawValue) -> Any:

@@ -23,10 +23,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.arguments import (
         LARGEST_MESSAGE,
-        LARGEST_SUBMISSION,
         NOTHING,
-        read_argument,
         read_bounded,
+        read_request_argument,
     )
     from workflows.call_billing import bill_call
     from workflows.cancellation import await_answer, finish_despite_cancellation
@@ -74,7 +73,7 @@ class ImageGeneration:
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
         """The receipt of a request for this run, started with it or earlier: one argument, as JSON that anybody may have sent."""
-        return await self._reception.receive(read_bounded(request_json, LARGEST_SUBMISSION))
+        return await self._reception.receive(request_json)
 
     @submit.validator
     def _check_submission(self, request_json: RawValue = NOTHING) -> None:  # noqa: ARG002 - the handler's signature
@@ -101,7 +100,7 @@ class ImageGeneration:
                 `GivenUp` by a decision; or the type of the failure that the provider's answer was.
         """
         try:
-            return await self._admit_and_carry_out(read_argument(request_json))
+            return await self._admit_and_carry_out(read_request_argument(request_json))
         finally:
             self._partial_images.close()
             self._reception.close()

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.reading import read_request
     from contracts.request import ImageRequest
     from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
+    from workflows.arguments import NOTHING, read_request_argument
 
 # A quote is of no run: what is asked for may have a request id, and need not.
 _NO_RUN = "quote"
@@ -31,7 +31,7 @@ class PriceQuote:
         Raises:
             ApplicationError: type `RequestRefused`, as its run would be, with the same problems as its details.
         """
-        payload = read_argument(request_json)
+        payload = read_request_argument(request_json)
         request, problems, _ = read_request(payload)
         admission = await self._check(payload)
         if request is None or admission.problems:

@@ -90,6 +90,15 @@ def tell_conflict_with_run(run_id: str, differences: tuple[Difference, ...]) -> 
     )
 
 
+def tell_conflict_with_start(run_id: str, problems: tuple[Problem, ...]) -> SubmitReceipt:
+    """The submission is wrong, and its own start is not: that run goes on and is billed."""
+    message = (
+        f"The run {run_id} was started with other content than was submitted, and goes on with that: await its result, or cancel it."
+        f" Nothing is done for this submission, which could not be run. {describe_problems(problems)}"
+    )
+    return SubmitReceipt(status="conflict", run_id=run_id, message=message, problems=problems)
+
+
 def tell_conflict_with_refused(run_id: str) -> SubmitReceipt:
     """A run of other content is under way, and about to end: the request id stays free."""
     message = (

@@ -17,7 +17,7 @@ from contracts.reading import read_request
 from contracts.request import ImageRequest
 from contracts.submissions import EarlierRun, EarlierRunInput, SubmitReceipt
 from workflows import policies, receipts
-from workflows.arguments import NOTHING, read_argument
+from workflows.arguments import NOTHING, read_argument, read_submission
 from workflows.checking import check_payload
 from workflows.money_steps import carry_out_money_step
 from workflows.run_start import SUBMISSION
@@ -116,7 +116,7 @@ class Reception:
         )
         raise ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
-    async def receive(self, payload: Any) -> SubmitReceipt:
+    async def receive(self, argument: RawValue) -> SubmitReceipt:
         """The receipt of one submission: of JSON that anybody may have sent.
 
         Raises:
@@ -129,16 +129,20 @@ class Reception:
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
         if self._admission is None:
             raise receipts.give_none(self._workflow_id)
+        payload = read_submission(argument, as_request=self._admission.asks_for_owner)
         is_own_content = _spell(payload) == _spell(self._payload)
         # Without a memo, only the run's own content can be its starter's. The server may repeat a call, which then comes a moment later.
         is_early = workflow.now() - workflow.info().start_time < STARTER_WAIT
         came_first = is_own_content and (came_with_start or is_early)
-        self._starter_asked |= self._is_of_starter(came_with_start=came_first)
+        is_of_starter = self._is_of_starter(came_with_start=came_first)
+        self._starter_asked |= is_of_starter
         submitted, problems, _ = read_request(payload)
         if is_own_content:
             problems = self._admission.problems or problems
         elif submitted is None:
-            return await self._refuse_unreadable(payload, problems)
+            return await self._refuse_unreadable(
+                payload, problems, self._admission, is_of_starter=is_of_starter
+            )
         else:
             conflict = self._find_conflict(submitted, self._admission)
             if conflict is not None:
@@ -148,10 +152,19 @@ class Reception:
             return receipts.refuse(self._run_id, problems, self._admission.warnings)
         return await self._compare_with_ledger(submitted, self._admission, came_with_start=came_with_start)
 
-    async def _refuse_unreadable(self, payload: Any, problems: tuple[Problem, ...]) -> SubmitReceipt:
-        """All that is wrong, by the model's rules too: as its own run would be told."""
-        admission = await check_payload(payload, self._workflow_id)
-        return receipts.refuse(self._run_id, admission.problems or problems, admission.warnings)
+    async def _refuse_unreadable(
+        self, payload: Any, problems: tuple[Problem, ...], admission: Admission, *, is_of_starter: bool
+    ) -> SubmitReceipt:
+        """All that is wrong, by the model's rules too: as its own run would be told.
+
+        Whoever has started this run with a sound request, and asks with another, must not take it for refused: the run goes on.
+        """
+        checked = await check_payload(payload, self._workflow_id)
+        problems = checked.problems or problems
+        goes_on = self._request is not None and not admission.problems
+        if is_of_starter and goes_on and admission.asks_for_owner:
+            return receipts.tell_conflict_with_start(self._run_id, problems)
+        return receipts.refuse(self._run_id, problems, checked.warnings)
 
     def _find_conflict(self, submitted: ImageRequest, admission: Admission) -> SubmitReceipt | None:
         if self._request is None:
