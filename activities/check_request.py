@@ -20,7 +20,7 @@ from contracts.money import format_usd
 from contracts.notify import Notify
 from contracts.problems import Problem, describe_value
 from contracts.request import ImageRequest, MissingUsage, UnknownOutcome
-from contracts.run_ids import find_request_id
+from contracts.run_ids import find_request_id, find_tenant
 from imaging.admission import check_payload, fingerprint
 from imaging.catalogue import Catalogue
 from runtime.webhook_destinations import NOWHERE, Destinations, describe_destination
@@ -66,7 +66,7 @@ class RequestChecker:
         notify, misdirected = self._check_notify(checked.sound, mode)
         if checked.request is None or checked.resolved is None:
             problems = (*checked.problems, *misdirected)
-            return _refuse(problems, notify, checked.warnings)
+            return _refuse(problems, notify, checked.warnings, find_tenant(payload, workflow_id))
         request, model = checked.request, checked.resolved.model
         request_id = find_request_id(request, workflow_id)
         ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
@@ -78,7 +78,7 @@ class RequestChecker:
             *(self._check_limit(request) if mode == "standard" else _check_streaming(request)),
         )
         if problems or request_id is None:
-            return _refuse(problems, notify, checked.warnings)
+            return _refuse(problems, notify, checked.warnings, request.tenant)
         return Admission(
             run_id=names.run_id_for(request.tenant, request_id),
             tenant=request.tenant,
@@ -146,8 +146,12 @@ class RequestChecker:
         return (warning,)
 
 
-def _refuse(problems: tuple[Problem, ...], notify: Notify | None, warnings: tuple[str, ...]) -> Admission:
-    return Admission(problems=problems, notify=notify, warnings=warnings, asks_for_owner=True)
+def _refuse(
+    problems: tuple[Problem, ...], notify: Notify | None, warnings: tuple[str, ...], tenant: str | None
+) -> Admission:
+    return Admission(
+        problems=problems, notify=notify, warnings=warnings, asks_for_owner=True, refused_tenant=tenant
+    )
 
 
 def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:

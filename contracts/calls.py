@@ -32,6 +32,7 @@ class Admission(SparseContract):
     `money_locally`: cost and bill are local activities. A run whose check did not say so began with an older version, and
     keeps to its history. `asks_for_owner` is the same for submissions of other content, which are compared with the ledger, and
     for a run that ends without a call where the ledger has other content under its id.
+    `refused_tenant` is whose run is refused, as far as that can be told: operators find it by this name.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -49,6 +50,7 @@ class Admission(SparseContract):
     warnings: tuple[str, ...] = ()
     money_locally: bool = False
     asks_for_owner: bool = False
+    refused_tenant: str | None = None
 
 
 class CallInput(SparseContract):

@@ -1,10 +1,11 @@
-"""The request id of a run whose request names none, and the ids of what a Temporal Schedule starts."""
+"""Request ids and tenants that a request does not name, and the ids of what a Temporal Schedule starts."""
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from contracts import names
-from contracts.request import REQUEST_ID_PATTERN, ImageRequest
+from contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN, ImageRequest
 
 
 def find_request_id(request: ImageRequest, workflow_id: str) -> str | None:
@@ -31,3 +32,18 @@ def strip_scheduled_time(workflow_id: str) -> str:
 def derive_scheduled_id(base: str, scheduled_at: datetime) -> str:
     """The request or batch id of one scheduled time: "nightly-20261128T020000Z"."""
     return f"{base}-{scheduled_at.astimezone(UTC):{_STAMP}}"
+
+
+def find_tenant(payload: Any, workflow_id: str) -> str | None:
+    """Whose request it is, also where it is refused; None where that cannot be told.
+
+    The request's own word counts, then the workflow's id; a request without a tenant is the default one's.
+    """
+    named = payload.get("tenant") if isinstance(payload, dict) else None
+    if isinstance(named, str) and re.fullmatch(TENANT_PATTERN, named):
+        return named
+    parts = strip_scheduled_time(workflow_id).split(":")
+    if len(parts) == 3 and parts[0] == "image" and re.fullmatch(TENANT_PATTERN, parts[1]):  # noqa: PLR2004
+        return parts[1]
+    is_unnamed = isinstance(payload, dict) and named is None
+    return str(ImageRequest.model_fields["tenant"].default) if is_unnamed else None

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from pydantic import TypeAdapter
+from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
@@ -25,6 +26,7 @@ from temporalio.worker import (
 
 from contracts import names
 from contracts.problems import Problem, describe_problems
+from contracts.run_ids import find_tenant
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _JSON = (b"json/plain", b"json/protobuf")
@@ -33,6 +35,9 @@ NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
 """The argument of a workflow that was started without one."""
 _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 """The failure types of Updates that are turned down, where they are not `RequestRefused`."""
+
+# The patch of runs that are refused for surplus arguments and say whose they are: earlier ones had no tenant.
+SURPLUS_TENANT = "surplus-arguments-have-a-tenant"
 
 LARGEST_MESSAGE = 16 * 1024
 """Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
@@ -106,6 +111,9 @@ class _Refuse(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002 - the SDK's name
         if len(input.args) > 1:
             count = f"{len(input.args)} arguments"
+            tenant = find_tenant(None, workflow.info().workflow_id)
+            if tenant is not None and workflow.patched(SURPLUS_TENANT):
+                workflow.upsert_search_attributes([names.TENANT.value_set(tenant)])
             problems = (Problem(field="request", value=count, allowed="one argument: the request"),)
             raise ApplicationError(
                 describe_problems(problems), *problems, type=names.REQUEST_REFUSED, non_retryable=True

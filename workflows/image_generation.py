@@ -154,8 +154,12 @@ class ImageGeneration:
     ) -> RunResult:
         conflict = await self._reception.admit(admission)
         if request is None or admission.problems:
+            if admission.refused_tenant is not None:
+                self._board.index(names.TENANT.value_set(admission.refused_tenant))
+                self._board.show(tenant=admission.refused_tenant)
             raise self._refusal(admission.problems or problems)
         if conflict is not None:
+            self._index(request, admission)
             raise self._conflict(conflict)
         call = await self._call(request, admission)
         result = await finish_despite_cancellation(bill_call(self._board, request, admission, call))
@@ -164,11 +168,7 @@ class ImageGeneration:
         return result
 
     async def _call(self, request: ImageRequest, admission: Admission) -> CallResult:
-        self._board.index(
-            names.TENANT.value_set(admission.tenant),
-            names.MODEL.value_set(admission.model),
-            names.OPERATION.value_set(request.operation),
-        )
+        self._index(request, admission)
         self._board.show(
             run_id=admission.run_id,
             tenant=admission.tenant,
@@ -189,6 +189,14 @@ class ImageGeneration:
                     raise self._failure(error) from None
             await self._hold(question)
             decided = tuple(attempt.attempt_id for attempt in question.attempts)
+
+    def _index(self, request: ImageRequest, admission: Admission) -> None:
+        """What operators find the run by."""
+        self._board.index(
+            names.TENANT.value_set(admission.tenant),
+            names.MODEL.value_set(admission.model),
+            names.OPERATION.value_set(request.operation),
+        )
 
     async def _send(
         self, request: ImageRequest, admission: Admission, decided: tuple[str, ...]

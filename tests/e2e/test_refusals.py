@@ -1,6 +1,8 @@
 """Wrong requests, sent past our client as any language could: refused at once, with every reason, and nothing sent."""
 
+import asyncio
 import base64
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 from contracts import names
 from tests.e2e.stack import CONTRACT, Stack, new_run_id
+from tests.e2e.submissions import submit
 from tests.imaging.picture_files import make_picture, png_of_size
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -176,3 +179,48 @@ async def test_an_id_that_no_run_can_have(stack: Stack) -> None:
     assert isinstance(raised.value.cause, ApplicationError)
     assert fields_of(raised.value.cause) == ["request_id"]
     assert "image:TENANT:REQUEST_ID" in raised.value.cause.message
+
+
+@pytest.mark.parametrize(
+    ("workflow_id", "arguments", "tenant"),
+    [
+        ("image:acme:{}", [{**CONTRACT, "tenant": "acme", "n": 11}], "acme"),
+        ("own-{}", [{**CONTRACT, "tenant": "acme", "modle": "x"}], "acme"),
+        ("own-{}", [{**CONTRACT, "n": 11}], "default"),
+        ("image:acme:{}", [{**CONTRACT, "tenant": "Not A Tenant"}], "acme"),
+        ("image:acme:{}", ["a cup"], "acme"),
+        ("image:acme:{}", [], "acme"),
+        ("image:acme:{}", [CONTRACT, CONTRACT], "acme"),
+        ("own-{}", ["a cup"], None),
+        ("own-{}", [{**CONTRACT, "tenant": "Not A Tenant"}], None),
+    ],
+)
+async def test_refused_run_is_found_by_its_tenant(
+    stack: Stack, workflow_id: str, arguments: list[Any], tenant: str | None
+) -> None:
+    run_id = workflow_id.format(uuid.uuid4().hex)
+    handle = await stack.client.start_workflow(
+        names.WORKFLOW, args=arguments, id=run_id, task_queue=names.RUNS_QUEUE
+    )
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert (await handle.describe()).typed_search_attributes.get(names.TENANT) == tenant
+    if tenant is not None:
+        query = f'WorkflowType = "{names.WORKFLOW}" AND Tenant = "{tenant}" AND WorkflowId = "{run_id}"'
+        async with asyncio.timeout(60):
+            while (await stack.client.count_workflows(query)).count == 0:
+                await asyncio.sleep(0.05)
+
+
+async def test_run_of_a_request_id_with_other_content_is_found_by_its_tenant(stack: Stack) -> None:
+    """Also where the conflict is known before the call."""
+    run_id, request = new_run_id("acme"), {**CONTRACT, "tenant": "acme", "quality": "low"}
+    _, first = await submit(stack.client, request, run_id)
+    await first.result()
+    receipt, handle = await submit(stack.client, {**request, "prompt": "A plate"}, run_id)
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert receipt.status == "conflict"
+    assert (await handle.describe()).typed_search_attributes.get(names.TENANT) == "acme"
