@@ -248,3 +248,14 @@ def test_rates_are_exact_integers(written: str, micro_usd: int, shown: str) -> N
     """A price is read to the micro-USD and shown as price lists write it."""
     assert parse_rate(written) == micro_usd
     assert format_rate(micro_usd) == shown
+
+
+def test_shipped_card_keeps_its_prices_under_its_id() -> None:
+    """`verify` holds old entries against these cards: other prices need another id, and the old card stays as it is."""
+    cards = RateCards.load()
+    assert {card.id: digest_rate_card(card)[:12] for card in (*cards.charge_cards, *cards.list_cards)} == {
+        "charge-2026-11-04": "c37705aa0288",
+        "charge-batch-2026-11-04": "88751af692f4",
+        "list-2026-11-04": "b34feb214470",
+        "list-batch-2026-11-04": "61860776fc7d",
+    }
