@@ -6,7 +6,10 @@ Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which 
 import asyncio
 import os
 import sys
+import traceback
+from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.client import Client
@@ -41,7 +44,7 @@ class ProductPage:
         )
 
 
-async def main() -> None:
+async def main() -> int:
     address, (namespace, request_id) = os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"), sys.argv[1:]
     client = await Client.connect(address, namespace=namespace, data_converter=pydantic_data_converter)
     async with Worker(client, task_queue="product-pages", workflows=[ProductPage]):
@@ -49,7 +52,20 @@ async def main() -> None:
             ProductPage.run, request_id, id=f"page-{request_id}", task_queue="product-pages"
         )
     print(f"{result.images[0].uri} costs {result.cost.amount_usd} USD, {result.billing.state}")
+    return 0
+
+
+def run_and_exit(main: Coroutine[Any, Any, int]) -> None:
+    """Run to the end and exit without Python's shutdown, in which the SDK's threads may crash (temporalio/sdk-python#300)."""
+    status = 1
+    try:
+        status = asyncio.run(main)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run_and_exit(main())

@@ -6,6 +6,8 @@ Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which 
 import asyncio
 import os
 import sys
+import traceback
+from collections.abc import Coroutine
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +22,7 @@ from contracts.result import RunResult, RunStatus
 from contracts.submissions import SubmitReceipt
 
 
-async def main() -> None:
+async def main() -> int:
     client = await Client.connect(
         os.environ.get("TEMPORAL_ADDRESS", "localhost:7233"), data_converter=pydantic_data_converter
     )
@@ -60,13 +62,26 @@ async def main() -> None:
     )
     print(f"{receipt.status}, at most {receipt.price_ceiling_usd} USD: {receipt.message}")
     if receipt.status not in {"accepted", "attached"}:
-        sys.exit(1)
+        return 1
     handle = await start.workflow_handle()
     status = await handle.query(names.QUERY_STATUS, result_type=RunStatus)
     print(f"{status.run_id} is {status.stage}")
     result = await handle.result()
     print(f"{result.images[0].uri} costs {result.cost.amount_usd} USD, {result.billing.state}")
+    return 0
+
+
+def run_and_exit(main: Coroutine[Any, Any, int]) -> None:
+    """Run to the end and exit without Python's shutdown, in which the SDK's threads may crash (temporalio/sdk-python#300)."""
+    status = 1
+    try:
+        status = asyncio.run(main)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run_and_exit(main())

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import sys
+import traceback
+from collections.abc import Coroutine
 from typing import Any
 from uuid import uuid4
 
@@ -57,5 +59,17 @@ async def main() -> int:
     return 0
 
 
+def run_and_exit(main: Coroutine[Any, Any, int]) -> None:
+    """Run to the end and exit without Python's shutdown, in which the SDK's threads may crash (temporalio/sdk-python#300)."""
+    status = 1
+    try:
+        status = asyncio.run(main)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    run_and_exit(main())

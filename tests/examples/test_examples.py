@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ from tests.cli.running_stack import Terminal, Typed, entries_of, run_up
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-ENDS_WELL = {0, -6, -11}
-"""The SDK's native runtime may crash when Python ends, after all is said; a container's platform shows the same."""
+# Writes a file where Python shuts down: each Python process of a neighbour imports it.
+MARK_SHUTDOWN = """
+import atexit, os, pathlib
+mark = pathlib.Path(os.environ["SHUTDOWN_MARK"])
+atexit.register(mark.touch)
+"""
 OLDEST_NODE = 20
 
 
@@ -32,6 +36,11 @@ class Neighbour:
     address: str
     http_url: str
 
+    @property
+    def shutdown_mark(self) -> Path:
+        """A file that is there once a Python process of this folder has shut down as usual."""
+        return self.folder / "shut-down"
+
     def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Types a command in that folder."""
         program = find_temporal_binary()
@@ -42,6 +51,7 @@ class Neighbour:
             "PYTHONPATH": str(self.folder),
             "TEMPORAL_ADDRESS": self.address,
             "TEMPORAL_HTTP": self.http_url,
+            "SHUTDOWN_MARK": str(self.shutdown_mark),
         }
         return subprocess.run(
             command,
@@ -69,6 +79,7 @@ def up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
 def neighbour(up: Typed, tmp_path_factory: pytest.TempPathFactory) -> Neighbour:
     folder = tmp_path_factory.mktemp("neighbour")
     shutil.copytree(ROOT / "contracts", folder / "contracts")
+    (folder / "sitecustomize.py").write_text(MARK_SHUTDOWN)
     told = json.loads(up.out.read_text())
     return Neighbour(folder, told["temporal_address"], told["http_url"])
 
@@ -92,7 +103,7 @@ def test_python_untyped(neighbour: Neighbour, terminal: Terminal) -> None:
     """By names and plain JSON, a run is started and its result is valid by the schema."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), "untyped")
 
-    assert ended.returncode in ENDS_WELL, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
     validate_result(result)
     assert result["cost"]["amount_usd"] == read_amount(terminal, "untyped")
@@ -102,7 +113,7 @@ def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
     """With a copy of contracts/ and nothing else of ours, a quote, a status and a result are read."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "typed")
 
-    assert ended.returncode in ENDS_WELL, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     quoted, receipt, status, result = ended.stdout.splitlines()
     # 196 tokens of a picture at 30 micro-USD, and at most 120 of input at 8: the prompt's 20 bytes and 100 around it
     assert quoted == "expected 0.005880 USD, at most 0.006840 USD"
@@ -115,7 +126,7 @@ def test_partial_images(neighbour: Neighbour, terminal: Terminal) -> None:
     """A subscriber is told of two partial pictures and then of the finished one, whose bill counts them."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "partial_images.py"), "partial")
 
-    assert ended.returncode in ENDS_WELL, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     first, second, finished = ended.stdout.splitlines()
     assert first.startswith("partial picture 1: file://")
     assert second.startswith("partial picture 2: file://")
@@ -183,8 +194,48 @@ def test_nexus(neighbour: Neighbour, terminal: Terminal) -> None:
 
     ended = neighbour.run(sys.executable, str(EXAMPLES / "nexus.py"), "shop", "page-1")
 
-    assert ended.returncode in ENDS_WELL, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert ended.stdout.endswith(f" costs {read_amount(terminal, 'page-1')} USD, billed\n")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("python_untyped.py", "shut-1"),
+        ("python_typed.py", "shut-2"),
+        ("partial_images.py", "shut-3"),
+        ("nexus.py", "store", "shut-4"),
+    ],
+    ids=lambda program: program[0],
+)
+def test_python_example_ends_without_python_s_shutdown(
+    neighbour: Neighbour, program: tuple[str, ...]
+) -> None:
+    """The SDK's threads may crash a process in its shutdown, and a crash is no exit status of a run that is billed."""
+    neighbour.run("temporal", "operator", "namespace", "create", "--namespace", "store")
+    neighbour.run(sys.executable, "-c", "import temporalio")
+    assert neighbour.shutdown_mark.exists()
+    neighbour.shutdown_mark.unlink()
+    name, *arguments = program
+
+    ended = neighbour.run(sys.executable, str(EXAMPLES / name), *arguments)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith(("billed\n", "USD\n", "}\n"))
+    assert not neighbour.shutdown_mark.exists()
+
+
+@pytest.mark.parametrize("name", ["python_untyped.py", "python_typed.py", "partial_images.py"])
+def test_python_example_that_fails_has_status_1(
+    neighbour: Neighbour, unused_tcp_port: int, name: str
+) -> None:
+    cut_off = replace(neighbour, address=f"127.0.0.1:{unused_tcp_port}")
+
+    ended = cut_off.run(sys.executable, str(EXAMPLES / name), "cut-off")
+
+    assert ended.returncode == 1
+    assert "RuntimeError: Failed client connect" in ended.stderr
+    assert not neighbour.shutdown_mark.exists()
 
 
 def test_all_ways_at_one_request_id_are_one_bill(neighbour: Neighbour, terminal: Terminal) -> None:
@@ -194,6 +245,7 @@ def test_all_ways_at_one_request_id_are_one_bill(neighbour: Neighbour, terminal:
     third = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "shared")
 
     untyped, command_line = json.loads(first.stdout), json.loads(second.stdout)["result"]
+    assert (first.returncode, third.returncode) == (0, 0)
     assert untyped["billing"] == command_line["billing"]
     assert untyped["images"] == command_line["images"]
     assert untyped["images"][0]["uri"] in third.stdout
@@ -214,6 +266,7 @@ def test_other_content_is_a_conflict_that_is_told(
 
     receipt = json.loads(ended.stdout)
     validate(receipt, "submit-receipt")
+    assert ended.returncode == 1
     assert receipt["status"] == "conflict"
     assert [difference["field"] for difference in receipt["differences"]] == ["prompt", "quality", "size"]
     assert "(other in prompt, quality, size)" in ended.stderr
