@@ -3,19 +3,32 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from cli.failures import CommandFailed, RequestRefused
+from contracts.visible_text import escape_controls
 
 # Whatever reads a pipe or a file has no edge to wrap at, and wants a line to stay a line; a log is read by people.
 _WIDTH_OF_PIPE = 200
 _WIDTH_OF_LOG = 120
+
+
+class _SafeConsole(Console):
+    """A console that sends no control character of a text to the terminal, whatever it is printed in."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(escape_controls(segment.text), segment.style)
 
 
 class Output:
@@ -23,8 +36,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.talk = Console(file=sys.stderr, highlight=False, width=_width_of(sys.stderr, _WIDTH_OF_LOG))
-        self._answer = Console(file=sys.stdout, highlight=False, width=_width_of(sys.stdout, _WIDTH_OF_PIPE))
+        self.talk = _open_console(sys.stderr, _WIDTH_OF_LOG)
+        self._answer = _open_console(sys.stdout, _WIDTH_OF_PIPE)
 
     @property
     def width(self) -> int:
@@ -33,7 +46,7 @@ class Output:
 
     def say(self, sentence: str, *, style: str = "") -> None:
         """Tells a person something beside the answer."""
-        self.talk.print(Text(sentence, style=style), soft_wrap=True)
+        self.talk.print(Text(escape_controls(sentence), style=style), soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
         """Tells a person something that needs attention."""
@@ -74,6 +87,13 @@ def _tabulate_problems(failure: RequestRefused) -> Table:
     for problem in failure.problems:
         table.add_row(Text(problem.field), Text(problem.value), Text(problem.allowed))
     return table
+
+
+def _open_console(stream: Any, without_terminal: int) -> Console:
+    # Without markup and emoji codes: "[red]" and ":bomb:" are a stranger's words like any other.
+    return _SafeConsole(
+        file=stream, highlight=False, markup=False, emoji=False, width=_width_of(stream, without_terminal)
+    )
 
 
 def _width_of(stream: Any, without_terminal: int) -> int | None:

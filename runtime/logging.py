@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 from temporalio import activity, workflow
 
+from contracts.visible_text import escape_controls
 from runtime.tracing import name_span
 
 _CONTEXT = ("temporal_workflow", "temporal_activity")
@@ -51,7 +52,11 @@ def configure_logging(level: str, *, style: Literal["json", "console"] = "json")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _escape_controls,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -76,6 +81,14 @@ def _add_activity_context(_logger: WrappedLogger, _method: str, event: EventDict
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """For lines written within a trace: which it is. Nothing where no traces are exported."""
     event.update(name_span())
+    return event
+
+
+def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For lines on a terminal: a provider's error text may hold what a terminal carries out."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = escape_controls(value)
     return event
 
 
