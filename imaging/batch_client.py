@@ -7,6 +7,7 @@ be there, and `find` tells by its metadata. Nothing is repeated here, and no rec
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Self
 
 import httpx2
 import openai
+from openai.types import Batch
 
 from imaging.batches import NewBatch, ProviderBatch, ResultLine, describe_batch, split_lines
 from imaging.body_limits import bounding, max_picture_answer
@@ -89,7 +91,7 @@ class BatchClient:
         """
         with self._failures(harmless=False):
             async with asyncio.timeout(CREATE_SECONDS):
-                return describe_batch(
+                return self._describe(
                     await self._sdk.batches.create(
                         input_file_id=new.file_id,
                         endpoint=new.endpoint,
@@ -109,7 +111,7 @@ class BatchClient:
                 if batch.created_at < not_before.timestamp():
                     return None  # the newest come first
                 if batch.metadata and metadata.items() <= batch.metadata.items():
-                    return describe_batch(batch)
+                    return self._describe(batch)
             return None
 
     async def find_newest(self) -> int | None:
@@ -130,13 +132,13 @@ class BatchClient:
             ProviderFailure: it could not be looked at.
         """
         with self._failures(harmless=True):
-            return describe_batch(await self._sdk.batches.retrieve(batch_id))
+            return self._describe(await self._sdk.batches.retrieve(batch_id))
 
     async def cancel(self, batch_id: str) -> ProviderBatch:
         """Asks a batch to stop; one that has ended already stays as it is. Errors as for `look`."""
         try:
             with self._failures(harmless=True):
-                return describe_batch(await self._sdk.batches.cancel(batch_id))
+                return self._describe(await self._sdk.batches.cancel(batch_id))
         except ProviderFailure as failure:
             if failure.http_status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
                 raise
@@ -162,7 +164,12 @@ class BatchClient:
                 if response.status_code != HTTPStatus.PARTIAL_CONTENT:
                     chunks = _skip(chunks, offset)  # not everybody gives a part of a file
                 async for line in split_lines(chunks, offset, max_picture_answer(pictures)):
-                    yield line
+                    yield line._replace(data=await asyncio.to_thread(hide_key, line.data, self._sdk.api_key))
+
+    def _describe(self, batch: Batch) -> ProviderBatch:
+        described = describe_batch(batch)
+        errors = (hide_key(text.encode(), self._sdk.api_key).decode() for text in described.errors)
+        return replace(described, errors=tuple(errors))
 
     @contextmanager
     def _failures(self, *, harmless: bool) -> Iterator[None]:

@@ -39,10 +39,6 @@ __all__ = [
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-_PICTURES = b'"b64_json"'
-"""What every answer with pictures has. Some gateways answer an error with 200 instead, and quote the key."""
-
-
 def _show_nobody(_: PartialPicture) -> None:
     """Partial pictures that nobody has asked for."""
 
@@ -95,10 +91,8 @@ class ImageClient:
         sent_at = datetime.now(UTC)
         started = time.monotonic()
         response, body = await self._request(call, show)
-        if _PICTURES not in body:  # nor is there a picture that a placeholder of a key may be part of
-            body = hide_key(body, self._sdk.api_key)
         return RawAnswer(
-            body=body,
+            body=await asyncio.to_thread(hide_key, body, self._sdk.api_key),
             headers=_without_cookies(response.headers),
             http_status=response.status_code,
             provider_request_id=read_provider_request_id(response.headers),

@@ -22,6 +22,7 @@ from imaging.books_errors import (
 )
 from imaging.books_pages import Page, read_costs, read_counts, read_page
 from imaging.provider_settings import OPENAI_URL
+from imaging.sdk import hide_key
 
 _MINUTES_IN_A_PAGE = 1440
 _SECONDS_IN_A_DAY = 86_400
@@ -159,7 +160,7 @@ async def _ask(ask: _Ask, key: str, question: Mapping[str, Any]) -> bytes:
     try:
         raw = await ask(**question, extra_headers=_WITHOUT_PROJECT)
     except openai.APIStatusError as error:
-        body = error.response.content.replace(key.encode(), b"[admin key]")
+        body = hide_key(error.response.content, key, b"[admin key]")
         failure = describe_refusal(error.status_code, body)
     except openai.APIConnectionError as error:
         failure = describe_silence(error)
@@ -167,7 +168,7 @@ async def _ask(ask: _Ask, key: str, question: Mapping[str, Any]) -> bytes:
         failure = _describe_too_large()
     else:
         content: bytes = raw.http_response.content
-        return content
+        return hide_key(content, key, b"[admin key]")
     # Outside of the except clauses, so that the SDK's error, which may quote the key, is not its context.
     raise failure
 
