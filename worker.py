@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import structlog
 from temporalio.worker import UnsandboxedWorkflowRunner
@@ -32,6 +32,7 @@ from queues.notifications import build_notify_worker
 from queues.parts import find_links
 from queues.provider import build_provider_worker
 from queues.runs import build_runs_worker
+from runtime.data_folder import protect_data_dir
 from runtime.dispatch_rates import hold_limit
 from runtime.logging import configure_logging
 from runtime.metrics import MetricsUnavailable, serve_metrics
@@ -81,6 +82,9 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
     """
     settings = load_settings(changes)
     configure_logging(settings.log_level)
+    with suppress(OSError):  # the ledger and the store say what is wrong with the folder
+        uses_it = settings.database_url is None or settings.image_store_url is None
+        protect_data_dir(settings.data_dir, create=uses_it)
     build = describe_build(settings)
     stop = listen_for_stop()
     async with AsyncExitStack() as resources:

@@ -1,5 +1,6 @@
 """SQLAlchemy engines for the two databases that a ledger may live in, and their URLs. No tables and no schema here."""
 
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -110,7 +111,12 @@ def prepare_sqlite_file(url: URL) -> None:
         return
     path = Path(url.database or "")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        is_private = os.name == "posix" and not path.parent.stat().st_mode & 0o077
+        # Where other users cannot enter the folder, the file is closed to them too; SQLite gives its log the same rights.
+        path.touch(mode=0o600 if is_private else 0o666)
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS)) as connection:
             _turn_on_write_ahead_log(connection)
     except (OSError, sqlite3.Error) as error:

@@ -17,6 +17,7 @@ from cli.run_view import describe_bytes, shorten_path
 from cli.session import open_session
 from contracts.images import ImageRef
 from contracts.result import RunResult
+from imaging.durable_files import make_folder, open_new
 from imaging.store import ImageStore
 
 
@@ -68,8 +69,10 @@ def _write(path: Path, data: bytes) -> None:
     """A whole file or none: whoever looks sees no half of a picture."""
     draft = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(data)
+        make_folder(path.parent)
+        draft.unlink(missing_ok=True)
+        with open_new(draft) as file:
+            file.write(data)
         draft.replace(path)
     except OSError as error:
         with suppress(OSError):

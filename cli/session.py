@@ -20,6 +20,7 @@ from billing.errors import LedgerNotReady
 from billing.opening import open_database
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
+from runtime.data_folder import protect_data_dir
 from runtime.embedded import SIMULATOR
 from runtime.settings import Settings, load_settings
 from runtime.stack_file import Stack, read_stack_file
@@ -52,6 +53,9 @@ class Session:
 
     def open_store(self) -> ImageStore:
         """The image store. Raises StoreUnavailable."""
+        if self.settings.image_store_url is None:
+            with suppress(OSError):  # the store says what is wrong with the folder
+                protect_data_dir(self.settings.data_dir, create=True)
         return ImageStore.from_url(self.settings.store_url())
 
     def find_store(self) -> ImageStore | None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 _ABANDONED_SECONDS = 24 * 60 * 60
 """No write takes a day: what is older was left by a crash."""
@@ -21,7 +22,7 @@ def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
     """
     partial = partials / uuid.uuid4().hex
     try:
-        with partial.open("xb") as file:
+        with open_new(partial) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -33,12 +34,25 @@ def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, each forced to the disk: a file is no safer than the folders above it."""
+    """Makes a folder and those above it, each forced to the disk: a file is no safer than the folders above it.
+
+    Where the folder above is closed to other users, so is a new one.
+    """
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o777 & _rights_in(folder.parent), exist_ok=True)
     _sync_folder(folder.parent)
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a file that is not there yet for writing, closed to other users where its folder is."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 & _rights_in(path.parent))
+    return os.fdopen(descriptor, "wb")
+
+
+def _rights_in(folder: Path) -> int:
+    return 0o700 if os.name == "posix" and not folder.stat().st_mode & 0o077 else 0o777
 
 
 def remove_abandoned(partials: Path) -> None:

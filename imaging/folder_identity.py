@@ -9,6 +9,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from imaging.durable_files import open_new
+
 _MOST_LOOKS = 100
 _LOOK_AGAIN_SECONDS = 0.01
 
@@ -19,8 +21,9 @@ def identify(mark: Path) -> bytes | None:
     Raises:
         OSError: it could not be read or made.
     """
-    with suppress(FileExistsError), mark.open("xb", buffering=0) as file:
+    with suppress(FileExistsError), open_new(mark) as file:
         file.write(uuid.uuid4().hex.encode())
+        file.flush()
         os.fsync(file.fileno())
     for _ in range(_MOST_LOOKS):  # another process may have made it just now, and not written it yet
         if identity := read_identity(mark):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from temporalio.client import Client
 
+from runtime.data_folder import protect_data_dir
 from runtime.ports import LOOPBACK, choose_port
 from runtime.processes import ChildProcess, ProcessFailed
 from runtime.settings import Settings
@@ -54,7 +55,7 @@ async def run_embedded_stack(
         ProcessFailed: a part of it does not come up, with the end of its log.
     """
     async with contextlib.AsyncExitStack() as parts:
-        _claim_data_dir(settings.data_dir, parts)
+        _claim_data_dir(settings.data_dir, parts, tell)
         provider = None if has_provider(settings) else await _start_simulator(settings, parts, tell)
         server = await _start_temporal(settings, search_attributes, parts, tell)
         await _start_worker(settings, parts, tell, address=server.address, provider=provider, queues=queues)
@@ -74,9 +75,11 @@ def has_provider(settings: Settings) -> bool:
     return settings.provider_key() is not None
 
 
-def _claim_data_dir(data_dir: Path, parts: contextlib.AsyncExitStack) -> None:
+def _claim_data_dir(data_dir: Path, parts: contextlib.AsyncExitStack, tell: Tell) -> None:
     try:
-        (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        if protect_data_dir(data_dir, create=True):
+            tell(f"Other users of this machine could read DATA_DIR {data_dir}: it is yours alone now.")
+        (data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         parts.enter_context(claim_stack(data_dir))
     except OSError as error:
         raise ProcessFailed(
@@ -123,7 +126,11 @@ async def _start_temporal(
     arguments = server_arguments(database, search_attributes)
     command = server_command(binary, port, ui_port, arguments, http_port=http_port)
     child = ChildProcess(
-        "Temporal server", command, log=settings.data_dir / "logs" / "temporal.log", environment=_inherit({})
+        "Temporal server",
+        command,
+        log=settings.data_dir / "logs" / "temporal.log",
+        environment=_inherit({}),
+        umask=0o077,
     )
     await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await wait_for_temporal(child, listens.address)
@@ -139,7 +146,11 @@ async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack,
     command = [sys.executable, "-m", "simulator", "--port", str(port), "--books", str(books)]
     log = settings.data_dir / "logs" / "simulator.log"
     child = ChildProcess(
-        "provider simulator", command, log=log, environment=_inherit({"PYTHONPATH": str(_ROOT)})
+        "provider simulator",
+        command,
+        log=log,
+        environment=_inherit({"PYTHONPATH": str(_ROOT)}),
+        umask=0o077,
     )
     await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await _wait_for_port(child, port)

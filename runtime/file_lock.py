@@ -31,7 +31,7 @@ class FileLock:
             FileLocked: it is held.
             OSError: the file cannot be made or opened.
         """
-        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
+        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             _lock(descriptor)
         except OSError:

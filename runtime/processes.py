@@ -19,15 +19,22 @@ class ProcessFailed(Exception):
 
 
 class ChildProcess:
-    """One program that should keep running. Its output goes to a log file."""
+    """One program that should keep running. Its output goes to a log file. `umask` -1 leaves it ours."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        umask: int = -1,
     ) -> None:
         self.name = name
         self.log = log
         self._command = command
         self._environment = environment
+        self._umask = umask
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._log_began = 0
@@ -82,6 +89,7 @@ class ChildProcess:
                 on_restart(f"The {self.name} cannot be started: {error}. Trying again.")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
+        self.log.touch(mode=0o600)  # error texts of providers and the ids of runs are nobody else's
         with self.log.open("ab") as output:
             self._log_began = output.tell()
             return await asyncio.create_subprocess_exec(
@@ -92,6 +100,7 @@ class ChildProcess:
                 stderr=output,
                 # A session of its own: Ctrl-C reaches us alone, and we end the children in the right order.
                 start_new_session=True,
+                umask=self._umask,
                 preexec_fn=_end_with_parent if _LIBC else None,
             )
 

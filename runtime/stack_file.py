@@ -66,6 +66,7 @@ def claim_stack(data_dir: Path) -> Iterator[None]:
 def publish_stack(data_dir: Path, stack: Stack) -> None:
     """Publishes the stack, atomically: a reader sees a whole file or none."""
     draft = data_dir / f"{_STACK}.{stack.pid}"
+    draft.touch(mode=0o600)
     draft.write_text(stack.model_dump_json(indent=2))
     draft.replace(data_dir / _STACK)
 

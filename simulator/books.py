@@ -119,7 +119,7 @@ class Books:
 def _read_entries(path: Path) -> Iterable[BookEntry]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.touch(mode=0o600)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(
