@@ -103,7 +103,7 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
         await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
         await refuse_other_ledger(client, (names.RUNS_QUEUE, names.PROVIDER_QUEUE), identity)
         limit = await hold_limit(client, names.PROVIDER_QUEUE, settings.images_per_minute)
-        watch = LedgerWatch(database, ImageStore.from_url(settings.store_url()))
+        watch = LedgerWatch(database, ImageStore.from_url(settings.store_url()), client)
         await resources.enter_async_context(watch.noting_heads())
         workers = []
         if only != "provider":

@@ -6,9 +6,12 @@ nothing is sent to the provider.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 
 import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from billing.database import Database
 from billing.errors import LedgerBehind, LedgerError
@@ -23,6 +26,7 @@ from billing.ledger_notes import (
 from billing.recovery import find_losses
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
+from runtime.temporal import list_billed_runs
 
 _NOTED_EVERY_SECONDS = 5.0
 _LOOKED_AGAIN_AFTER_SECONDS = 10.0
@@ -31,11 +35,12 @@ log = structlog.get_logger("ledger_watch")
 
 
 class LedgerWatch:
-    """Compares one ledger with one store. Safe to share between tasks."""
+    """Compares one ledger with one store, and with the runs of one Temporal. Safe to share between tasks."""
 
-    def __init__(self, database: Database, store: ImageStore) -> None:
+    def __init__(self, database: Database, store: ImageStore, client: Client | None = None) -> None:
         self._database = database
         self._store = store
+        self._client = client
         self._noted: tuple[int, int] | None = None
         self._behind: str | None = None
 
@@ -91,10 +96,19 @@ class LedgerWatch:
         await self._compare()
 
     async def _compare(self) -> None:
-        losses = await find_losses(self._database, self._store)
+        losses = await find_losses(self._database, self._store, await self._list_billed_runs())
         before, self._behind = self._behind, losses.describe() if losses else None
         if losses and before != self._behind:
             log.error("ledger_behind", attempts=losses.attempts, entries=losses.entries, why=self._behind)
+
+    async def _list_billed_runs(self) -> Mapping[str, datetime]:
+        if self._client is None:
+            return {}
+        try:
+            return await list_billed_runs(self._client)
+        except RPCError as error:
+            log.warning("runs_not_listed", error=str(error))
+            return {}
 
     async def _note_again_and_again(self) -> None:
         while True:

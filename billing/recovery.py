@@ -5,7 +5,7 @@ ledger has is left as it is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,7 +47,7 @@ _SETTLED_WITHIN = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Losses:
-    """What the image store knows and the ledger does not. `unreadable` counts receipts that cannot be read.
+    """What the image store or Temporal knows and the ledger does not. `unreadable` counts receipts that cannot be read.
 
     `accepted` is how many attempts are missing that somebody has accepted as lost; they are not in `attempts`.
     """
@@ -65,14 +65,16 @@ class Losses:
         """Format the losses as a sentence and what to do."""
         since = f" since {self.since.astimezone(UTC).isoformat(timespec='seconds')}" if self.since else ""
         return (
-            f"The ledger is older than its image store: {_count(self.attempts, 'attempt')} and"
+            f"The ledger is older than its image store or its Temporal: {_count(self.attempts, 'attempt')} and"
             f" {_count(self.entries, 'entry', 'entries')} are missing{since}. It was probably restored from an older copy."
             " No worker sends anything until this is settled: run `python starter.py recover --from-store`, see docs/restore.md."
         )
 
 
-async def find_losses(database: Database, documents: Documents) -> Losses:
-    """Compare a ledger with all receipts and with its noted heads.
+async def find_losses(
+    database: Database, documents: Documents, billed_runs: Mapping[str, datetime] | None = None
+) -> Losses:
+    """Compare a ledger with all receipts, with its noted heads, and with runs that were billed, by id and end.
 
     Raises:
         LedgerUnavailable, StoreUnavailable: one of the two does not answer.
@@ -81,6 +83,7 @@ async def find_losses(database: Database, documents: Documents) -> Losses:
     accepted = await read_accepted_loss(documents, now.ledger_id)
     attempts = entries = unreadable = given_up = 0
     since: datetime | None = None
+    known_by_receipt: set[str] = set()
     async for receipt in stream_lost(database, documents, now):
         if receipt is None:
             unreadable += 1
@@ -90,6 +93,12 @@ async def find_losses(database: Database, documents: Documents) -> Losses:
             attempts += 1
             entries += receipt.is_paid
             since = min(since or receipt.attempt.sent_at, receipt.attempt.sent_at)
+            known_by_receipt |= {receipt.run.run_id} & (billed_runs or {}).keys()
+    unpaid = await asyncio.to_thread(find_unpaid_runs, database, list(billed_runs or {}))
+    for run_id in unpaid - known_by_receipt:
+        ended_at = (billed_runs or {})[run_id]
+        if accepted is None or ended_at > accepted.accepted_at:
+            attempts, entries, since = attempts + 1, entries + 1, min(since or ended_at, ended_at)
     note = await read_note(documents, now.ledger_id)
     noted = await asyncio.to_thread(count_lost_entries, database, note, accepted)
     if noted and since is None:

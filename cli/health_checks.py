@@ -17,13 +17,12 @@ from billing.recovery import find_losses
 from billing.reports import total
 from cli.own_workers import compare_workers
 from cli.provider_check import ProviderSilent, ask_provider
-from cli.recovery_from_temporal import find_unknown_bill
 from cli.session import Session, hush_temporal
 from contracts import names
 from imaging.store_errors import StoreFailure
 from runtime.search_attributes import inspect_search_attributes
 from runtime.settings import Settings
-from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers
+from runtime.temporal import TemporalUnavailable, connect_to_temporal, has_pollers, list_billed_runs
 from runtime.versions import explain_idleness
 
 _PATIENCE_SECONDS = 5.0
@@ -159,19 +158,14 @@ async def _check_store(session: Session) -> str:
 async def _check_age(session: Session, temporal: "asyncio.Future[Client]") -> str:
     """Whether the ledger has what the image store and Temporal know of it: one that was restored may not."""
     store = await asyncio.to_thread(session.open_store)
+    try:
+        billed = await list_billed_runs(await asyncio.shield(temporal))
+    except (TemporalUnavailable, RPCError):
+        billed = {}  # why is said by the check of the server
     with session.open_ledger() as database:
-        losses = await find_losses(database, store)
-        if losses:
-            raise NotWell(losses.describe())
-        try:
-            unknown = await find_unknown_bill(await asyncio.shield(temporal), database)
-        except TemporalUnavailable:
-            unknown = None
-    if unknown:
-        raise NotWell(
-            f"The ledger is older than its Temporal: {unknown} is billed there and not in the ledger. It was probably restored"
-            " from an older copy. Run `python starter.py recover --from-store`, see docs/restore.md."
-        )
+        losses = await find_losses(database, store, billed)
+    if losses:
+        raise NotWell(losses.describe())
     accepted = f", {losses.accepted:,} attempts accepted as lost" if losses.accepted else ""
     return f"it has what the image store and Temporal know{accepted}"
 

@@ -19,7 +19,7 @@ def recover(
         bool, Option("--from-store", help="Take back what the image store and Temporal know.")
     ] = False,
     without_temporal: Annotated[
-        bool, Option("--without-temporal", help="Take back what the image store alone knows.")
+        bool, Option("--without-temporal", help="Do not ask Temporal: the image store alone counts.")
     ] = False,
     accept: Annotated[
         bool, Option("--accept-loss", help="Go on without what is still missing; needs --reason.")
@@ -39,5 +39,5 @@ def recover(
     if accept:
         if not reason:
             raise RequestRefused("--accept-loss needs --reason TEXT: it is kept with who decided.")
-        return asyncio.run(accept_loss(session, output, who, reason))
+        return asyncio.run(accept_loss(session, output, who, reason, ask_temporal=not without_temporal))
     return asyncio.run(recover_from_store(session, output, who, ask_temporal=not without_temporal))

@@ -126,7 +126,7 @@ async def recover_from_store(session: Session, output: Output, actor: str, *, as
         runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
         recovery = Recovery(database, store, cards, session, actor)
         await recovery.run(runs, output)
-        left = await _settle_note(database, store)
+        left = await _settle_note(database, store, runs)
     recovered = recovery.recovered
     document = {
         "status": "incomplete" if left else "ok",
@@ -140,11 +140,14 @@ async def recover_from_store(session: Session, output: Output, actor: str, *, as
     return 1 if left else 0
 
 
-async def accept_loss(session: Session, output: Output, actor: str, reason: str) -> int:
+async def accept_loss(
+    session: Session, output: Output, actor: str, reason: str, *, ask_temporal: bool
+) -> int:
     """Keep somebody's word that the ledger goes on without what is missing."""
     store = session.open_store()
     with session.open_ledger() as database:
-        losses = await find_losses(database, store)
+        runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
+        losses = await find_losses(database, store, await runs.list_billed())
         now = await asyncio.to_thread(read_ledger_now, database)
         if losses:
             accepted = AcceptedLoss(
@@ -163,11 +166,11 @@ async def accept_loss(session: Session, output: Output, actor: str, reason: str)
     return 0
 
 
-async def _settle_note(database: Database, store: ImageStore) -> Losses:
+async def _settle_note(database: Database, store: ImageStore, runs: RunsInTemporal) -> Losses:
     """What is still missing. Where nothing is, the heads are noted anew: recovered entries have other hashes."""
     now = await asyncio.to_thread(read_ledger_now, database)
     note = await read_note(store, now.ledger_id)
-    left = await find_losses(database, store)
+    left = await find_losses(database, store, await runs.list_billed())
     behind = await asyncio.to_thread(count_entries_behind, database, note)
     if left.attempts or behind:
         return left

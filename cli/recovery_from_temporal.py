@@ -19,10 +19,9 @@ from contracts import names
 from contracts.calls import CallInput, CallResult
 from contracts.money import parse_usd
 from contracts.result import RunResult
+from runtime.temporal import list_billed_runs
 
 _PAGE = 500
-# Looked at by `doctor`: the latest are those that an older copy lacks.
-_LATEST = 100
 
 
 class KnownRun(NamedTuple):
@@ -38,6 +37,9 @@ class RunsInTemporal(Protocol):
     async def find(self, run_id: str) -> KnownRun:
         """Return what is known of a run."""
 
+    async def list_billed(self) -> dict[str, datetime]:
+        """Return the latest runs that ended with a bill, by id, with the moment of their end."""
+
     def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:
         """Yield paid attempts that the ledger does not have."""
 
@@ -45,6 +47,9 @@ class RunsInTemporal(Protocol):
 class _NoTemporal:
     async def find(self, run_id: str) -> KnownRun:  # noqa: ARG002 - the protocol's signature
         return KnownRun()
+
+    async def list_billed(self) -> dict[str, datetime]:
+        return {}
 
     async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:  # noqa: ARG002 - the same
         return
@@ -57,14 +62,6 @@ NO_TEMPORAL: RunsInTemporal = _NoTemporal()
 async def open_runs_in_temporal(session: Session) -> RunsInTemporal:
     """Connect to Temporal. Raises TemporalUnavailable."""
     return _Temporal(await session.connect())
-
-
-async def find_unknown_bill(client: Client, database: Database) -> str | None:
-    """Return one of the latest billed runs in Temporal that the ledger did not pay for, None where there is none."""
-    query = f"WorkflowType = '{names.WORKFLOW}' AND ExecutionStatus = 'Completed' AND {names.BILLING_STATE.name} IS NOT NULL"
-    latest = [execution.id async for execution in client.list_workflows(query, limit=_LATEST)]
-    unknown = await asyncio.to_thread(find_unpaid_runs, database, latest)
-    return min(unknown, default=None)
 
 
 class _Temporal:
@@ -85,6 +82,9 @@ class _Temporal:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return KnownRun()
             raise
+
+    async def list_billed(self) -> dict[str, datetime]:
+        return await list_billed_runs(self._client)
 
     async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:
         ledger_id = (await asyncio.to_thread(read_ledger_now, database)).ledger_id

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -12,6 +13,7 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
+from contracts import names
 from runtime.connection_failures import explain_connection_failure
 from runtime.data_converter import DATA_CONVERTER
 from runtime.stack_file import Stack, read_stack_file
@@ -19,6 +21,8 @@ from runtime.tracing import list_interceptors
 
 # A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
 _PATIENCE_SECONDS = 10.0
+# What a restored ledger lacks is among the latest.
+_LATEST_RUNS = 100
 
 
 class TemporalUnavailable(Exception):
@@ -102,3 +106,17 @@ async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
         if not polled:
             return False
     return True
+
+
+async def list_billed_runs(client: Client, limit: int = _LATEST_RUNS) -> dict[str, datetime]:
+    """Return the latest runs that ended with a bill, by id, with the moment of their end.
+
+    Raises:
+        RPCError: the server cannot be asked.
+    """
+    query = (
+        f"WorkflowType = '{names.WORKFLOW}' AND ExecutionStatus = 'Completed'"
+        f" AND {names.BILLING_STATE.name} IS NOT NULL"
+    )
+    listed = client.list_workflows(query, limit=limit)
+    return {run.id: run.close_time async for run in listed if run.close_time}

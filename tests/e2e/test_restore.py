@@ -1,24 +1,30 @@
 """A ledger that is restored from an older copy: what it lacks is found, taken back, and not paid for again."""
 
 import asyncio
+import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import CancelledError
 
 from activities.ledger_watch import LedgerWatch
 from contracts import names
 from contracts.result import RunResult
+from runtime.settings import Settings
+from simulator.server import Simulator
 from tests.billing.postgres_server import name_database, start_postgres_server
-from tests.e2e.commands import type_command
+from tests.e2e.commands import ROOT, type_command
 from tests.e2e.stack import CONTRACT, Stack, run_application, run_temporal, sqlite_url
 from tests.e2e.test_outages import pending_failure, until
+from tests.e2e.test_worker_process import end
 from tests.s3_server import BUCKET, run_s3_server, s3_environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,7 +40,7 @@ class Place:
     put_back: Callable[[], None]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def client() -> AsyncIterator[Client]:
     async with run_temporal() as running:
         yield running
@@ -184,3 +190,120 @@ async def test_restored_ledger_is_found_recovered_and_not_paid_again(
         repeated = await type_command(stack, tmp_path, "recover", "--from-store", "--json")
         assert repeated.document["recovered"] == {"attempts": 0, "entries": 0, "waiting": 0, "conflicts": 0}
         assert stack.simulator.books.entries == ()
+
+
+async def lose_runs(client: Client, place: Place, numbers: range) -> dict[str, RunResult]:
+    """Put an older ledger back, in which some runs are not."""
+    async with open_stack(client, place):
+        pass
+    place.copy()
+    async with open_stack(client, place) as stack:
+        bought = await buy(stack, numbers)
+    place.put_back()
+    return bought
+
+
+async def test_cancelled_run_ends_while_its_attempt_is_missing(client: Client, files: Place) -> None:
+    async with open_stack(client, files):
+        pass
+    files.copy()
+    async with open_stack(client, files) as stack:
+        handle = client.get_workflow_handle(await start_unbilled(stack))
+    files.put_back()
+
+    async with open_stack(client, files):
+
+        async def has_lost_its_attempt() -> bool:
+            return "there is no attempt" in await pending_failure(handle)
+
+        await until(has_lost_its_attempt)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as raised:
+            await handle.result()
+        assert isinstance(raised.value.cause, CancelledError)
+        assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
+
+
+async def test_runs_are_recovered_from_temporal_where_the_receipts_are_lost_too(
+    client: Client, files: Place, tmp_path: Path
+) -> None:
+    bought = await lose_runs(client, files, range(2))
+    shutil.rmtree(tmp_path / "images" / "documents" / "attempts")
+    async with open_stack(client, files) as stack:
+        looked = await type_command(stack, tmp_path, "doctor", "--json")
+        (age,) = [check for check in looked.document["checks"] if check["name"] == "ledger's age"]
+        assert "2 attempts and 2 entries are missing" in age["message"]
+        recovered = await type_command(stack, tmp_path, "recover", "--from-store", "--json")
+        assert (recovered.status, recovered.document["status"]) == (0, "ok"), recovered.err
+        for run_id, result in bought.items():
+            (entry,) = stack.entries(run_id)
+            assert (entry.entry_id, entry.amount_usd) == (result.billing.entry_id, result.cost.amount_usd)
+            assert (entry.provider_request_id, entry.usage) == (result.provider.request_id, result.usage)
+        verified = await type_command(stack, tmp_path, "verify", "--json")
+        assert (verified.status, verified.document["findings"]) == (0, [])
+
+
+async def test_lost_ledger_does_not_pay_again(client: Client, files: Place, tmp_path: Path) -> None:
+    """A new ledger has another id; what the old one paid for is found by its run all the same."""
+    async with open_stack(client, files) as stack:
+        bought = await buy(stack, range(1))
+    (tmp_path / "ledger.db").unlink()
+    async with open_stack(client, files) as stack:
+        again = await buy(stack, range(1))
+        assert stack.simulator.books.entries == ()
+    assert [result.images for result in again.values()] == [result.images for result in bought.values()]
+
+
+@pytest.mark.parametrize("way", [("--from-store",), ("--accept-loss", "--reason", "a test")])
+async def test_worker_sends_nothing_until_somebody_says_how_to_go_on(
+    client: Client, files: Place, tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    await lose_runs(client, files, range(1))
+    async with AsyncExitStack() as parts:
+        simulator = await parts.enter_async_context(Simulator())
+        said = tmp_path / "worker.log"
+        worker = await start_worker(client, files, simulator, said)
+        parts.push_async_callback(end, worker)
+        run_id = names.run_id_for("acme", "new")
+        payload = {**CONTRACT, "quality": "low", "tenant": "acme"}
+        handle = await client.start_workflow(names.WORKFLOW, payload, id=run_id, task_queue=names.RUNS_QUEUE)
+
+        async def waits_to_be_sent() -> bool:
+            described = await handle.describe()
+            pending = described.raw_description.pending_activities
+            waits = [activity.activity_type.name for activity in pending] == [names.CALL_GPT_IMAGE]
+            return waits and "ledger_behind" in said.read_text()
+
+        await until(waits_to_be_sent)
+        assert "1 attempt and 1 entry are missing" in said.read_text()
+        assert len(simulator.books.entries) == 0
+        stack = Stack(client, simulator, place_settings(files), None, None)  # type: ignore[arg-type]  # commands need no more
+        settled = await type_command(stack, tmp_path, "recover", *way, "--json")
+        assert settled.status == 0, settled.err
+        RunResult.model_validate(await handle.result())
+        (sent,) = simulator.books.entries
+        assert str(sent.client_request_id).startswith(f"{run_id}:")
+        verified = await type_command(stack, tmp_path, "verify", "--json")
+        assert (verified.status, verified.document["findings"]) == (0, [])
+
+
+def place_settings(place: Place) -> Settings:
+    return Settings(database_url=place.ledger_url, image_store_url=place.store_url, provider="simulator")
+
+
+async def start_worker(
+    client: Client, place: Place, simulator: Simulator, said: Path
+) -> asyncio.subprocess.Process:
+    environment = {
+        **os.environ,
+        "TEMPORAL_ADDRESS": client.service_client.config.target_host,
+        "DATABASE_URL": place.ledger_url,
+        "IMAGE_STORE_URL": place.store_url,
+        "OPENAI_API_KEY": "sk-test-0123456789abcdef",
+        "OPENAI_BASE_URL": simulator.base_url,
+        "PROVIDER": "simulator",
+    }
+    with said.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, str(ROOT / "worker.py"), env=environment, stdout=log, stderr=log
+        )
