@@ -5,16 +5,17 @@ from datetime import UTC, datetime
 
 from temporalio import activity
 
-from activities.economy_documents import EconomyDocuments, PassedLine, PlannedLine
+from activities.economy_documents import EconomyDocuments, PassedLine, PlannedLine, identify_line
 from activities.failures import known_failures
 from activities.heartbeat import heartbeats
+from activities.receipts import AttemptReceipts
 from billing.attempt_records import NewAttempt
+from billing.attempts import AttemptLog
 from billing.batch_records import PricedLine, StartedLine, UnbilledEnd
 from billing.database import Database
 from billing.economy_attempts import EconomyAttempts, LineClaim, Refusal, describe_claim
 from billing.economy_lines import BILL_MISSING, EconomyLines
 from billing.errors import RunConflict
-from billing.runs import RunIdentity
 from contracts import names
 from contracts.content_marks import strip_marks
 from contracts.economy_steps import PartClaim, PartOrder
@@ -40,6 +41,7 @@ class EconomyClaimer:
     ) -> None:
         self._database = database
         self._attempts = EconomyAttempts(database)
+        self._receipts = AttemptReceipts(store, AttemptLog(database), simulated=simulated)
         self._store = store
         self._provider = provider
         self._simulated = simulated
@@ -71,6 +73,13 @@ class EconomyClaimer:
         passed: list[PassedLine] = []
         for start in range(0, len(lines), _LINES_AT_ONCE):
             chunk = lines[start : start + _LINES_AT_ONCE]
+            # A ledger that was restored from an older copy takes lines that were paid for new ones.
+            await asyncio.gather(
+                *(
+                    self._receipts.take_back(identify_line(line, activity.info().workflow_id or ""))
+                    for line in chunk
+                )
+            )
             results, capped = await asyncio.to_thread(self._claim_some, order, chunk)
             for result in results:
                 if isinstance(result, PlannedLine):
@@ -89,7 +98,10 @@ class EconomyClaimer:
         batch_lines = EconomyLines(self._database, order.batch.batch_id)
         allowed, capped = batch_lines.reserve([_price(line) for line in lines])
         wanted = [line for line in lines if line.line in allowed]
-        announced = [(_identify(line), self._announce(order, line)) for line in wanted]
+        announced = [
+            (identify_line(line, activity.info().workflow_id or ""), self._announce(order, line))
+            for line in wanted
+        ]
         claims = self._attempts.claim_all(announced, self._resends)
         results = [_describe(line, claim) for line, claim in zip(wanted, claims, strict=True)]
         return [*results, *(_keep_back(line) for line in lines if line.line not in allowed)], capped
@@ -146,15 +158,3 @@ def _price(line: PlannedLine) -> PricedLine:
 def _keep_back(line: PlannedLine) -> PassedLine:
     reason = "It has ended before and was not asked for again, or the batch's limit of cost keeps it back."
     return PassedLine(line=line.line, run_id=line.run_id, state="kept_back", reason=reason)
-
-
-def _identify(line: PlannedLine) -> RunIdentity:
-    return RunIdentity(
-        run_id=line.run_id,
-        tenant=line.tenant,
-        request_id=line.request_id,
-        workflow_id=activity.info().workflow_id or "",
-        fingerprint=line.fingerprint,
-        operation=line.operation,
-        requested_model=line.requested_model,
-    )

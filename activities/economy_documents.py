@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from billing.errors import BatchConflict
+from billing.runs import RunIdentity
 from contracts.base import SparseContract
 from contracts.economy import EconomySummary, PlannedPart
 from contracts.economy_steps import EconomyBatchRef, EconomyPlan
@@ -65,6 +66,19 @@ class NewestBefore(SparseContract):
     """When the provider's newest batch was created, by its own clock, before a part was sent. 0: it had none."""
 
     created_at: int
+
+
+def identify_line(line: PlannedLine, workflow_id: str) -> RunIdentity:
+    """Return the identity of a line's run, carried out by an economy batch's workflow."""
+    return RunIdentity(
+        run_id=line.run_id,
+        tenant=line.tenant,
+        request_id=line.request_id,
+        workflow_id=workflow_id,
+        fingerprint=line.fingerprint,
+        operation=line.operation,
+        requested_model=line.requested_model,
+    )
 
 
 class EconomyDocuments:

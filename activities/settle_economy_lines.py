@@ -14,11 +14,12 @@ from temporalio import activity
 from activities.attempt_outcomes import describe_delivery, describe_failure, describe_undelivered
 from activities.call_results import settle_attempt
 from activities.economy_bills import LineBiller
-from activities.economy_documents import EconomyDocuments, PlannedLine
+from activities.economy_documents import EconomyDocuments, PlannedLine, identify_line
 from activities.economy_outcomes import describe_untouched, raw_answer_of
 from activities.failures import describe_provider_failure, known_failures
 from activities.heartbeat import heartbeats
 from activities.picture_keeper import PictureKeeper
+from activities.receipts import AttemptReceipts
 from billing.attempt_records import Attempt, AttemptOutcome
 from billing.attempts import AttemptLog
 from billing.database import Database
@@ -61,6 +62,7 @@ class EconomySettler:
         self._database = database
         self._log = log
         self._attempts = EconomyAttempts(database)
+        self._receipts = AttemptReceipts(store, log, simulated=False)
         self._biller = biller
 
     @activity.defn(name=names.SETTLE_ECONOMY_LINES)
@@ -115,6 +117,8 @@ class EconomySettler:
         attempt = await asyncio.to_thread(self._attempts.find, line.attempt_id)
         if attempt.outcome != "succeeded":
             outcome = await self._learn(order, raw, result, line, attempt)
+            if outcome.outcome in {"succeeded", "unknown"}:
+                await self._write_receipt(order, line, attempt, outcome)
             try:
                 await asyncio.to_thread(self._log.finish, attempt.attempt_id, outcome)
             except AttemptConflict as conflict:
@@ -124,6 +128,15 @@ class EconomySettler:
         if attempt.outcome == "succeeded":
             await asyncio.to_thread(self._biller.bill, line, attempt)
         return True
+
+    async def _write_receipt(
+        self, order: SettleOrder, line: PlannedLine, attempt: Attempt, outcome: AttemptOutcome
+    ) -> None:
+        """What was paid outlives a ledger that is restored from an older copy."""
+        asked = {"metadata": line.metadata, "missing_usage": line.missing_usage}
+        request = line.read_request(order.part.model).model_copy(update=asked)
+        run = identify_line(line, activity.info().workflow_id or "")
+        await self._receipts.write(run, attempt, outcome, request)
 
     async def _learn(
         self, order: SettleOrder, raw: ResultLine, result: LineResult, line: PlannedLine, attempt: Attempt

@@ -22,6 +22,7 @@ from runtime.settings import Settings
 from simulator.server import Simulator
 from tests.billing.postgres_server import name_database, start_postgres_server
 from tests.e2e.commands import ROOT, type_command
+from tests.e2e.economy import make_requests, new_batch_id, run_batch, run_ids
 from tests.e2e.stack import CONTRACT, Stack, run_application, run_temporal, sqlite_url
 from tests.e2e.test_outages import pending_failure, until
 from tests.e2e.test_worker_process import end
@@ -243,6 +244,32 @@ async def test_runs_are_recovered_from_temporal_where_the_receipts_are_lost_too(
         assert (verified.status, verified.document["findings"]) == (0, [])
 
 
+async def test_lines_of_an_economy_batch_are_recovered_and_not_paid_again(
+    client: Client, files: Place, tmp_path: Path
+) -> None:
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup", "A plate"), metadata={"order": "4711"})
+    async with open_stack(client, files):
+        pass
+    files.copy()
+    async with open_stack(client, files) as stack:
+        await run_batch(stack, requests, batch_id=batch_id)
+        billed = {run_id: stack.entries(run_id) for run_id in run_ids(requests)}
+    files.put_back()
+
+    async with open_stack(client, files) as stack:
+        await run_batch(stack, requests[:1], batch_id=new_batch_id())
+        assert stack.simulator.books.entries == ()
+        recovered = await type_command(stack, tmp_path, "recover", "--from-store", "--json")
+        assert recovered.document["recovered"]["entries"] == 2, recovered.err
+        for run_id, (before,) in billed.items():
+            (entry,) = stack.entries(run_id)
+            assert (entry.entry_id, entry.amount_usd) == (before.entry_id, before.amount_usd)
+            assert (entry.metadata, entry.flags) == ({"order": "4711"}, ("batch_price", "recovered"))
+        verified = await type_command(stack, tmp_path, "verify", "--json")
+        assert (verified.status, verified.document["findings"]) == (0, [])
+
+
 async def test_lost_ledger_does_not_pay_again(client: Client, files: Place, tmp_path: Path) -> None:
     """A new ledger has another id; what the old one paid for is found by its run all the same."""
     async with open_stack(client, files) as stack:
@@ -276,7 +303,7 @@ async def test_worker_sends_nothing_until_somebody_says_how_to_go_on(
 
         await until(waits_to_be_sent)
         assert "1 attempt and 1 entry are missing" in said.read_text()
-        assert len(simulator.books.entries) == 0
+        assert not list(simulator.books.entries)
         stack = Stack(client, simulator, place_settings(files), None, None)  # type: ignore[arg-type]  # commands need no more
         settled = await type_command(stack, tmp_path, "recover", *way, "--json")
         assert settled.status == 0, settled.err
