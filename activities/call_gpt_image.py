@@ -6,6 +6,7 @@ answers with that. Money itself (prices, entries) is no business of this file.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import structlog
@@ -38,12 +39,18 @@ from contracts import names
 from contracts.calls import CallInput, CallResult
 from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import ProviderFailure, RateLimited, ServerOverloaded
-from imaging.inputs import Inputs, load_inputs
+from imaging.input_memory import ByteBudget, HeldInputs, hold_inputs
 from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from imaging.streams import Show
 from runtime.downloads import Downloader
+
+# Calls that hold the memory for pictures give it back once these are sent, which takes seconds. An attempt has a minute beside
+# the provider's time.
+INPUT_MEMORY_PATIENCE_SECONDS = 30.0
+# As much as INPUT_MEMORY_MIB by default.
+INPUT_MEMORY_BYTES = 512 * 1024 * 1024
 
 log = structlog.get_logger("call_gpt_image")
 
@@ -53,6 +60,7 @@ class GptImageCaller:
 
     `terms` say what a call may cost and in whose name, whatever a workflow hands over. `resends` is how many attempts of unknown
     outcome a run may have before the one that is its last. `refuse_behind` raises LedgerBehind while the ledger is older than its store.
+    `input_memory` is what the pictures of all edits may take in memory at once.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class GptImageCaller:
         terms: CallTerms,
         simulated: bool,
         resends: int,
+        input_memory: ByteBudget | None = None,
         links: PictureLinks | None = None,
         on_pause: OnPause | None = None,
         downloader: Downloader | None = None,
@@ -78,6 +87,7 @@ class GptImageCaller:
         self._provider = terms.catalogue.provider
         self._simulated = simulated
         self._resends = resends
+        self._input_memory = input_memory or ByteBudget(INPUT_MEMORY_BYTES)
         self._links = links
         self._pauses = SharedPauses(on_pause=on_pause) if on_pause else SharedPauses()
         self._liveness = Liveness(store)
@@ -116,7 +126,11 @@ class GptImageCaller:
         self._identify(order)
         if self._refuse_behind:
             self._refuse_behind()
-        inputs = await self._look_at_inputs_first(order)
+        with ExitStack() as holding:
+            return await self._carry_out_holding(order, holding)
+
+    async def _carry_out_holding(self, order: CallInput, holding: ExitStack) -> CallResult:
+        inputs = await self._look_at_inputs_first(order, holding)
         if inputs and activity.info().attempt == 1 and not self._pauses.is_on(order.model):
             await self._keeper.prove()
             result = await finish_what_is_paid(self._pay_new_run(order, inputs))
@@ -124,9 +138,9 @@ class GptImageCaller:
                 return result
             if activity.is_cancelled():  # which nothing that was paid has to be saved from
                 raise asyncio.CancelledError
-        return await self._carry_on(order, inputs)
+        return await self._carry_on(order, inputs, holding)
 
-    async def _carry_on(self, order: CallInput, inputs: Inputs | None) -> CallResult:
+    async def _carry_on(self, order: CallInput, inputs: HeldInputs | None, holding: ExitStack) -> CallResult:
         """A run that the ledger may know: what it has paid for is its answer, and what it has sent is heard of first."""
         identity = self._identify(order)
         listed = await asyncio.to_thread(self._attempts.find_attempts, identity)
@@ -142,7 +156,7 @@ class GptImageCaller:
             hold_undecided(earlier, order)
         else:
             refuse_endless_resends(earlier, self._resends)
-        inputs = inputs or await load_inputs(order.request, self._store)
+        inputs = inputs or await self._hold_inputs(order, holding)
         await self._keeper.prove()
         await self._pauses.wait(order.model)
         return await finish_what_is_paid(self._pay(order, inputs, earlier))
@@ -154,17 +168,24 @@ class GptImageCaller:
             return listed
         return await asyncio.to_thread(self._attempts.find_attempts, self._identify(order))
 
-    async def _look_at_inputs_first(self, order: CallInput) -> Inputs | None:
+    async def _look_at_inputs_first(self, order: CallInput, holding: ExitStack) -> HeldInputs | None:
         """The pictures of a run that has sent nothing yet: a refused one leaves its request id free for the right picture.
 
         None for a run that has sent something: it may find what it paid for, and needs no inputs for that.
         """
         if order.request.operation == "generate":
-            return Inputs((), None)
+            return HeldInputs()
         sent = await asyncio.to_thread(self._attempts.list_attempts, order.run_id)
-        return None if sent else await load_inputs(order.request, self._store)
+        return None if sent else await self._hold_inputs(order, holding)
 
-    async def _pay_new_run(self, order: CallInput, inputs: Inputs) -> CallResult | None:
+    async def _hold_inputs(self, order: CallInput, holding: ExitStack) -> HeldInputs:
+        inputs = await hold_inputs(
+            order.request, self._store, self._input_memory, INPUT_MEMORY_PATIENCE_SECONDS
+        )
+        holding.callback(inputs.release)
+        return inputs
+
+    async def _pay_new_run(self, order: CallInput, inputs: HeldInputs) -> CallResult | None:
         """None, and nothing was sent, where the run is not new: most are, and are written down with their first attempt.
 
         The store is asked too: a ledger that was restored from an older copy takes a run that was paid for a new one.
@@ -176,7 +197,7 @@ class GptImageCaller:
         )
         return await self._buy(order, inputs, (), attempt) if attempt else None
 
-    async def _pay(self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...]) -> CallResult:
+    async def _pay(self, order: CallInput, inputs: HeldInputs, earlier: tuple[Attempt, ...]) -> CallResult:
         identity, new = self._identify(order), self._announce(order)
         attempt = await asyncio.to_thread(self._begin, identity, new, is_first=not earlier)
         if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
@@ -193,14 +214,14 @@ class GptImageCaller:
         return begun
 
     async def _buy(
-        self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt
+        self, order: CallInput, inputs: HeldInputs, earlier: tuple[Attempt, ...], attempt: Attempt
     ) -> CallResult:
         most = order.request.partial_images or 0
         async with announcing_partial_images(self._store, attempt.attempt_id, most) as show:
             return await self._buy_showing(order, inputs, earlier, attempt, show)
 
     async def _buy_showing(
-        self, order: CallInput, inputs: Inputs, earlier: tuple[Attempt, ...], attempt: Attempt, show: Show
+        self, order: CallInput, inputs: HeldInputs, earlier: tuple[Attempt, ...], attempt: Attempt, show: Show
     ) -> CallResult:
         log.info(
             "The request is sent.", attempt_id=attempt.attempt_id, model=order.model, number=attempt.number
@@ -251,13 +272,26 @@ class GptImageCaller:
         if kept_anyway:
             await self._receipts.write(self._identify(order), attempt, outcome, order.request)
 
-    async def _send(self, order: CallInput, inputs: Inputs, attempt: Attempt, show: Show) -> AttemptOutcome:
+    async def _send(
+        self, order: CallInput, inputs: HeldInputs, attempt: Attempt, show: Show
+    ) -> AttemptOutcome:
+        given = inputs.hand_over()
+        parts = [FilePart(data=image.data, media_type=image.media_type) for image in given.images]
+        mask = FilePart(data=given.mask.data, media_type=given.mask.media_type) if given.mask else None
+        del given
+
+        def let_go() -> None:
+            """For the minutes in which the provider draws nobody needs the pictures here."""
+            parts.clear()
+            inputs.release()
+
         call = ProviderCall(
             request=order.request,
             model=order.model,
-            images=tuple(FilePart(data=image.data, media_type=image.media_type) for image in inputs.images),
-            mask=FilePart(data=inputs.mask.data, media_type=inputs.mask.media_type) if inputs.mask else None,
+            images=parts,
+            mask=mask,
             client_request_id=attempt.client_request_id,
+            on_uploaded=let_go,
         )
         address = self._client.address
         with provider_span(order, attempt, provider=self._provider, address=address) as note_answer:

@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from billing.errors import BatchConflict, BudgetExceeded, CorrectionRefused, LedgerError, RunConflict
 from contracts import names
 from imaging.errors import ProviderFailure
+from imaging.input_memory import InputMemoryFull
 from imaging.inputs import InputsRefused
 from imaging.retry_after import with_jitter
 from imaging.store_errors import StoreFailure
@@ -18,6 +19,7 @@ LONGEST_MESSAGE = 1_200
 """Bytes of somebody else's words in a failure. Temporal keeps the last failure of a waiting activity up to 4 KiB, with its
 details and stack trace; of a longer one an operator would read "Failure exceeds size limit". The ledger has them whole."""
 
+INPUT_MEMORY_FULL = "InputMemoryFull"
 SHORTEST_WAIT_SECONDS = 1.0
 """A busy provider says "try again in 20ms", and says it again: each time would be another row, dozens in a second."""
 
@@ -75,6 +77,14 @@ def known_failures() -> Iterator[None]:
             *refused.problems,
             type=names.REQUEST_REFUSED,
             non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        ) from None
+    except InputMemoryFull as full:
+        raise ApplicationError(
+            str(full),
+            type=INPUT_MEMORY_FULL,
+            # It has waited for long already, and takes its place in line again.
+            next_retry_delay=timedelta(seconds=with_jitter(SHORTEST_WAIT_SECONDS, random.SystemRandom())),
             category=ApplicationErrorCategory.BENIGN,
         ) from None
     except (LedgerError, StoreFailure) as error:

@@ -20,6 +20,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.failures import INPUT_MEMORY_FULL
 from activities.image_slots import TAKING_IMAGE_SLOTS, dispatch_again
 from activities.shared_pause import PROVIDER_PAUSED
 from activities.told_failures import ToldFailures
@@ -29,7 +30,7 @@ from workflows.policies import CALL_RETRY
 
 TRIED_FOR = timedelta(hours=6)
 """A provider, a store or a ledger that is away for longer needs a person."""
-_WAITING = {RateLimited.__name__, PROVIDER_PAUSED, STILL_UNDER_WAY}
+_WAITING = {RateLimited.__name__, PROVIDER_PAUSED, STILL_UNDER_WAY, INPUT_MEMORY_FULL}
 """Not a failure: too much in a minute, by whoever. It sets the time that was tried back."""
 _SENT = {"rejected", "unknown"}
 # What faults of the provider are counted under. A rate limit counts for itself: it says that the provider is there.
@@ -112,7 +113,7 @@ def _hand_on(
 def _count_fault(given: dict[str, int], failure: ApplicationError) -> tuple[dict[str, int], int]:
     """The counts with this failure, and its own. What lies before what has failed now has worked: its count is forgotten."""
     of_provider = {name: count for name, count in given.items() if name in _OF_PROVIDER}
-    if failure.type in {PROVIDER_PAUSED, STILL_UNDER_WAY}:
+    if failure.type in _WAITING - {RateLimited.__name__}:
         return of_provider, 0
     if _is_of_provider(failure):
         name = failure.type if failure.type == RateLimited.__name__ else "provider"

@@ -1,6 +1,6 @@
 """What goes to the provider and what comes back: values only, neither sent nor read here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -35,14 +35,16 @@ class FilePart:
 class ProviderCall:
     """One attempt: an edit where there are `images`. `model` is the one to call, whatever the request names.
 
-    `client_request_id` (ASCII, up to 512 characters, unique per attempt) is for the provider's support.
+    `client_request_id` (ASCII, up to 512 characters, unique per attempt) is for the provider's support. `on_uploaded` is called
+    once the images have been read to their ends: whoever keeps them may let them go, which nobody here does longer.
     """
 
     request: ImageRequest = field(repr=False)
     model: str
-    images: tuple[FilePart, ...] = ()
+    images: Sequence[FilePart] = ()
     mask: FilePart | None = None
     client_request_id: str
+    on_uploaded: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

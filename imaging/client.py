@@ -8,7 +8,7 @@ import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import httpx2
 import openai
@@ -22,6 +22,7 @@ from imaging.early_answers import was_cut_short
 from imaging.error_bodies import read_provider_request_id
 from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer, ProviderFailure
 from imaging.failed_answers import FailedAnswer, refuse_failed
+from imaging.input_memory import Upload
 from imaging.provider_settings import ProviderSettings, check_settings
 from imaging.sdk import hide_key, open_sdk
 from imaging.streams import Show, StreamedAnswer, is_stream
@@ -148,7 +149,7 @@ class ImageClient:
                 extra_headers=headers,
                 **streaming,
             )
-        parts = [_name_part(f"image-{index}", image) for index, image in enumerate(call.images, start=1)]
+        parts = _make_uploads(call)
         return api.edit(
             image=parts if len(parts) > 1 else parts[0],
             mask=_name_part("mask", call.mask) if call.mask else openai.omit,
@@ -188,6 +189,26 @@ def _describe_too_large(error: BodyTooLarge, call: ProviderCall, key: str) -> Ma
         raw_body=start[:LARGEST_RAW_BODY],
         response=None if usage is None else {"usage": usage},
     )
+
+
+def _make_uploads(call: ProviderCall) -> list[tuple[str, IO[bytes], str]]:
+    """The pictures as files, each of which lets its bytes go once they are read."""
+    missing = len(call.images)
+
+    def end() -> None:
+        nonlocal missing
+        missing -= 1
+        if not missing and call.on_uploaded:
+            call.on_uploaded()
+
+    return [
+        (
+            f"image-{index}.{_EXTENSIONS[image.media_type]}",
+            cast("IO[bytes]", Upload(image.data, end)),
+            image.media_type,
+        )
+        for index, image in enumerate(call.images, start=1)
+    ]
 
 
 def _name_part(name: str, part: FilePart) -> tuple[str, bytes, str]:

@@ -27,6 +27,9 @@ from imaging.pictures import EXTENSIONS, verify_picture
 from imaging.store import ImageStore
 from imaging.store_errors import CorruptImage, NotFound, ReferenceRefused, TooLarge
 
+# Pictures of one request that are read at once: for a moment an object store's client holds each of them twice.
+_READS_AT_ONCE = 4
+
 
 class InputPicture(NamedTuple):
     """A picture as it is sent: a file name, the bytes, and the type that they really are."""
@@ -59,12 +62,17 @@ async def load_inputs(request: ImageRequest, store: ImageStore) -> Inputs:
         StoreUnavailable: the store could not be read; trying again may help.
     """
     named = request.inputs()
-    results = await asyncio.gather(*(_load(field, image, store) for field, image in named))
+    # Equal references are read once, whatever their number.
+    distinct = {_tell_apart(field, image): (field, image) for field, image in reversed(named)}
+    places = asyncio.Semaphore(_READS_AT_ONCE)
+    read = await asyncio.gather(*(_load_in_turn(places, *each, store) for each in distinct.values()))
+    results = dict(zip(distinct, read, strict=True))
     loaded: dict[str, CheckedPicture] = {}
     problems: list[Problem] = []
-    for (field, _), result in zip(named, results, strict=True):
+    for field, image in named:
+        result = results[_tell_apart(field, image)]
         if isinstance(result, Problem):
-            problems.append(result)
+            problems.append(result.model_copy(update={"field": field}))
         else:
             loaded[field] = result
     problems += check_mask(loaded)
@@ -73,6 +81,16 @@ async def load_inputs(request: ImageRequest, store: ImageStore) -> Inputs:
     pictures = {field: _as_input(field, each) for field, each in loaded.items()}
     mask = pictures.pop("mask", None)
     return Inputs(tuple(pictures.values()), mask)
+
+
+async def measure_inputs(request: ImageRequest, store: ImageStore) -> int:
+    """How many bytes `load_inputs` will hold; what it will refuse counts as none.
+
+    Raises:
+        StoreUnavailable: the store could not be asked.
+    """
+    distinct = {_tell_apart(field, image): (field, image) for field, image in request.inputs()}
+    return sum(await asyncio.gather(*(_measure(field, image, store) for field, image in distinct.values())))
 
 
 async def upload_file(path: Path, store: ImageStore) -> ImageRef:
@@ -84,6 +102,29 @@ async def upload_file(path: Path, store: ImageStore) -> ImageRef:
     """
     data = await asyncio.to_thread(_read_file, path)
     return await store.put_image(data)
+
+
+def _tell_apart(field: str, image: ImageInput) -> tuple[str, str | None, bool]:
+    return image.uri, image.sha256, field == "mask"
+
+
+async def _measure(field: str, image: ImageInput, store: ImageStore) -> int:
+    limit = MASK_BYTES_LIMIT if field == "mask" else IMAGE_BYTES_LIMIT
+    if image.is_data_uri:
+        size = len(image.uri) * 3 // 4
+    else:
+        try:
+            size = await store.measure(image.uri) or 0
+        except ReferenceRefused:
+            return 0
+    return size if size < limit else 0
+
+
+async def _load_in_turn(
+    places: asyncio.Semaphore, field: str, image: ImageInput, store: ImageStore
+) -> CheckedPicture | Problem:
+    async with places:
+        return await _load(field, image, store)
 
 
 async def _load(field: str, image: ImageInput, store: ImageStore) -> CheckedPicture | Problem:

@@ -117,6 +117,15 @@ class ImageStore:
             raise CorruptImage(f"The picture {uri} is damaged: its bytes do not match its name.")
         return data
 
+    async def measure(self, uri: str) -> int | None:
+        """The size of a picture in this store in bytes, None where there is none.
+
+        Raises:
+            ReferenceRefused: the reference leads out of the store, or to no picture.
+            StoreUnavailable: the store does not answer.
+        """
+        return await self._objects.measure(key_of_reference(uri, self.root))
+
     async def find_picture(self, name: str) -> StoredPicture | None:
         """The picture of a name such as "abcdef....png", None where there is none.
 

@@ -16,6 +16,7 @@ from billing.rate_cards import RateCards
 from contracts import names
 from imaging.catalogue import Catalogue
 from imaging.client import open_client
+from imaging.input_memory import ByteBudget
 from imaging.store import ImageStore
 from queues.economy import build_economy_calls
 from queues.parts import (
@@ -57,6 +58,7 @@ async def build_provider_worker(
         ),
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
+        input_memory=ByteBudget(settings.input_memory_mib * 1024 * 1024),
         links=find_links(settings),
         on_pause=build_pause_meter(client, settings).note_pause,
         downloader=build_downloader(settings),

@@ -56,8 +56,10 @@ class Settings(BaseSettings):
     provider_timeout_seconds: int = Field(default=600, ge=1, le=600)
     """How long one answer may take. The workflow gives an attempt 11 minutes, so at most 600."""
     provider_concurrency: int = Field(default=32, ge=1, le=1000)
-    """Calls in flight in one worker process. Each holds its pictures in memory: some 10 MB for what is made, and whatever an
-    edit brings, which may be 16 pictures of 50 MB."""
+    """Calls in flight in one worker process. Each holds some 10 MB for what is made; what edits bring has a budget of its own."""
+    input_memory_mib: int = Field(default=512, ge=1, le=1_048_576)
+    """MiB that the pictures of all edits of one worker process may take until they are sent. An edit may bring 16 pictures of
+    50 MB: one that is larger than all of it goes alone. By default a worker fits into 2 GiB."""
     images_per_minute: int | None = Field(default=None, ge=0, le=1_000_000)
     """The provider's limit for the whole organization, held by the Temporal server for all workers together; n counts as n.
     Unset leaves the task queue as it is, 0 lifts the limit that it has."""

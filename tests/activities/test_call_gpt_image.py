@@ -14,6 +14,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.call_gpt_image import GptImageCaller
 from activities.call_terms import CallTerms
+from activities.failures import INPUT_MEMORY_FULL
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
 from billing.attempts import AttemptLog
 from billing.opening import open_database
@@ -25,9 +26,11 @@ from contracts.request import ImageRequest
 from imaging.admission import fingerprint
 from imaging.catalogue import Catalogue
 from imaging.client import ProviderSettings, open_client
+from imaging.input_memory import ByteBudget
 from imaging.store import ImageStore
 from tests.billing.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.billing.spending import decide
+from tests.imaging.picture_files import make_picture
 
 REQUEST = ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse", tenant=IDENTITY.tenant)
 KNOWN = replace(IDENTITY, fingerprint=fingerprint(REQUEST))
@@ -59,12 +62,16 @@ class SlowLog(AttemptLog):
 
 
 @asynccontextmanager
-async def open_caller(log: AttemptLog, folder: Path) -> AsyncIterator[GptImageCaller]:
+async def open_caller(
+    log: AttemptLog, folder: Path, input_memory: ByteBudget | None = None
+) -> AsyncIterator[GptImageCaller]:
     """A caller of a provider that nobody reaches."""
     async with open_client(ProviderSettings(api_key="none", base_url="http://127.0.0.1:9/v1")) as client:
         store = ImageStore.from_url((folder / "images").as_uri())
         terms = CallTerms(Catalogue.load("openai"), RateCards.load(), "refuse")
-        yield GptImageCaller(client, store, log, terms=terms, simulated=False, resends=1)
+        yield GptImageCaller(
+            client, store, log, terms=terms, simulated=False, resends=1, input_memory=input_memory
+        )
 
 
 def environment_of(attempt: int) -> ActivityEnvironment:
@@ -139,4 +146,32 @@ async def test_handed_over_ceiling_does_not_count(tmp_path: Path) -> None:
             with pytest.raises(ApplicationError) as refused:
                 await environment_of(1).run(caller.call_gpt_image, forged)
             assert refused.value.type == names.BUDGET_EXCEEDED
+    database.close()
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_edit_without_room_for_its_pictures_waits_in_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int
+) -> None:
+    """Where other calls hold the memory for pictures, nothing is read and nothing sent; what the call held is given back."""
+    monkeypatch.setattr("activities.call_gpt_image.INPUT_MEMORY_PATIENCE_SECONDS", 0.05)
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    log, budget = AttemptLog(database), ByteBudget(1000)
+    share = await budget.acquire(1000)
+    picture = await ImageStore.from_url((tmp_path / "images").as_uri()).put_image(
+        make_picture("PNG", (64, 64))
+    )
+    request = ImageRequest.model_validate(REQUEST.model_dump() | {"images": [picture.uri]})
+    order = ORDER.model_copy(update={"request": request, "fingerprint": fingerprint(request)})
+    async with open_caller(log, tmp_path, budget) as caller:
+        with pytest.raises(ApplicationError) as full:
+            await environment_of(attempt).run(caller.call_gpt_image, order)
+        budget.release(share)
+        with pytest.raises(ApplicationError) as unreachable:
+            await environment_of(attempt).run(caller.call_gpt_image, order)
+    assert (full.value.type, full.value.non_retryable) == (INPUT_MEMORY_FULL, False)
+    assert full.value.next_retry_delay is not None
+    assert unreachable.value.type == "ConnectionFailed"
+    assert budget.held == 0
+    assert [each.outcome for each in log.list_attempts(IDENTITY.run_id)] == ["not_sent"]
     database.close()
