@@ -28,7 +28,7 @@ from activities.heartbeat import finish_what_is_paid, heartbeats
 from activities.partial_images import announcing_partial_images
 from activities.picture_keeper import PictureKeeper
 from activities.provider_span import provider_span
-from activities.receipts import AttemptReceipts
+from activities.receipts import AttemptReceipts, add_recovered_pictures
 from activities.shared_pause import OnPause, SharedPauses
 from activities.under_way import Liveness, describe_yielding, still_under_way
 from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
@@ -150,6 +150,7 @@ class GptImageCaller:
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
+            paid = await add_recovered_pictures(paid, self._store)
             return describe_success(paid, order, len(earlier))
         await self._liveness.wait_for_open_attempts(earlier)
         if order.unknown_outcome == "hold":

@@ -1,7 +1,6 @@
 """Getting what was paid for into the store, while the event loop stays free and whatever else goes wrong."""
 
 import asyncio
-import dataclasses
 import os
 import time
 from typing import Any
@@ -11,9 +10,8 @@ from temporalio import activity
 
 from contracts.images import ImageRef
 from contracts.request import ImageRequest
-from imaging.answers import Answer, AnsweredPicture, read_answer, read_response, require_pictures
+from imaging.answers import Answer, check_pictures, read_answer, read_response, resolve_links
 from imaging.client import RawAnswer
-from imaging.pictures import NotAPicture, verify_picture
 from imaging.store import ImageStore
 from imaging.store_errors import StoreUnavailable
 from runtime.downloads import TIMEOUT_SECONDS, Downloader, DownloadFailed
@@ -63,7 +61,7 @@ class PictureKeeper:
         if any(item.url for item in answer.items) and self._downloader is not None:
             answer = await self._download(answer, self._downloader, raw)
         async with self._openings:
-            return await asyncio.to_thread(_check_pictures, raw, answer)
+            return await asyncio.to_thread(check_pictures, raw, answer)
 
     async def keep(
         self, pictures: tuple[bytes, ...], raw: RawAnswer, *, patient: bool = True
@@ -93,16 +91,10 @@ class PictureKeeper:
         # A line of a batch was answered long ago: what is left of this attempt is not told by its answer.
         seconds = left if 0 < left < TIMEOUT_SECONDS else TIMEOUT_SECONDS
 
-        async def fetch(index: int, item: AnsweredPicture) -> AnsweredPicture:
-            if item.url is None:
-                return item
-            try:
-                return AnsweredPicture(data=await downloader.fetch(item.url, seconds))
-            except DownloadFailed as failure:
-                return AnsweredPicture(problem=f"data[{index}] has only a url, and {failure}")
+        async def fetch(url: str) -> bytes:
+            return await downloader.fetch(url, seconds)
 
-        items = await asyncio.gather(*(fetch(index, item) for index, item in enumerate(answer.items)))
-        return dataclasses.replace(answer, items=tuple(items))
+        return await resolve_links(answer, fetch, DownloadFailed)
 
     async def _put_patiently(self, data: bytes, give_up_at: float) -> ImageRef:
         pause = _FIRST_PAUSE_SECONDS
@@ -121,22 +113,6 @@ class PictureKeeper:
 
 def _read_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
     return read_answer(raw, request) if response is None else read_response(raw, response, request)
-
-
-def _check_pictures(raw: RawAnswer, answer: Answer) -> Answer:
-    items = tuple(_verify(index, item) for index, item in enumerate(answer.items))
-    return require_pictures(raw, dataclasses.replace(answer, items=items))
-
-
-def _verify(index: int, item: AnsweredPicture) -> AnsweredPicture:
-    """Return the item as it is, or without its bytes where they are not a picture."""
-    if item.data is None:
-        return item
-    try:
-        verify_picture(item.data)
-    except NotAPicture as error:
-        return AnsweredPicture(problem=f"data[{index}] is no picture: {error}")
-    return item
 
 
 def _end_of_attempt(raw: RawAnswer) -> float:

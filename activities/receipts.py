@@ -6,6 +6,7 @@ from an older copy lose nothing: the next attempt of the run finds the receipt, 
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Collection, Mapping
 
 import structlog
@@ -24,6 +25,7 @@ from billing.attempts import AttemptLog
 from billing.errors import RunConflict
 from billing.recovery import restore_attempt
 from billing.runs import RunIdentity, is_same
+from contracts.images import ImageRef
 from contracts.request import ImageRequest
 from imaging.store import ImageStore
 from imaging.store_errors import StoreUnavailable
@@ -34,6 +36,7 @@ _NOTED_AFTER_SECONDS = 5.0
 log = structlog.get_logger("receipts")
 
 _OUTCOME = TypeAdapter(AttemptOutcome)
+_IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
 class AttemptReceipts:
@@ -146,3 +149,12 @@ async def _read_old_receipt(store: ImageStore, attempt_id: str) -> AttemptOutcom
         return None if receipt is None else _OUTCOME.validate_json(receipt)
     except ValidationError:
         return None
+
+
+async def add_recovered_pictures(paid: Attempt, store: ImageStore) -> Attempt:
+    """Return a paid attempt with the pictures that the command `recover` has found in its kept answer since."""
+    kept = await store.read_document(f"recovered/{paid.attempt_id}.json") if paid.error_message else None
+    if kept is None:
+        return paid
+    images = tuple(image.model_dump(mode="json") for image in _IMAGES.validate_json(kept))
+    return dataclasses.replace(paid, images=images, error_message=None)

@@ -1,12 +1,13 @@
-"""`recover`: what to do about a ledger that is older than its image store."""
+"""`recover`: a run whose answer was kept but could not be used, or a ledger that is older than its image store."""
 
 import asyncio
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from cli import options
 from cli.failures import RequestRefused
+from cli.kept_answers import recover_answer
 from cli.output import Output
 from cli.recovery_from_store import accept_loss, recover_from_store
 from cli.session import open_session
@@ -14,6 +15,9 @@ from cli.settling import find_actor
 
 
 def recover(
+    run: Annotated[
+        str | None, Argument(metavar="[RUN]", help="A run's id, or its request id.", show_default=False)
+    ] = None,
     *,
     from_store: Annotated[
         bool, Option("--from-store", help="Take back what the image store and Temporal know.")
@@ -24,18 +28,28 @@ def recover(
     accept: Annotated[
         bool, Option("--accept-loss", help="Go on without what is still missing; needs --reason.")
     ] = False,
+    tenant: options.Tenant = "default",
     reason: options.Reason = None,
     actor: options.Actor = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Take back what a ledger has lost that was restored from an older copy.
+    """Recover a run from its kept answer, or a ledger that was restored from an older copy.
 
-    These are attempts and their bills. Nothing is sent to the provider. It may be repeated: what the ledger has is left as it is. Exit status 1 while anything is
-    missing. See docs/restore.md.
+    With RUN: an answer of which something could not be used is kept whole in the image store. What can be read of it by now,
+    with the settings of today (IMAGE_URL_HOSTS), is stored and billed.
+
+    With --from-store: attempts and bills that the ledger has lost are taken back from the image store and Temporal. It may be
+    repeated: what the ledger has is left as it is. Exit status 1 while anything is missing. See docs/restore.md.
+
+    Nothing is sent to the provider and nothing is paid.
     """
-    output, session, who = Output(as_json=as_json), open_session(), find_actor(actor)
-    if from_store == accept:
-        raise RequestRefused("Choose one of --from-store and --accept-loss.")
+    if (run is not None) + from_store + accept != 1:
+        raise RequestRefused("Choose one of RUN, --from-store and --accept-loss.")
+    output, session = Output(as_json=as_json), open_session()
+    if run is not None:
+        asyncio.run(recover_answer(options.find_run_id(run, tenant), session, output))
+        return 0
+    who = find_actor(actor)
     if accept:
         if not reason:
             raise RequestRefused("--accept-loss needs --reason TEXT: it is kept with who decided.")

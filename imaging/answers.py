@@ -1,8 +1,11 @@
 """From the provider's answer to pictures and everything that explains their bill. Pure, but takes a core's time:
-decoding megabytes belongs in a thread. Whether the bytes are pictures is `imaging.pictures`' business.
+decoding megabytes belongs in a thread.
 """
 
+import asyncio
 import base64
+import dataclasses
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +15,7 @@ from imaging.calls import RawAnswer
 from imaging.classify import classify_error_in_success, is_refusal_of_content
 from imaging.error_bodies import read_error
 from imaging.errors import LARGEST_RAW_BODY, MalformedAnswer, OutputRefused, ProviderFailure
+from imaging.pictures import NotAPicture, verify_picture
 from imaging.provider_json import read_json
 from imaging.stream_events import ErrorEvent, read_stream_answer, read_stream_body
 
@@ -126,6 +130,43 @@ def require_pictures(raw: RawAnswer, answer: Answer) -> Answer:
     is_withheld = answer.items and all(item.withheld for item in answer.items)
     kind = OutputRefused if is_withheld or is_refusal_of_content(error) else MalformedAnswer
     raise _describe_failure(kind, raw, detail, answer.response)
+
+
+async def resolve_links(
+    answer: Answer, fetch: Callable[[str], Awaitable[bytes]], failure: type[Exception]
+) -> Answer:
+    """Return the answer with the pictures that it only links to; `failure` is what `fetch` raises where it cannot."""
+
+    async def resolve(index: int, item: AnsweredPicture) -> AnsweredPicture:
+        if item.url is None:
+            return item
+        try:
+            return AnsweredPicture(data=await fetch(item.url))
+        except failure as error:
+            return AnsweredPicture(problem=f"data[{index}] has only a url, and {error}")
+
+    items = await asyncio.gather(*(resolve(index, item) for index, item in enumerate(answer.items)))
+    return dataclasses.replace(answer, items=tuple(items))
+
+
+def check_pictures(raw: RawAnswer, answer: Answer) -> Answer:
+    """Return the answer without the bytes that cannot be decoded as a picture. They do not affect the others.
+
+    Raises:
+        ProviderFailure: no picture is left.
+    """
+    items = tuple(_verify(index, item) for index, item in enumerate(answer.items))
+    return require_pictures(raw, dataclasses.replace(answer, items=items))
+
+
+def _verify(index: int, item: AnsweredPicture) -> AnsweredPicture:
+    if item.data is None:
+        return item
+    try:
+        verify_picture(item.data)
+    except NotAPicture as error:
+        return AnsweredPicture(problem=f"data[{index}] is no picture: {error}")
+    return item
 
 
 def decode_base64(text: str) -> bytes:

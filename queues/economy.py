@@ -23,11 +23,11 @@ from imaging.batch_client import open_batch_client
 from imaging.store import ImageStore
 from queues.parts import (
     build_attempt_meter,
-    build_downloader,
     build_entry_meter,
     is_simulated,
     provider_settings,
 )
+from runtime.downloads import build_downloader
 from runtime.settings import Settings
 
 

@@ -8,7 +8,6 @@ from activities.meters import AttemptMeter, EntryMeter, ModelLabels, PauseMeter
 from imaging.catalogue import Catalogue
 from imaging.client import ProviderSettings
 from imaging.picture_links import PictureLinks
-from runtime.downloads import Downloader
 from runtime.embedded import SIMULATOR
 from runtime.metrics import find_meter
 from runtime.settings import Settings
@@ -40,12 +39,6 @@ def find_links(settings: Settings) -> PictureLinks | None:
     return PictureLinks.configure(
         settings.image_links_url, settings.image_links_keys(), settings.image_links_days
     )
-
-
-def build_downloader(settings: Settings) -> Downloader:
-    """What fetches pictures that a gateway only links to, from the hosts of IMAGE_URL_HOSTS."""
-    given = (settings.azure_openai_endpoint, settings.openai_base_url)
-    return Downloader(settings.image_url_destinations(), [address for address in given if address])
 
 
 def is_simulated(settings: Settings) -> bool:

@@ -22,12 +22,12 @@ from queues.economy import build_economy_calls
 from queues.parts import (
     GRACE,
     build_attempt_meter,
-    build_downloader,
     build_pause_meter,
     find_links,
     is_simulated,
     provider_settings,
 )
+from runtime.downloads import build_downloader
 from runtime.settings import Settings
 from runtime.versions import describe_build
 

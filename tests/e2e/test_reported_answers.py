@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from billing.verification import LedgerVerification
+from tests.e2e.commands import type_command
 from tests.e2e.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
 from tests.imaging.picture_files import make_picture
 from tests.imaging.scripted_provider import ScriptedProvider, run_scripted_provider
@@ -157,3 +159,94 @@ async def test_picture_is_fetched_from_an_allowed_host(site: Site) -> None:
     assert f"data[2] has only a url, and {site.provider.url} answered 404" in result.warnings[0]
     (attempt,) = site.stack.attempts(result.run_id)
     assert await site.stack.store.read_document(f"malformed/{attempt.attempt_id}.body")
+
+
+async def test_kept_body_that_can_be_read_by_now_becomes_a_result_and_a_bill(
+    site: Site, tmp_path: Path
+) -> None:
+    """As after an update: a body that an older worker could not read is stored, settled and billed, once."""
+    site.answer_json({"data": [{"b64_json": None}]})
+    run_id = new_run_id()
+    await site.stack.fail(CONTRACT, run_id=run_id)
+    (unread,) = site.stack.attempts(run_id)
+    key = f"malformed/{unread.attempt_id}.body"
+    await site.stack.store.put_document(key, (REPORTED / "02-wrapped_b64.json").read_bytes())
+
+    first = await type_command(site.stack, tmp_path, "recover", run_id, "--json")
+    again = await type_command(site.stack, tmp_path, "recover", run_id)
+
+    assert (first.status, again.status) == (0, 0), first.err
+    assert first.document["cost"]["amount_usd"] == "0.166500"
+    assert first.document["billing"]["state"] == "billed"
+    (image,) = first.document["images"]
+    assert image["uri"] in again.out or Path(image["uri"]).name in again.out
+    (entry,) = site.stack.entries(run_id)
+    assert (entry.attempt_id, entry.amount_usd, entry.image_count) == (unread.attempt_id, "0.166500", 1)
+    (attempt,) = site.stack.attempts(run_id)
+    assert attempt.outcome == "succeeded"
+    result = await site.stack.run(CONTRACT, run_id=run_id)
+    assert [image.uri for image in result.images] == [image["uri"]]
+    assert len(site.provider.received) == 1
+    assert list(LedgerVerification(site.stack.database, lambda _done, _all: None).find()) == []
+
+
+async def test_kept_body_with_usage_alone_is_billed_and_still_fails(site: Site, tmp_path: Path) -> None:
+    """Exposure of an older version whose answer tells what was charged becomes a bill."""
+    site.answer_json({"data": [{"b64_json": None}]})
+    run_id = new_run_id()
+    await site.stack.fail(CONTRACT, run_id=run_id)
+    (unread,) = site.stack.attempts(run_id)
+    key = f"malformed/{unread.attempt_id}.body"
+    await site.stack.store.put_document(key, (REPORTED / "05-url_only.json").read_bytes())
+
+    ended = await type_command(site.stack, tmp_path, "recover", run_id)
+
+    assert ended.status == 1
+    assert "nothing is fetched from img.example.net" in ended.err
+    (entry,) = site.stack.entries(run_id)
+    assert (entry.kind, entry.amount_usd, entry.image_count) == ("charge", "0.166500", 0)
+
+
+async def test_link_is_recovered_once_its_host_is_allowed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has its bill and no picture; the picture comes later, and the run has it when it is submitted again."""
+    picture = make_picture("PNG", (16, 16))
+    place = site.provider.url.replace("127.0.0.1", "localhost")
+    usage = {"input_tokens": 10, "output_tokens": 4160}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.json_response({"data": [{"url": f"{place}/a.png"}], "usage": usage})
+        return web.Response(body=picture)
+
+    site.provider.handler = handler
+    run_id = new_run_id()
+    cause = await site.stack.fail(CONTRACT, run_id=run_id)
+    assert "nothing is fetched from localhost" in cause.message
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{place}/v1")
+    monkeypatch.setenv("IMAGE_URL_HOSTS", place.removeprefix("http://"))
+    ended = await type_command(site.stack, tmp_path, "recover", run_id, "--json")
+
+    assert ended.status == 0, ended.err
+    (image,) = ended.document["images"]
+    assert await site.stack.store.read(image["uri"]) == picture
+    site.provider.received.clear()
+    result = await site.stack.run(CONTRACT, run_id=run_id)
+    assert [image.uri for image in result.images] == [image["uri"]]
+    assert (result.cost.amount_usd, result.warnings) == ("0.166500", ())
+    assert site.provider.received == []
+    assert len(site.stack.entries(run_id)) == 1
+
+
+async def test_nothing_is_recovered_where_nothing_was_kept(site: Site, tmp_path: Path) -> None:
+    site.answer("02-wrapped_b64.json")
+    result = await site.stack.run(CONTRACT)
+
+    ended = await type_command(site.stack, tmp_path, "recover", result.run_id)
+    nobody = await type_command(site.stack, tmp_path, "recover", "image:default:nobody")
+    unnamed = await type_command(site.stack, tmp_path, "recover")
+
+    assert (ended.status, nobody.status, unnamed.status) == (1, 1, 2)
+    assert "Nothing was kept of an answer" in ended.err
+    assert "does not know the run image:default:nobody" in nobody.err
