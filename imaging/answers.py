@@ -20,6 +20,8 @@ from imaging.provider_json import read_json
 from imaging.stream_events import ErrorEvent, read_stream_answer, read_stream_body
 
 _LONGEST_OPTION = 64
+# No request asks for more pictures than this: of an answer that lists thousands, no more are fetched or explained.
+_MAX_EXPLAINED = 10
 # The characters of the URL-safe alphabet, as the standard one has them.
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
@@ -64,8 +66,10 @@ class Answer:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why each of the others cannot."""
-        return tuple(item.problem for item in self.items if item.problem is not None)
+        """Why each of the others cannot, at most ten times."""
+        found = [item.problem for item in self.items if item.problem is not None]
+        more = len(found) - _MAX_EXPLAINED
+        return (*found[:_MAX_EXPLAINED], *([f"and {more} more"] if more > 0 else []))
 
     @property
     def shortfall(self) -> str | None:
@@ -136,9 +140,10 @@ async def resolve_links(
     answer: Answer, fetch: Callable[[str], Awaitable[bytes]], failure: type[Exception]
 ) -> Answer:
     """Return the answer with the pictures that it only links to; `failure` is what `fetch` raises where it cannot."""
+    linked = [index for index, item in enumerate(answer.items) if item.url][:_MAX_EXPLAINED]
 
     async def resolve(index: int, item: AnsweredPicture) -> AnsweredPicture:
-        if item.url is None:
+        if item.url is None or index not in linked:
             return item
         try:
             return AnsweredPicture(data=await fetch(item.url))
@@ -270,7 +275,8 @@ def _describe_withheld(name: str, item: dict[str, Any]) -> str | None:
         for category, result in results.items()
         if isinstance(result, dict) and result.get("filtered") is True
     ]
-    return f"{name} was withheld by the content filter ({', '.join(filtered)})" if filtered else None
+    shown = ", ".join(filtered[:_MAX_EXPLAINED])
+    return f"{name} was withheld by the content filter ({shown})" if filtered else None
 
 
 def _is_data_uri(url: Any) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.request import ImageRequest
-from imaging.answers import Answer, AnsweredPicture, decode_base64, read_answer
+from imaging.answers import Answer, AnsweredPicture, decode_base64, read_answer, resolve_links
 from imaging.calls import RawAnswer
 from imaging.errors import MalformedAnswer, ProviderFailure
 from imaging.pictures import verify_picture
@@ -275,6 +275,20 @@ def test_a_malformed_answer_keeps_what_explains_its_bill() -> None:
     assert caught.value.response == {"data": [{}], "usage": USAGE}
     assert caught.value.raw_body is not None
     assert len(caught.value.raw_body) == 65_536
+
+
+async def test_thousands_of_pictures_are_neither_fetched_nor_explained_one_by_one() -> None:
+    fetched: list[str] = []
+
+    async def fetch(url: str) -> bytes:
+        fetched.append(url)
+        raise OSError("gone")
+
+    items = [picture(), *({"url": f"https://img.example.net/{number}.png"} for number in range(5_000))]
+    answer = await resolve_links(read_answer(raw({"data": items}), request()), fetch, OSError)
+    assert len(fetched) == 10
+    assert answer.shortfall is not None
+    assert "data[10] has only a url, and gone; and 4990 more." in answer.shortfall
 
 
 def test_a_link_is_left_to_be_fetched() -> None:
