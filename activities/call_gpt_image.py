@@ -40,6 +40,7 @@ from contracts.calls import CallInput, CallResult
 from imaging.client import FilePart, ImageClient, ProviderCall
 from imaging.errors import ProviderFailure, RateLimited, ServerOverloaded
 from imaging.input_memory import ByteBudget, HeldInputs, hold_inputs
+from imaging.ownership import PictureOwners
 from imaging.picture_links import PictureLinks
 from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
@@ -77,6 +78,7 @@ class GptImageCaller:
         on_pause: OnPause | None = None,
         downloader: Downloader | None = None,
         refuse_behind: Callable[[], None] | None = None,
+        owners: PictureOwners | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -89,6 +91,7 @@ class GptImageCaller:
         self._resends = resends
         self._input_memory = input_memory or ByteBudget(INPUT_MEMORY_BYTES)
         self._links = links
+        self._owners = owners or PictureOwners(store)
         self._pauses = SharedPauses(on_pause=on_pause) if on_pause else SharedPauses()
         self._liveness = Liveness(store)
         self._refuse_behind = refuse_behind
@@ -181,7 +184,10 @@ class GptImageCaller:
 
     async def _hold_inputs(self, order: CallInput, holding: ExitStack) -> HeldInputs:
         inputs = await hold_inputs(
-            order.request, self._store, self._input_memory, INPUT_MEMORY_PATIENCE_SECONDS
+            order.request,
+            self._owners.store_of(order.tenant),
+            self._input_memory,
+            INPUT_MEMORY_PATIENCE_SECONDS,
         )
         holding.callback(inputs.release)
         return inputs
@@ -218,7 +224,9 @@ class GptImageCaller:
         self, order: CallInput, inputs: HeldInputs, earlier: tuple[Attempt, ...], attempt: Attempt
     ) -> CallResult:
         most = order.request.partial_images or 0
-        async with announcing_partial_images(self._store, attempt.attempt_id, most) as show:
+        async with announcing_partial_images(
+            self._store, attempt.attempt_id, most, owner=order.tenant
+        ) as show:
             return await self._buy_showing(order, inputs, earlier, attempt, show)
 
     async def _buy_showing(
@@ -308,7 +316,7 @@ class GptImageCaller:
         if answer.problems:
             await self._keeper.keep_body(attempt.attempt_id, raw)
         raw = raw.without_body()
-        images = await self._keeper.keep(answer.pictures, raw)
+        images = await self._keeper.keep(answer.pictures, raw, owner=order.tenant)
         return describe_delivery(raw, answer, images)
 
     def _announce(self, order: CallInput) -> NewAttempt:

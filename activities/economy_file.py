@@ -9,11 +9,12 @@ from contracts.economy_steps import PartOrder
 from contracts.request import ImageRequest
 from imaging.batch_lines import write_request_line
 from imaging.inputs import InputsRefused, load_inputs
+from imaging.ownership import PictureOwners
 from imaging.store import ImageStore
 
 
 async def write_part_file(
-    path: Path, order: PartOrder, lines: list[PlannedLine], store: ImageStore
+    path: Path, order: PartOrder, lines: list[PlannedLine], store: ImageStore, owners: PictureOwners
 ) -> list[PassedLine]:
     """Writes the claimed lines of a part; returns those whose pictures are not sound any more, which are left out.
 
@@ -27,7 +28,7 @@ async def write_part_file(
             kept = await pages.find(line.page, line.line)
             request = ImageRequest.model_validate(kept.request)
             try:
-                inputs = await load_inputs(request, store)
+                inputs = await load_inputs(request, owners.store_of(line.tenant))
             except InputsRefused as refused:
                 left_out.append(
                     PassedLine(line=line.line, run_id=line.run_id, state="left_out", reason=str(refused))

@@ -32,7 +32,9 @@ log = structlog.get_logger("partial_images")
 
 
 @contextlib.asynccontextmanager
-async def announcing_partial_images(store: ImageStore, attempt_id: str, most: int) -> AsyncIterator[Show]:
+async def announcing_partial_images(
+    store: ImageStore, attempt_id: str, most: int, *, owner: str | None = None
+) -> AsyncIterator[Show]:
     """What is shown within the block is kept and told to the activity's own run, the first `most` of it."""
     waiting: asyncio.Queue[PartialPicture | None] = asyncio.Queue()
 
@@ -43,7 +45,7 @@ async def announcing_partial_images(store: ImageStore, attempt_id: str, most: in
     if not most:
         yield show
         return
-    announcing = asyncio.create_task(_announce_all(waiting, store, attempt_id))
+    announcing = asyncio.create_task(_announce_all(waiting, store, attempt_id, owner))
     try:
         yield show
     finally:
@@ -56,14 +58,14 @@ async def announcing_partial_images(store: ImageStore, attempt_id: str, most: in
 
 
 async def _announce_all(
-    waiting: asyncio.Queue[PartialPicture | None], store: ImageStore, attempt_id: str
+    waiting: asyncio.Queue[PartialPicture | None], store: ImageStore, attempt_id: str, owner: str | None
 ) -> None:
     info = activity.info()
     # This very run: an answer that comes after it was started anew is no news to the new one.
     run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
     while picture := await waiting.get():
         try:
-            await _announce(picture, store, attempt_id, run)
+            await _announce(picture, store, attempt_id, owner, run)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not cost the answer that is paid for
             log.warning(
                 "A partial picture is not shown.",
@@ -74,9 +76,14 @@ async def _announce_all(
 
 
 async def _announce(
-    picture: PartialPicture, store: ImageStore, attempt_id: str, run: WorkflowHandle[Any, Any]
+    picture: PartialPicture,
+    store: ImageStore,
+    attempt_id: str,
+    owner: str | None,
+    run: WorkflowHandle[Any, Any],
 ) -> None:
-    image = await store.put_partial_image(await asyncio.to_thread(_open, picture.encoded))
+    data = await asyncio.to_thread(_open, picture.encoded)
+    image = await store.put_partial_image(data, owner=owner)
     await run.signal(
         names.SIGNAL_PARTIAL_IMAGE,
         PartialImage(attempt_id=attempt_id, index=picture.index, image=image),

@@ -64,16 +64,16 @@ class PictureKeeper:
             return await asyncio.to_thread(check_pictures, raw, answer)
 
     async def keep(
-        self, pictures: tuple[bytes, ...], raw: RawAnswer, *, patient: bool = True
+        self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str, patient: bool = True
     ) -> tuple[ImageRef, ...]:
-        """Stores the pictures of an answer. `patient`: they would be lost with this attempt, so a store that is away is
-        waited for.
+        """Stores the pictures of an answer, as those of the tenant `owner`. `patient`: they would be lost with this attempt, so a
+        store that is away is waited for.
 
         Raises:
             StoreUnavailable: the store stayed away for as long as the attempt has time.
         """
         give_up_at = _end_of_attempt(raw) - _RESERVE_SECONDS if patient else 0.0
-        images = [await self._put_patiently(data, give_up_at) for data in pictures]
+        images = [await self._put_patiently(data, owner, give_up_at) for data in pictures]
         self._proven_at = time.monotonic()
         return tuple(images)
 
@@ -96,11 +96,11 @@ class PictureKeeper:
 
         return await resolve_links(answer, fetch, DownloadFailed)
 
-    async def _put_patiently(self, data: bytes, give_up_at: float) -> ImageRef:
+    async def _put_patiently(self, data: bytes, owner: str, give_up_at: float) -> ImageRef:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._store.put_image(data)
+                return await self._store.put_image(data, owner=owner)
             except StoreUnavailable as error:
                 if time.monotonic() + pause > give_up_at:
                     raise

@@ -30,6 +30,7 @@ from contracts.request import ImageRequest
 from imaging.batch_lines import check_fit, endpoint_of, write_request_line
 from imaging.calls import request_options
 from imaging.inputs import Inputs, InputsRefused, load_inputs
+from imaging.ownership import PictureOwners
 from imaging.store import ImageStore
 
 log = structlog.get_logger("plan_economy_batch")
@@ -38,7 +39,10 @@ log = structlog.get_logger("plan_economy_batch")
 class EconomyPlanner:
     """Plans rounds of economy batches whose pages lie in one store, and registers them in one database."""
 
-    def __init__(self, checker: RequestChecker, store: ImageStore, database: Database) -> None:
+    def __init__(
+        self, checker: RequestChecker, store: ImageStore, database: Database, owners: PictureOwners
+    ) -> None:
+        self._owners = owners
         self._database = database
         self._checker = checker
         self._store = store
@@ -119,7 +123,7 @@ class EconomyPlanner:
                 f"The request_id {admission.request_id} stands on line {first} too: each line needs its own."
             )
         try:
-            inputs = await load_inputs(request, self._store)
+            inputs = await load_inputs(request, self._owners.store_of(request.tenant))
         except InputsRefused as error:
             return str(error)
         size, problems = await asyncio.to_thread(_measure, admission, request, inputs)

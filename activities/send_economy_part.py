@@ -25,6 +25,7 @@ from contracts.economy_steps import PartOrder, SentPart
 from imaging.batch_client import CREATE_SECONDS, BatchClient
 from imaging.batches import NewBatch, ProviderBatch
 from imaging.errors import ProviderFailure
+from imaging.ownership import PictureOwners
 from imaging.store import ImageStore
 
 LOOK_AGAIN = timedelta(seconds=20)
@@ -51,9 +52,11 @@ class EconomySender:
         client: BatchClient,
         store: ImageStore,
         attempts: EconomyAttempts,
+        owners: PictureOwners,
         *,
         clock: Callable[[], float] = read_seconds_since_boot,
     ) -> None:
+        self._owners = owners
         self._client = client
         self._store = store
         self._attempts = attempts
@@ -111,7 +114,7 @@ class EconomySender:
         name = f"{order.batch.batch_id}-{order.batch.round}-{order.part.number}.jsonl"
         with TemporaryDirectory(prefix="economy-") as folder:
             path = Path(folder) / "part.jsonl"
-            left_out = await write_part_file(path, order, lines, self._store)
+            left_out = await write_part_file(path, order, lines, self._store, self._owners)
             await documents.write_left_out(order.part.number, left_out)
             file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
         if file_id is None:

@@ -110,7 +110,7 @@ async def _run_live(stage: _Stage) -> list[DemoRun]:
 
 async def _edit(stage: _Stage, title: str, hero: DemoRun, model: Any, quality: str) -> DemoRun:
     picture = hero.result.images[0]
-    mask = await stage.store.put_image(await asyncio.to_thread(_draw_mask, picture))
+    mask = await stage.store.put_image(await asyncio.to_thread(_draw_mask, picture), owner=_TENANT)
     payload = {
         "model": model,
         "prompt": _EDIT_PROMPT,

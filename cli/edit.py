@@ -89,7 +89,7 @@ async def _edit(
     inputs, problems = {}, []
     for field, given in named:
         try:
-            inputs[field] = await _refer_to(given, store)
+            inputs[field] = await _refer_to(given, store, payload.get("tenant"))
         except InputsRefused as refused:
             inputs[field] = given
             problems += [problem.model_copy(update={"field": field}) for problem in refused.problems]
@@ -99,8 +99,8 @@ async def _edit(
     await carry_out(payload, session, output, wait=wait, problems_before=before)
 
 
-async def _refer_to(given: str, store: ImageStore) -> str:
+async def _refer_to(given: str, store: ImageStore, tenant: str | None) -> str:
     """The reference itself, or that of the file, which is uploaded."""
     if given.lower().startswith(_REFERENCES):
         return given
-    return (await upload_file(Path(given), store)).uri
+    return (await upload_file(Path(given), store, owner=tenant)).uri

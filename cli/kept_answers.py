@@ -51,7 +51,9 @@ async def recover_answer(run_id: str, session: Session, output: Output) -> None:
             f"The kept answer of attempt {attempt.attempt_id} was read again. {failure}", run_id=run_id
         ) from None
     store = session.open_store()
-    images = tuple([await store.put_image(picture) for picture in answer.pictures])
+    images = tuple(
+        [await store.put_image(picture, owner=run_id.split(":")[1]) for picture in answer.pictures]
+    )
     outcome = None
     if attempt.outcome != "succeeded":
         outcome = _delivered(raw, answer, images)

@@ -14,6 +14,7 @@ from contracts.request import ImageRequest
 from imaging.admission import CheckedPayload, check_payload, fingerprint
 from imaging.catalogue import Catalogue
 from imaging.inputs import InputsRefused, load_inputs
+from imaging.ownership import PictureOwners
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ async def check_pictures(payload: Any, session: Session, known: set[str]) -> tup
     if sound is None or not sound.inputs():
         return ()
     try:
-        await load_inputs(sound, session.open_store())
+        owners = PictureOwners(session.open_store(), shared=session.settings.shared_images)
+        await load_inputs(sound, owners.store_of(sound.tenant))
     except InputsRefused as refused:
         return tuple(problem for problem in refused.problems if problem.field not in known)
     return ()

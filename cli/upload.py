@@ -16,11 +16,12 @@ from imaging.inputs import upload_file
 def upload(
     *,
     file: Annotated[Path, Argument(metavar="FILE", help="A PNG, JPEG or WebP picture.")],
+    tenant: options.Tenant = "default",
     as_json: options.AsJson = False,
 ) -> None:
     """Put a picture into the image store and print its reference.
 
-    The reference goes into the field images, or mask, of a request. The same picture is kept once.
+    The reference goes into the field images, or mask, of a request of that tenant. The same picture is kept once.
     """
-    reference = asyncio.run(upload_file(file, open_session().open_store()))
+    reference = asyncio.run(upload_file(file, open_session().open_store(), owner=tenant))
     Output(as_json=as_json).answer(reference.model_dump(mode="json"), Text(reference.uri))

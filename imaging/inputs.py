@@ -6,13 +6,14 @@ picture is that of `imaging.pictures`.
 
 import asyncio
 import os
+import re
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from contracts.images import ImageInput, ImageRef, MediaType
 from contracts.problems import Problem, describe_problems, describe_value
-from contracts.request import ImageRequest
+from contracts.request import TENANT_PATTERN, ImageRequest
 from imaging.input_checks import (
     IMAGE_BYTES_LIMIT,
     MASK_BYTES_LIMIT,
@@ -93,15 +94,20 @@ async def measure_inputs(request: ImageRequest, store: ImageStore) -> int:
     return sum(await asyncio.gather(*(_measure(field, image, store) for field, image in distinct.values())))
 
 
-async def upload_file(path: Path, store: ImageStore) -> ImageRef:
-    """Puts a local picture into the store, after a look at every byte of it.
+async def upload_file(path: Path, store: ImageStore, *, owner: str | None = None) -> ImageRef:
+    """Puts a local picture of a tenant into the store, after a look at every byte of it.
 
     Raises:
-        InputsRefused: no readable file, too large, or not a picture. The name says nothing: the bytes decide.
+        InputsRefused: the owner is not a valid tenant, no readable file, too large, or not a picture. The name says nothing: the bytes decide.
         StoreUnavailable: it could not be written.
     """
+    if owner is not None and not re.fullmatch(TENANT_PATTERN, owner):
+        allowed = "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
+        raise InputsRefused(
+            (Problem(field="tenant", value=describe_value("tenant", owner), allowed=allowed),)
+        )
     data = await asyncio.to_thread(_read_file, path)
-    return await store.put_image(data)
+    return await store.put_image(data, owner=owner)
 
 
 def _tell_apart(field: str, image: ImageInput) -> tuple[str, str | None, bool]:

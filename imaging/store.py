@@ -22,6 +22,7 @@ from imaging.store_keys import (
     PICTURES,
     document_key,
     key_of_reference,
+    owner_key,
     picture_key,
     sha256_of_key,
 )
@@ -39,6 +40,11 @@ class ImageStore:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+
+    @property
+    def objects(self) -> Objects:
+        """Where the bytes lie."""
+        return self._objects
 
     @classmethod
     def from_url(cls, url: str) -> "ImageStore":
@@ -72,23 +78,25 @@ class ImageStore:
         """The URI that every reference into this store begins with."""
         return self._objects.root
 
-    async def put_image(self, data: bytes) -> ImageRef:
-        """Keeps a picture, durably once this returns. The same picture is kept once.
+    async def put_image(self, data: bytes, *, owner: str | None = None) -> ImageRef:
+        """Keeps a picture, durably once this returns. The same picture is kept once. `owner` is the tenant that may edit it.
 
         Raises:
             NotAPicture: the header is not that of a picture that is accepted.
             StoreUnavailable: it could not be written.
         """
-        return await self._put(data, PICTURES)
+        return await self._put(data, PICTURES, owner)
 
-    async def put_partial_image(self, data: bytes) -> ImageRef:
+    async def put_partial_image(self, data: bytes, *, owner: str | None = None) -> ImageRef:
         """Keeps a picture that is not finished, apart from the finished ones. Errors as for `put_image`."""
-        return await self._put(data, PARTIAL_PICTURES)
+        return await self._put(data, PARTIAL_PICTURES, owner)
 
-    async def _put(self, data: bytes, folder: str) -> ImageRef:
+    async def _put(self, data: bytes, folder: str, owner: str | None) -> ImageRef:
         sha256, picture = await asyncio.to_thread(_describe, data)
         key = picture_key(sha256, picture.media_type, folder)
-        await self._objects.add(key, data, picture.media_type)
+        adding = self._objects.add(key, data, picture.media_type)
+        # Nobody knows of the picture before both are there, so they may be written at once.
+        await asyncio.gather(adding, *([self.add_owner(owner, sha256)] if owner else []))
         return ImageRef(
             uri=self.root + key,
             sha256=sha256,
@@ -97,6 +105,18 @@ class ImageStore:
             width=picture.width,
             height=picture.height,
         )
+
+    async def add_owner(self, tenant: str, sha256: str) -> None:
+        """Writes down that a picture is a tenant's. Raises StoreUnavailable."""
+        await self._objects.replace(owner_key(sha256, tenant), b"", "text/plain")
+
+    async def is_owner(self, tenant: str, sha256: str) -> bool:
+        """Whether that is written down. Raises StoreUnavailable."""
+        return await self._objects.measure(owner_key(sha256, tenant)) is not None
+
+    async def list_owners(self, sha256: str) -> set[str]:
+        """The tenants whose picture it is, as far as it is written down. Raises StoreUnavailable."""
+        return {key.rpartition("/")[2] for key in await self._objects.list_keys(owner_key(sha256))}
 
     async def read(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         """The bytes of a picture in this store, checked against the hash that its name promises.

@@ -8,11 +8,13 @@ import re
 
 from contracts.images import MediaType
 from contracts.problems import describe_value
+from contracts.request import TENANT_PATTERN
 from imaging.pictures import EXTENSIONS
 from imaging.store_errors import ReferenceRefused
 
 DOCUMENTS = "documents/"
 PICTURES = "sha256/"
+OWNERS = "owners/"
 PARTIAL_PICTURES = "partial/"
 """Apart from the others, so that a rule of the bucket may let them go."""
 LONGEST_KEY = 600
@@ -27,6 +29,17 @@ _PICTURE_KEY = re.compile(r"(?:sha256|partial)/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(
 def picture_key(sha256: str, media_type: MediaType, folder: str = PICTURES) -> str:
     """Where a picture is kept: "sha256/ab/abcdef....png"."""
     return f"{folder}{sha256[:2]}/{sha256}.{EXTENSIONS[media_type]}"
+
+
+def owner_key(sha256: str, tenant: str = "") -> str:
+    """What says that a picture is a tenant's: "owners/ab/abcdef.../acme"; without a tenant, the folder of all.
+
+    Raises:
+        ValueError: the tenant is not well-formed.
+    """
+    if tenant and not re.fullmatch(TENANT_PATTERN, tenant):
+        raise ValueError(f"{describe_value('tenant', tenant)} is not a valid tenant: it cannot own a picture")
+    return f"{OWNERS}{sha256[:2]}/{sha256}{'/' if tenant else ''}{tenant}"
 
 
 def sha256_of_key(key: str) -> str | None:
@@ -63,6 +76,8 @@ def key_of_reference(uri: str, root: str) -> str:
     key = uri.removeprefix(root)
     if not is_key(key):
         raise ReferenceRefused(f"The reference {shown} is not well-formed: after {root} come {KEY_RULE}.")
-    if key.startswith(DOCUMENTS) or (key.startswith((PICTURES, PARTIAL_PICTURES)) and not sha256_of_key(key)):
+    if key.startswith((DOCUMENTS, OWNERS)) or (
+        key.startswith((PICTURES, PARTIAL_PICTURES)) and not sha256_of_key(key)
+    ):
         raise ReferenceRefused(f"The reference {shown} does not name a picture.")
     return key

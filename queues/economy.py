@@ -24,6 +24,7 @@ from imaging.store import ImageStore
 from queues.parts import (
     build_attempt_meter,
     build_entry_meter,
+    find_owners,
     is_simulated,
     provider_settings,
 )
@@ -46,7 +47,7 @@ def build_economy_planning(
     )
     closer = EconomyCloser(database, log, store)
     return [
-        EconomyPlanner(checker, store, database).plan_economy_batch,
+        EconomyPlanner(checker, store, database, find_owners(settings, database, store)).plan_economy_batch,
         claimer.claim_economy_part,
         closer.close_economy_part,
         closer.close_economy_round,
@@ -64,7 +65,7 @@ async def build_economy_calls(
     biller = LineBiller(ledger, RateCards.load(settings.rate_card))
     watcher = EconomyWatcher(provider)
     return [
-        EconomySender(provider, store, attempts).send_economy_part,
+        EconomySender(provider, store, attempts, find_owners(settings, database, store)).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
         EconomySettler(

@@ -1,13 +1,18 @@
 """What several activities are given: meters, links, the provider's client as the settings describe it."""
 
 from datetime import timedelta
+from functools import partial
 
 from temporalio.client import Client
 
 from activities.meters import AttemptMeter, EntryMeter, ModelLabels, PauseMeter
+from billing.database import Database
+from billing.stored_pictures import find_makers
 from imaging.catalogue import Catalogue
 from imaging.client import ProviderSettings
+from imaging.ownership import PictureOwners
 from imaging.picture_links import PictureLinks
+from imaging.store import ImageStore
 from runtime.embedded import SIMULATOR
 from runtime.metrics import find_meter
 from runtime.settings import Settings
@@ -56,3 +61,9 @@ def provider_settings(settings: Settings) -> ProviderSettings:
         timeout_seconds=settings.provider_timeout_seconds,
         max_connections=settings.provider_concurrency,
     )
+
+
+def find_owners(settings: Settings, database: Database, store: ImageStore) -> PictureOwners:
+    """Who may edit which picture; of pictures from before owners were written down, the ledger knows who made them."""
+    makers = partial(find_makers, database)
+    return PictureOwners(store, shared=settings.shared_images, find_makers=makers)

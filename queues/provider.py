@@ -24,6 +24,7 @@ from queues.parts import (
     build_attempt_meter,
     build_pause_meter,
     find_links,
+    find_owners,
     is_simulated,
     provider_settings,
 )
@@ -47,9 +48,10 @@ async def build_provider_worker(
     """
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
     meter = build_attempt_meter(client, settings)
+    store = ImageStore.from_url(settings.store_url())
     caller = GptImageCaller(
         provider,
-        ImageStore.from_url(settings.store_url()),
+        store,
         AttemptLog(database, on_end=meter.count_attempt),
         terms=CallTerms(
             Catalogue.load(settings.provider_name()),
@@ -63,6 +65,7 @@ async def build_provider_worker(
         on_pause=build_pause_meter(client, settings).note_pause,
         downloader=build_downloader(settings),
         refuse_behind=watch.refuse_behind if watch else None,
+        owners=find_owners(settings, database, store),
     )
     return Worker(
         client,

@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """Whether a request for a retired model is refused, or runs on its replacement and is billed as that."""
     unpriced_models: Literal["hold", "refuse"] = "hold"
     """Whether a model without a price may run (and waits for its price), or is refused."""
+    shared_images: bool = False
+    """Whether a tenant may edit pictures that others have uploaded or made. Otherwise it does not find them."""
     unknown_outcome: Literal["resend", "hold"] = "resend"
     """What a request that may have been paid for without an answer leads to where the request does not say: it is sent
     again, or the run is held until somebody decides."""

@@ -22,7 +22,8 @@ class Store:
     def __init__(self) -> None:
         self.open = asyncio.Event()
 
-    async def put_partial_image(self, data: bytes) -> ImageRef:
+    async def put_partial_image(self, data: bytes, *, owner: str | None = None) -> ImageRef:
+        del owner
         await self.open.wait()
         return ImageRef(
             uri="s3://a", sha256="a", media_type="image/png", bytes=len(data), width=16, height=16
