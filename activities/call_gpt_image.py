@@ -154,7 +154,7 @@ class GptImageCaller:
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
             paid = await add_recovered_pictures(paid, self._store)
-            return describe_success(paid, order, len(earlier))
+            return await self._keeper.warn_of_deleted(describe_success(paid, order, len(earlier)))
         await self._liveness.wait_for_open_attempts(earlier)
         if order.unknown_outcome == "hold":
             hold_undecided(earlier, order)

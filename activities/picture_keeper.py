@@ -8,10 +8,12 @@ from typing import Any
 import structlog
 from temporalio import activity
 
+from contracts.calls import CallResult
 from contracts.images import ImageRef
 from contracts.request import ImageRequest
 from imaging.answers import Answer, check_pictures, read_answer, read_response, resolve_links
 from imaging.client import RawAnswer
+from imaging.deleted_pictures import describe_deleted
 from imaging.store import ImageStore
 from imaging.store_errors import StoreUnavailable
 from runtime.downloads import TIMEOUT_SECONDS, Downloader, DownloadFailed
@@ -47,6 +49,15 @@ class PictureKeeper:
         if time.monotonic() - self._proven_at > _PROVEN_FOR_SECONDS:
             await self._store.check()
             self._proven_at = time.monotonic()
+
+    async def warn_of_deleted(self, result: CallResult) -> CallResult:
+        """The same result with a warning for each picture that was deleted since it was paid for. A store that is away says nothing."""
+        try:
+            deleted = await describe_deleted(self._store, result.images)
+        except StoreUnavailable as error:
+            log.warning("pictures_not_checked", attempt_id=result.attempt_id, error=str(error))
+            return result
+        return result.model_copy(update={"warnings": (*result.warnings, *deleted)})
 
     async def open_answer(self, raw: RawAnswer, request: ImageRequest, response: Any = None) -> Answer:
         """Read an answer and check that its pictures can be decoded. Those that cannot do not affect the others.

@@ -10,6 +10,7 @@ from rich.text import Text
 from typer import Option
 
 from cli import options
+from cli.deleted_pictures import warn_of_deleted
 from cli.failures import CommandFailed
 from cli.lookup import await_result
 from cli.output import Output
@@ -35,6 +36,7 @@ def images(
     session, output = open_session(), Output(as_json=as_json)
     run_id = options.find_run_id(run, tenant)
     result, _ = asyncio.run(await_result(run_id, session, output))
+    result = asyncio.run(warn_of_deleted(result, session, output))
     files = asyncio.run(copy_images(result, session.open_store(), out))
     lines = [
         f"{shorten_path(Path(file['path']).resolve())}  {describe_bytes(file['bytes'])}" for file in files

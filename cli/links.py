@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from cli import options
+from cli.deleted_pictures import warn_of_deleted
 from cli.failures import CommandFailed
 from cli.lookup import await_result
 from cli.output import Output
@@ -23,6 +24,7 @@ def links(*, run: options.Run, tenant: options.Tenant = "default", as_json: opti
     run_id = options.find_run_id(run, tenant)
     maker = _open_links(session.settings)
     result, _ = asyncio.run(await_result(run_id, session, output))
+    result = asyncio.run(warn_of_deleted(result, session, output))
     now = datetime.now(UTC)
     made = [(image, maker.make(image, now)) for image in result.images]
     answer = [

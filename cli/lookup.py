@@ -1,5 +1,6 @@
 """Finding a run that exists: in Temporal, and in the ledger, which still knows it when Temporal has forgotten."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -7,7 +8,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from billing.attempt_records import Attempt
 from billing.errors import LedgerError
-from cli.failures import CommandFailed
+from cli.failures import CommandFailed, RequestRefused, RunFailed
 from cli.following import follow_run
 from cli.output import Output
 from cli.remembered import find_in_ledger, with_corrections
@@ -55,8 +56,30 @@ async def await_result(run_id: str, session: Session, output: Output) -> tuple[R
         return recall_result(run_id, session, output, instead_of=error), None
     if known is None:
         return recall_result(run_id, session, output), None
-    result = with_corrections(await follow_run(known.client, known.handle, output), session)
+    result = await follow_to_result(run_id, known, session, output)
     return result, session.link_to_run(run_id, known.client)
+
+
+async def follow_to_result(run_id: str, known: KnownRun, session: Session, output: Output) -> RunResult:
+    """The result of a run, waiting for its end. Where its latest execution has none, and the ledger has a bill, that counts.
+
+    A later submission of other content under the same id ends without a result, and must not hide what was paid before.
+
+    Raises:
+        CommandFailed: it failed and has no bill, or the waiting was interrupted.
+    """
+    try:
+        return with_corrections(await follow_run(known.client, known.handle, output), session)
+    except (RequestRefused, RunFailed) as failure:
+        with suppress(LedgerError):
+            billed = find_in_ledger(run_id, session)
+            if billed and billed.result:
+                output.warn(
+                    f"The latest execution of {run_id} ended without a result ({failure}); the run was billed before,"
+                    " and this is from the ledger."
+                )
+                return billed.result
+        raise
 
 
 def recall_result(

@@ -7,11 +7,12 @@ from temporalio.client import WorkflowExecutionStatus
 
 from billing.errors import LedgerError
 from cli import options
+from cli.deleted_pictures import warn_of_deleted
 from cli.failures import RunFailed
-from cli.following import ask_status, follow_run, word_decision
-from cli.lookup import KnownRun, describe_attempts, find_in_temporal, recall_result
+from cli.following import ask_status, word_decision
+from cli.lookup import KnownRun, describe_attempts, find_in_temporal, follow_to_result, recall_result
 from cli.output import Output
-from cli.remembered import find_in_ledger, with_corrections
+from cli.remembered import find_in_ledger
 from cli.run_view import describe_lines, describe_result
 from cli.session import Session, open_session
 from contracts.result import RunResult, RunStatus
@@ -33,24 +34,25 @@ async def _show(run_id: str, session: Session, output: Output) -> None:
     try:
         known = await find_in_temporal(run_id, session)
     except TemporalUnavailable as error:
-        _show_result(recall_result(run_id, session, output, instead_of=error), session, output, None)
+        await _show_result(recall_result(run_id, session, output, instead_of=error), session, output, None)
         return
     if known is None:
-        _show_result(recall_result(run_id, session, output), session, output, None)
+        await _show_result(recall_result(run_id, session, output), session, output, None)
         return
     link = session.link_to_run(run_id, known.client)
     if known.status is WorkflowExecutionStatus.RUNNING:
         await _show_running(run_id, known, output, link)
         return
     try:
-        result = await follow_run(known.client, known.handle, output)
+        result = await follow_to_result(run_id, known, session, output)
     except RunFailed:
         _tell_attempts(run_id, session, output)
         raise
-    _show_result(with_corrections(result, session), session, output, link)
+    await _show_result(result, session, output, link)
 
 
-def _show_result(result: RunResult, session: Session, output: Output, link: str | None) -> None:
+async def _show_result(result: RunResult, session: Session, output: Output, link: str | None) -> None:
+    result = await warn_of_deleted(result, session, output)
     view = describe_result(result, session.find_store(), link)
     output.answer(result.model_dump(mode="json"), view)
 

@@ -48,7 +48,7 @@ class ResultProvider(Contract):
 class RunResult(Contract):
     """A run that is done: its pictures and its bill.
 
-    `warnings` are sentences on what differs from what was asked for, such as pictures that are missing.
+    `warnings` are sentences on what differs from what was asked for, such as images that are missing or were deleted since.
     """
 
     run_id: str

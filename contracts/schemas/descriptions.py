@@ -15,7 +15,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "cost": "What the run costs.",
         "billing": "Where the run stands with finance.",
         "provider": "The provider's side.",
-        "warnings": "What differs from what was asked for, such as pictures that are missing, in sentences.",
+        "warnings": "What differs from what was asked for, such as images that are missing or were deleted since, in sentences.",
     },
     "RunFailure": {
         "run_id": "The run's id.",
