@@ -37,9 +37,7 @@ def read_document(data: bytes, source: str, *, wanted: str = "request") -> dict[
     """
     try:
         document = json.loads(
-            data.decode(json.detect_encoding(data)),
-            object_pairs_hook=_refuse_duplicates,
-            parse_constant=_refuse_constant,
+            data.decode("utf-8-sig"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError as error:
         raise _refuse(source, wanted, f"is not UTF-8 (byte {error.start})") from None
