@@ -8,18 +8,28 @@ from activities.economy_documents import PassedLine, PlannedLine
 from contracts.economy_steps import PartOrder
 from contracts.request import ImageRequest
 from imaging.batch_lines import write_request_line
-from imaging.inputs import InputsRefused, load_inputs
+from imaging.input_memory import ByteBudget, hold_inputs
+from imaging.inputs import InputsRefused
 from imaging.ownership import PictureOwners
 from imaging.store import ImageStore
 
+# Nobody waits for a part; calls, which somebody may wait for, give the memory back within seconds.
+_PATIENCE_SECONDS = 600.0
+
 
 async def write_part_file(
-    path: Path, order: PartOrder, lines: list[PlannedLine], store: ImageStore, owners: PictureOwners
+    path: Path,
+    order: PartOrder,
+    lines: list[PlannedLine],
+    store: ImageStore,
+    owners: PictureOwners,
+    budget: ByteBudget,
 ) -> list[PassedLine]:
     """Writes the claimed lines of a part; returns those whose pictures are not sound any more, which are left out.
 
     Raises:
         StoreUnavailable: a page or a picture cannot be read now.
+        InputMemoryFull: the pictures of calls have left no room for those of a line.
     """
     pages = BatchPages(store, order.batch.batch_id, order.batch.digest)
     left_out: list[PassedLine] = []
@@ -28,12 +38,17 @@ async def write_part_file(
             kept = await pages.find(line.page, line.line)
             request = ImageRequest.model_validate(kept.request)
             try:
-                inputs = await load_inputs(request, owners.store_of(line.tenant))
+                held = await hold_inputs(request, owners.store_of(line.tenant), budget, _PATIENCE_SECONDS)
             except InputsRefused as refused:
                 left_out.append(
                     PassedLine(line=line.line, run_id=line.run_id, state="left_out", reason=str(refused))
                 )
                 continue
-            data = await asyncio.to_thread(write_request_line, line.run_id, request, order.part.model, inputs)
+            try:
+                data = await asyncio.to_thread(
+                    write_request_line, line.run_id, request, order.part.model, held.hand_over()
+                )
+            finally:
+                held.release()
             file.write(data)
     return left_out

@@ -25,6 +25,7 @@ from contracts.economy_steps import PartOrder, SentPart
 from imaging.batch_client import CREATE_SECONDS, BatchClient
 from imaging.batches import NewBatch, ProviderBatch
 from imaging.errors import ProviderFailure
+from imaging.input_memory import ByteBudget
 from imaging.ownership import PictureOwners
 from imaging.store import ImageStore
 
@@ -45,7 +46,9 @@ def read_seconds_since_boot() -> float:
 
 
 class EconomySender:
-    """Sends the parts of economy batches to one provider. `clock` is monotonic, in seconds."""
+    """Sends the parts of economy batches to one provider. `clock` is monotonic, in seconds;
+    `input_memory` is shared with the calls of this worker.
+    """
 
     def __init__(
         self,
@@ -54,12 +57,14 @@ class EconomySender:
         attempts: EconomyAttempts,
         owners: PictureOwners,
         *,
+        input_memory: ByteBudget,
         clock: Callable[[], float] = read_seconds_since_boot,
     ) -> None:
         self._owners = owners
         self._client = client
         self._store = store
         self._attempts = attempts
+        self._input_memory = input_memory
         self._clock = clock
 
     @activity.defn(name=names.SEND_ECONOMY_PART)
@@ -114,7 +119,9 @@ class EconomySender:
         name = f"{order.batch.batch_id}-{order.batch.round}-{order.part.number}.jsonl"
         with TemporaryDirectory(prefix="economy-") as folder:
             path = Path(folder) / "part.jsonl"
-            left_out = await write_part_file(path, order, lines, self._store, self._owners)
+            left_out = await write_part_file(
+                path, order, lines, self._store, self._owners, self._input_memory
+            )
             await documents.write_left_out(order.part.number, left_out)
             file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
         if file_id is None:

@@ -20,6 +20,7 @@ from billing.economy_attempts import EconomyAttempts
 from billing.ledger import Ledger
 from billing.rate_cards import RateCards
 from imaging.batch_client import open_batch_client
+from imaging.input_memory import ByteBudget
 from imaging.store import ImageStore
 from queues.parts import (
     build_attempt_meter,
@@ -55,7 +56,11 @@ def build_economy_planning(
 
 
 async def build_economy_calls(
-    client: Client, settings: Settings, database: Database, resources: AsyncExitStack
+    client: Client,
+    settings: Settings,
+    database: Database,
+    resources: AsyncExitStack,
+    input_memory: ByteBudget,
 ) -> list[Callable[..., Any]]:
     """What an economy batch has to do with the provider: a file up, a look now and then, results down and billed."""
     provider = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
@@ -65,7 +70,13 @@ async def build_economy_calls(
     biller = LineBiller(ledger, RateCards.load(settings.rate_card))
     watcher = EconomyWatcher(provider)
     return [
-        EconomySender(provider, store, attempts, find_owners(settings, database, store)).send_economy_part,
+        EconomySender(
+            provider,
+            store,
+            attempts,
+            find_owners(settings, database, store),
+            input_memory=input_memory,
+        ).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
         EconomySettler(

@@ -49,6 +49,7 @@ async def build_provider_worker(
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
     meter = build_attempt_meter(client, settings)
     store = ImageStore.from_url(settings.store_url())
+    input_memory = ByteBudget(settings.input_memory_mib * 1024 * 1024)
     caller = GptImageCaller(
         provider,
         store,
@@ -60,7 +61,7 @@ async def build_provider_worker(
         ),
         simulated=is_simulated(settings),
         resends=settings.unknown_outcome_resends,
-        input_memory=ByteBudget(settings.input_memory_mib * 1024 * 1024),
+        input_memory=input_memory,
         links=find_links(settings),
         on_pause=build_pause_meter(client, settings).note_pause,
         downloader=build_downloader(settings),
@@ -73,7 +74,7 @@ async def build_provider_worker(
         activities=[
             caller.call_gpt_image,
             take_image_slots,
-            *await build_economy_calls(client, settings, database, resources),
+            *await build_economy_calls(client, settings, database, resources, input_memory),
         ],
         max_concurrent_activities=settings.provider_concurrency,
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
