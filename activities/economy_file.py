@@ -22,6 +22,7 @@ async def write_part_file(
     order: PartOrder,
     lines: list[PlannedLine],
     store: ImageStore,
+    *,
     owners: PictureOwners,
     budget: ByteBudget,
 ) -> list[PassedLine]:

@@ -120,7 +120,7 @@ class EconomySender:
         with TemporaryDirectory(prefix="economy-") as folder:
             path = Path(folder) / "part.jsonl"
             left_out = await write_part_file(
-                path, order, lines, self._store, self._owners, self._input_memory
+                path, order, lines, self._store, owners=self._owners, budget=self._input_memory
             )
             await documents.write_left_out(order.part.number, left_out)
             file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
