@@ -1,5 +1,6 @@
 """What runs in a batch of the provider costs half, and says so on its bill."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
+from billing.attempts import AttemptLog
 from billing.ceilings import price_ceiling
 from billing.compared_attempts import list_compared_attempts
 from billing.corrections import Corrections
@@ -19,7 +21,7 @@ from billing.verification import LedgerVerification
 from contracts.billing import BillingRecord, Cost, CostInput
 from contracts.corrections import Correction
 from contracts.request import ImageRequest
-from tests.billing.ledger_examples import IDENTITY, SENT_AT, make_order, pay_attempt
+from tests.billing.ledger_examples import IDENTITY, SENT_AT, SUCCEEDED, describe_attempt, make_order
 
 CARDS = RateCards.load()
 TODAY = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -163,7 +165,10 @@ def test_a_ceiling_in_a_batch_is_half() -> None:
 
 
 def bill_in_batch(database: Database, usage: Any, **changed: Any) -> BillingRecord:
-    attempt = pay_attempt(database, response={"usage": usage})
+    log = AttemptLog(database)
+    log.claim_run(IDENTITY)
+    attempt = log.begin(replace(describe_attempt(), batch_part="autumn/1/1/1"))
+    log.finish(attempt.attempt_id, replace(SUCCEEDED, response={"usage": usage}))
     return Ledger(database).record(
         make_order(attempt, cost_of(usage, "gpt-image-1", sent_at=SENT_AT, **changed))
     )

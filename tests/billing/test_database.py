@@ -16,7 +16,7 @@ from billing.schema import HEAD
 from billing.tables import runs
 from tests.billing.ledger_examples import SENT_AT, identify
 
-ROW = {**vars(identify("acme", "req-1")), "created_at": SENT_AT}
+ROW = {**vars(identify("acme", "req-1")), "created_at": SENT_AT, "run_hash": "unchecked"}
 
 DIES_WITHIN_A_TRANSACTION = """
 import sys, time
@@ -26,7 +26,7 @@ from billing.opening import open_database
 from billing.tables import runs
 
 with open_database(sys.argv[1], create=False).writing() as connection:
-    names = ("run_id", "tenant", "request_id", "workflow_id", "fingerprint", "operation", "requested_model")
+    names = ("run_id", "tenant", "request_id", "workflow_id", "fingerprint", "operation", "requested_model", "run_hash")
     connection.execute(insert(runs).values({**dict.fromkeys(names, "x"), "created_at": datetime.now(UTC)}))
     print("written", flush=True)
     time.sleep(600)
@@ -91,7 +91,7 @@ def test_writers_take_turns_on_sqlite(tmp_path: Path) -> None:
         second_has_begun.set()
         with second.writing() as connection:
             seen.append(connection.execute(select(func.count()).select_from(runs)).scalar_one())
-            row = {**vars(identify("acme", "req-2")), "created_at": SENT_AT}
+            row = {**ROW, **vars(identify("acme", "req-2"))}
             connection.execute(insert(runs).values(row))
 
     thread = threading.Thread(target=write_second)
