@@ -7,7 +7,7 @@ ledger has is left as it is.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -41,8 +41,6 @@ from contracts.billing import BillingInput, BillingRecord, CostInput
 from contracts.request import MissingUsage
 
 _ASKED_AT_ONCE = 500
-# An outcome is written to the store first and to the ledger right after. Only what is older than this may have been lost.
-_SETTLED_WITHIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ async def find_losses(
     attempts = entries = unreadable = given_up = 0
     since: datetime | None = None
     known_by_receipt: set[str] = set()
-    async for receipt in stream_lost(database, documents, now):
+    async for receipt in _stream_missing(database, documents, now):
         if receipt is None:
             unreadable += 1
         elif accepted and receipt.last_known_at <= accepted.accepted_at:
@@ -106,17 +104,24 @@ async def find_losses(
     return Losses(attempts + unreadable, max(entries, noted), since, unreadable, given_up)
 
 
-async def stream_lost(
-    database: Database, documents: Documents, now: LedgerNow | None = None
-) -> AsyncIterator[AttemptReceipt | None]:
+async def stream_lost(database: Database, documents: Documents) -> AsyncIterator[AttemptReceipt | None]:
     """Yield the receipts of attempts that the ledger does not have, or whose outcome it does not know; None for one that
     cannot be read.
-
-    A ledger without a single attempt of its own is taken for the successor of every ledger that has used the store.
     """
-    if now is None:
-        now = await asyncio.to_thread(read_ledger_now, database)
-    own, recent = mark_ledger(now.ledger_id), datetime.now(UTC) - _SETTLED_WITHIN
+    now = await asyncio.to_thread(read_ledger_now, database)
+    async for receipt in _stream_missing(database, documents, now, with_outcomes=True):
+        yield receipt
+
+
+async def _stream_missing(
+    database: Database, documents: Documents, now: LedgerNow, *, with_outcomes: bool = False
+) -> AsyncIterator[AttemptReceipt | None]:
+    """Yield the receipts of attempts that the ledger does not have.
+
+    A ledger without a single attempt of its own is taken for the successor of every ledger that has used the store. An outcome
+    that the ledger does not know is no sign of a restored copy: a worker that is killed at that moment leaves one too.
+    """
+    own = mark_ledger(now.ledger_id)
     async for page in list_all_receipts(documents):
         names = [name for name in page if now.is_fresh or name.ledger_mark == own]
         for start in range(0, len(names), _ASKED_AT_ONCE):
@@ -126,8 +131,8 @@ async def stream_lost(
             async for receipt in read_attempt_receipts(documents, missing):
                 yield receipt
             doubtful = [name for name in some if outcomes.get(name.attempt_id) == "unknown"]
-            async for receipt in read_attempt_receipts(documents, doubtful):
-                if _is_news(receipt, recent):
+            async for receipt in read_attempt_receipts(documents, doubtful if with_outcomes else []):
+                if receipt and receipt.outcome and receipt.outcome.outcome != "unknown":
                     yield receipt
 
 
@@ -251,12 +256,6 @@ def _read_outcome(connection: Connection, attempt_id: str) -> str | None:
     query = select(provider_attempts.c.outcome).where(provider_attempts.c.attempt_id == attempt_id)
     outcome: str | None = connection.execute(query).scalar()
     return outcome
-
-
-def _is_news(receipt: AttemptReceipt | None, recent: datetime) -> bool:
-    """Whether a receipt knows an outcome that its ledger should have learned long ago."""
-    outcome = receipt.outcome if receipt else None
-    return outcome is not None and outcome.outcome != "unknown" and outcome.finished_at < recent
 
 
 def _find_last_entry(database: Database) -> datetime | None:

@@ -130,8 +130,8 @@ async def test_kill_minus_nine(tmp_path: Path) -> None:
         unrecorded = await site.start_run("unrecorded")
         await until(lambda: site.simulator.in_progress == 2)
         async with locked(tmp_path / "ledger.db"):
-            receipts = tmp_path / "images" / "documents" / "receipts"
-            await until(lambda: receipts.exists() and any(receipts.iterdir()))
+            receipts = tmp_path / "images" / "documents" / "attempts"
+            await until(lambda: any(b'"succeeded"' in path.read_bytes() for path in receipts.rglob("*.json")))
             first_worker.kill()
             await first_worker.wait()
         await site.start_worker()
