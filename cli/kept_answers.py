@@ -25,7 +25,7 @@ from imaging.batch_results import read_result_line
 from imaging.calls import RawAnswer
 from imaging.errors import ProviderFailure
 from imaging.store import ImageStore
-from runtime.downloads import DownloadFailed, build_downloader
+from runtime.downloads import Downloader, DownloadFailed
 
 _OUTCOME = TypeAdapter(AttemptOutcome)
 _IMAGES = TypeAdapter(tuple[ImageRef, ...])
@@ -88,7 +88,9 @@ async def _read(raw: RawAnswer, attempt: Attempt, session: Session) -> Answer:
     else:
         answer = await asyncio.to_thread(read_answer, raw, request)
     answer = dataclasses.replace(answer, requested=len(answer.items))
-    answer = await resolve_links(answer, build_downloader(session.settings).fetch, DownloadFailed)
+    settings = session.settings
+    downloader = Downloader(settings.image_url_destinations(), settings.provider_urls())
+    answer = await resolve_links(answer, downloader.fetch, DownloadFailed)
     return await asyncio.to_thread(check_pictures, raw, answer)
 
 

@@ -29,7 +29,7 @@ from queues.parts import (
     is_simulated,
     provider_settings,
 )
-from runtime.downloads import build_downloader
+from runtime.downloads import Downloader
 from runtime.settings import Settings
 
 
@@ -80,6 +80,11 @@ async def build_economy_calls(
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
         EconomySettler(
-            provider, store, database, log, biller, downloader=build_downloader(settings)
+            provider,
+            store,
+            database,
+            log,
+            biller,
+            downloader=Downloader(settings.image_url_destinations(), settings.provider_urls()),
         ).settle_economy_lines,
     ]

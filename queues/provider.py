@@ -28,7 +28,7 @@ from queues.parts import (
     is_simulated,
     provider_settings,
 )
-from runtime.downloads import build_downloader
+from runtime.downloads import Downloader
 from runtime.settings import Settings
 from runtime.versions import describe_build
 
@@ -64,7 +64,7 @@ async def build_provider_worker(
         input_memory=input_memory,
         links=find_links(settings),
         on_pause=build_pause_meter(client, settings).note_pause,
-        downloader=build_downloader(settings),
+        downloader=Downloader(settings.image_url_destinations(), settings.provider_urls()),
         refuse_behind=watch.refuse_behind if watch else None,
         owners=find_owners(settings, database, store),
     )

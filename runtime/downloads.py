@@ -14,7 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from runtime.settings import Settings
 from runtime.webhook_destinations import Destinations
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -123,12 +122,6 @@ class Downloader:
             auto_decompress=False,
             headers={"user-agent": "gpt-image-runs", "accept-encoding": "identity"},
         )
-
-
-def build_downloader(settings: Settings) -> Downloader:
-    """The downloader of a deployment: from the hosts of IMAGE_URL_HOSTS, and nowhere else."""
-    given = (settings.azure_openai_endpoint, settings.openai_base_url)
-    return Downloader(settings.image_url_destinations(), [address for address in given if address])
 
 
 class _PublicResolver(AbstractResolver):

@@ -166,6 +166,10 @@ class Settings(BaseSettings):
         """Where pictures may be fetched from."""
         return Destinations.read(self.image_url_hosts, signed=True, loopback=False, setting="IMAGE_URL_HOSTS")
 
+    def provider_urls(self) -> tuple[str, ...]:
+        """The URLs of the provider that are set, which a picture may also be fetched from."""
+        return tuple(filter(None, (self.azure_openai_endpoint, self.openai_base_url)))
+
     def provider_key(self) -> str | None:
         """The key that the provider takes, None where it is not set. Azure has a key of its own."""
         secret = self.azure_openai_api_key if self.azure_openai_endpoint else self.openai_api_key
