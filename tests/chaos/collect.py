@@ -37,7 +37,7 @@ async def collect_evidence(site: Site) -> Evidence:
         books=tuple(json.loads(line) for line in site.books.read_text().splitlines()),
         pictures=await asyncio.to_thread(_hash_pictures, promised),
         receipts=frozenset(
-            await asyncio.to_thread(_list_kept_answers, site.images / "documents" / "receipts")
+            await asyncio.to_thread(_list_kept_answers, site.images / "documents" / "attempts")
         ),
     )
 
@@ -70,10 +70,11 @@ async def _read_execution(client: Client, execution: WorkflowExecution) -> Execu
 
 def _list_kept_answers(receipts: Path) -> list[str]:
     """The attempts whose receipt says that pictures came; there are receipts of failures too."""
+    found = (json.loads(path.read_text()) for path in receipts.rglob("*.json"))
     return [
-        path.stem
-        for path in receipts.glob("*.json")
-        if json.loads(path.read_text())["outcome"] == "succeeded"
+        receipt["attempt"]["attempt_id"]
+        for receipt in found
+        if receipt["outcome"] and receipt["outcome"]["outcome"] == "succeeded"
     ]
 
 
