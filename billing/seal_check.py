@@ -7,9 +7,17 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, sel
 
 from billing.chain import hash_row
 from billing.findings import Finding, show_value
-from billing.seals import BEGUN, BEGUN_HASH, COMPARISONS, FIRST, RUN_HASH, SEAL, SealKind
+from billing.seals import BEGUN, BEGUN_HASH, COMPARISONS, FIRST, IDENTITY, RUN_HASH, SEAL, SealKind
 from billing.snapshots import list_verbatim
-from billing.tables import budgets, provider_attempts, provider_comparisons, runs, seal_heads, seals
+from billing.tables import (
+    budgets,
+    ledger_identity,
+    provider_attempts,
+    provider_comparisons,
+    runs,
+    seal_heads,
+    seals,
+)
 
 _PAGE = 500
 # All that an attempt has while it is under way.
@@ -20,6 +28,7 @@ _SUBJECTS: tuple[tuple[SealKind, Table, str], ...] = (
     ("attempt", provider_attempts, "attempt_id"),
     ("budget", budgets, "budget_key"),
     ("comparison", provider_comparisons, "comparison_key"),
+    ("identity", ledger_identity, "ledger_id"),
 )
 
 
@@ -46,6 +55,7 @@ def check_seals(connection: Connection) -> Iterator[Finding]:
     yield from _check_attempts(connection)
     yield from _check_numbered(connection, "budget", budgets, "budget_key")
     yield from _check_numbered(connection, "comparison", provider_comparisons, "comparison_key")
+    yield from _check_identity(connection)
 
 
 def _check_chains(connection: Connection) -> Iterator[Finding]:
@@ -171,6 +181,20 @@ def _check_numbered(connection: Connection, kind: SealKind, table: Table, key: s
             yield _find(chain, f"The {kind} {row[key]} is not in the order in which it was sealed.")
         else:
             last[chain] = row["seal_number"]
+
+
+def _check_identity(connection: Connection) -> Iterator[Finding]:
+    query = select(seals.c.content_hash).where(seals.c.kind == "identity", seals.c.chain == IDENTITY)
+    sealed = sorted(str(content) for content in connection.execute(query).scalars())
+    rows = connection.execute(select(*list_verbatim(ledger_identity))).mappings()
+    found = sorted(hash_row(dict(row)) for row in rows)
+    if len(sealed) != 1 or found != sealed:
+        yield _find(
+            None,
+            "The ledger's identity is not the one that it was created with.",
+            expected=", ".join(sealed) or "one identity with its seal",
+            found=", ".join(found) or "no identity",
+        )
 
 
 def _label_seal() -> list[ColumnElement[Any]]:

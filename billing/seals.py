@@ -1,4 +1,4 @@
-"""Seal what is not an entry: outcomes of attempts, budgets, and comparisons with the provider's books.
+"""Seal what is not an entry: outcomes of attempts, budgets, comparisons with the provider's books, and the ledger's identity.
 
 A seal holds the hash of a row and the hash of the seal before it of its chain: a tenant's chain, or `COMPARISONS`. The
 chain's head says how many seals there are and which is the last. So no row that was sealed can be changed, taken out or
@@ -16,10 +16,11 @@ from billing.columns import JsonText, PlainText
 from billing.tables import provider_attempts, runs, seal_heads
 from billing.writes import insert_once
 
-SealKind = Literal["attempt", "budget", "comparison"]
+SealKind = Literal["attempt", "budget", "comparison", "identity"]
 
 # No tenant's name begins with an asterisk.
 COMPARISONS = "*comparisons"
+IDENTITY = "*ledger"
 FIRST = "0" * 64
 BEGUN_HASH = "begun_hash"
 RUN_HASH = "run_hash"
@@ -36,6 +37,7 @@ BEGUN = (
     "reserved_micro_usd",
     "sent_at",
     "batch_part",
+    "recovered_at",
 )
 
 _OF_THE_CHAIN = seal_heads.c.chain == bindparam("of_chain")

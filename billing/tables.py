@@ -178,7 +178,7 @@ seals = Table(
     Column("content_hash", Text, nullable=False),
     Column("previous_hash", Text, nullable=False),
     Column("seal_hash", Text, nullable=False, unique=True),
-    CheckConstraint("kind IN ('attempt', 'budget', 'comparison')", name="kind"),
+    CheckConstraint("kind IN ('attempt', 'budget', 'comparison', 'identity')", name="kind"),
     Index(None, "subject"),
 )
 

@@ -51,7 +51,7 @@ COMMANDS = {
     "reprice": "Bill usage that waited for a price.",
     "reverse": "Take back all that was billed for a run.",
     "exposure": "Say what may have been paid for nothing.",
-    "verify": "Check the ledger's chain of hashes, every amount and every picture.",
+    "verify": "Check the ledger's chains of hashes, every amount and every picture.",
     "recover": "Recover a run from its kept answer, or a ledger that was restored from an older copy.",
     "reconcile-provider": "Compare a day with the provider's own books, once or each day.",
     "replay": "Replay histories on the workflows of this code, before it is deployed.",

@@ -21,10 +21,10 @@ def test_a_run_that_was_paid(database: Database) -> None:
     """A run is paid once an attempt of it has succeeded, and not while one is open."""
     run = identify("acme", "twice")
     begin_attempt(database, run)
-    assert find_earlier_run(database, run) == EarlierRun(paid=False)
+    assert find_earlier_run(database, run) == EarlierRun(is_owner=True, paid=False)
 
     pay_attempt(database, run)
-    assert find_earlier_run(database, run) == EarlierRun(paid=True)
+    assert find_earlier_run(database, run) == EarlierRun(is_owner=True, paid=True)
     assert find_earlier_run(database, IDENTITY) == EarlierRun()
 
 
@@ -39,4 +39,4 @@ def test_other_content(database: Database) -> None:
     assert "other content (other in size, user)" in found.conflict
     assert found.differences == ("size", "user")
     assert not found.paid
-    assert find_earlier_run(database, IDENTITY) == EarlierRun()
+    assert find_earlier_run(database, IDENTITY) == EarlierRun(is_owner=True)

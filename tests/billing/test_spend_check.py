@@ -1,26 +1,16 @@
-"""Counters of spend that are wrong are named, and what was spent before there were counters is counted by the migration."""
+"""Spend counters that are wrong are named, and counted anew by the command for it."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from alembic import command
-from sqlalchemy import select, text
 
 from billing import recount
-from billing.attempt_records import AttemptOutcome
-from billing.attempts import AttemptLog
 from billing.budgets import Budgets
 from billing.database import Database
-from billing.engines import parse_url
-from billing.ledger import Ledger
-from billing.migrate import _configure_alembic, migrate_to_head
 from billing.spend_check import find_wrong_spend
-from billing.tables import tenant_spend
-from tests.billing.ledger_examples import FINISHED_AT, HOLD, SENT_AT, SUCCEEDED, make_order
+from tests.billing.ledger_examples import SENT_AT
 from tests.billing.spending import ask, spend_and_bill
 from tests.billing.tampering import tamper
-from tests.billing.test_chain_migration import SET_COUNTER, fill_old_ledger
 
 WRONG = "What the tenant has spent of {} in {} is counted wrong, so its budget is too."
 
@@ -122,61 +112,3 @@ def test_what_is_counted_wrong_is_counted_anew(
     assert "counters were wrong and are right now." in capsys.readouterr().out
     assert recount.main(["--url", database_url]) == 0
     assert "every counter was right." in capsys.readouterr().out
-
-
-@pytest.fixture
-def old(empty_url: str) -> Iterator[Database]:
-    """A ledger as it was before there were budgets: charges of three tenants, and an attempt of each other fate."""
-    database = Database(parse_url(empty_url))
-    fill_old_ledger(database, 30)
-    with database.writing() as connection:
-        command.upgrade(_configure_alembic(connection), "0005")
-        connection.execute(text(SET_COUNTER[database.dialect]))
-        # Today's program writes a later column, too.
-        connection.execute(text("ALTER TABLE provider_attempts ADD COLUMN batch_part TEXT"))
-    log, ledger = AttemptLog(database), Ledger(database)
-    for outcome in ("unknown", "rejected", "not_sent"):
-        attempt = ask(database)
-        log.finish(attempt.attempt_id, AttemptOutcome(outcome=outcome, finished_at=FINISHED_AT))
-    held = ask(database, at=SENT_AT - timedelta(days=23))
-    log.finish(held.attempt_id, SUCCEEDED)
-    ledger.record(make_order(held, HOLD))
-    ask(database, needed=None)
-    ask(database, simulated=True)
-    tamper(
-        database,
-        "DROP TABLE tenant_spend",
-        "DROP TABLE budgets",
-        "ALTER TABLE provider_attempts DROP COLUMN batch_part",
-        "UPDATE alembic_version SET version_num = '0004'",
-    )
-    yield database
-    database.close()
-
-
-def test_what_was_spent_before_is_counted(old: Database) -> None:
-    """The migration counts what is there as it would have been counted along, to the micro-USD."""
-    assert migrate_to_head(old) == "0004"
-    assert tell(old) == []
-    shown = Budgets(old, lambda: SENT_AT).show("acme")
-    assert shown.day.real.model_dump() == {
-        "used_usd": "1.669000",
-        "reserved_usd": "0.250000",
-        "unpriced": 1,
-        "left_usd": None,
-    }
-    assert (shown.day.simulated.reserved_usd, shown.month.simulated.reserved_usd) == ("0.250000", "0.250000")
-    assert (shown.month.real.used_usd, shown.month.real.reserved_usd) == ("1.669000", "0.250000")
-    october = Budgets(old, lambda: SENT_AT - timedelta(days=23)).show("acme")
-    assert (october.month.span, october.day.real.reserved_usd) == ("2026-10", "0.250000")
-    with old.reading() as connection:
-        assert len(connection.execute(select(tenant_spend)).all()) == 10
-
-
-def test_counting_goes_on_after_the_migration(old: Database) -> None:
-    """Counters of the migration are counted on, and its guards are there."""
-    migrate_to_head(old)
-    spend_and_bill(old, "afterwards")
-    assert tell(old) == []
-    with old.reading() as connection:
-        assert connection.execute(text("SELECT COUNT(*) FROM budgets")).scalar() == 0

@@ -117,7 +117,7 @@ def test_doctor_for_people_marks_each_line(run_process: CommandLine) -> None:
     """For people each check is a line with a mark."""
     lines = run_process("doctor").out.splitlines()
 
-    assert [line[0] for line in lines] == ["✓", "✗", "✗", "✗", "✗", "✓", "✗"]
+    assert [line[0] for line in lines] == ["✓", "✗", "✗", "✗", "✗", "✓", "✗", "✗"]
 
 
 def test_what_a_killed_stack_left_behind_is_no_stack(run_process: CommandLine, data_dir: Path) -> None:

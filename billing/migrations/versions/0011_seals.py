@@ -19,6 +19,7 @@ down_revision = "0010"
 _PAGE = 1000
 _FIRST = "0" * 64
 _COMPARISONS = "*comparisons"
+_IDENTITY = "*ledger"
 _SEALS_STAY = "The ledger only grows: a seal stays as it was set."
 _HEADS_MOVE_ON = "The ledger only grows: the head of a chain of seals moves on by one seal at a time."
 _ATTEMPTS_STAY = "The ledger only grows: an attempt is written before it is sent, and changed once, to give it its outcome."
@@ -112,7 +113,7 @@ def _create_tables() -> None:
         sa.Column("seal_hash", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", "number", name="pk_seals"),
         sa.UniqueConstraint("seal_hash", name="uq_seals_seal_hash"),
-        sa.CheckConstraint("kind IN ('attempt', 'budget', 'comparison')", name="ck_seals_kind"),
+        sa.CheckConstraint("kind IN ('attempt', 'budget', 'comparison', 'identity')", name="ck_seals_kind"),
     )
     op.create_index("ix_seals_subject", "seals", ["subject"])
     op.create_table(
@@ -126,6 +127,7 @@ def _create_tables() -> None:
 
 def _seal_all() -> None:
     heads: dict[str, tuple[int, str]] = {}
+    _seal_identity(heads)
     _hash_runs()
     _seal_attempts(heads)
     _seal_numbered("budgets", "budget_key", "budget", lambda row: str(row["tenant"]), heads)
@@ -141,6 +143,11 @@ def _read_pages(query: str, key: str, first: Any) -> Iterator[list[dict[str, Any
     while rows := [dict(row) for row in op.get_bind().execute(page, {"after": after}).mappings()]:
         yield rows
         after = rows[-1][key.rpartition(".")[2]]
+
+
+def _seal_identity(heads: dict[str, tuple[int, str]]) -> None:
+    row = op.get_bind().execute(sa.text("SELECT * FROM ledger_identity")).mappings().one()
+    _insert_seals([_link(heads, _IDENTITY, "identity", row["ledger_id"], hash_row(dict(row)))])
 
 
 def _hash_runs() -> None:
