@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-_AT_ONCE = 256
+_MAX_CONNECTIONS = 256
 """A quarter of the open files that most systems allow a process. One more is hung up on."""
 _SILENT_SECONDS = 20
 """For a whole request to come, the first of a connection as well as the next one."""
@@ -52,7 +52,7 @@ async def listen(application: web.Application, host: str, port: int) -> AsyncIte
 
 def _accept(runner: web.AppRunner) -> asyncio.Protocol:
     server = runner.server
-    return _HungUp() if server is None or len(server.connections) >= _AT_ONCE else server()
+    return _HungUp() if server is None or len(server.connections) >= _MAX_CONNECTIONS else server()
 
 
 def _make_logger() -> logging.Logger:

@@ -19,7 +19,7 @@ from imaging.store import ImageStore
 from imaging.store_errors import StoreFailure
 from imaging.stored_picture import StoredPicture
 
-_AT_ONCE = 64
+_MAX_REQUESTS = 64
 """Downloads, each with some megabytes of memory at most. More are asked to come back."""
 _LONGEST_SECONDS = 600
 """For one download: whoever is slower than this holds a place that others need."""
@@ -43,7 +43,7 @@ class LinkServer:
     def __init__(self, store: ImageStore, links: PictureLinks) -> None:
         self._store = store
         self._links = links
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = asyncio.Semaphore(_MAX_REQUESTS)
 
     def make_application(self) -> web.Application:
         """The application: links lie below the path of their base URL, also where a proxy has taken that away."""

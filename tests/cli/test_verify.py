@@ -51,17 +51,18 @@ def test_a_sound_ledger_is_told(run: CommandLine, billed: Database) -> None:
     ended = run("verify", "--json")
     with billed.reading() as connection:
         last = connection.exec_driver_sql("SELECT entry_hash FROM ledger_entries").scalar()
-        seal = connection.exec_driver_sql("SELECT seal_hash FROM seals").scalar()
+        seals = connection.exec_driver_sql("SELECT chain, seal_hash FROM seals ORDER BY chain").all()
     assert ended.status == 0
     assert ended.document == {
         "ok": True,
         "entries": 1,
         "pictures": 1,
         "heads": [{"tenant": "acme", "entries": 1, "entry_hash": last}],
-        "seal_heads": [{"chain": "acme", "seals": 1, "seal_hash": seal}],
+        "seal_heads": [{"chain": chain, "seals": 1, "seal_hash": seal_hash} for chain, seal_hash in seals],
         "findings": [],
         "notes": [],
     }
+    assert [chain for chain, _ in seals] == ["*ledger", "acme"]
     assert run("verify").out == "✓ Nothing is wrong (checked: entries 1, tenants 1, pictures 1).\n"
     assert run("ledger", "--json").document["entries"][0]["entry_hash"] == last
 

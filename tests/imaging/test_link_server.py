@@ -168,7 +168,7 @@ async def test_a_damaged_picture(local_store: ImageStore) -> None:
 
 async def test_too_many_at_once(local_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all places are taken the next one is asked to come back, and gets its picture once there is a place."""
-    monkeypatch.setattr(link_server, "_AT_ONCE", 1)
+    monkeypatch.setattr(link_server, "_MAX_REQUESTS", 1)
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
     large = make_picture("PNG", (4000, 3000), compress_level=0)  # more than the sockets' buffers hold
@@ -199,7 +199,7 @@ async def test_whoever_asks_for_nothing(site: Site, monkeypatch: pytest.MonkeyPa
 
 async def test_more_connections_than_places(local_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes when all connections are taken is hung up on, and served once one has gone."""
-    monkeypatch.setattr(link_connections, "_AT_ONCE", 2)
+    monkeypatch.setattr(link_connections, "_MAX_CONNECTIONS", 2)
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
     async with (
