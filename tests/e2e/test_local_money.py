@@ -4,13 +4,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from billing.costs import compute_cost
 from billing.ledger import Ledger
-from contracts.billing import BillingInput, BillingRecord
+from contracts.billing import BillingRecord
 from contracts.result import RunResult
 from tests.e2e.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
 
@@ -32,9 +33,9 @@ class LateLedger:
         self.written, self.answers, self.calls = threading.Event(), threading.Event(), 0
         real = Ledger.record
 
-        def record(ledger: Ledger, order: BillingInput) -> BillingRecord:
+        def record(ledger: Ledger, *given: Any, **named: Any) -> BillingRecord:
             self.calls += 1
-            recorded = real(ledger, order)
+            recorded = real(ledger, *given, **named)
             if self.calls == 1:
                 self.written.set()
                 self.answers.wait(WORST_WAIT_SECONDS)
