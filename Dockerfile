@@ -14,12 +14,8 @@ ENV PATH=/venv/bin:$PATH \
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY activities activities
-COPY billing billing
 COPY cli cli
-COPY contracts contracts
-COPY imaging imaging
-COPY queues queues
-COPY runtime runtime
+COPY gpt_image_runs gpt_image_runs
 COPY workflows workflows
 COPY starter.py worker.py ./
 RUN python -m compileall -q .

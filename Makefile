@@ -41,16 +41,16 @@ chaos: setup ## hundreds of runs while everything dies: RUNS=300 SEED=1 SECONDS=
 
 ROUNDS ?= 5
 bench: setup ## our runs beside a bare workflow, the plain SDK and DBOS: ROUNDS=5
-	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
+	@$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 
 LINES ?= 1000 3000 10000
 bench-batches: setup ## what a line of a batch costs, by the batch's length: LINES="1000 3000 10000"
-	@$(BIN)/python -m tests.bench.batches --lines $(LINES)
+	@$(BIN)/python -m benchmarks.batches --lines $(LINES)
 
 LIMIT ?= 250 1500
 STRETCH ?= 120
 bench-saturation: setup ## how much of the provider's limit is reached: LIMIT="250 1500" STRETCH=120 (seconds measured for each)
-	@$(BIN)/python -m tests.saturation --limit $(LIMIT) --seconds $(STRETCH)
+	@$(BIN)/python -m benchmarks.saturation --limit $(LIMIT) --seconds $(STRETCH)
 
 HISTORIES ?= tests/e2e/histories
 replay: setup ## saved histories on the workflows of this code: HISTORIES=FOLDER (see docs/change.md)
@@ -66,8 +66,8 @@ format: setup ## put the code in order
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-schemas: setup ## the JSON Schemas in contracts/schemas, from the contracts
-	@$(BIN)/python -m contracts.schemas
+schemas: setup ## the JSON Schemas in gpt_image_runs/contracts/schemas, from the contracts
+	@$(BIN)/python -m gpt_image_runs.contracts.schemas
 
 lock: ## pin every dependency again, with hashes (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements/runtime.txt

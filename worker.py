@@ -14,35 +14,34 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 import structlog
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities.ledger_watch import LedgerWatch
-from activities.meters import LATENCY_BUCKETS
-from activities.standing_gauges import StandingGauges
-from billing.database import Database
-from billing.errors import LedgerError
-from billing.identity import read_ledger_id
-from billing.opening import open_database
-from billing.rate_card_files import RateCardError
-from contracts import names
-from imaging.catalogue import CatalogueError
-from imaging.errors import ProviderFailure
-from imaging.link_server import LinksUnavailable, serve_pictures
-from imaging.store import ImageStore
-from imaging.store_errors import StoreFailure, StoreUnavailable
-from queues.notifications import build_notify_worker
-from queues.parts import find_links
-from queues.provider import build_provider_worker
-from queues.runs import build_runs_worker
-from runtime.data_folder import protect_data_dir
-from runtime.dispatch_rates import hold_limit
-from runtime.logging import configure_logging
-from runtime.metrics import MetricsUnavailable, serve_metrics
-from runtime.search_attributes import register_search_attributes
-from runtime.settings import Settings, SettingsError, load_settings
-from runtime.stop_signals import listen_for_stop
-from runtime.temporal import TemporalUnavailable, connect_to_temporal
-from runtime.tracing import begin_tracing, end_tracing
-from runtime.versions import describe_build, tell_build
-from runtime.worker_identity import LedgersDiffer, format_identity, refuse_other_ledger
+from activities.metrics import LATENCY_BUCKETS, StandingGauges
+from activities.provider_call.ledger_watch import LedgerWatch
+from activities.registry import build_notify_worker, build_provider_worker, build_runs_worker, find_links
+from gpt_image_runs.billing.pricing.rate_cards import RateCardError
+from gpt_image_runs.contracts import names
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import LedgerError
+from gpt_image_runs.database.identity import read_ledger_id
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.images.backend import StoreFailure, StoreUnavailable
+from gpt_image_runs.images.link_server import LinksUnavailable, serve_pictures
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.local_stack.data_folder import protect_data_dir
+from gpt_image_runs.local_stack.processes import listen_for_stop
+from gpt_image_runs.observability.logging import configure_logging
+from gpt_image_runs.observability.metrics import MetricsUnavailable, serve_metrics
+from gpt_image_runs.observability.tracing import begin_tracing, end_tracing
+from gpt_image_runs.provider.catalog import CatalogueError
+from gpt_image_runs.provider.errors import ProviderFailure
+from gpt_image_runs.settings import Settings, SettingsError, load_settings
+from gpt_image_runs.temporal.connection import TemporalUnavailable, connect_to_temporal
+from gpt_image_runs.temporal.rate_limits import hold_limit
+from gpt_image_runs.temporal.search_attributes import register_search_attributes
+from gpt_image_runs.temporal.versioning import describe_build, tell_build
+from gpt_image_runs.temporal.worker_identity import LedgersDiffer, format_identity, refuse_other_ledger
+
+log = structlog.get_logger("worker")
+
 
 # For the last spans of a worker that has ended its work: longer is for no collector to ask.
 TRACES_PATIENCE_SECONDS = 5.0
@@ -60,8 +59,6 @@ _STARTING_PROBLEMS = (
     StoreFailure,
     ProviderFailure,
 )
-
-log = structlog.get_logger("worker")
 
 
 def serve_links(address: str, settings: Settings) -> AbstractAsyncContextManager[int]:

@@ -12,48 +12,55 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
-from activities.attempt_outcomes import (
+from activities.errors import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
+from activities.heartbeats import finish_what_is_paid, heartbeats
+from activities.provider_call.earlier_attempts import (
+    AttemptReceipts,
+    Liveness,
+    add_recovered_pictures,
+    describe_yielding,
+    hold_undecided,
+    refuse_endless_resends,
+    settle_by_receipts,
+    still_under_way,
+)
+from activities.provider_call.failure_signal import telling_failures
+from activities.provider_call.image_saving import PictureKeeper, announcing_partial_images
+from activities.provider_call.results import (
     describe_delivery,
     describe_failure,
+    describe_success,
     describe_undelivered,
     describe_unkept,
+    settle_attempt,
 )
-from activities.call_results import describe_success, settle_attempt
-from activities.call_terms import CallTerms
-from activities.earlier_attempts import hold_undecided, refuse_endless_resends, settle_by_receipts
-from activities.failure_news import telling_failures
-from activities.failures import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
-from activities.handed_on import handing_on, read_handed_on
-from activities.heartbeat import finish_what_is_paid, heartbeats
-from activities.partial_images import announcing_partial_images
-from activities.picture_keeper import PictureKeeper
-from activities.provider_span import provider_span
-from activities.receipts import AttemptReceipts, add_recovered_pictures
-from activities.shared_pause import OnPause, SharedPauses
-from activities.under_way import Liveness, describe_yielding, still_under_way
-from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
-from billing.attempts import AttemptLog
-from billing.errors import LedgerError
-from billing.runs import RunIdentity
-from contracts import names
-from contracts.calls import CallInput, CallResult
-from imaging.client import FilePart, ImageClient, ProviderCall
-from imaging.errors import ProviderFailure, RateLimited, ServerOverloaded
-from imaging.input_memory import ByteBudget, HeldInputs, hold_inputs
-from imaging.ownership import PictureOwners
-from imaging.picture_links import PictureLinks
-from imaging.store import ImageStore
-from imaging.store_errors import StoreFailure
-from imaging.streams import Show
-from runtime.downloads import Downloader
+from activities.provider_call.retry_state import OnPause, SharedPauses, handing_on, read_handed_on
+from activities.provider_call.terms import CallTerms
+from activities.provider_call.tracing import provider_span
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.calls import CallInput, CallResult
+from gpt_image_runs.database.errors import LedgerError
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.images.input_memory import ByteBudget, HeldInputs, hold_inputs
+from gpt_image_runs.images.ownership import PictureOwners
+from gpt_image_runs.images.signed_links import PictureLinks
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.provider.client import FilePart, ImageClient, ProviderCall
+from gpt_image_runs.provider.errors import ProviderFailure, RateLimited, ServerOverloaded
+from gpt_image_runs.provider.responses import Show
+from gpt_image_runs.webhooks.downloads import Downloader
+
+log = structlog.get_logger("call_gpt_image")
+
 
 # Calls that hold the memory for pictures give it back once these are sent, which takes seconds. An attempt has a minute beside
 # the provider's time.
 INPUT_MEMORY_PATIENCE_SECONDS = 30.0
 # As much as INPUT_MEMORY_MIB by default.
 INPUT_MEMORY_BYTES = 512 * 1024 * 1024
-
-log = structlog.get_logger("call_gpt_image")
 
 
 class GptImageCaller:
@@ -105,7 +112,7 @@ class GptImageCaller:
 
         Raises:
             LedgerBehind: the ledger is older than its store; nothing was sent, and the call is tried again.
-        ApplicationError: named after the failure (see `imaging.errors`), with the provider's delay where it has
+        ApplicationError: named after the failure (see `gpt_image_runs.provider.errors`), with the provider's delay where it has
                 one; not retryable where trying again cannot help or might pay for ever.
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """

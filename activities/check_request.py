@@ -10,20 +10,25 @@ from typing import Any, Literal
 
 from temporalio import activity
 
-from billing.ceilings import price_ceiling
-from billing.rate_cards import RateCards
-from contracts import names
-from contracts.billing import PriceMode
-from contracts.calls import Admission, CheckInput
-from contracts.content_marks import mark_content
-from contracts.money import format_usd
-from contracts.notify import Notify
-from contracts.problems import Problem, describe_value
-from contracts.request import ImageRequest, MissingUsage, UnknownOutcome
-from contracts.run_ids import find_request_id, find_tenant
-from imaging.admission import check_payload, fingerprint
-from imaging.catalogue import Catalogue
-from runtime.webhook_destinations import NOWHERE, Destinations, describe_destination
+from gpt_image_runs.billing.pricing.quotes import price_ceiling
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.billing import PriceMode
+from gpt_image_runs.contracts.calls import Admission, CheckInput
+from gpt_image_runs.contracts.fingerprints import mark_content
+from gpt_image_runs.contracts.money import format_usd
+from gpt_image_runs.contracts.problems import Problem, describe_value
+from gpt_image_runs.contracts.request import (
+    ImageRequest,
+    MissingUsage,
+    Notify,
+    UnknownOutcome,
+    find_request_id,
+    find_tenant,
+)
+from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.request_rules import check_payload, fingerprint
+from gpt_image_runs.webhooks.allowlist import NOWHERE, Destinations, describe_destination
 
 
 @dataclass(frozen=True, slots=True)

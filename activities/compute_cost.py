@@ -2,10 +2,10 @@
 
 from temporalio import activity
 
-from billing.costs import compute_cost
-from billing.rate_cards import RateCards
-from contracts import names
-from contracts.billing import Cost, CostInput
+from gpt_image_runs.billing.pricing.cost import compute_cost
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.billing import Cost, CostInput
 
 
 class CostComputer:

@@ -1,5 +1,6 @@
 """`notify`: one event to one receiver, one HTTP request. Temporal sees to the attempts after that."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -7,18 +8,38 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.cloud_events import MEDIA_TYPE, write_event
-from contracts import names
-from contracts.notifications import Delivery, NotificationOrder, message_id_for
-from imaging.retry_after import retry_after_seconds, with_jitter
-from runtime.webhook_client import WebhookClient
-from runtime.webhook_destinations import describe_destination
-from runtime.webhook_errors import WebhookFailure
-
-LONGEST_WAIT_SECONDS = 6 * 3600
-"""A receiver that asks for more is asked again after this, as after any other failure (workflows.policies.NOTIFY_RETRY)."""
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.notifications import Delivery, NotificationOrder, message_id_for
+from gpt_image_runs.provider.error_mapping import retry_after_seconds, with_jitter
+from gpt_image_runs.webhooks.allowlist import describe_destination
+from gpt_image_runs.webhooks.client import WebhookClient, WebhookFailure
 
 log = structlog.get_logger("notify")
+
+
+MEDIA_TYPE = "application/cloudevents+json"
+
+
+def write_event(order: NotificationOrder, namespace: str) -> str:
+    """The event: what a caller of the workflow gets too, the result or the failure, as its data."""
+    data = order.result or order.failure
+    kind = "run-result" if order.result else "run-failure"
+    event = {
+        "specversion": "1.0",
+        "id": order.event_id,
+        "source": f"urn:gpt-image-runs:namespace:{namespace}",
+        "type": f"gpt-image-runs.run.{order.event}",
+        "subject": order.run_id,
+        "time": order.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "dataschema": f"urn:gpt-image-runs:{kind}",
+        "data": data.model_dump(mode="json") if data else None,
+    }
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+LONGEST_WAIT_SECONDS = 6 * 3600
+"""A receiver that asks for more is asked again after this, as after any other failure (workflows.retry_policies.NOTIFY_RETRY)."""
 
 
 class Notifier:

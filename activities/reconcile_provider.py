@@ -12,16 +12,19 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.failures import known_failures
-from billing.compared_attempts import list_compared_attempts
-from billing.comparison import compare_day, summarise
-from billing.comparison_log import ComparisonLog
-from billing.database import Database
-from billing.stretches import stretch_to_ask
-from contracts import names
-from contracts.comparison import Comparison, ComparisonOrder, ComparisonSummary, ProviderDay
-from imaging.books_errors import BooksFailure
-from imaging.provider_books import ProviderBooks
+from activities.errors import known_failures
+from gpt_image_runs.billing.reconciliation.compare import compare_day, summarise
+from gpt_image_runs.billing.reconciliation.history import ComparisonLog
+from gpt_image_runs.billing.reconciliation.matching import list_compared_attempts, stretch_to_ask
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.provider_reconciliation import (
+    Comparison,
+    ComparisonOrder,
+    ComparisonSummary,
+    ProviderDay,
+)
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.provider.usage_api import BooksFailure, ProviderBooks
 
 log = structlog.get_logger("reconcile_provider")
 

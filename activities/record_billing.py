@@ -9,11 +9,11 @@ import asyncio
 import structlog
 from temporalio import activity
 
-from activities.failures import known_failures
-from billing.ledger import Ledger
-from billing.rate_cards import RateCards
-from contracts import names
-from contracts.billing import BillingInput, BillingRecord
+from activities.errors import known_failures
+from gpt_image_runs.billing.ledger.ledger import Ledger
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.billing import BillingInput, BillingRecord
 
 log = structlog.get_logger("record_billing")
 

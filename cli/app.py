@@ -1,7 +1,7 @@
 """The list of commands, and the one place where a command's end becomes an exit status. Commands do their own work.
 
 A command's module is loaded when the command is called, so that `--help` and mistyped words answer at once. A command may
-be a group of commands: then its module holds a Typer app of its name in place of a function.
+be a group of commands: then its module holds a Typer app in place of a function.
 """
 
 import sys
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cli.failures import INTERRUPTED, CommandFailed, Interrupted, RequestRefused
+from cli.errors import INTERRUPTED, CommandFailed, Interrupted, RequestRefused
 from cli.output import Output
-from runtime.tracing import end_tracing
+from gpt_image_runs.observability.tracing import end_tracing
 
 DONE, FAILED = 0, 1
 _TRACES_PATIENCE_SECONDS = 2.0
@@ -26,36 +26,58 @@ _HELP = """Images with OpenAI's GPT Image models: durable on Temporal, and every
 Exit status: 0 done, 1 the run failed or something needed is not there, 2 the request is refused.
 Every command takes --json: one JSON document on stdout, everything else on stderr."""
 
-COMMANDS = {
-    "demo": "Three pictures and their bills, to see that everything works.",
-    "up": "Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.",
-    "doctor": "Say what is reachable, what is missing, and what to do about it.",
-    "generate": "Generate pictures from a prompt.",
-    "edit": "Edit pictures by a prompt, with or without a mask.",
-    "submit": "Start the run of one request, given as JSON.",
-    "quote": "Say what a request would cost, without starting it.",
-    "batch": "Run many requests from a file: progress, cost, retries, results.",
-    "upload": "Put a picture into the image store and print its reference.",
-    "show": "Show a run as it is now.",
-    "wait": "Wait for a run and show its result.",
-    "decide": "Decide about a run that is held.",
-    "images": "Copy a run's pictures out of the image store.",
-    "links": "Make links to a run's pictures.",
-    "ledger": "List the ledger's entries, the newest first.",
-    "costs": "Sum up the ledger by tenant, model or day.",
-    "report": "Write a month for finance: a page with plots, and a table for a spreadsheet.",
-    "runs": "List the runs that Temporal knows, the newest first.",
-    "budget": "Set and show what tenants may spend.",
-    "pending": "List the runs whose bill waits, the oldest first.",
-    "reconcile": "Settle runs by the usage that the provider has told since.",
-    "reprice": "Bill usage that waited for a price.",
-    "reverse": "Take back all that was billed for a run.",
-    "exposure": "Say what may have been paid for nothing.",
-    "verify": "Check the ledger's chains of hashes, every amount and every picture.",
-    "recover": "Recover a run from its kept answer, or a ledger that was restored from an older copy.",
-    "reconcile-provider": "Compare a day with the provider's own books, once or each day.",
-    "replay": "Replay histories on the workflows of this code, before it is deployed.",
-    "models": "List the models: how long they live, what they take, what they cost.",
+
+class Command(NamedTuple):
+    """Where a command's function or Typer app is, under `cli`, and its sentence in the help."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("local.demo", "Three pictures and their bills, to see that everything works."),
+    "up": Command(
+        "local.up",
+        "Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.",
+    ),
+    "doctor": Command("local.doctor", "Say what is reachable, what is missing, and what to do about it."),
+    "generate": Command("runs.submit", "Generate pictures from a prompt."),
+    "edit": Command("runs.submit", "Edit pictures by a prompt, with or without a mask."),
+    "submit": Command("runs.submit", "Start the run of one request, given as JSON."),
+    "quote": Command("runs.quote", "Say what a request would cost, without starting it."),
+    "batch": Command("batches.commands", "Run many requests from a file: progress, cost, retries, results."),
+    "upload": Command("runs.images", "Put a picture into the image store and print its reference."),
+    "show": Command("runs.show", "Show a run as it is now."),
+    "wait": Command("runs.show", "Wait for a run and show its result."),
+    "decide": Command("runs.decide", "Decide about a run that is held."),
+    "images": Command("runs.images", "Copy a run's pictures out of the image store."),
+    "links": Command("runs.images", "Make links to a run's pictures."),
+    "ledger": Command("ledger.entries", "List the ledger's entries, the newest first."),
+    "costs": Command("ledger.entries", "Sum up the ledger by tenant, model or day."),
+    "report": Command(
+        "report.report", "Write a month for finance: a page with plots, and a table for a spreadsheet."
+    ),
+    "runs": Command("runs.list", "List the runs that Temporal knows, the newest first."),
+    "budget": Command("ledger.budgets", "Set and show what tenants may spend."),
+    "pending": Command("ledger.open_items", "List the runs whose bill waits, the oldest first."),
+    "reconcile": Command("ledger.corrections", "Settle runs by the usage that the provider has told since."),
+    "reprice": Command("ledger.corrections", "Bill usage that waited for a price."),
+    "reverse": Command("ledger.corrections", "Take back all that was billed for a run."),
+    "exposure": Command("ledger.open_items", "Say what may have been paid for nothing."),
+    "verify": Command(
+        "ledger.verify", "Check the ledger's chains of hashes, every amount and every picture."
+    ),
+    "recover": Command(
+        "recover.commands",
+        "Recover a run from its kept answer, or a ledger that was restored from an older copy.",
+    ),
+    "reconcile-provider": Command(
+        "ledger.reconcile_provider", "Compare a day with the provider's own books, once or each day."
+    ),
+    "replay": Command(
+        "local.replay", "Replay histories on the workflows of this code, before it is deployed."
+    ),
+    "models": Command("local.models", "List the models: how long they live, what they take, what they cost."),
 }
 
 
@@ -68,11 +90,8 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The command of that name: the function or the Typer app of that name in the module of that name, its hyphens as
-    underscores.
-    """
-    word = name.replace("-", "_")
-    found = getattr(import_module(f"cli.{word}"), word)
+    """Load the command `name`: the function or the Typer app of that name, its hyphens as underscores."""
+    found = getattr(import_module(f"cli.{COMMANDS[name].module}"), name.replace("-", "_"))
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     loader = typer.Typer(add_completion=False)
@@ -103,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _carry_out(arguments: Sequence[str], output: Output) -> int:
-    stubs = [TyperCommand(name, help=sentence) for name, sentence in COMMANDS.items()]
+    stubs = [TyperCommand(name, help=command.help) for name, command in COMMANDS.items()]
     group = _LazyGroup(name=_PROGRAM, help=_HELP, commands=stubs)
     try:
         status = group.main(list(arguments) or ["--help"], prog_name=_PROGRAM, standalone_mode=False)
@@ -114,7 +133,7 @@ def _carry_out(arguments: Sequence[str], output: Output) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the front door: what nobody expected still ends as a sentence
-        return output.fail(import_module("cli.explain").explain(error))
+        return output.fail(import_module("cli.error_messages").explain(error))
     if status == INTERRUPTED:  # Typer's word for Ctrl-C that no command took
         return output.fail(Interrupted())
     return status if isinstance(status, int) else DONE

@@ -1,13 +1,14 @@
 """The options that several commands share, and the payload that they make. Whether a value is allowed is checked later."""
 
+import getpass
 import re
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from cli.failures import RequestRefused
-from contracts import names
-from contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN
+from cli.errors import RequestRefused
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN
 
 AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
 Tenant = Annotated[str, Option(help="Whose run it is.")]
@@ -83,3 +84,17 @@ def _read_metadata(pairs: list[str]) -> dict[str, str]:
             raise RequestRefused(f"--metadata {pair!a} {why}: write KEY=VALUE, each key once.")
         metadata[name] = value
     return metadata
+
+
+def find_actor(given: str | None) -> str:
+    """Who decides: as given, else the user of this machine.
+
+    Raises:
+        RequestRefused: the machine does not know its user.
+    """
+    if given:
+        return given
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        raise RequestRefused("This machine does not know its user: give --actor NAME.") from None

@@ -12,8 +12,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cli.failures import CommandFailed, RequestRefused
-from contracts.visible_text import escape_controls
+from cli.errors import CommandFailed, RequestRefused
+from gpt_image_runs.contracts.visible_text import escape_controls
 
 # Whatever reads a pipe or a file has no edge to wrap at, and wants a line to stay a line; a log is read by people.
 _WIDTH_OF_PIPE = 200

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from billing.engines import describe_location, parse_url
-from billing.errors import LedgerError, LedgerNotReady
-from billing.identity import read_ledger_id
-from cli.failures import CommandFailed
+from cli.errors import CommandFailed
 from cli.output import Output
 from cli.session import Session
-from contracts import names
-from imaging.store import ImageStore
-from imaging.store_errors import StoreFailure
-from runtime.worker_identity import WorkerIdentity, list_live_workers, shorten_id
+from gpt_image_runs.contracts import names
+from gpt_image_runs.database.engine import describe_location, parse_url
+from gpt_image_runs.database.errors import LedgerError, LedgerNotReady
+from gpt_image_runs.database.identity import read_ledger_id
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.temporal.worker_identity import WorkerIdentity, list_live_workers, shorten_id
 
 _QUEUES = (names.RUNS_QUEUE, names.PROVIDER_QUEUE)
 _STORE_PATIENCE_SECONDS = 10.0

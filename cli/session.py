@@ -14,18 +14,17 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
-from billing.database import Database
-from billing.engines import describe_location, parse_url
-from billing.errors import LedgerNotReady
-from billing.opening import open_database
-from imaging.store import ImageStore
-from imaging.store_errors import StoreFailure
-from runtime.data_folder import protect_data_dir
-from runtime.embedded import SIMULATOR
-from runtime.settings import Settings, load_settings
-from runtime.stack_file import Stack, read_stack_file
-from runtime.temporal import connect_to_temporal
-from runtime.tracing import begin_tracing
+from gpt_image_runs.database.engine import Database, describe_location, parse_url
+from gpt_image_runs.database.errors import LedgerNotReady
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.local_stack.data_folder import protect_data_dir
+from gpt_image_runs.local_stack.stack import SIMULATOR
+from gpt_image_runs.observability.tracing import begin_tracing
+from gpt_image_runs.settings import Settings, load_settings
+from gpt_image_runs.temporal.connection import connect_to_temporal
+from gpt_image_runs.temporal.stack_file import Stack, read_stack_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def open_session() -> Session:
 
 def hush_temporal() -> None:
     """Keeps the SDKs' own logs off people's terminals: what they warn of ends in a sentence of ours, or mends itself."""
-    for name in ("opentelemetry", "runtime.tracing", "temporalio"):
+    for name in ("opentelemetry", "gpt_image_runs.observability.tracing", "temporalio"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
     with suppress(RuntimeError):  # done already

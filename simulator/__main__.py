@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from simulator.errors import StartupError
+from simulator.http import StartupError
 from simulator.server import Simulator
 
 

@@ -5,13 +5,12 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from simulator.books import Books
-from simulator.delivery import answer_error
-from simulator.errors import ApiError
-from simulator.faults import Fault, FaultKind, describe_problems
-from simulator.handlers import ImageHandlers
-from simulator.limits import RateLimits
-from simulator.script import FaultScript
+from simulator.faults import Fault, FaultKind, FaultScript, describe_problems
+from simulator.http import ApiError
+from simulator.images_api import ImageHandlers
+from simulator.rate_limits import RateLimits
+from simulator.request_log import Books
+from simulator.responses import answer_error
 
 
 class ScriptRequest(BaseModel):

@@ -8,18 +8,16 @@ from typing import Self
 
 from aiohttp import web
 
-from simulator.batch_service import BatchService
-from simulator.books import Books
+from simulator.batches.api import BatchService
 from simulator.control import ControlHandlers
-from simulator.delivery import answer_error
-from simulator.errors import ApiError, StartupError
-from simulator.faults import Fault, FaultKind
-from simulator.handlers import ImageHandlers
-from simulator.headers import check_key
-from simulator.limits import RateLimits
+from simulator.faults import Fault, FaultKind, FaultScript, read_fault
+from simulator.http import ApiError, StartupError, check_key
+from simulator.images_api import ImageHandlers
 from simulator.models import MODELS
-from simulator.organization import OrganizationHandlers
-from simulator.script import FaultScript, read_fault
+from simulator.rate_limits import RateLimits
+from simulator.request_log import Books
+from simulator.responses import answer_error
+from simulator.usage_api import OrganizationHandlers
 
 _LARGEST_JSON_BODY = 1024 * 1024
 _SHUTDOWN_SECONDS = 0.2

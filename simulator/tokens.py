@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator.models import Family
 
@@ -128,3 +128,39 @@ def _count_patches(size: tuple[int, int]) -> int:
         whole = min(math.floor(across) / across, math.floor(down) / down)
         across, down = across * whole, down * whole
     return math.ceil(round(across, 6)) * math.ceil(round(down, 6))
+
+
+class Prices(NamedTuple):
+    """Nano-USD by class of tokens: for one token each, or for all that were used."""
+
+    text_in: int
+    image_in: int
+    image_out: int
+    text_out: int
+
+
+_PRICES: dict[Family, Prices] = {
+    "1": Prices(5_000, 10_000, 40_000, 0),
+    "1-mini": Prices(2_000, 2_500, 8_000, 0),
+    "1.5": Prices(5_000, 8_000, 32_000, 10_000),
+    "2": Prices(5_000, 8_000, 30_000, 0),
+    "2.5": Prices(5_000, 8_000, 30_000, 0),
+    "2.6": Prices(5_000, 8_000, 30_000, 0),
+}
+
+
+def price_usage(family: Family, usage: Usage, *, in_batch: bool = False) -> int:
+    """The list price in micro-USD; half a micro-USD is rounded up."""
+    return (sum(price_by_class(family, usage, in_batch=in_batch)) + 500) // 1000
+
+
+def price_by_class(family: Family, usage: Usage, *, in_batch: bool = False) -> Prices:
+    """The list price of each class of tokens, all of its tokens together, in nano-USD. In a batch everything costs half."""
+    prices = _PRICES[family]
+    share = 2 if in_batch else 1  # every price is even
+    return Prices(
+        text_in=usage.text_in * prices.text_in // share,
+        image_in=usage.image_in * prices.image_in // share,
+        image_out=usage.image_out * prices.image_out // share,
+        text_out=usage.text_out * prices.text_out // share,
+    )

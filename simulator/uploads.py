@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from simulator.errors import ApiError, refuse, refuse_for_model
+from simulator.http import ApiError, refuse, refuse_for_model
 
 LARGEST_IMAGE_BYTES = 50 * 1024 * 1024
 LARGEST_MASK_BYTES = 4 * 1024 * 1024

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_server import run_s3_server
+from tests.support.s3_server import run_s3_server
+
+pytest_plugins = ["tests.support.ledger_fixtures", "tests.support.image_fixtures"]
 
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """A real S3 over HTTP; see `tests.s3_server` for its bucket and its environment."""
+    """A real S3 over HTTP; see `tests.support.s3_server` for its bucket and its environment."""
     with run_s3_server() as url:
         yield url
 

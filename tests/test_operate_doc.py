@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from activities import claim_economy_part, economy_outcomes
-from billing.errors import LedgerError
-from cli.run_listing import make_query
-from contracts import names
-from imaging.books_errors import BooksFailure
-from imaging.errors import ProviderFailure
-from imaging.store_errors import StoreFailure
-from runtime.webhook_errors import WebhookFailure
+from activities.economy import claim as claim_economy_part
+from activities.economy import outcomes as economy_outcomes
+from cli.runs.list import make_query
+from gpt_image_runs.contracts import names
+from gpt_image_runs.database.errors import LedgerError
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.provider.errors import ProviderFailure
+from gpt_image_runs.provider.usage_api import BooksFailure
+from gpt_image_runs.webhooks.client import WebhookFailure
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError, WebhookFailure)
 FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
 CHOSEN_BY_CODE = {
-    "claim_economy_part": claim_economy_part._ERROR_TYPES,
-    "economy_outcomes": economy_outcomes._NAMES,
+    "economy.claim": claim_economy_part._ERROR_TYPES,
+    "economy.outcomes": economy_outcomes._NAMES,
 }
 """Files that choose a type by what happened, from a table."""
 OF_TEMPORAL = {"TimedOut"}
@@ -37,10 +38,10 @@ def list_leaves(kind: type[Exception]) -> Iterator[str]:
 
 def list_written_types(path: Path) -> Iterator[str]:
     """The failure types that a file names, as a text or by a constant."""
-    stem = path.stem
-    is_activity = path.parent.name == "activities"
-    room = import_module(f"activities.{stem}") if is_activity else import_module(f"workflows.{stem}")
-    yield from CHOSEN_BY_CODE.get(stem, {}).values()
+    package, _, rest = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").partition(".")
+    is_activity = package == "activities"
+    module = import_module(f"activities.{rest}") if is_activity else import_module(f"workflows.{rest}")
+    yield from CHOSEN_BY_CODE.get(rest, {}).values()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
@@ -53,7 +54,7 @@ def list_written_types(path: Path) -> Iterator[str]:
                 case ast.Constant(value=str(text)):
                     yield text
                 case ast.Name(id=str(name)) if name.isupper():
-                    yield getattr(room, name)
+                    yield getattr(module, name)
                 case ast.Attribute(attr=str(name), value=ast.Name(id="names")):
                     yield getattr(names, name)
 
@@ -65,7 +66,7 @@ def read_table() -> set[str]:
 
 def test_every_failure_type_has_its_line() -> None:
     """A type that a run, an attempt or a line of a batch can end with is told with its meaning and its remedy."""
-    files = [path for room in ("activities", "workflows") for path in sorted((ROOT / room).glob("*.py"))]
+    files = [path for room in ("activities", "workflows") for path in sorted((ROOT / room).rglob("*.py"))]
     written = {kind for path in files for kind in list_written_types(path)}
     known = written | {name for tree in TREES for name in list_leaves(tree)} | OF_TEMPORAL
     assert {"GivenUp", "StillUnderWay", "RunNotFound", "NoDay"} <= written

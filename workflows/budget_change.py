@@ -7,13 +7,43 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.budgets import BudgetDecision, MalformedDecision, TenantBudget, read_decision
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.budget_details import describe_budget, describe_decision
-    from workflows.cancellation import finish_despite_cancellation
-    from workflows.correction_details import describe_end
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.budgets import (
+        BudgetDecision,
+        MalformedDecision,
+        PeriodBudget,
+        TenantBudget,
+        read_decision,
+    )
+    from workflows import retry_policies as policies
+    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.payloads import NOTHING, read_argument
+    from workflows.reconciliation import describe_end
+    from workflows.run_status import quote
+
+
+def describe_decision(decision: BudgetDecision) -> str:
+    """One line: what is decided for whom, and by whom."""
+    limits = ", ".join(
+        f"{limit} USD a {period}" if limit else f"none a {period}"
+        for period, limit in decision.limits.items()
+    )
+    return f"budget of {decision.tenant}: {limits}, by {quote(decision.actor)}"
+
+
+def describe_budget(decision: BudgetDecision, budget: TenantBudget) -> str:
+    """The decision with its reason, and what is spent of each budget that counts now."""
+    lines = [_describe_period(period) for period in (budget.month, budget.day) if period.limit_usd]
+    told = "\n".join(lines) or "- no budget: nothing is refused"
+    return f"**Decided** · {describe_decision(decision)}\n\n{told}\n\n**Reason:** {quote(decision.reason)}"
+
+
+def _describe_period(budget: PeriodBudget) -> str:
+    spent = [
+        f"{money} {spend.used_usd} used, {spend.reserved_usd} reserved"
+        for money, spend in (("real", budget.real), ("simulated", budget.simulated))
+    ]
+    return f"- {budget.limit_usd} USD for the {budget.period} ({budget.span}): {'; '.join(spent)}"
 
 
 @workflow.defn(name=names.BUDGET_CHANGE)

@@ -6,9 +6,15 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from contracts import names
-from contracts.decisions import Decision, DecisionTaken, MalformedDecision, OpenDecision, read_decision
-from workflows.details import quote
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.decisions import (
+    Decision,
+    DecisionTaken,
+    MalformedDecision,
+    OpenDecision,
+    read_decision,
+)
+from workflows.run_status import quote
 
 _NOT_HELD = (
     "The run is not held: there is nothing to decide. The query `status` tells where it is; only at the stage `held` it"

@@ -12,33 +12,95 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.economy import (
-        EconomyOrder,
-        EconomyProgress,
-        EconomySummary,
-        MalformedEconomyOrder,
-        PartProgress,
-        read_economy_order,
-    )
-    from contracts.economy_steps import (
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.economy import (
         EconomyBatchRef,
+        EconomyOrder,
         EconomyPlan,
+        EconomyProgress,
+        EconomyStage,
+        EconomySummary,
         LookOrder,
+        MalformedEconomyOrder,
         PartClaim,
         PartOrder,
+        PartProgress,
         RoundOrder,
         SeenBatch,
         SeenBatches,
         SentPart,
         SettledLines,
         SettleOrder,
+        read_economy_order,
     )
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.cancellation import finish_despite_cancellation
-    from workflows.economy_board import EconomyBoard
+    from workflows import retry_policies as policies
+    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.payloads import NOTHING, read_argument
     from workflows.schedules import find_scheduled_order, run_scheduled_batch
+
+_MOST_PARTS = 50
+
+
+def describe_economy_opening(order: EconomyOrder) -> str:
+    """The batch before its first step, in one line."""
+    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
+    return f"{order.lines:,} lines in the provider's own batches{limit}"
+
+
+def describe_economy(progress: EconomyProgress) -> str:
+    """Where the batch stands, and each of its parts with the provider's batch."""
+    head = f"**{progress.stage}**, round {progress.round}, {progress.refused} lines refused"
+    if progress.cancelled:
+        head += ", cancelled"
+    rows = [
+        f"| {each.part.number} | {each.part.model} | {each.part.lines} | {each.status} | {each.completed}"
+        f" | {each.failed} | {each.provider_batch_id or ''} |"
+        for each in progress.parts[:_MOST_PARTS]
+    ]
+    if not rows:
+        return head
+    more = len(progress.parts) - len(rows)
+    table = [
+        "| part | model | lines | status | completed | failed | provider's batch |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join([head, "", *table, *([f"\nand {more} more"] if more else [])])
+
+
+class EconomyBoard:
+    """The progress of one batch, which one run of its workflow hands to the next."""
+
+    def __init__(self) -> None:
+        self.progress = EconomyProgress()
+
+    def show(self, stage: EconomyStage, **news: Any) -> None:
+        """Moves the progress on."""
+        self.progress = self.progress.model_copy(update={"stage": stage, **news})
+        workflow.set_current_details(describe_economy(self.progress))
+
+    def set_part(self, number: int, **news: Any) -> None:
+        """Moves one part on, by its place in the list."""
+        parts = list(self.progress.parts)
+        parts[number] = parts[number].model_copy(update=news)
+        self.show(self.progress.stage, parts=tuple(parts))
+
+    def find_part(self, provider_batch_id: str) -> tuple[int, PartProgress]:
+        """A part and its place in the list."""
+        return next(
+            (number, each)
+            for number, each in enumerate(self.progress.parts)
+            if each.provider_batch_id == provider_batch_id
+        )
+
+    def list_open(self) -> tuple[str, ...]:
+        """The provider's batches that have not been closed."""
+        return tuple(
+            each.provider_batch_id
+            for each in self.progress.parts
+            if each.provider_batch_id and not each.closed
+        )
+
 
 T = TypeVar("T")
 

@@ -13,13 +13,62 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.batches import BatchOrder, BatchProgress, BatchStep, MalformedOrder, Wish, read_order
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.batch_details import describe_batch, describe_opening
-    from workflows.details import quote
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.batches import (
+        BatchOrder,
+        BatchProgress,
+        BatchStep,
+        MalformedOrder,
+        Wish,
+        read_order,
+    )
+    from workflows import retry_policies as policies
+    from workflows.payloads import NOTHING, read_argument
+    from workflows.run_status import quote
     from workflows.schedules import find_scheduled_order, run_scheduled_batch
+
+_STATES = {
+    "registering": "Registering its lines",
+    "running": "Running",
+    "paused": "Paused",
+    "cancelling": "Being cancelled",
+    "done": "Done",
+    "stopped": "Stopped by a failure",
+    "capped": "Stopped by its limit of cost",
+    "cancelled": "Cancelled",
+}
+
+
+def describe_opening(order: BatchOrder) -> str:
+    """The batch before its first step, in one line."""
+    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
+    again = f", round {order.round}" if order.round > 1 else ""
+    return f"{order.lines:,} lines, {order.window:,} runs at once{limit}{again}"
+
+
+def describe_batch(progress: BatchProgress) -> str:
+    """The batch in one line (state, lines, cost), the counts that are not zero, and why it ended."""
+    limit = f" of {progress.max_cost_usd}" if progress.max_cost_usd else ""
+    facts = [
+        f"**{_STATES[progress.state]}**",
+        f"{progress.done:,} of {progress.lines:,} lines done",
+        f"{progress.charged_usd}{limit} USD",
+        f"round {progress.round}" if progress.round > 1 else "",
+    ]
+    counts = {
+        "running": progress.running,
+        "waiting": progress.waiting,
+        "failed": progress.failed,
+        "cancelled": progress.cancelled,
+        "skipped": progress.skipped,
+        "bills pending": progress.pending,
+        "requests of unknown outcome": progress.unknown,
+    }
+    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    reason = f"**Reason:** {quote(progress.reason)}" if progress.reason else ""
+    runs = f'Its runs: `Batch = "{progress.batch_id}"`'
+    return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), told, reason, runs]))
+
 
 _STEPS: dict[Wish, str] = {
     "start": "start lines and follow them",

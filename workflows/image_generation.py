@@ -1,9 +1,10 @@
 """The workflow of one run: check, call the provider, compute the cost, record the bill.
 
-Generation and editing are the same run. Only the order of effects lives here; the numbers are in `workflows.policies`.
+Generation and editing are the same run. Only the order of effects lives here; the numbers are in `workflows.retry_policies`.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from temporalio import workflow
@@ -11,36 +12,195 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.calls import Admission, CallFailure, CallResult
-    from contracts.content_marks import strip_marks
-    from contracts.decisions import Decision, DecisionTaken, OpenDecision
-    from contracts.problems import Problem, describe_problems
-    from contracts.reading import read_request
-    from contracts.request import ImageRequest
-    from contracts.result import RunResult, RunStatus
-    from contracts.submissions import SubmitReceipt
-    from workflows import policies
-    from workflows.arguments import (
-        LARGEST_MESSAGE,
-        NOTHING,
-        read_bounded,
-        read_request_argument,
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.billing import BillingInput, BillingRecord, Cost, CostInput
+    from gpt_image_runs.contracts.calls import Admission, CallFailure, CallInput, CallResult
+    from gpt_image_runs.contracts.decisions import Decision, DecisionTaken, OpenDecision
+    from gpt_image_runs.contracts.fingerprints import strip_marks
+    from gpt_image_runs.contracts.names import FINGERPRINT
+    from gpt_image_runs.contracts.problems import Problem, describe_problems
+    from gpt_image_runs.contracts.request import ImageRequest, describe_call
+    from gpt_image_runs.contracts.request_parsing import read_request
+    from gpt_image_runs.contracts.result import (
+        ResultBilling,
+        ResultCost,
+        ResultProvider,
+        RunResult,
+        RunStatus,
     )
-    from workflows.call_billing import bill_call
-    from workflows.cancellation import await_answer, finish_despite_cancellation
-    from workflows.checking import check_payload
+    from gpt_image_runs.contracts.submissions import SubmitReceipt
+    from workflows import retry_policies as policies
+    from workflows.activity_calls import (
+        LOCAL_MONEY,
+        await_answer,
+        carry_out_money_step,
+        check_payload,
+        finish_despite_cancellation,
+        take_image_slots,
+    )
     from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
-    from workflows.details import describe_call
-    from workflows.end_notice import tell_of_early_end, tell_of_end
-    from workflows.failed_attempts import describe_last_attempt
-    from workflows.hand_over import call_input
-    from workflows.image_slots import take_image_slots
+    from workflows.notification import tell_of_early_end, tell_of_end
     from workflows.partial_images import PartialImages
-    from workflows.reception import Reception
-    from workflows.run_start import FINGERPRINT
+    from workflows.payloads import LARGEST_MESSAGE, NOTHING, read_bounded, read_request_argument
+    from workflows.run_status import StatusBoard, describe_last_attempt
     from workflows.schedules import find_scheduled_request_id, run_child
-    from workflows.status_board import StatusBoard
+    from workflows.submissions import Reception
+
+
+def call_input(request: ImageRequest, admission: Admission, decided_attempts: tuple[str, ...]) -> CallInput:
+    """What `call_gpt_image` needs."""
+    return CallInput(
+        run_id=admission.run_id,
+        tenant=admission.tenant,
+        request_id=admission.request_id,
+        request=request,
+        model=admission.model,
+        fingerprint=admission.fingerprint,
+        price_ceiling_usd=admission.price_ceiling_usd,
+        unknown_outcome=admission.unknown_outcome,
+        decided_attempts=decided_attempts,
+        image_slots=admission.image_slots,
+    )
+
+
+def cost_input(request: ImageRequest, admission: Admission, call: CallResult) -> CostInput:
+    """What `compute_cost` needs."""
+    return CostInput(
+        provider=admission.provider,
+        model=call.model,
+        usage=call.usage,
+        usage_problem=call.usage_problem,
+        missing_usage=admission.missing_usage,
+        operation=request.operation,
+        images=len(call.images),
+        size=call.size,
+        quality=call.quality,
+        output_format=call.output_format,
+        sent_at=call.sent_at,
+        mode=call.mode,
+        partial_images=request.partial_images,
+    )
+
+
+def billing_input(request: ImageRequest, admission: Admission, call: CallResult, cost: Cost) -> BillingInput:
+    """What `record_billing` needs: the rest it finds with the attempt, in the ledger."""
+    return BillingInput(
+        run_id=admission.run_id,
+        attempt_id=call.attempt_id,
+        cost=cost,
+        metadata=request.metadata or {},
+    )
+
+
+def run_result(
+    run_id: str, request: ImageRequest, call: CallResult, cost: Cost, record: BillingRecord
+) -> RunResult:
+    """What the run answers."""
+    return RunResult(
+        run_id=run_id,
+        operation=request.operation,
+        model=call.model,
+        requested_model=request.model,
+        images=call.images,
+        usage=call.usage,
+        cost=ResultCost(
+            amount_usd=cost.amount_usd,
+            basis=cost.basis,
+            flags=cost.flags,
+            rate_card=cost.rate_card,
+            list_cost_usd=cost.list_cost_usd,
+            line_items=cost.line_items,
+        ),
+        billing=ResultBilling(state=record.state, entry_id=record.entry_id, reason=record.reason),
+        provider=ResultProvider(
+            name=call.provider,
+            request_id=call.provider_request_id,
+            attempts=call.attempts,
+            simulated=call.simulated,
+        ),
+        warnings=call.warnings,
+    )
+
+
+CANCEL_ENDS_LOST_BILL = "cancel-ends-a-bill-without-attempt"
+"""The patch of runs that are cancelled while they wait for their bill."""
+
+
+async def bill_call(
+    board: StatusBoard, request: ImageRequest, admission: Admission, call: CallResult
+) -> RunResult:
+    """What the run answers once its call is on the ledger: billed, or pending with its reason. However long that takes."""
+    # A patch would cost each run a marker and an upsert: only runs that began before have one.
+    locally = admission.money_locally or workflow.patched(LOCAL_MONEY)
+    board.take_answer(call)
+    cost = await carry_out_money_step(
+        names.COMPUTE_COST,
+        cost_input(request, admission, call),
+        Cost,
+        locally=locally,
+        summary=f"the price of {len(call.images)} image(s) from {call.model}",
+        tell=board.wait_for_step,
+    )
+    board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd, last_error=None)
+    order = billing_input(request, admission, call, cost)
+    recording = carry_out_money_step(
+        names.RECORD_BILLING,
+        order,
+        BillingRecord,
+        locally=locally,
+        summary=f"{cost.amount_usd} USD for {admission.tenant}" if cost.amount_usd else "held: no amount yet",
+        tell=board.wait_for_step,
+    )
+    record = await _record_unless_lost(board, order, recording)
+    cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
+    _index(board, call, cost, record)
+    board.complete(call, cost, record)
+    return run_result(admission.run_id, request, call, cost, record)
+
+
+async def _record_unless_lost(
+    board: StatusBoard, order: BillingInput, recording: Coroutine[Any, Any, BillingRecord]
+) -> BillingRecord:
+    """The bill, however long that takes. A run that was cancelled ends without one where the ledger does not have its attempt.
+
+    Raises:
+        CancelledError: so it ends. What was paid is in the image store, and `starter.py recover` bills it.
+    """
+    billing = asyncio.ensure_future(recording)
+    cancelled = asyncio.ensure_future(workflow.wait_condition(lambda: _is_cancelled_and_waits(board)))
+    await workflow.wait([billing, cancelled], return_when=asyncio.FIRST_COMPLETED)
+    if not billing.done() and workflow.patched(CANCEL_ENDS_LOST_BILL):
+        try:
+            record: BillingRecord = await workflow.execute_activity(
+                names.RECORD_BILLING,
+                order,
+                result_type=BillingRecord,
+                start_to_close_timeout=policies.MONEY_ATTEMPT,
+                retry_policy=policies.CANCELLED_BILL_RETRY,
+                summary="the run is cancelled: does the ledger have its attempt?",
+            )
+        except ActivityError as error:
+            board.show(stage="cancelled", reason=str(error.cause or error))
+            raise asyncio.CancelledError from None
+        else:
+            return record
+        finally:
+            billing.cancel()
+    cancelled.cancel()
+    return await billing
+
+
+def _is_cancelled_and_waits(board: StatusBoard) -> bool:
+    return workflow.cancellation_reason() is not None and board.status.last_error is not None
+
+
+def _index(board: StatusBoard, call: CallResult, cost: Cost, record: BillingRecord) -> None:
+    board.index(
+        names.BILLING_STATE.value_set(record.state),
+        names.IMAGE_COUNT.value_set(len(call.images)),
+        # Temporal's only fractional type, for filters; the amount itself stays a string.
+        *([names.COST_USD.value_set(float(cost.amount_usd))] if cost.amount_usd else []),
+    )
 
 
 @workflow.defn(name=names.WORKFLOW)

@@ -1,23 +1,67 @@
 """The workflow that tells one destination of one run's end. The run has ended: it does not wait for this, and does not fail by it."""
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RawValue, VersioningBehavior
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.common import (
+    RawValue,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    VersioningBehavior,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.notifications import Delivery, NotificationOrder
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.notification_details import (
-        describe_delivery,
-        describe_end,
-        describe_order,
-        describe_waiting,
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.calls import Admission
+    from gpt_image_runs.contracts.notifications import (
+        Delivery,
+        NotificationOrder,
+        RunEnd,
+        RunFailure,
+        event_id_for,
+        notification_id_for,
     )
+    from gpt_image_runs.contracts.request import Notify
+    from gpt_image_runs.contracts.request_parsing import read_request
+    from gpt_image_runs.contracts.result import RunResult
+    from workflows import retry_policies as policies
+    from workflows.activity_calls import check_payload, finish_despite_cancellation
+    from workflows.payloads import NOTHING, read_argument
+    from workflows.run_status import quote
+
+_LONGEST_HOST = 200
+"""Temporal takes a summary of at most 400 bytes."""
+
+
+def describe_order(order: NotificationOrder) -> str:
+    """A few words for lists: what is told to whom, without the address's path, which may hold a token."""
+    return f"{order.event}: told to {urlsplit(order.url).netloc[:_LONGEST_HOST]}"
+
+
+def describe_waiting(order: NotificationOrder) -> str:
+    """The page of a notification that nobody has taken yet."""
+    return f"**Not taken yet**\n\n{_describe_event(order)}"
+
+
+def describe_delivery(order: NotificationOrder, delivery: Delivery) -> str:
+    """The same, once it is told."""
+    attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
+    return f"**Delivered** · {delivery.http_status} · {attempts}\n\n{_describe_event(order)}"
+
+
+def describe_end(order: NotificationOrder, reason: str) -> str:
+    """The same, where nobody took it."""
+    return f"**Not delivered**\n\n{_describe_event(order)}\n\n**Reason:** {quote(reason)}"
+
+
+def _describe_event(order: NotificationOrder) -> str:
+    return f"{quote(order.run_id)}, {describe_order(order)}"
 
 
 @workflow.defn(name=names.NOTIFICATION)
@@ -87,3 +131,90 @@ class NotificationOfAnyBuild(Notification):
     async def run(self, order_json: RawValue = NOTHING) -> Delivery:
         """As `Notification.run`."""
         return await super().run(order_json)
+
+
+EARLY_END = "a-run-cancelled-unchecked-is-told"
+"""The patch of runs that were cancelled before their check: earlier ones told nobody."""
+
+
+async def tell_of_end(
+    work: Coroutine[Any, Any, RunResult], notify: Notify, admission: Admission
+) -> RunResult:
+    """Carries out the rest of a run, and has its end told, however it ends: its result or its failure stays what it is."""
+    try:
+        result = await work
+    except (FailureError, asyncio.CancelledError) as error:
+        failure = _describe_failure(error, admission)
+        await _order(notify, admission, failure.status, failure=failure)
+        raise
+    await _order(notify, admission, "completed", result=result)
+    return result
+
+
+async def tell_of_early_end(error: BaseException, payload: Any) -> None:
+    """Has it told that a run was cancelled while nobody had checked it: it is checked now, for whom may be told."""
+    asked = read_request(payload).sound
+    if not is_cancelled_exception(error) or asked is None or asked.notify is None:
+        return
+    if not workflow.patched(EARLY_END):
+        return
+    admission = await check_payload(payload, workflow.info().workflow_id)
+    if admission.notify:
+        await _order(admission.notify, admission, "cancelled", failure=_describe_failure(error, admission))
+
+
+def _describe_failure(error: BaseException, admission: Admission) -> RunFailure:
+    run_id = admission.run_id or workflow.info().workflow_id
+    if is_cancelled_exception(error):
+        return RunFailure(
+            run_id=run_id,
+            status="cancelled",
+            type="Cancelled",
+            message="The run was cancelled before it had a picture.",
+        )
+    kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
+    message = error.message if isinstance(error, FailureError) else str(error)
+    return RunFailure(run_id=run_id, status="failed", type=kind, message=message)
+
+
+async def _order(
+    notify: Notify,
+    admission: Admission,
+    event: RunEnd,
+    *,
+    result: RunResult | None = None,
+    failure: RunFailure | None = None,
+) -> None:
+    info = workflow.info()
+    run_id = admission.run_id or info.workflow_id
+    order = NotificationOrder(
+        event=event,
+        # After a reset the execution has another id, and has to find the notification that it has started before.
+        event_id=event_id_for(run_id, event, info.first_execution_run_id),
+        run_id=run_id,
+        url=notify.url,
+        time=workflow.now(),
+        result=result,
+        failure=failure,
+    )
+    # Whoever cancels the run now is too late for it, and must not keep others from hearing how it ended.
+    await finish_despite_cancellation(_start(order), tell=lambda: None)
+
+
+async def _start(order: NotificationOrder) -> None:
+    tenant = workflow.info().typed_search_attributes.get(names.TENANT)  # a refused run may have none
+    try:
+        await workflow.start_child_workflow(
+            names.NOTIFICATION,
+            order,
+            id=notification_id_for(order.run_id, order.event_id, order.url),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            # A run that is submitted again completes again: its end is told once. What nobody took is tried once more.
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            search_attributes=TypedSearchAttributes(
+                [SearchAttributePair(names.TENANT, tenant)] if tenant else []
+            ),
+            static_summary=describe_order(order),
+        )
+    except FailureError as error:
+        workflow.logger.info(f"Its end is not told again: {error}")

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 
-from contracts import names
-from contracts.images import PartialImage
-from contracts.request import MOST_PARTIAL_IMAGES
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.images import PartialImage
+from gpt_image_runs.contracts.request import MOST_PARTIAL_IMAGES
 
 _PUBLISH = "__temporal_workflow_stream_publish"
 _MOST_IN_ALL = 60

@@ -7,14 +7,14 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.calls import Admission, CheckInput
-    from contracts.problems import describe_problems
-    from contracts.quote import Quote, QuoteInput
-    from contracts.reading import read_request
-    from contracts.request import ImageRequest
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_request_argument
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.calls import Admission, CheckInput
+    from gpt_image_runs.contracts.problems import describe_problems
+    from gpt_image_runs.contracts.quote import Quote, QuoteInput
+    from gpt_image_runs.contracts.request import ImageRequest
+    from gpt_image_runs.contracts.request_parsing import read_request
+    from workflows import retry_policies as policies
+    from workflows.payloads import NOTHING, read_request_argument
 
 # A quote is of no run: what is asked for may have a request id, and need not.
 _NO_RUN = "quote"

@@ -9,11 +9,22 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
-    from contracts import names
-    from contracts.comparison import ComparisonOrder, ComparisonSummary
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.comparison_details import describe_comparison
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.provider_reconciliation import ComparisonOrder, ComparisonSummary
+    from workflows import retry_policies as policies
+    from workflows.payloads import NOTHING, read_argument
+
+
+def describe_comparison(summary: ComparisonSummary) -> str:
+    """A comparison with the provider's books, as markdown for the Web UI."""
+    return (
+        f"**{summary.day}: {summary.verdict}**\n\n| | requests | USD |\n|---|---|---|\n"
+        f"| this ledger, at list price | {summary.requests} (and {summary.unknown} unknown) | {summary.list_cost_usd} |\n"
+        f"| the provider | {summary.provider_requests} | {summary.provider_cost_usd} |\n"
+        f"| difference | {summary.provider_requests - summary.requests} | {summary.difference_usd} |\n\n"
+        f"The whole comparison is in the ledger: {summary.comparison_id}"
+    )
+
 
 _SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 ORDER_REFUSED = "OrderRefused"

@@ -7,12 +7,46 @@ from temporalio.common import RawValue, SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.corrections import Correction, MalformedCorrection, Settlement, read_correction
-    from workflows import policies
-    from workflows.arguments import NOTHING, read_argument
-    from workflows.cancellation import finish_despite_cancellation
-    from workflows.correction_details import describe_correction, describe_end, describe_settlement
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.corrections import (
+        Correction,
+        MalformedCorrection,
+        Settlement,
+        read_correction,
+    )
+    from workflows import retry_policies as policies
+    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.payloads import NOTHING, read_argument
+    from workflows.run_status import quote
+
+_OUTCOMES = {
+    "settled": "Settled",
+    "already_settled": "Settled before",
+    "pending": "Still pending: nothing was written",
+}
+
+
+def describe_correction(correction: Correction) -> str:
+    """One line: what is done to which run, and who decided it."""
+    return f"{correction.action} {correction.run_id} by {quote(correction.actor)}"
+
+
+def describe_settlement(correction: Correction, settlement: Settlement) -> str:
+    """The outcome and the amounts in one line; who decided it and why; and what an operator should know."""
+    difference = f"difference {settlement.difference_usd} USD" if settlement.difference_usd else None
+    total = f"total {settlement.total_usd} USD" if settlement.total_usd else None
+    facts = [f"**{_OUTCOMES[settlement.outcome]}**", total, difference, settlement.state]
+    notes = [f"{describe_correction(correction)}: {quote(correction.reason)}"]
+    if settlement.outcome == "pending" and settlement.reason:
+        notes.append(f"**Reason:** {quote(settlement.reason)}")
+    if settlement.superseded_by:
+        notes.append(f"**Note:** corrected again since, by entry {settlement.superseded_by}")
+    return "\n\n".join([" · ".join(filter(None, facts)), *notes])
+
+
+def describe_end(message: str) -> str:
+    """A correction that was not made."""
+    return f"**Refused: nothing was written**\n\n**Reason:** {quote(message)}"
 
 
 @workflow.defn(name=names.RECONCILIATION)

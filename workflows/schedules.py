@@ -19,14 +19,14 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from contracts import names
-    from contracts.batches import BatchOrder
-    from contracts.economy import EconomyOrder
-    from contracts.problems import Problem
-    from contracts.request import ImageRequest
-    from contracts.run_ids import (
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts.batches import BatchOrder
+    from gpt_image_runs.contracts.economy import EconomyOrder
+    from gpt_image_runs.contracts.problems import Problem
+    from gpt_image_runs.contracts.request import (
         MAX_SCHEDULED_BATCH_ID,
         MAX_SCHEDULED_REQUEST_ID,
+        ImageRequest,
         derive_scheduled_id,
         find_request_id,
         strip_scheduled_time,

@@ -17,9 +17,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
-    from contracts.image_runs import ImageRuns
-    from contracts.request import ImageRequest
-    from contracts.result import RunResult
+    from gpt_image_runs.contracts.nexus import ImageRuns
+    from gpt_image_runs.contracts.request import ImageRequest
+    from gpt_image_runs.contracts.result import RunResult
 
 
 @workflow.defn

@@ -15,11 +15,11 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from contracts import names
-from contracts.quote import Quote
-from contracts.request import ImageRequest
-from contracts.result import RunResult, RunStatus
-from contracts.submissions import SubmitReceipt
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.quote import Quote
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.result import RunResult, RunStatus
+from gpt_image_runs.contracts.submissions import SubmitReceipt
 
 
 async def main() -> int:

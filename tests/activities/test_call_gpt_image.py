@@ -13,24 +13,24 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.call_gpt_image import GptImageCaller
-from activities.call_terms import CallTerms
-from activities.failures import INPUT_MEMORY_FULL
-from billing.attempt_records import Attempt, AttemptOutcome, NewAttempt
-from billing.attempts import AttemptLog
-from billing.opening import open_database
-from billing.rate_cards import RateCards
-from billing.runs import RunIdentity
-from contracts import names
-from contracts.calls import CallInput
-from contracts.request import ImageRequest
-from imaging.admission import fingerprint
-from imaging.catalogue import Catalogue
-from imaging.client import ProviderSettings, open_client
-from imaging.input_memory import ByteBudget
-from imaging.store import ImageStore
-from tests.billing.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
-from tests.billing.spending import decide
-from tests.imaging.picture_files import make_picture
+from activities.errors import INPUT_MEMORY_FULL
+from activities.provider_call.terms import CallTerms
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.calls import CallInput
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.images.input_memory import ByteBudget
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.client import ProviderSettings, open_client
+from gpt_image_runs.provider.request_rules import fingerprint
+from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
+from tests.support.picture_files import make_picture
+from tests.support.spending import decide
 
 REQUEST = ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse", tenant=IDENTITY.tenant)
 KNOWN = replace(IDENTITY, fingerprint=fingerprint(REQUEST))

@@ -5,9 +5,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-from activities.failures import describe_provider_failure, known_failures
-from billing.errors import LedgerUnavailable
-from imaging.errors import LONGEST_MESSAGE, AuthenticationFailed, RateLimited, ServerError
+from activities.errors import describe_provider_failure, known_failures
+from gpt_image_runs.database.errors import LedgerUnavailable
+from gpt_image_runs.provider.errors import LONGEST_MESSAGE, AuthenticationFailed, RateLimited, ServerError
 
 KEPT_BY_TEMPORAL = 4 * 1024
 STACK_TRACE = 600

@@ -8,7 +8,7 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.testing import ActivityEnvironment
 
-from activities.heartbeat import finish_what_is_paid, heartbeats
+from activities.heartbeats import finish_what_is_paid, heartbeats
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from contracts import names
+from gpt_image_runs.contracts import names
 from tests.chaos.collect import collect_evidence
 from tests.chaos.deciding import Operator
 from tests.chaos.evidence import Evidence

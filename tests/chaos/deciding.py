@@ -6,8 +6,8 @@ from collections import Counter
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts import names
-from contracts.decisions import Choice, Decision
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.decisions import Choice, Decision
 
 MOST_RESENDS = 2
 _HELD = 'WaitsFor = "decision" AND ExecutionStatus = "Running"'

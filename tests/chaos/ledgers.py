@@ -117,6 +117,6 @@ def read_ledger(ledger: Ledger) -> tuple[list[dict[str, Any]], list[dict[str, An
 
 
 async def _migrate(url: str) -> None:
-    command = [sys.executable, "-m", "billing.migrate", "--url", url]
+    command = [sys.executable, "-m", "gpt_image_runs.database.migrate", "--url", url]
     process = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, stdout=asyncio.subprocess.DEVNULL)
     assert await process.wait() == 0, f"The ledger at {url} could not be migrated."

@@ -10,11 +10,11 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime, TelemetryConfig
 
-from runtime.ports import LOOPBACK, choose_port
-from runtime.temporal_server import wait_for_temporal
+from gpt_image_runs.local_stack.processes import LOOPBACK, choose_port
+from gpt_image_runs.local_stack.temporal_server import wait_for_temporal
 from tests.chaos.ledgers import open_ledger
 from tests.chaos.site import Site
-from tests.site_parts import (
+from tests.support.site_parts import (
     SIMULATOR,
     WORKER,
     Supervisor,

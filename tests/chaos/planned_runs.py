@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from contracts import names
+from gpt_image_runs.contracts import names
 
 FREE = (
     "rate_limited,seconds=0.2,header=retry-after-ms",

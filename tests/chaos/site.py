@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 from temporalio.client import Client
 
-from runtime.processes import ChildProcess
-from runtime.temporal_server import wait_for_temporal
+from gpt_image_runs.local_stack.processes import ChildProcess
+from gpt_image_runs.local_stack.temporal_server import wait_for_temporal
 from simulator.faults import parse_fault
 from tests.chaos.ledgers import Ledger
 from tests.chaos.planned_runs import PlannedRun

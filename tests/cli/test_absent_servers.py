@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from billing.opening import open_database
-from runtime.stack_file import claim_stack, read_stack_file
-from tests.cli.command_line import CommandLine
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.temporal.stack_file import claim_stack, read_stack_file
+from tests.support.command_line import CommandLine
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import cli.models
+import cli.local.models
 from cli.app import COMMANDS, load_command
-from tests.cli.command_line import CommandLine
+from tests.support.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ def test_every_command_has_help_and_json(name: str) -> None:
     """Each listed command exists, begins its help with the sentence of the list, and takes --json; so do those of a group."""
     command = load_command(name)
 
-    assert command.help.startswith(COMMANDS[name])
+    assert command.help.startswith(COMMANDS[name].help)
     for each in getattr(command, "commands", {"": command}).values():
         assert each.help
         assert any("--json" in parameter.opts for parameter in each.params)
@@ -85,7 +85,7 @@ def test_a_defect_ends_as_a_sentence(run: CommandLine, monkeypatch: pytest.Monke
     def models(*, as_json: bool = False) -> None:
         raise KeyError("sizes")
 
-    monkeypatch.setattr(cli.models, "models", models)
+    monkeypatch.setattr(cli.local.models, "models", models)
     ended = run("models")
 
     assert ended.status == 1
@@ -99,7 +99,7 @@ def test_a_defect_shows_its_traceback_when_asked(run: CommandLine, monkeypatch: 
     def models(*, as_json: bool = False) -> None:
         raise KeyError("sizes")
 
-    monkeypatch.setattr(cli.models, "models", models)
+    monkeypatch.setattr(cli.local.models, "models", models)
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
 
     assert "Traceback" in run("models").err

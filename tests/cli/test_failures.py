@@ -4,9 +4,9 @@ import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.explain import explain
-from cli.failures import RequestRefused, WaitInterrupted
-from cli.following import describe_failure
+from cli.error_messages import explain
+from cli.errors import RequestRefused, WaitInterrupted
+from cli.runs.follow import describe_failure
 
 RUN = "image:acme:req-1"
 PROBLEM = {"field": "n", "value": "0", "allowed": "a whole number from 1 to 10"}

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.text import Text
 
-from cli.csv_cells import defuse
-from cli.failures import CommandFailed, RequestRefused
+from cli.errors import CommandFailed, RequestRefused
+from cli.files import defuse
 from cli.output import Output, make_table
-from contracts.problems import Problem
-from contracts.visible_text import escape_controls
-from runtime.logging import configure_logging
+from gpt_image_runs.contracts.problems import Problem
+from gpt_image_runs.contracts.visible_text import escape_controls
+from gpt_image_runs.observability.logging import configure_logging
 
 HOSTILE = "a\x1b[2J\x1b]8;;http://evil\x07b\x9b31mc\u202ed\u2066e\x7ff\x00g"
 SHOWN = r"\x1b[2J"

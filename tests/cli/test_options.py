@@ -7,10 +7,10 @@ import pytest
 from temporalio.common import SearchAttributeKey
 from typer import BadParameter
 
-from cli.failures import RequestRefused
-from cli.moments import format_moment, parse_moment
+from cli.dates import format_moment, parse_moment
+from cli.errors import RequestRefused
+from cli.local.up import name_type
 from cli.options import find_run_id, make_payload
-from cli.up import name_type
 
 
 def test_a_payload_holds_what_was_given_and_nothing_else() -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from billing.attempts import AttemptLog
-from billing.database import Database
-from billing.ledger import Ledger
-from billing.opening import open_database
-from contracts.billing import BillingInput, Cost
-from contracts.images import ImageRef
-from contracts.result import RunResult
-from imaging.store import ImageStore
-from tests.billing.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, SUCCEEDED, begin_attempt, identify
-from tests.cli.command_line import CommandLine
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.ledger.ledger import Ledger
+from gpt_image_runs.contracts.billing import BillingInput, Cost
+from gpt_image_runs.contracts.images import ImageRef
+from gpt_image_runs.contracts.result import RunResult
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.images.store import ImageStore
+from tests.support.command_line import CommandLine
+from tests.support.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, SUCCEEDED, begin_attempt, identify
 
 USAGE: dict[str, JsonValue] = {"input_tokens": 50, "output_tokens": 4160}
 

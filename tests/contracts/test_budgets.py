@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.budgets import MalformedDecision, read_decision
+from gpt_image_runs.contracts.budgets import MalformedDecision, read_decision
 
 SOUND: dict[str, Any] = {"tenant": "acme", "limits": {"month": "250"}, "reason": " a trial ", "actor": "ada"}
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from contracts.content_marks import mark_content, name_differences, strip_marks
-from contracts.request import ImageRequest
+from gpt_image_runs.contracts.fingerprints import mark_content, name_differences, strip_marks
+from gpt_image_runs.contracts.request import ImageRequest
 
 BASE = {"model": "gpt-image-2", "prompt": "a lamp", "size": "1024x1024", "metadata": {"a": "1", "b": "2"}}
 

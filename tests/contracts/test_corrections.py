@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from contracts.corrections import Correction, MalformedCorrection, digest_usage, read_correction
+from gpt_image_runs.contracts.corrections import (
+    Correction,
+    MalformedCorrection,
+    digest_usage,
+    read_correction,
+)
 
 SOUND: dict[str, Any] = {
     "action": "reconcile",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.decisions import Decision, MalformedDecision, read_decision
+from gpt_image_runs.contracts.decisions import Decision, MalformedDecision, read_decision
 
 SOUND: dict[str, Any] = {"decision": "resend", "reason": "ticket 7", "actor": "ada"}
 

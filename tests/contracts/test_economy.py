@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.economy import (
+from gpt_image_runs.contracts.economy import (
     EconomyProgress,
     MalformedEconomyOrder,
     PlannedPart,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from contracts.money import Usd, format_usd, parse_usd
+from gpt_image_runs.contracts.money import Usd, format_usd, parse_usd
 
 USD = TypeAdapter(Usd)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.money import parse_usd
+from gpt_image_runs.contracts.money import parse_usd
 
 
 @pytest.mark.parametrize(

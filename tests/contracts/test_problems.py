@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.problems import Problem, describe_problems, describe_value
+from gpt_image_runs.contracts.problems import Problem, describe_problems, describe_value
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.reading import ALLOWED, NOT_SUPPORTED, Reading, read_request
-from contracts.request import ImageRequest
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.request_parsing import ALLOWED, NOT_SUPPORTED, Reading, read_request
 
 DOCUMENTED = {
     "model": "gpt-image-1",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from contracts.images import ImageInput
-from contracts.request import ImageRequest
+from gpt_image_runs.contracts.images import ImageInput
+from gpt_image_runs.contracts.request import ImageRequest
 
 DOCUMENTED = {
     "model": "gpt-image-1",

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from contracts import budgets, decisions
-from contracts.base import Contract
-from contracts.batches import read_order
-from contracts.corrections import MalformedCorrection, read_correction
-from contracts.economy import read_economy_order
-from contracts.reading import read_request
-from contracts.schemas.documents import PUBLISHED, make_schemas
+from gpt_image_runs.contracts import budgets, decisions
+from gpt_image_runs.contracts.base import Contract
+from gpt_image_runs.contracts.batches import read_order
+from gpt_image_runs.contracts.corrections import MalformedCorrection, read_correction
+from gpt_image_runs.contracts.economy import read_economy_order
+from gpt_image_runs.contracts.request_parsing import read_request
+from gpt_image_runs.contracts.schemas.generate import PUBLISHED, make_schemas
 from tests.contracts import test_corrections, test_reading, test_request
 
 ROOT = Path(__file__).parents[2]
-SCHEMAS = ROOT / "contracts" / "schemas"
+SCHEMAS = ROOT / "gpt_image_runs" / "contracts" / "schemas"
 SAVED = Path(__file__).parent / "saved"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.compose_tools import ROOT
 from tests.deploy.test_monitoring import ALERTS, PROMETHEUS, read_rules
+from tests.support.compose_tools import ROOT
 
 CASES = ROOT / "tests/deploy/alerts_test.yml"
 PROMTOOL = shutil.which("promtool")

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.deploy.compose_tools import ROOT
+from tests.support.compose_tools import ROOT
 
 LINES = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
 COPIED = [
@@ -44,7 +44,9 @@ def test_the_image_holds_what_its_programs_import() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", [["worker.py"], ["-m", "billing.migrate"], ["starter.py"]], ids=lambda program: program[-1]
+    "program",
+    [["worker.py"], ["-m", "gpt_image_runs.database.migrate"], ["starter.py"]],
+    ids=lambda program: program[-1],
 )
 def test_the_programs_start_from_what_is_copied(program: list[str], tmp_path: Path) -> None:
     """The worker, the migrations and the command line run where there is nothing but the image's files."""

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from temporalio.envconfig import ClientConfig
 
-from imaging.store import ImageStore
-from runtime.settings import Settings, load_settings
-from tests.deploy.compose_file import APPLICATION, list_mounted_files, list_services
-from tests.s3_server import s3_client
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.settings import Settings, load_settings
+from tests.support.compose_file import APPLICATION, list_mounted_files, list_services
+from tests.support.s3_server import s3_client
 
 # What other programs read, by image, and where that is written down. What a file of ours in a mount names is read too.
 READ_BY = {

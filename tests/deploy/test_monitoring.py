@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.meters import list_error_types
-from tests.deploy.compose_tools import ROOT, install_tools
-from tests.deploy.promql import REQUIREMENTS, Selector, parse_all
-from tests.e2e.exposition import Exposition, show_runs
+from activities.metrics import list_error_types
+from tests.support.compose_tools import ROOT, install_tools
+from tests.support.exposition import Exposition, show_runs
+from tests.support.promql import REQUIREMENTS, Selector, parse_all
 
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"

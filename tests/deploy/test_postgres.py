@@ -10,19 +10,19 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from billing.attempts import AttemptLog
-from billing.corrections import Corrections
-from billing.ledger import Ledger
-from billing.opening import open_database
-from billing.rate_cards import RateCards
-from billing.verification import LedgerVerification
-from contracts.corrections import Correction
-from tests.billing.ledger_examples import SUCCEEDED, begin_attempt, identify, make_order
-from tests.billing.postgres_server import PostgresServer, start_postgres_server
-from tests.billing.priced_bills import bill_run
-from tests.billing.spending import decide
-from tests.deploy.compose_file import list_services
-from tests.deploy.compose_tools import ROOT
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.ledger.corrections import Corrections
+from gpt_image_runs.billing.ledger.ledger import Ledger
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.billing.verification.verify import LedgerVerification
+from gpt_image_runs.contracts.corrections import Correction
+from gpt_image_runs.database.open import open_database
+from tests.support.compose_file import list_services
+from tests.support.compose_tools import ROOT
+from tests.support.ledger_examples import SUCCEEDED, begin_attempt, identify, make_order
+from tests.support.postgres_server import PostgresServer, start_postgres_server
+from tests.support.priced_bills import bill_run
+from tests.support.spending import decide
 
 ENVIRONMENTS = {
     name: list_services()[name]["environment"] for name in ("ledger-schema", "worker", "temporal")

@@ -12,9 +12,9 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.names import NEXUS_ENDPOINT, PROVIDER_QUEUE, RUNS_QUEUE, SEARCH_ATTRIBUTES
-from runtime.temporal_server import dynamic_config_arguments, find_temporal_binary
-from tests.deploy.compose_tools import ROOT
+from gpt_image_runs.contracts.names import NEXUS_ENDPOINT, PROVIDER_QUEUE, RUNS_QUEUE, SEARCH_ATTRIBUTES
+from gpt_image_runs.local_stack.temporal_server import dynamic_config_arguments, find_temporal_binary
+from tests.support.compose_tools import ROOT
 
 SCRIPT = ROOT / "deploy/temporal/create-namespace.sh"
 NAMESPACE = "pictures"
@@ -43,7 +43,7 @@ def run_script(address: str) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_search_attributes_are_those_of_the_runs(server: Client) -> None:
-    """The namespace has each search attribute of `contracts.names`, with its type, and no other."""
+    """The namespace has each search attribute of `gpt_image_runs.contracts.names`, with its type, and no other."""
     listed = await server.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=NAMESPACE)
     )

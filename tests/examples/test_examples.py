@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from runtime.temporal_server import find_temporal_binary
-from tests.cli.running_stack import Terminal, Typed, entries_of, run_up
+from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
+from tests.support.running_stack import Terminal, Typed, entries_of, run_up
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -85,7 +85,9 @@ def neighbour(up: Typed, tmp_path_factory: pytest.TempPathFactory) -> Neighbour:
 
 
 def validate(document: Any, name: str) -> None:
-    schema = json.loads((ROOT / "contracts" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        (ROOT / "gpt_image_runs" / "contracts" / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+    )
     Draft202012Validator(schema).validate(document)
 
 

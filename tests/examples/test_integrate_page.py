@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts import names
-from contracts.schemas.documents import PUBLISHED
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.schemas.generate import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

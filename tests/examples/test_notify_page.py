@@ -11,14 +11,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from contracts.reading import read_request
-from contracts.schemas.documents import PUBLISHED
-from runtime.ports import choose_port
-from runtime.settings import Settings
-from runtime.webhook_client import WebhookClient
-from runtime.webhook_destinations import Destinations
-from runtime.webhook_errors import NotificationRejected
-from tests.webhook_receiver import OTHER_SECRET, SECRET
+from gpt_image_runs.contracts.request_parsing import read_request
+from gpt_image_runs.contracts.schemas.generate import PUBLISHED
+from gpt_image_runs.local_stack.processes import choose_port
+from gpt_image_runs.settings import Settings
+from gpt_image_runs.webhooks.allowlist import Destinations
+from gpt_image_runs.webhooks.client import NotificationRejected, WebhookClient
+from tests.support.webhook_receiver import OTHER_SECRET, SECRET
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "notify.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 
-from simulator.errors import StartupError
+from simulator.http import StartupError
 from simulator.server import Simulator
 
 

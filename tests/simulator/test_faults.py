@@ -13,8 +13,8 @@ import pytest
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from openai.types import ImagesResponse
 
-from simulator.errors import StartupError
 from simulator.faults import Fault, FaultKind, find_fault
+from simulator.http import StartupError
 from simulator.server import Simulator
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -7,8 +7,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from simulator.errors import ApiError, StartupError
-from simulator.limits import RateLimits, SlidingWindow, spell_duration
+from simulator.http import ApiError, StartupError
+from simulator.rate_limits import RateLimits, SlidingWindow, spell_duration
 from simulator.server import Simulator
 from tests.simulator.conftest import MakePicture
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 
-from simulator.books import BookEntry
+from simulator.request_log import BookEntry
 from simulator.server import Simulator
 
 NOW = datetime.now(UTC).replace(microsecond=0)

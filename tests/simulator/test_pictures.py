@@ -9,11 +9,9 @@ from openai import AsyncOpenAI
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops, ImageColor
 
-from imaging.pictures import verify_picture
-from simulator.caption import draw_caption
-from simulator.colors import PALETTES
-from simulator.pictures import Brief, Encoding, draw_picture, edit_picture
-from simulator.provenance import stamp_picture
+from gpt_image_runs.images.formats import verify_picture
+from simulator.drawing import PALETTES, draw_caption
+from simulator.pictures import Brief, Encoding, draw_picture, edit_picture, stamp_picture
 
 PNG = Encoding("png", 100)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from simulator.errors import StartupError
+from simulator.http import StartupError
 from simulator.server import Simulator
 
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from simulator.models import Family
-from simulator.prices import price_usage
 from simulator.server import Simulator
-from simulator.tokens import Usage, count_input_image, count_output_image, count_text
+from simulator.tokens import Usage, count_input_image, count_output_image, count_text, price_usage
 
 
 @pytest.mark.parametrize(

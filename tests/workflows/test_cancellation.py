@@ -2,7 +2,7 @@
 
 import asyncio
 
-from workflows.cancellation import finish_despite_cancellation
+from workflows.activity_calls import finish_despite_cancellation
 
 
 async def test_a_cancellation_at_the_moment_of_the_record() -> None:

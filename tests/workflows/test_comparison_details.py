@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from contracts.comparison import ComparisonSummary
-from workflows.comparison_details import describe_comparison
+from gpt_image_runs.contracts.provider_reconciliation import ComparisonSummary
+from workflows.provider_reconciliation import describe_comparison
 
 
 def test_a_comparison_is_a_table() -> None:

@@ -1,7 +1,7 @@
 """What an operator reads of a correction."""
 
-from contracts.corrections import Correction, Settlement
-from workflows.correction_details import describe_correction, describe_end, describe_settlement
+from gpt_image_runs.contracts.corrections import Correction, Settlement
+from workflows.reconciliation import describe_correction, describe_end, describe_settlement
 
 CORRECTION = Correction(
     action="reverse", run_id="image:acme:req-1", reason="| see [this](http://x)", actor="ada\nlovelace"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from contracts.decisions import OpenDecision, UnknownAttempt
-from contracts.failed_attempts import FailedAttempt
-from contracts.images import ImageRef, PartialImage
-from contracts.result import RunStatus, Stage
-from workflows.details import describe_call, describe_status
+from gpt_image_runs.contracts.decisions import OpenDecision, UnknownAttempt
+from gpt_image_runs.contracts.images import ImageRef, PartialImage
+from gpt_image_runs.contracts.request import describe_call
+from gpt_image_runs.contracts.result import FailedAttempt, RunStatus, Stage
+from workflows.run_status import describe_status
 
 PICTURE = ImageRef(
     uri="s3://pictures/sha256/ab/ab.png",

@@ -8,7 +8,7 @@ import {
   WorkflowFailedError,
 } from '@temporalio/client';
 
-// The part that is used here of contracts/schemas/run-result.json.
+// The part that is used here of gpt_image_runs/contracts/schemas/run-result.json.
 interface RunResult {
   run_id: string;
   images: { uri: string; sha256: string; media_type: string; bytes: number; width: number; height: number }[];
@@ -16,7 +16,7 @@ interface RunResult {
   billing: { state: string; entry_id: string; reason: string | null };
 }
 
-// The part that is used here of contracts/schemas/submit-receipt.json.
+// The part that is used here of gpt_image_runs/contracts/schemas/submit-receipt.json.
 interface SubmitReceipt {
   status: 'accepted' | 'attached' | 'conflict' | 'refused';
   message: string;

@@ -1,0 +1,210 @@
+"""Starting the runs of a batch: each is reserved, started, and confirmed, so that a crash in between changes nothing.
+
+The ids of runs are known from the lines, and starting is idempotent: a run that exists is attached to.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.batches.pages import BatchPages
+from activities.check_request import RequestChecker
+from gpt_image_runs.batches.lines import BatchEnds, BatchLines
+from gpt_image_runs.batches.models import PricedLine, StartedLine, UnbilledEnd, WaitingLine
+from gpt_image_runs.client.start_options import describe_start
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts import names as priorities
+from gpt_image_runs.contracts.batches import BatchProgress
+from gpt_image_runs.contracts.calls import Admission, CheckInput
+from gpt_image_runs.contracts.fingerprints import strip_marks
+from gpt_image_runs.contracts.money import parse_usd
+from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
+from gpt_image_runs.contracts.problems import describe_problems
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.request_parsing import read_request
+from gpt_image_runs.provider.request_rules import fingerprint
+from gpt_image_runs.temporal.connection import read_first_argument
+
+LARGEST_CHUNK = 50
+"""Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
+_AT_ONCE = 20
+
+
+class Started(NamedTuple):
+    """How many lines moved on; `capped` where nothing runs and the batch's limit keeps back the next line all the same.
+
+    While something runs, its end may free what it has reserved.
+    """
+
+    lines: int
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLine:
+    """A line whose run may be started."""
+
+    line: int
+    run_id: str
+    request: ImageRequest
+    admission: Admission
+
+
+class BatchStarter:
+    """Starts the runs of one batch in one round."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        checker: RequestChecker,
+        pages: BatchPages,
+        lines: BatchLines,
+        ends: BatchEnds,
+        batch: BatchProgress,
+    ) -> None:
+        self._client = client
+        self._checker = checker
+        self._pages = pages
+        self._lines = lines
+        self._ends = ends
+        self._batch = batch
+        self._submission = f"{names.batch_workflow_id(batch.batch_id)}:{batch.round}"
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def settle_claims(self) -> None:
+        """Finds out what became of lines that a worker had reserved when it died: started, or not."""
+        claimed = await asyncio.to_thread(self._lines.list_starting)
+        ours = await asyncio.gather(*(self._find_ours(line.run_id) for line in claimed))
+        found = zip(claimed, ours, strict=True)
+        started = [StartedLine(line=line.line, workflow_run_id=run) for line, run in found if run]
+        await asyncio.to_thread(self._lines.confirm, started)
+        known = {line.line for line in started}
+        await asyncio.to_thread(
+            self._lines.release, [line.line for line in claimed if line.line not in known]
+        )
+
+    async def start_some(self, progress: BatchProgress) -> Started:
+        """Starts the next lines, as many as the window and the limit allow, and at most a chunk.
+
+        Raises:
+            RPCError: Temporal does not take them; what was started is known, the rest is settled by the next attempt.
+        """
+        free = min(progress.window - progress.running, LARGEST_CHUNK)
+        if free <= 0 or not progress.waiting:
+            return Started(0, capped=False)
+        waiting = await asyncio.to_thread(self._lines.list_waiting, free)
+        looked_at = [await self._prepare(line) for line in waiting]
+        refused = [line for line in looked_at if isinstance(line, UnbilledEnd)]
+        prepared = [line for line in looked_at if isinstance(line, PreparedLine)]
+        await asyncio.to_thread(self._ends.refuse, refused)
+        claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in prepared])
+        await self._start_all([line for line in prepared if line.line in claim.lines])
+        moved = len(refused) + len(claim.lines)
+        return Started(moved, capped=claim.capped and not moved and not progress.running)
+
+    async def _prepare(self, line: WaitingLine) -> PreparedLine | UnbilledEnd:
+        """Checks a line by today's rules and prices, which may not be those of the day on which it was sent in."""
+        found = await self._pages.find(line.page, line.line)
+        payload = {**(found.request or {}), "request_id": line.run_id.split(":", 2)[2]}
+        admission = await self._checker.check_request(CheckInput(payload=payload, workflow_id=line.run_id))
+        request = read_request(payload).request
+        if request is None or admission.problems:
+            return _refuse(line.line, names.REQUEST_REFUSED, describe_problems(admission.problems))
+        if self._batch.max_cost_usd is not None and admission.price_ceiling_usd is None:
+            return _refuse(
+                line.line,
+                "PriceNotKnown",
+                f"No price is known for {admission.model}, so that no limit of cost could be kept. Nothing was sent.",
+            )
+        return PreparedLine(line.line, line.run_id, request, admission)
+
+    async def _start_all(self, lines: Sequence[PreparedLine]) -> None:
+        results = await asyncio.gather(*map(self._start, lines), return_exceptions=True)
+        started = [result for result in results if isinstance(result, StartedLine)]
+        await asyncio.to_thread(self._lines.confirm, started)
+        unbilled = [result for result in results if isinstance(result, UnbilledEnd)]
+        await asyncio.to_thread(self._ends.end_unbilled, unbilled)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _start(self, line: PreparedLine) -> StartedLine | UnbilledEnd:
+        start = describe_start(
+            line.request,
+            model=line.admission.model,
+            fingerprint=strip_marks(line.admission.fingerprint),
+            submission=self._submission,
+            batch_id=self._batch.batch_id,
+            priority_key=priorities.PRIORITY_BATCH,
+        )
+        async with self._places:
+            try:
+                handle = await self._client.start_workflow(
+                    names.WORKFLOW,
+                    line.request,
+                    id=line.run_id,
+                    task_queue=names.RUNS_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    # A run that failed before is carried out again, and uses what it may have paid for.
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    memo=start.memo,
+                    search_attributes=start.search_attributes,
+                    static_summary=start.static_summary,
+                    priority=start.priority,
+                )
+            except WorkflowAlreadyStartedError:
+                return await self._attach(line)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                    raise
+                return _refuse(line.line, "RefusedByTemporal", error.message)
+        return StartedLine(line=line.line, workflow_run_id=handle.first_execution_run_id or "")
+
+    async def _attach(self, line: PreparedLine) -> StartedLine | UnbilledEnd:
+        handle = self._client.get_workflow_handle(line.run_id)
+        described = await handle.describe()
+        known = (await described.memo()).get(FINGERPRINT) or await self._fingerprint_input(handle)
+        if known != strip_marks(line.admission.fingerprint):
+            return _refuse(
+                line.line,
+                "RunConflict",
+                f"The request id {line.admission.request_id} of tenant {line.admission.tenant} stands for other content"
+                " already, and nothing was started. Give the line a new request id.",
+            )
+        others = described.typed_search_attributes.get(names.BATCH_ID) != self._batch.batch_id
+        return StartedLine(line=line.line, workflow_run_id=described.run_id, attached=others)
+
+    async def _fingerprint_input(self, handle: WorkflowHandle[Any, Any]) -> str | None:
+        known = read_request(await read_first_argument(self._client, handle)).request
+        return fingerprint(known) if known else None
+
+    async def _find_ours(self, run_id: str) -> str | None:
+        """Temporal's id of the run that this round of the batch has started, None where there is none."""
+        async with self._places:
+            try:
+                described = await self._client.get_workflow_handle(run_id).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return None
+                raise
+            return described.run_id if (await described.memo()).get(SUBMISSION) == self._submission else None
+
+
+def _price(line: PreparedLine) -> PricedLine:
+    ceiling = line.admission.price_ceiling_usd
+    return PricedLine(
+        line=line.line,
+        fingerprint=strip_marks(line.admission.fingerprint),
+        ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
+    )
+
+
+def _refuse(line: int, kind: str, message: str) -> UnbilledEnd:
+    return UnbilledEnd(line=line, state="failed", error_type=kind, error_message=message)

@@ -1,0 +1,89 @@
+"""`close_economy_part` and `close_economy_round`: every line gets an outcome, also where nobody told one; then the sum."""
+
+import asyncio
+from collections.abc import Callable
+
+from temporalio import activity
+
+from activities.economy.documents import EconomyDocuments
+from activities.economy.outcomes import describe_left_out, describe_silence
+from activities.errors import known_failures
+from activities.heartbeats import heartbeats
+from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.economy import EconomySummary, PartOrder, RoundOrder
+from gpt_image_runs.contracts.money import format_usd
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.images.store import ImageStore
+
+
+class EconomyCloser:
+    """Ends parts and rounds in one ledger."""
+
+    def __init__(self, database: Database, log: AttemptLog, store: ImageStore) -> None:
+        self._database = database
+        self._log = log
+        self._attempts = EconomyAttempts(database)
+        self._store = store
+
+    @activity.defn(name=names.CLOSE_ECONOMY_PART)
+    async def close_economy_part(self, order: PartOrder) -> int:
+        """Gives every line of a part that is still open its outcome; returns how many these were.
+
+        Raises:
+            LedgerUnavailable, StoreUnavailable: tried again until it is through.
+        """
+        with known_failures():
+            async with heartbeats():
+                documents = EconomyDocuments(self._store, order.batch)
+                await documents.check_part(order.part)
+                left_out = {
+                    line.run_id: line.reason for line in await documents.read_left_out(order.part.number)
+                }
+                return await asyncio.to_thread(self._close, order, left_out.get)
+
+    @activity.defn(name=names.CLOSE_ECONOMY_ROUND)
+    async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
+        """What came of a round, kept for good: what is started after it is another round. Errors as for a part."""
+        with known_failures():
+            async with heartbeats():
+                documents = EconomyDocuments(self._store, order.batch)
+                lines = EconomyLines(self._database, order.batch.batch_id)
+                known = await documents.read_end()
+                if known is None:
+                    known = await asyncio.to_thread(self._sum_up, order)
+                    await asyncio.to_thread(lines.end_round, cancelled=order.cancelled)
+                    await documents.write_end(known)
+                return known
+
+    def _close(self, order: PartOrder, find_reason: Callable[[str], str | None]) -> int:
+        attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
+        for attempt in attempts:
+            reason = find_reason(attempt.run_id)
+            outcome = describe_silence(order) if reason is None else describe_left_out(reason)
+            self._log.finish(attempt.attempt_id, outcome)
+        lines = EconomyLines(self._database, order.batch.batch_id)
+        lines.end_part(order.batch.part_mark(order.part.number))
+        return len(attempts)
+
+    def _sum_up(self, order: RoundOrder) -> EconomySummary:
+        totals = self._attempts.sum_up(order.batch.mark)
+        counts = totals.outcomes
+        claimed = sum(counts.values())
+        return EconomySummary(
+            batch_id=order.batch.batch_id,
+            round=order.batch.round,
+            status="cancelled" if order.cancelled else "completed",
+            lines=order.lines,
+            done=counts.get("succeeded", 0),
+            passed=order.lines - order.refused - claimed,
+            refused=order.refused,
+            rejected=counts.get("rejected", 0),
+            not_sent=counts.get("not_sent", 0),
+            unknown=counts.get("unknown", 0),
+            images=totals.images,
+            charged_usd=format_usd(totals.charged_micro_usd),
+            pending=totals.pending,
+            provider_batch_ids=order.provider_batch_ids,
+        )

@@ -1,0 +1,179 @@
+"""What an economy batch keeps in the image store beside its pages: its plan, and what became of the lines before they were sent.
+
+A round's documents are written in this order, each once it is whole: the parts, the plan, the claims of each part, the end.
+What is there is never decided anew: a worker that takes over, or a workflow that is started again, goes on with it.
+"""
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.contracts.base import SparseContract
+from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyPlan, EconomySummary, PlannedPart
+from gpt_image_runs.contracts.money import Usd
+from gpt_image_runs.contracts.request import ImageRequest, MissingUsage, Operation
+from gpt_image_runs.database.errors import BatchConflict
+from gpt_image_runs.images.store import ImageStore
+
+M = TypeVar("M", bound=BaseModel)
+
+REFUSED = "refused.jsonl"
+_PLAN = "plan.json"
+_END = "end.json"
+
+
+class PlannedLine(SparseContract):
+    """A line that may be sent. `line` is its number in the file, `page` where its request lies.
+
+    `options` are what of the request its answer is read by: neither prompt nor pictures. `attempt_id` is set once it is claimed.
+    """
+
+    line: int
+    page: int
+    run_id: str
+    tenant: str
+    request_id: str
+    fingerprint: str
+    operation: Operation
+    requested_model: str
+    missing_usage: MissingUsage
+    price_ceiling_usd: Usd | None = None
+    metadata: dict[str, str] | None = None
+    options: dict[str, Any]
+    attempt_id: str | None = None
+
+    def read_request(self, model: str) -> ImageRequest:
+        """The request as far as it is kept here, with a stand-in for its prompt."""
+        return ImageRequest.model_validate({"model": model, "prompt": "-", **self.options})
+
+
+class PassedLine(SparseContract):
+    """A line that is not sent, and why, in words. `state` "paid": it has its bill already;
+    "kept_back": it is not for this round.
+    """
+
+    line: int
+    run_id: str | None = None
+    state: Literal[
+        "refused", "paid", "under_way", "doubtful", "conflict", "over_budget", "left_out", "kept_back"
+    ]
+    reason: str
+
+
+class NewestBefore(SparseContract):
+    """When the provider's newest batch was created, by its own clock, before a part was sent. 0: it had none."""
+
+    created_at: int
+
+
+def identify_line(line: PlannedLine, workflow_id: str) -> RunIdentity:
+    """Return the identity of a line's run, carried out by an economy batch's workflow."""
+    return RunIdentity(
+        run_id=line.run_id,
+        tenant=line.tenant,
+        request_id=line.request_id,
+        workflow_id=workflow_id,
+        fingerprint=line.fingerprint,
+        operation=line.operation,
+        requested_model=line.requested_model,
+    )
+
+
+class EconomyDocuments:
+    """The documents of one round."""
+
+    def __init__(self, store: ImageStore, batch: EconomyBatchRef) -> None:
+        self._store = store
+        self._batch = batch
+        self._root = f"batches/{batch.batch_id}/{batch.digest}/economy/round-{batch.round:05d}"
+
+    async def read_plan(self) -> EconomyPlan | None:
+        """The round's plan, None while there is none."""
+        return await self._read(_PLAN, EconomyPlan)
+
+    async def write_plan(self, plan: EconomyPlan) -> None:
+        """Keeps the plan, after all of its parts."""
+        await self._write(_PLAN, (plan,))
+
+    async def read_end(self) -> EconomySummary | None:
+        """What came of the round, None while it goes on."""
+        return await self._read(_END, EconomySummary)
+
+    async def write_end(self, summary: EconomySummary) -> None:
+        """Keeps what came of the round: the next one may begin."""
+        await self._write(_END, (summary,))
+
+    async def check_part(self, part: PlannedPart) -> None:
+        """Check a part that a workflow hands over against the plan: its model and endpoint decide what is paid and billed.
+
+        Raises:
+            BatchConflict: it is not a part of this round's plan.
+        """
+        plan = await self.read_plan()
+        if plan is None or part not in plan.parts:
+            raise BatchConflict(
+                f"Part {part.number} of the economy batch {self._batch.batch_id} is handed over with {part.lines} lines"
+                f" for {part.model} at {part.endpoint}, and round {self._batch.round} was not planned so. Nothing was"
+                " sent. Start the batch again: it goes on with its plan."
+            )
+
+    async def write_part(self, number: int, lines: list[PlannedLine]) -> None:
+        """Keeps the lines of a part as they are planned."""
+        await self._write(f"part-{number:05d}.jsonl", lines)
+
+    async def read_part(self, number: int) -> list[PlannedLine]:
+        """The lines of a part as they are planned."""
+        return await self._read_all(f"part-{number:05d}.jsonl", PlannedLine) or []
+
+    async def write_claims(self, number: int, claimed: list[PlannedLine], passed: list[PassedLine]) -> None:
+        """Keeps which lines of a part are sent, and which are not."""
+        await self._write(f"part-{number:05d}-passed.jsonl", passed)
+        await self._write(f"part-{number:05d}-claimed.jsonl", claimed)
+
+    async def read_claimed(self, number: int) -> list[PlannedLine] | None:
+        """The lines of a part that are sent, None while that is not known."""
+        return await self._read_all(f"part-{number:05d}-claimed.jsonl", PlannedLine)
+
+    async def read_passed(self, number: int) -> list[PassedLine]:
+        """The lines of a part that were passed over."""
+        return await self._read_all(f"part-{number:05d}-passed.jsonl", PassedLine) or []
+
+    async def write_newest_before(self, number: int, created_at: int) -> None:
+        """Keeps when the provider's newest batch was created, before the part is sent."""
+        await self._write(f"part-{number:05d}-newest-before.json", (NewestBefore(created_at=created_at),))
+
+    async def read_newest_before(self, number: int) -> int | None:
+        """When the newest batch was created that the provider had before the part was sent, None while it is not noted."""
+        found = await self._read(f"part-{number:05d}-newest-before.json", NewestBefore)
+        return found.created_at if found else None
+
+    async def write_left_out(self, number: int, lines: list[PassedLine]) -> None:
+        """Keeps the lines of a part that could not be written into its file any more."""
+        await self._write(f"part-{number:05d}-left-out.jsonl", lines)
+
+    async def read_left_out(self, number: int) -> list[PassedLine]:
+        """The lines of a part that could not be written into its file any more."""
+        return await self._read_all(f"part-{number:05d}-left-out.jsonl", PassedLine) or []
+
+    async def read_refused(self) -> list[PassedLine]:
+        """The lines that were refused."""
+        return await self._read_all(REFUSED, PassedLine) or []
+
+    async def write_refused(self, lines: list[PassedLine]) -> None:
+        """Keeps the lines that were refused."""
+        await self._write(REFUSED, lines)
+
+    async def _write(self, name: str, values: Any) -> None:
+        data = b"".join(value.model_dump_json().encode() + b"\n" for value in values)
+        await self._store.put_document(f"{self._root}/{name}", data)
+
+    async def _read(self, name: str, kind: type[M]) -> M | None:
+        found = await self._read_all(name, kind)
+        return found[0] if found else None
+
+    async def _read_all(self, name: str, kind: type[M]) -> list[M] | None:
+        data = await self._store.read_document(f"{self._root}/{name}")
+        if data is None:
+            return None
+        return [kind.model_validate_json(line) for line in data.splitlines()]

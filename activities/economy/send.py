@@ -1,0 +1,288 @@
+"""`send_economy_part`: one file up, one batch of the provider created, and never a second one for the same part.
+
+Creating has no idempotency there, so every attempt looks first, by metadata that names the part and an attempt of the ledger
+that only this part has.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.batches.pages import BatchPages
+from activities.economy.documents import EconomyDocuments, PassedLine, PlannedLine
+from activities.errors import describe_provider_failure, known_failures
+from activities.heartbeats import heartbeats
+from gpt_image_runs.batches.economy import EconomyAttempts
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.economy import LookOrder, PartOrder, SeenBatch, SeenBatches, SentPart
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.images.input_memory import ByteBudget, hold_inputs
+from gpt_image_runs.images.inputs import InputsRefused
+from gpt_image_runs.images.ownership import PictureOwners
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.provider.batch_api import CREATE_SECONDS, BatchClient, NewBatch, ProviderBatch
+from gpt_image_runs.provider.batch_files import write_request_line
+from gpt_image_runs.provider.errors import ObjectGone, ProviderFailure
+
+log = structlog.get_logger("send_economy_part")
+
+
+# Nobody waits for a part; calls, which somebody may wait for, give the memory back within seconds.
+_PATIENCE_SECONDS = 600.0
+
+
+async def write_part_file(
+    path: Path,
+    order: PartOrder,
+    lines: list[PlannedLine],
+    store: ImageStore,
+    *,
+    owners: PictureOwners,
+    budget: ByteBudget,
+) -> list[PassedLine]:
+    """Writes the claimed lines of a part; returns those whose pictures are not sound any more, which are left out.
+
+    Raises:
+        StoreUnavailable: a page or a picture cannot be read now.
+        InputMemoryFull: the pictures of calls have left no room for those of a line.
+    """
+    pages = BatchPages(store, order.batch.batch_id, order.batch.digest)
+    left_out: list[PassedLine] = []
+    with path.open("wb") as file:
+        for line in lines:
+            kept = await pages.find(line.page, line.line)
+            request = ImageRequest.model_validate(kept.request)
+            try:
+                held = await hold_inputs(request, owners.store_of(line.tenant), budget, _PATIENCE_SECONDS)
+            except InputsRefused as refused:
+                left_out.append(
+                    PassedLine(line=line.line, run_id=line.run_id, state="left_out", reason=str(refused))
+                )
+                continue
+            try:
+                data = await asyncio.to_thread(
+                    write_request_line, line.run_id, request, order.part.model, held.hand_over()
+                )
+            finally:
+                held.release()
+            file.write(data)
+    return left_out
+
+
+LOOK_AGAIN = timedelta(seconds=20)
+"""After a lost reply: the provider's list may be a little behind what it has created."""
+# How far the clocks of the provider's own machines may differ: of batches, only those are looked at that are not older than
+# the newest one that was there before this part was sent, by that much.
+CLOCKS_DIFFER = timedelta(hours=1)
+ALREADY_SENT = "AlreadySent"
+TOO_LATE = "TooLate"
+
+
+def read_seconds_since_boot() -> float:
+    """A monotonic clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class EconomySender:
+    """Sends the parts of economy batches to one provider. `clock` is monotonic, in seconds;
+    `input_memory` is shared with the calls of this worker.
+    """
+
+    def __init__(
+        self,
+        client: BatchClient,
+        store: ImageStore,
+        attempts: EconomyAttempts,
+        owners: PictureOwners,
+        *,
+        input_memory: ByteBudget,
+        clock: Callable[[], float] = read_seconds_since_boot,
+    ) -> None:
+        self._owners = owners
+        self._client = client
+        self._store = store
+        self._attempts = attempts
+        self._input_memory = input_memory
+        self._clock = clock
+
+    @activity.defn(name=names.SEND_ECONOMY_PART)
+    async def send_economy_part(self, order: PartOrder) -> SentPart:
+        """The provider's batch of a part: found where it exists, else created.
+
+        Raises:
+            ApplicationError: named after the provider's failure; tried again where that may help, and after a lost reply.
+            LedgerUnavailable, StoreUnavailable: nothing was sent.
+        """
+        mark = order.batch.part_mark(order.part.number)
+        with known_failures():
+            async with heartbeats():
+                try:
+                    return await self._send(order)
+                except ProviderFailure as failure:
+                    log.info("A part was not sent.", part=mark, error_type=type(failure).__name__)
+                    if failure.outcome == "unknown":
+                        raise _look_again(failure) from None
+                    if failure.retryable:
+                        raise describe_provider_failure(failure) from None
+                    return SentPart(reason=str(failure))
+
+    async def _send(self, order: PartOrder) -> SentPart:
+        started = self._clock()
+        documents = EconomyDocuments(self._store, order.batch)
+        await documents.check_part(order.part)
+        lines = await documents.read_claimed(order.part.number) or []
+        if not lines:
+            return SentPart()
+        metadata = _describe(order, lines)
+        first = await asyncio.to_thread(self._attempts.find, metadata["attempt"])
+        batch = await self._client.find(
+            metadata, await self._find_oldest_possible(documents, order.part.number, first.sent_at)
+        )
+        if batch is None:
+            await asyncio.to_thread(self._refuse_second_batch, order, lines)
+            batch = await self._create(order, lines, documents, metadata, started)
+        if batch is None:
+            return SentPart()
+        log.info("The provider has the part.", part=metadata["part"], provider_batch=batch.batch_id)
+        return SentPart(provider_batch_id=batch.batch_id)
+
+    async def _create(
+        self,
+        order: PartOrder,
+        lines: list[PlannedLine],
+        documents: EconomyDocuments,
+        metadata: dict[str, str],
+        started: float,
+    ) -> ProviderBatch | None:
+        name = f"{order.batch.batch_id}-{order.batch.round}-{order.part.number}.jsonl"
+        with TemporaryDirectory(prefix="economy-") as folder:
+            path = Path(folder) / "part.jsonl"
+            left_out = await write_part_file(
+                path, order, lines, self._store, owners=self._owners, budget=self._input_memory
+            )
+            await documents.write_left_out(order.part.number, left_out)
+            file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
+        if file_id is None:
+            return None
+        _refuse_late_creation(self._clock() - started)
+        return await self._client.create(
+            NewBatch(file_id=file_id, endpoint=order.part.endpoint, metadata=metadata)
+        )
+
+    async def _find_oldest_possible(
+        self, documents: EconomyDocuments, number: int, claimed_at: datetime
+    ) -> datetime:
+        """What was created before this moment is not the part's batch, by the provider's clock.
+
+        Not by that of the worker which claimed the part: had it been a day ahead, a batch that was created would not be
+        found, and the whole part would be paid twice.
+        """
+        newest = await documents.read_newest_before(number)
+        if newest is None:
+            newest = await self._client.find_newest() or 0
+            await documents.write_newest_before(number, newest)
+        # A worker of an older version may have created it before the newest one was noted.
+        return min(datetime.fromtimestamp(newest, UTC), claimed_at) - CLOCKS_DIFFER
+
+    def _refuse_second_batch(self, order: PartOrder, lines: list[PlannedLine]) -> None:
+        """A part of which lines have outcomes was sent, whether the provider still lists its batch or not."""
+        open_attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
+        if len(open_attempts) != len(lines):
+            raise ApplicationError(
+                f"Part {order.part.number} of the economy batch {order.batch.batch_id} was sent before, and the provider"
+                " lists no batch of it any more. Nothing was sent again.",
+                type=ALREADY_SENT,
+                non_retryable=True,
+            )
+
+
+def _describe(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str]:
+    """What a batch is found by. The attempt's id is of this ledger alone: nobody else's batch can have it."""
+    return {
+        "batch": order.batch.batch_id,
+        "part": order.batch.part_mark(order.part.number),
+        "digest": order.batch.digest,
+        "attempt": lines[0].attempt_id or "",
+    }
+
+
+def _refuse_late_creation(took_seconds: float) -> None:
+    """A worker that was away for so long that another may have taken over leaves the creation to that one.
+
+    By its own clock alone: the server's may differ from it by any amount.
+    """
+    allowed = activity.info().start_to_close_timeout
+    if allowed is None:
+        return
+    if allowed.total_seconds() - took_seconds < CREATE_SECONDS:
+        raise ApplicationError(
+            "There was no time left to create the batch; it is tried again from the start.", type=TOO_LATE
+        )
+
+
+def _look_again(failure: ProviderFailure) -> ApplicationError:
+    return ApplicationError(
+        f"{failure} The batch is looked for before another is created.",
+        type=type(failure).__name__,
+        next_retry_delay=LOOK_AGAIN,
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+GONE = "gone"
+
+
+class EconomyWatcher:
+    """Looks at batches of one provider."""
+
+    def __init__(self, client: BatchClient) -> None:
+        self._client = client
+
+    @activity.defn(name=names.LOOK_AT_ECONOMY_PARTS)
+    async def look_at_economy_parts(self, order: LookOrder) -> SeenBatches:
+        """The batches as they stand.
+
+        Raises:
+            ApplicationError: the provider's failure; looking costs nothing, and is tried again.
+        """
+        return await _visit(order, self._client.look)
+
+    @activity.defn(name=names.CANCEL_ECONOMY_PARTS)
+    async def cancel_economy_parts(self, order: LookOrder) -> SeenBatches:
+        """Asks the batches to stop. What was carried out by then is kept and charged. Errors as for looking."""
+        return await _visit(order, self._client.cancel)
+
+
+async def _visit(order: LookOrder, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatches:
+    with known_failures():
+        try:
+            async with heartbeats():  # hundreds of parts take longer than a heartbeat may be missed
+                seen = [await _see(batch_id, call) for batch_id in order.provider_batch_ids]
+        except ProviderFailure as failure:
+            raise describe_provider_failure(failure, patient=True) from None
+    return SeenBatches(batches=tuple(seen))
+
+
+async def _see(batch_id: str, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatch:
+    try:
+        batch = await call(batch_id)
+    except ObjectGone as gone:
+        return SeenBatch(provider_batch_id=batch_id, status=GONE, has_ended=True, reason=str(gone))
+    return SeenBatch(
+        provider_batch_id=batch_id,
+        status=batch.status,
+        has_ended=batch.has_ended,
+        completed=batch.completed,
+        failed=batch.failed,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        reason="; ".join(batch.errors) or None,
+        untouched=batch.is_untouched,
+    )

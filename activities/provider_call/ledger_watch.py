@@ -1,0 +1,123 @@
+"""Whether the worker's ledger is the one that it was: watched while it runs, and noted in the image store for later.
+
+A ledger that was restored from an older copy does not know what was paid since. Until somebody has said how to go on,
+nothing is sent to the provider.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from gpt_image_runs.billing.recovery.notes import (
+    count_heads,
+    count_lost_entries,
+    read_accepted_loss,
+    read_ledger_now,
+    read_note,
+    write_note,
+)
+from gpt_image_runs.billing.recovery.recovery import find_losses
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import LedgerBehind, LedgerError
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.temporal.connection import list_billed_runs
+
+log = structlog.get_logger("ledger_watch")
+
+
+_NOTED_EVERY_SECONDS = 5.0
+_LOOKED_AGAIN_AFTER_SECONDS = 10.0
+
+
+class LedgerWatch:
+    """Compares one ledger with one store, and with the runs of one Temporal. Safe to share between tasks."""
+
+    def __init__(self, database: Database, store: ImageStore, client: Client | None = None) -> None:
+        self._database = database
+        self._store = store
+        self._client = client
+        self._noted: tuple[int, int] | None = None
+        self._behind: str | None = None
+
+    def refuse_behind(self) -> None:
+        """Refuse to go on with a ledger that was found to be older than its store.
+
+        Raises:
+            LedgerBehind: nothing may be sent.
+        """
+        if self._behind is not None:
+            raise LedgerBehind(f"{self._behind} Nothing was sent.")
+
+    async def wait_until_whole(self) -> None:
+        """Return once the ledger has all that the store knows, or somebody has accepted what is lost."""
+        while True:
+            try:
+                await self._compare()
+                if self._behind is None:
+                    return
+            except (LedgerError, StoreFailure) as error:
+                log.warning("ledger_not_compared", error=str(error))
+            await asyncio.sleep(_LOOKED_AGAIN_AFTER_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def noting_heads(self) -> AsyncIterator[None]:
+        """Note the ledger's heads in the store while the block runs, and once more at its end."""
+        noting = asyncio.create_task(self._note_again_and_again())
+        try:
+            yield
+        finally:
+            noting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await noting
+            await self._try_to_note()
+
+    async def note_heads(self) -> None:
+        """Note the heads if they have moved. A note that the ledger does not hold stays, and stops the spending.
+
+        Raises:
+            LedgerUnavailable, StoreUnavailable: one of the two does not answer.
+        """
+        counted = await asyncio.to_thread(count_heads, self._database)
+        if counted == self._noted and self._behind is None:
+            return
+        now = await asyncio.to_thread(read_ledger_now, self._database)
+        note = await read_note(self._store, now.ledger_id)
+        accepted = await read_accepted_loss(self._store, now.ledger_id)
+        lost = await asyncio.to_thread(count_lost_entries, self._database, note, accepted)
+        if not lost and self._behind is None:
+            await write_note(self._store, now)
+            self._noted = counted
+            return
+        await self._compare()
+
+    async def _compare(self) -> None:
+        losses = await find_losses(self._database, self._store, await self._list_billed_runs())
+        before, self._behind = self._behind, losses.describe() if losses else None
+        if losses and before != self._behind:
+            log.error("ledger_behind", attempts=losses.attempts, entries=losses.entries, why=self._behind)
+
+    async def _list_billed_runs(self) -> Mapping[str, datetime]:
+        if self._client is None:
+            return {}
+        try:
+            return await list_billed_runs(self._client)
+        except RPCError as error:
+            log.warning("runs_not_listed", error=str(error))
+            return {}
+
+    async def _note_again_and_again(self) -> None:
+        while True:
+            await self._try_to_note()
+            await asyncio.sleep(_NOTED_EVERY_SECONDS)
+
+    async def _try_to_note(self) -> None:
+        try:
+            await self.note_heads()
+        except (LedgerError, StoreFailure) as error:
+            log.warning("ledger_heads_not_noted", error=str(error))

@@ -1,0 +1,106 @@
+"""What a call may cost and in whose name, worked out from the request itself.
+
+A `CallInput` comes from a workflow, and anybody who can start one in the namespace can write one. So nothing in it that
+money hangs on is believed: the ids, the fingerprint, the model and the worst case are made again here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.pricing.quotes import price_ceiling
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.calls import CallInput
+from gpt_image_runs.contracts.fingerprints import mark_content
+from gpt_image_runs.contracts.problems import Problem, describe_problems, describe_value
+from gpt_image_runs.contracts.request import find_request_id
+from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.request_rules import fingerprint
+
+
+@dataclass(frozen=True)
+class CallTerms:
+    """The terms of one provider's calls. `unpriced_models` as in the settings."""
+
+    catalogue: Catalogue
+    cards: RateCards
+    unpriced_models: Literal["hold", "refuse"]
+
+    def identify(self, order: CallInput, workflow_id: str) -> RunIdentity:
+        """The run that a workflow calls for, as its request says.
+
+        Raises:
+            ApplicationError: type `RequestRefused`, what was handed over is not what the request says.
+        """
+        request = order.request
+        request_id = find_request_id(request, workflow_id)
+        _refuse(
+            _differ("tenant", order.tenant, request.tenant),
+            _differ("request_id", order.request_id, request_id),
+            _differ("run_id", order.run_id, names.run_id_for(request.tenant, order.request_id)),
+        )
+        return RunIdentity(
+            run_id=order.run_id,
+            tenant=order.tenant,
+            request_id=order.request_id,
+            workflow_id=workflow_id,
+            fingerprint=mark_content(fingerprint(request), request),
+            operation=request.operation,
+            requested_model=request.model,
+        )
+
+    def find_ceiling(self, order: CallInput, sent_at: datetime) -> int | None:
+        """The worst case of the request at the model that is called, in micro-USD; None where no price is known.
+
+        Raises:
+            ApplicationError: type `RequestRefused`; the model is not that of the request, or has no price where the
+                deployment buys nothing without one.
+        """
+        _refuse(self._check_model(order))
+        ceiling = price_ceiling(self.catalogue.provider, order.model, order.request, sent_at, self.cards)
+        if ceiling is None and self.unpriced_models == "refuse":
+            allowed = (
+                f"a model with a price: none is known for {order.model} at {self.catalogue.provider} on"
+                f" {sent_at.date()}; add it to a rate card of your own (RATE_CARD)"
+            )
+            _refuse(Problem(field="model", value=describe_value("model", order.model), allowed=allowed))
+        return ceiling
+
+    def _check_model(self, order: CallInput) -> Problem | None:
+        """Only a retired model's replacements, whichever of them is live, may stand in for it."""
+        allowed, entry = [order.request.model], self.catalogue.find(order.request.model)
+        while entry is not None and entry.replacement and entry.replacement not in allowed:
+            allowed.append(entry.replacement)
+            entry = self.catalogue.find(entry.replacement)
+        if order.model in allowed:
+            return None
+        return Problem(
+            field="model",
+            value=describe_value("model", order.model),
+            allowed=f"the request's own model or what replaces it: {', '.join(allowed)}",
+        )
+
+
+def _differ(field: str, handed: str, expected: str | None) -> Problem | None:
+    if handed == expected:
+        return None
+    own = "one that the request or the workflow's id names" if expected is None else expected
+    return Problem(
+        field=field, value=describe_value(field, handed), allowed=f"what the request itself says: {own}"
+    )
+
+
+def _refuse(*problems: Problem | None) -> None:
+    found = tuple(problem for problem in problems if problem is not None)
+    if found:
+        raise ApplicationError(
+            describe_problems(found),
+            *found,
+            type=names.REQUEST_REFUSED,
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        )

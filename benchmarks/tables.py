@@ -1,0 +1,112 @@
+"""The tables of a benchmark, in Markdown: what docs/benchmarks.md holds. Pure."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.figures import Goal, cpu_per_run, latencies, median_rate, median_ratio, percentile
+from benchmarks.measures import HistorySize, Laps
+
+_TITLES = {
+    "bare": "(a) bare workflow",
+    "full": "(b) our run",
+    "plain": "(c) plain SDK call",
+    "dbos": "(d) DBOS",
+}
+_WORKERS = ("worker", "bare worker")
+_LEAST_OF_FLOOR, _MOST_ADDED, _MOST_MEGABYTES_MORE = 0.9, 1.2, 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that was measured: laps with many runs in flight, laps with one at a time, histories, memory in MB."""
+
+    crowded: Laps
+    lonely: Laps
+    histories: Mapping[str, HistorySize]
+    memory: Mapping[str, float]
+
+
+def describe_report(report: Report) -> str:
+    """The tables, and which goals are met."""
+    return "\n".join(
+        [
+            f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end.",
+            *("", *_table(("", "runs/s", "of (a)", "server", "worker", "provider", "starter", "CPU in all"))),
+            *(_describe_rate(name, report.crowded) for name in _TITLES),
+            *("", *_table(("one run at a time", "p50 ms", "p95 ms", "added p50", "added p95"))),
+            *(_describe_latency(name, report.lonely) for name in _TITLES),
+            *("", *_table(("history", "events", "bytes"))),
+            *(
+                _row(_TITLES[name], str(size.events), f"{size.size_bytes:,}")
+                for name, size in report.histories.items()
+            ),
+            *("", *_table(("peak memory", "MB"))),
+            *(_row(name, f"{megabytes:.0f}") for name, megabytes in report.memory.items()),
+            *("", *_table(("goal", "wanted", "measured", "met"))),
+            *(
+                _row(goal.name, goal.wanted, goal.measured, "yes" if goal.is_met else "no")
+                for goal in list_goals(report)
+            ),
+            "",
+        ]
+    )
+
+
+def list_goals(report: Report) -> Iterator[Goal]:
+    """What was wished for, beside what came of it."""
+    of_floor = median_ratio(report.crowded["full"], report.crowded["bare"])
+    yield Goal(
+        name="(b)/(a), runs/s",
+        wanted=f"at least {_LEAST_OF_FLOOR}",
+        measured=f"{of_floor:.2f}",
+        is_met=of_floor >= _LEAST_OF_FLOOR,
+    )
+    of_dbos = median_ratio(report.crowded["full"], report.crowded["dbos"])
+    yield Goal(name="(b)/(d), runs/s", wanted="above 1", measured=f"{of_dbos:.2f}", is_met=of_dbos > 1)
+    added = _added(report.lonely, "full", 0.5) / _added(report.lonely, "bare", 0.5)
+    yield Goal(
+        name="added latency, (b)/(a), p50",
+        wanted=f"under {_MOST_ADDED}",
+        measured=f"{added:.2f}",
+        is_met=added < _MOST_ADDED,
+    )
+    more = report.memory["worker"] - report.memory["plain"]
+    yield Goal(
+        name="worker's memory above (c)'s",
+        wanted=f"at most {_MOST_MEGABYTES_MORE} MB",
+        measured=f"{more:.0f} MB",
+        is_met=more <= _MOST_MEGABYTES_MORE,
+    )
+
+
+def _describe_rate(name: str, crowded: Laps) -> str:
+    laps, cpu = crowded[name], cpu_per_run(crowded[name])
+    workers = sum(cpu[worker] for worker in _WORKERS)
+    parts = (cpu["server"], workers, cpu["simulator"], cpu["driver"], sum(cpu.values()))
+    ratio = median_ratio(laps, crowded["bare"])
+    return _row(
+        _TITLES[name], f"{median_rate(laps):.1f}", f"{ratio:.2f}", *(f"{part:.1f} ms" for part in parts)
+    )
+
+
+def _describe_latency(name: str, lonely: Laps) -> str:
+    times = latencies(lonely[name])
+    figures = [percentile(times, 0.5), percentile(times, 0.95)]
+    figures += [_added(lonely, name, share) for share in (0.5, 0.95)]
+    return _row(_TITLES[name], *(f"{figure:.1f}" for figure in figures))
+
+
+def _added(lonely: Laps, name: str, share: float) -> float:
+    """Milliseconds beyond what the provider's own call takes, by the median plain call; the floor calls nobody."""
+    provider = 0.0 if name == "bare" else percentile(latencies(lonely["plain"]), 0.5)
+    return percentile(latencies(lonely[name]), share) - provider
+
+
+def _table(head: Sequence[str]) -> list[str]:
+    return [_row(*head), _row(*["---"] * len(head))]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,7 +1,0 @@
-"""What Alembic runs around the migrations: they go into the transaction that `billing.migrate` has begun."""
-
-from alembic import context
-
-context.configure(connection=context.config.attributes["connection"])
-with context.begin_transaction():
-    context.run_migrations()

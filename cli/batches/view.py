@@ -1,0 +1,152 @@
+"""How batches look to a person: one in lines, many in a table."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from rich.table import Table
+from rich.text import Text
+from temporalio.client import Client
+from temporalio.exceptions import TemporalError
+from temporalio.service import RPCError
+
+from cli.dates import format_moment
+from cli.output import Output, make_table
+from cli.runs.view import describe_lines
+from cli.session import Session
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.batches import BatchProgress
+from gpt_image_runs.contracts.economy import EconomyProgress, PartProgress
+from gpt_image_runs.temporal.connection import TemporalUnavailable
+
+_SIGNS = {"done": "✓", "stopped": "✗", "capped": "!", "cancelled": "✗", "paused": "!"}
+_STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}
+
+
+def describe_progress(progress: BatchProgress, link: str | None = None) -> Text:
+    """A batch: its state, its lines, its cost, and what to do next."""
+    sign = _SIGNS.get(progress.state, "")
+    if progress.state == "done" and progress.failed + progress.cancelled:
+        sign = "!"
+    limit = f" of at most {progress.max_cost_usd}" if progress.max_cost_usd else ""
+    rows = [
+        ("lines", describe_counts(progress)),
+        ("price", "half, in the provider's own batches" if progress.economy else ""),
+        ("pictures", f"{progress.images:,}"),
+        ("charged", f"{progress.charged_usd}{limit} USD"),
+        ("reserved", f"{progress.reserved_usd} USD" if progress.running else ""),
+        ("pending", f"{progress.pending:,} bills have no amount yet" if progress.pending else ""),
+        ("unknown", _describe_unknown(progress)),
+        ("round", f"{progress.round}" if progress.round > 1 else ""),
+        ("reason", progress.reason or ""),
+        ("next", suggest_next(progress)),
+        ("Web UI", link or ""),
+    ]
+    return describe_lines(
+        f"{sign} {progress.batch_id} {progress.state}".strip(), rows, style=_STYLES.get(sign, "bold")
+    )
+
+
+def describe_counts(progress: BatchProgress) -> str:
+    """The lines by their state, those states alone that have any."""
+    counts = ("done", "running", "failed", "cancelled", "waiting", "skipped")
+    told = ", ".join(f"{getattr(progress, name):,} {name}" for name in counts if getattr(progress, name))
+    return f"{progress.lines:,}: {told}" if told else f"{progress.lines:,}"
+
+
+def suggest_next(progress: BatchProgress) -> str:
+    """The command that most people want next."""
+    command = f"python starter.py batch {{}} {progress.batch_id}"
+    if progress.state == "paused":
+        return command.format("resume")
+    if not progress.has_ended:
+        return command.format("watch")
+    if progress.state == "capped":
+        return command.format("retry") + " --max-cost USD"
+    if progress.waiting or progress.failed or progress.cancelled:
+        return command.format("retry")
+    return command.format("results")
+
+
+def tabulate_batches(batches: Sequence[BatchProgress]) -> Table:
+    """Batches, a row each."""
+    numbers = ("Lines", "Done", "Failed", "Left", "Charged USD")
+    table = make_table("Batch", "State", *numbers, "Since (UTC)", right=numbers)
+    for batch in batches:
+        counts = (batch.lines, batch.done, batch.failed, batch.waiting + batch.running)
+        amounts = (*(f"{count:,}" for count in counts), batch.charged_usd)
+        table.add_row(Text(batch.batch_id), batch.state, *amounts, format_moment(batch.created_at))
+    return table
+
+
+def find_status(progress: BatchProgress) -> int:
+    """The exit status of a batch that has ended: 0 where all its lines are done, else 1."""
+    all_done = progress.state == "done" and not progress.failed and not progress.cancelled
+    return 0 if all_done else 1
+
+
+def _describe_unknown(progress: BatchProgress) -> str:
+    if not progress.unknown:
+        return ""
+    requests = "1 request was" if progress.unknown == 1 else f"{progress.unknown:,} requests were"
+    return f"{requests} sent whose answer was lost: perhaps paid for nothing (`python starter.py exposure`)"
+
+
+_QUERY_PATIENCE = timedelta(seconds=3)
+_LOOK_SECONDS = 5.0
+_MOST_SHOWN = 50
+
+
+async def find_parts(client: Client, batch_id: str) -> tuple[PartProgress, ...]:
+    """Every part of the round that goes on, none where nobody answers."""
+    handle = client.get_workflow_handle(names.economy_workflow_id(batch_id))
+    with suppress(RPCError, TemporalError):
+        progress = await handle.query(
+            names.QUERY_ECONOMY, result_type=EconomyProgress, rpc_timeout=_QUERY_PATIENCE
+        )
+        return EconomyProgress.model_validate(progress).parts
+    return ()
+
+
+async def find_parts_of(progress: BatchProgress, session: Session) -> tuple[PartProgress, ...]:
+    """The same for a batch that is looked at: none where it has ended, or runs at the standard price."""
+    if not progress.economy or progress.has_ended:
+        return ()
+    with suppress(TemporalUnavailable):
+        return await find_parts(await session.connect(), progress.batch_id)
+    return ()
+
+
+def describe_parts(parts: Sequence[PartProgress]) -> list[Text]:
+    """A line for each part, for people."""
+    more = [Text(f"and {len(parts) - _MOST_SHOWN:,} more parts")] if len(parts) > _MOST_SHOWN else []
+    return [*(Text(_describe(each)) for each in parts[:_MOST_SHOWN]), *more]
+
+
+class PartsTeller:
+    """Tells what is new of the parts of one batch, every few seconds."""
+
+    def __init__(self, client: Client, batch_id: str, output: Output) -> None:
+        self._client = client
+        self._batch_id = batch_id
+        self._output = output
+        self._told: dict[int, str] = {}
+        self._next_at = 0.0
+
+    async def tell_news(self) -> None:
+        """Asks the workflow, if it is time, and says what has changed."""
+        if time.monotonic() < self._next_at:
+            return
+        for each in await find_parts(self._client, self._batch_id):
+            told = _describe(each)
+            if each.part.number < _MOST_SHOWN and self._told.get(each.part.number) != told:
+                self._told[each.part.number] = told
+                self._output.say(told)
+        self._next_at = time.monotonic() + _LOOK_SECONDS
+
+
+def _describe(each: PartProgress) -> str:
+    there = f", {each.completed:,} done and {each.failed:,} failed there" if each.provider_batch_id else ""
+    name = f" ({each.provider_batch_id})" if each.provider_batch_id else ""
+    return f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}, {each.status}{there}{name}"

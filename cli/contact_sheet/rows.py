@@ -1,0 +1,197 @@
+"""What a contact sheet is made of: a row for each line of a batch, and what the rows add up to."""
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cli.files import make_room, replace_whole, tell_unwritable
+from gpt_image_runs.contracts.images import ImageRef
+from gpt_image_runs.contracts.money import format_usd, parse_usd
+from gpt_image_runs.images.backend import NotFound, ReferenceRefused, StoreFailure, StoreUnavailable
+from gpt_image_runs.images.formats import NotAPicture
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.images.thumbnails import Thumbnail, make_thumbnail
+
+NO_BILL = "no bill"
+"""Where a row names no billing state: nothing was charged yet, or ever."""
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One line of a batch and what became of it.
+
+    `line` is its number in the batch, `state` is done, failed, waiting or any other word, `charge_usd` a decimal
+    string with at most 6 places; None is an amount that is not known, never zero. `error` is a sentence.
+    """
+
+    line: int
+    run_id: str
+    prompt: str
+    model: str
+    size: str | None
+    quality: str | None
+    state: str
+    billing_state: str | None
+    charge_usd: str | None
+    error: str | None
+    pictures: tuple[ImageRef, ...]
+
+    @property
+    def charge_micro_usd(self) -> int | None:
+        """The charge in micro-USD.
+
+        Raises:
+            ValueError: the charge is no amount in USD.
+        """
+        return None if self.charge_usd is None else parse_usd(self.charge_usd)
+
+    @property
+    def bill(self) -> str:
+        """The billing state as the sheet names it."""
+        return self.billing_state or NO_BILL
+
+
+@dataclass
+class SheetTotals:
+    """What was added up so far. Bills that are pending are counted apart: their amounts are not known."""
+
+    lines: int = 0
+    pictures: int = 0
+    pictures_lost: int = 0
+    charged_lines: int = 0
+    charged_micro_usd: int = 0
+    estimated_micro_usd: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    bills: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: SheetRow, *, pictures_lost: int) -> None:
+        """Counts a row; `pictures_lost` of its pictures could not be shown."""
+        self.lines += 1
+        self.pictures += len(row.pictures)
+        self.pictures_lost += pictures_lost
+        self.states[row.state] += 1
+        self.bills[row.bill] += 1
+        charge = row.charge_micro_usd
+        if charge is not None:
+            self.charged_lines += 1
+            self.charged_micro_usd += charge
+            self.estimated_micro_usd += charge if row.billing_state == "estimated" else 0
+
+    @property
+    def pending_lines(self) -> int:
+        """Lines whose bill waits; what they cost is not in the total."""
+        return self.bills["pending"]
+
+    @property
+    def charged_usd(self) -> str:
+        """The sum of all charges that are known."""
+        return format_usd(self.charged_micro_usd)
+
+
+LARGE_UP_TO, SMALL_UP_TO = 1_000, 10_000
+"""Measured: 4.4 KB of page for a large thumbnail of the simulator's and 1.4 KB for a small one, two to three times that
+for pictures as rough as photographs. A thousand lines are a page of 6 MB, ten thousand one of 32 MB, which a browser
+opens in some seconds; beyond that pictures are named, not shown."""
+_LARGE_EDGE, _LARGE_QUALITY = 240, 60
+_SMALL_EDGE, _SMALL_QUALITY = 112, 50
+_AT_ONCE = 4
+"""Pictures in memory: decoded, one of the provider's takes up to 33 MB."""
+_MOST_UNANSWERED = 3
+"""A store that fails this often in a row is away, and is not waited for thousands of times more."""
+
+Fault = Literal["missing", "damaged", "not read"]
+
+
+class Shot(NamedTuple):
+    """A picture as the sheet shows it. Without a thumbnail, `fault` and the sentence `why` tell what is the matter.
+
+    A picture beyond the last that is embedded has no fault, and no thumbnail either.
+    """
+
+    image: ImageRef
+    thumbnail: Thumbnail | None = None
+    fault: Fault | None = None
+    why: str | None = None
+
+
+class Thumbnailer:
+    """Makes the thumbnails of one sheet: the first ones large, then small ones, then none."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._started = 0
+        self._unanswered = 0
+
+    async def make_shot(self, image: ImageRef) -> Shot:
+        """The picture as it is shown. It raises nothing: a picture that cannot be shown must not stop the sheet."""
+        self._started += 1
+        place = self._started
+        if place > SMALL_UP_TO:
+            return Shot(image)
+        async with self._slots:
+            if self._unanswered >= _MOST_UNANSWERED:
+                return Shot(image, fault="not read", why="The image store did not answer any more.")
+            try:
+                thumbnail = await self._make(image, large=place <= LARGE_UP_TO)
+            except StoreUnavailable as error:
+                self._unanswered += 1
+                return Shot(image, fault="not read", why=str(error))
+            except (NotFound, ReferenceRefused) as error:
+                return Shot(image, fault="missing", why=str(error))
+            except (StoreFailure, NotAPicture) as error:
+                return Shot(image, fault="damaged", why=str(error))
+            self._unanswered = 0
+            return Shot(image, thumbnail)
+
+    async def _make(self, image: ImageRef, *, large: bool) -> Thumbnail:
+        data = await self._store.read(image.uri, max_bytes=image.bytes)
+        edge, quality = (_LARGE_EDGE, _LARGE_QUALITY) if large else (_SMALL_EDGE, _SMALL_QUALITY)
+        return await asyncio.to_thread(_make_checked, data, image, edge, quality)
+
+
+def _make_checked(data: bytes, image: ImageRef, edge: int, quality: int) -> Thumbnail:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != image.sha256:
+        raise NotAPicture(f"The picture {image.uri} is another one: its sha256 is {sha256}.")
+    return make_thumbnail(data, longest_edge=edge, quality=quality)
+
+
+class SheetFile:
+    """Collects cards on disk, since what stands before them, the totals, is known last. Blocking.
+
+    All methods raise CommandFailed where the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._what = f"The contact sheet {path}"
+        with tell_unwritable(self._what):
+            make_room(path)
+            self._cards = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed in `close`
+
+    def add(self, card: str) -> None:
+        """Appends a card."""
+        with tell_unwritable(self._what):
+            self._cards.write(card.encode())
+
+    def finish(self, head: str, foot: str) -> int:
+        """Writes the whole page in place of what was there, and returns its bytes."""
+        with tell_unwritable(self._what):
+            self._cards.seek(0)
+            with replace_whole(self._path) as page:
+                page.write(head.encode())
+                shutil.copyfileobj(self._cards, page, 1024 * 1024)
+                page.write(foot.encode())
+                return page.tell()
+
+    def close(self) -> None:
+        """Leaves nothing but a finished page."""
+        with suppress(OSError):
+            self._cards.close()

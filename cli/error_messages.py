@@ -1,0 +1,68 @@
+"""What other rooms raise, as the end of a command. Loaded only when something has failed."""
+
+import traceback
+
+from temporalio.service import RPCError, RPCStatusCode
+
+from cli.errors import CommandFailed, RequestRefused
+from gpt_image_runs.billing.pricing.rate_cards import RateCardError
+from gpt_image_runs.database.errors import LedgerError
+from gpt_image_runs.images.backend import StoreFailure
+from gpt_image_runs.images.formats import NotAPicture
+from gpt_image_runs.images.inputs import InputsRefused
+from gpt_image_runs.local_stack.processes import ProcessFailed
+from gpt_image_runs.provider.catalog import CatalogueError
+from gpt_image_runs.settings import SettingsError, load_settings
+from gpt_image_runs.temporal.connection import TemporalUnavailable
+from gpt_image_runs.temporal.stack_file import StackClaimed
+
+_SENTENCES = (
+    SettingsError,
+    TemporalUnavailable,
+    LedgerError,
+    StoreFailure,
+    CatalogueError,
+    RateCardError,
+    ProcessFailed,
+    StackClaimed,
+    NotAPicture,
+)
+_NOT_LET_IN = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+_GONE = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+
+
+def explain(error: Exception) -> CommandFailed:
+    """The end that this error means, in words for the person at the keyboard."""
+    if isinstance(error, InputsRefused):
+        return RequestRefused(str(error), error.problems)
+    if isinstance(error, RPCError):
+        return CommandFailed(_explain_rpc(error))
+    if isinstance(error, _SENTENCES):
+        return CommandFailed(str(error))
+    if isinstance(error, OSError):
+        return CommandFailed(
+            f"{error.filename or 'What was needed'} cannot be used: {error.strerror or error}."
+        )
+    return CommandFailed(_describe_defect(error))
+
+
+def _explain_rpc(error: RPCError) -> str:
+    if error.status in _NOT_LET_IN:
+        return f"Temporal does not let us in ({error.message}). Check TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE."
+    if error.status in _GONE:
+        return (
+            "The Temporal server does not answer any more. Runs that were started go on when it is back;"
+            " `python starter.py doctor` says what is reachable."
+        )
+    return f"Temporal answered {error.status.name}: {error.message.rstrip('.')}."
+
+
+def _describe_defect(error: Exception) -> str:
+    sentence = f"This is a defect of the program: {type(error).__name__}: {error}"
+    try:
+        wanted = load_settings().log_level == "DEBUG"
+    except SettingsError:
+        wanted = False
+    if wanted:
+        return f"{sentence}\n{''.join(traceback.format_exception(error))}"
+    return f"{sentence} (LOG_LEVEL=DEBUG shows where)"

@@ -1,0 +1,178 @@
+"""Corrections from files: one usage, or many lines of run, usage and reason, all checked before any is started."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from cli import options
+from cli.errors import RequestRefused
+from cli.files import name_source, read_document, read_source
+from gpt_image_runs.billing.pricing.usage import UnbillableUsage, require_usage
+from gpt_image_runs.contracts.corrections import Correction, MalformedCorrection, read_correction
+
+_DETAILS = ("input_tokens_details", "output_tokens_details")
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    *(f"{details}.{kind}" for details in _DETAILS for kind in ("text_tokens", "image_tokens")),
+)
+_COLUMNS = ("run_id", "reason", *COUNTS)
+_COUNT = re.compile(r"\d{1,15}", re.ASCII)
+
+Row = dict[str | None, Any]
+
+
+def list_rows(text: str, source: str) -> Iterator[tuple[int, Row]]:
+    """The rows below the header, each with the number of its line in the file.
+
+    Raises:
+        RequestRefused: the header has other columns, or the file is no CSV.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    try:
+        header = reader.fieldnames or []
+        unknown = [name for name in header if name not in _COLUMNS or header.count(name) > 1]
+        if unknown or "run_id" not in header:
+            wrong = f"has the column {unknown[0]!a}, unknown or twice" if unknown else "has no column run_id"
+            raise RequestRefused(
+                f"{source} {wrong}; the columns are {', '.join(_COLUMNS)}. Nothing was started."
+            )
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise RequestRefused(
+            f"{source} is no CSV (line {reader.reader.line_num}: {error}). Nothing was started."
+        ) from None
+
+
+def parse_row(row: Row, place: str) -> dict[str, Any]:
+    """The row as a line of JSON Lines would say it. An empty cell is an absent count.
+
+    Raises:
+        RequestRefused: a count that is no whole number, or more cells than columns.
+    """
+    if None in row:
+        raise RequestRefused(f"{place} has more cells than the header has columns.")
+    usage: dict[str, Any] = {}
+    for name in COUNTS:
+        cell = (row.get(name) or "").strip()
+        if not cell:
+            continue
+        if not _COUNT.fullmatch(cell):
+            raise RequestRefused(f"{place}: {name} is {cell!a}, no whole number.")
+        details, _, kind = name.rpartition(".")
+        (usage.setdefault(details, {}) if details else usage)[kind] = int(cell)
+    named = {name: (row.get(name) or "").strip() for name in ("run_id", "reason")}
+    return {"usage": usage, **{name: text for name, text in named.items() if text}}
+
+
+_FIELDS = {"run_id", "usage", "reason"}
+
+
+class Defaults(NamedTuple):
+    """What lines need not say: whose request ids are meant, why, and who decides."""
+
+    tenant: str
+    reason: str | None
+    actor: str
+
+
+def read_usage_file(file: str) -> dict[str, Any]:
+    """The usage object in a file.
+
+    Raises:
+        RequestRefused: it cannot be read, or is no usage that can be billed.
+    """
+    source = name_source(file)
+    usage = read_document(read_source(file), source, wanted="usage")
+    _check_usage(usage, source)
+    return usage
+
+
+def make_correction(**fields: Any) -> Correction:
+    """A correction of the fields that are not None.
+
+    Raises:
+        RequestRefused: with all that is wrong.
+    """
+    try:
+        return read_correction({name: value for name, value in fields.items() if value is not None})
+    except MalformedCorrection as error:
+        raise RequestRefused(f"{error} Nothing was started.") from None
+
+
+def read_corrections(file: str, defaults: Defaults) -> tuple[Correction, ...]:
+    """The corrections in a file: CSV where its name says so, else JSON Lines.
+
+    Raises:
+        RequestRefused: with every line that is wrong, by its number. None of the lines may be started then.
+    """
+    problems: list[str] = []
+    corrections: dict[str, tuple[str, Correction]] = {}
+    for place, line in _list_lines(file):
+        try:
+            correction = _read_line(line, place, defaults)
+        except RequestRefused as problem:
+            problems.append(str(problem))
+            continue
+        first, _ = corrections.setdefault(correction.run_id, (place, correction))
+        if first != place:
+            problems.append(f"{place}: {correction.run_id} is on {first} already.")
+    if problems or not corrections:
+        told = "\n".join(problems) or "It holds no line."
+        raise RequestRefused(f"{name_source(file)} is refused, nothing was started:\n{told}", lines=problems)
+    return tuple(correction for _, correction in corrections.values())
+
+
+def _list_lines(file: str) -> Iterator[tuple[str, Any]]:
+    """Each line with its place: a row of CSV, or a text that has to be JSON."""
+    source = name_source(file)
+    try:
+        text = read_source(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestRefused(f"{source} is not UTF-8 (byte {error.start}); nothing was started.") from None
+    if PurePath(file).suffix.lower() == ".csv":
+        yield from ((f"line {number}", row) for number, row in list_rows(text, source))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"line {number}", line
+
+
+def _read_line(line: Any, place: str, defaults: Defaults) -> Correction:
+    said = (
+        read_document(line.encode(), place, wanted="correction")
+        if isinstance(line, str)
+        else parse_row(line, place)
+    )
+    unknown = sorted(said.keys() - _FIELDS)
+    if unknown:
+        raise RequestRefused(f"{place} has {unknown[0]!a}; a line has run_id, usage and reason.")
+    _check_usage(said.get("usage"), place)
+    try:
+        return read_correction(
+            {
+                "action": "reconcile",
+                "run_id": _find_run(said.get("run_id"), defaults.tenant),
+                "usage": said["usage"],
+                "reason": said.get("reason", defaults.reason or ""),
+                "actor": defaults.actor,
+            }
+        )
+    except (MalformedCorrection, RequestRefused) as error:
+        raise RequestRefused(f"{place}: {error}") from None
+
+
+def _find_run(said: Any, tenant: str) -> Any:
+    return options.find_run_id(said, tenant) if isinstance(said, str) else said
+
+
+def _check_usage(usage: Any, place: str) -> None:
+    try:
+        require_usage(usage)
+    except UnbillableUsage as error:
+        raise RequestRefused(f"{place}: {error} Nothing was started.") from None

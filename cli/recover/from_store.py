@@ -1,0 +1,213 @@
+"""Taking back into the ledger what the image store and Temporal know, and accepting what nobody knows any more."""
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.text import Text
+
+from cli.output import Output
+from cli.recover.from_temporal import NO_TEMPORAL, RunsInTemporal, open_runs_in_temporal
+from cli.session import Session
+from gpt_image_runs.billing.ledger.queries import find_unbilled
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.billing.recovery.notes import (
+    AcceptedLoss,
+    count_entries_behind,
+    read_ledger_now,
+    read_note,
+    write_accepted_loss,
+    write_note,
+)
+from gpt_image_runs.billing.recovery.receipts import (
+    AttemptReceipt,
+    list_receipts_of_run,
+    read_attempt_receipts,
+)
+from gpt_image_runs.billing.recovery.recovery import (
+    Losses,
+    bill_restored,
+    find_losses,
+    has_bill,
+    restore_attempt,
+    stream_lost,
+)
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import AttemptConflict, LedgerRefused, RunConflict
+from gpt_image_runs.images.store import ImageStore
+
+_TELL_EVERY = 500
+_MAX_PROBLEMS = 50
+
+
+@dataclass
+class Recovered:
+    """What was taken back. `waiting` counts runs that bill themselves now that their attempt is there."""
+
+    attempts: int = 0
+    entries: int = 0
+    waiting: int = 0
+    conflicts: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def note_problem(self, problem: str) -> None:
+        """Keep a problem, as far as there is room to show it."""
+        self.conflicts += 1
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(problem)
+
+
+class Recovery:
+    """Takes what was lost back into one ledger."""
+
+    def __init__(
+        self, database: Database, store: ImageStore, cards: RateCards, session: Session, actor: str
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._cards = cards
+        self._missing_usage = session.settings.missing_usage
+        self._actor = actor
+        self.recovered = Recovered()
+
+    async def run(self, runs: RunsInTemporal, output: Output) -> None:
+        """Take back attempts first, then the bills of those that were paid.
+
+        Raises:
+            LedgerUnavailable, StoreUnavailable: what was taken back stays; the same again goes on.
+        """
+        async for receipt in stream_lost(self._database, self._store):
+            if receipt is None:
+                self.recovered.note_problem("A receipt in the image store cannot be read.")
+            else:
+                await self._take_back(receipt, runs)
+            if (count := self.recovered.attempts) and count % _TELL_EVERY == 0:
+                output.say(f"{count:,} attempts taken back so far")
+        async for receipt in runs.stream_lost(self._database):
+            await self._take_back(receipt, runs)
+        await self._bill_unbilled(runs)
+
+    async def _take_back(self, receipt: AttemptReceipt, runs: RunsInTemporal) -> None:
+        try:
+            restored = await asyncio.to_thread(restore_attempt, self._database, receipt)
+            self.recovered.attempts += restored
+            if receipt.is_paid:
+                await self._bill(receipt, runs)
+        except (AttemptConflict, LedgerRefused, RunConflict) as error:
+            self.recovered.note_problem(str(error))
+
+    async def _bill_unbilled(self, runs: RunsInTemporal) -> None:
+        """Runs whose attempt is in the ledger and whose bill was lost: also those of a recovery that was interrupted."""
+        unbilled = await asyncio.to_thread(find_unbilled, self._database, datetime.now(UTC))
+        for attempt in (*unbilled.attempts, *unbilled.in_flight):
+            if attempt.billed_by:
+                continue
+            names = await list_receipts_of_run(self._store, attempt.run_id)
+            own = [name for name in names if name.attempt_id == attempt.attempt_id]
+            async for receipt in read_attempt_receipts(self._store, own):
+                if receipt and receipt.is_paid:
+                    await self._bill(receipt, runs)
+
+    async def _bill(self, receipt: AttemptReceipt, runs: RunsInTemporal) -> None:
+        run_id = receipt.run.run_id
+        if await asyncio.to_thread(has_bill, self._database, run_id):
+            return
+        known = await runs.find(run_id)
+        if known.is_running:
+            self.recovered.waiting += 1
+            return
+        record = await asyncio.to_thread(
+            bill_restored,
+            self._database,
+            self._cards,
+            receipt,
+            missing_usage=self._missing_usage,
+            entry_id=known.entry_id,
+            actor=self._actor,
+        )
+        self.recovered.entries += record is not None
+
+
+async def recover_from_store(session: Session, output: Output, actor: str, *, ask_temporal: bool) -> int:
+    """Take back what is known, and answer with it. Returns the exit status: 1 while anything is missing."""
+    store = session.open_store()
+    with session.open_ledger() as database:
+        cards = RateCards.load(session.settings.rate_card)
+        runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
+        recovery = Recovery(database, store, cards, session, actor)
+        await recovery.run(runs, output)
+        left = await _settle_note(database, store, runs)
+    recovered = recovery.recovered
+    document = {
+        "status": "incomplete" if left else "ok",
+        "recovered": {key: value for key, value in asdict(recovered).items() if key != "problems"},
+        "problems": recovered.problems,
+        "missing": _document(left),
+    }
+    output.answer(document, *_describe(recovered, left))
+    for problem in recovered.problems:
+        output.warn(problem)
+    return 1 if left else 0
+
+
+async def accept_loss(
+    session: Session, output: Output, actor: str, reason: str, *, ask_temporal: bool
+) -> int:
+    """Keep somebody's word that the ledger goes on without what is missing."""
+    store = session.open_store()
+    with session.open_ledger() as database:
+        runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
+        losses = await find_losses(database, store, await runs.list_billed())
+        now = await asyncio.to_thread(read_ledger_now, database)
+        if losses:
+            accepted = AcceptedLoss(
+                ledger_id=now.ledger_id,
+                accepted_at=datetime.now(UTC),
+                actor=actor,
+                reason=reason,
+                attempts=losses.attempts,
+                entries=losses.entries,
+            )
+            await write_accepted_loss(store, accepted)
+            await write_note(store, now)
+    document = {"status": "accepted" if losses else "ok", "accepted": _document(losses)}
+    words = f"Accepted as lost: attempts {losses.attempts:,}, entries {losses.entries:,}."
+    output.answer(document, Text(words if losses else "Nothing is missing, so there is nothing to accept."))
+    return 0
+
+
+async def _settle_note(database: Database, store: ImageStore, runs: RunsInTemporal) -> Losses:
+    """What is still missing. Where nothing is, the heads are noted anew: recovered entries have other hashes."""
+    now = await asyncio.to_thread(read_ledger_now, database)
+    note = await read_note(store, now.ledger_id)
+    left = await find_losses(database, store, await runs.list_billed())
+    behind = await asyncio.to_thread(count_entries_behind, database, note)
+    if left.attempts or behind:
+        return left
+    await write_note(store, now)
+    return Losses(accepted=left.accepted)
+
+
+def _document(losses: Losses) -> dict[str, Any]:
+    since = losses.since.isoformat() if losses.since else None
+    return {"attempts": losses.attempts, "entries": losses.entries, "since": since}
+
+
+def _describe(recovered: Recovered, left: Losses) -> list[Text]:
+    lines = [
+        Text(f"Taken back: attempts {recovered.attempts:,}, entries {recovered.entries:,}.", style="bold")
+    ]
+    if recovered.waiting:
+        lines.append(Text(f"Runs that are under way and bill themselves: {recovered.waiting:,}."))
+    if left:
+        lines.append(
+            Text(
+                f"Still missing: attempts {left.attempts:,}, entries {left.entries:,}. Corrections are in no receipt: repeat them."
+                ' Then run `python starter.py recover --accept-loss --reason "..."`.',
+                style="bold red",
+            )
+        )
+    else:
+        lines.append(Text("✓ Nothing is missing.", style="bold green"))
+    return lines

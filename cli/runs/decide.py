@@ -1,0 +1,131 @@
+"""`decide`: what becomes of a run that is held, as its request may have been paid for without an answer."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+from typer import Argument, Option
+
+from cli import options
+from cli.errors import FAILED, INTERRUPTED, CommandFailed, RequestRefused
+from cli.options import find_actor
+from cli.output import Output
+from cli.own_workers import check_own_workers
+from cli.runs.follow import warn_without_worker
+from cli.runs.lookup import KnownRun, find_in_temporal
+from cli.runs.view import describe_lines
+from cli.session import Session, open_session
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.decisions import Decision, DecisionTaken, MalformedDecision, read_decision
+
+_PATIENCE_SECONDS = 2.0
+
+
+class DecisionInDoubt(CommandFailed):
+    """Ctrl-C, or the server's end, before the worker has answered."""
+
+    status = "running"
+
+    def __init__(self, run_id: str, exit_status: int) -> None:
+        super().__init__(
+            f"Whether the decision was taken is not known. See where the run is: python starter.py show {run_id}",
+            exit_status=exit_status,
+            run_id=run_id,
+        )
+
+
+def decide(
+    *,
+    run: options.Run,
+    decision: Annotated[
+        Literal["resend", "give-up"],
+        Argument(metavar="resend|give-up", help="Send once more, or end the run as failed."),
+    ],
+    reason: Annotated[str, Option(help="Why; kept with the run.")],
+    actor: Annotated[
+        str | None, Option(help="Who decides; kept with the run. Default: this machine's user.")
+    ] = None,
+    tenant: options.Tenant = "default",
+    as_json: options.AsJson = False,
+) -> None:
+    """Decide about a run that is held.
+
+    Its request was sent and may have been paid for, and no answer came (UNKNOWN_OUTCOME, or the request, says hold).
+    Resend sends it once more, which may pay twice; give-up ends the run as failed, with what may have been paid listed.
+    """
+    payload = {"decision": decision.replace("-", "_"), "reason": reason, "actor": find_actor(actor)}
+    try:
+        read = read_decision(payload)
+    except MalformedDecision as error:
+        raise RequestRefused(str(error)) from None
+    asyncio.run(_decide(options.find_run_id(run, tenant), read, open_session(), Output(as_json=as_json)))
+
+
+async def _decide(run_id: str, decision: Decision, session: Session, output: Output) -> None:
+    known = await find_in_temporal(run_id, session)
+    if known is None:
+        raise CommandFailed(
+            f"Temporal knows no run {run_id}, so there is nothing to decide. Check the request id and --tenant.",
+            run_id=run_id,
+        )
+    if known.status is not WorkflowExecutionStatus.RUNNING:
+        raise _refuse_ended(run_id)
+    if decision.decision == "resend":
+        await check_own_workers(known.client, session, output)
+    taken = await _send(known, decision, output)
+    link = session.link_to_run(run_id, known.client)
+    rows = [
+        ("decided", taken.message),
+        ("by", f"{decision.actor}: {decision.reason}"),
+        ("wait", f"python starter.py wait {run_id}" if taken.decision == "resend" else ""),
+        ("Web UI", link or ""),
+    ]
+    output.answer(taken.model_dump(mode="json") | {"web_ui": link}, describe_lines(run_id, rows))
+
+
+async def _send(known: KnownRun, decision: Decision, output: Output) -> DecisionTaken:
+    """Waits for the worker's answer, as only that says whether the decision was taken."""
+    run_id, told = known.handle.id, set[str]()
+    sending = asyncio.ensure_future(
+        known.handle.execute_update(names.UPDATE_DECIDE, decision, result_type=DecisionTaken)
+    )
+    try:
+        while not sending.done():
+            await asyncio.wait({sending}, timeout=_PATIENCE_SECONDS)
+            if not sending.done():
+                await warn_without_worker(known.client, output, told)
+        taken: DecisionTaken = await sending
+    except WorkflowUpdateFailedError as error:
+        raise _refuse(run_id, error.cause) from None
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:  # it has ended since
+            raise _refuse_ended(run_id) from None
+        raise
+    except asyncio.CancelledError:
+        raise DecisionInDoubt(run_id, INTERRUPTED) from None
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        raise DecisionInDoubt(run_id, FAILED) from None
+    finally:
+        sending.cancel()
+    return taken
+
+
+def _refuse(run_id: str, cause: BaseException) -> CommandFailed:
+    if isinstance(cause, ApplicationError) and cause.type == names.DECISION_REFUSED:
+        return RequestRefused(
+            f"{cause.message} See where it is: python starter.py show {run_id}", run_id=run_id
+        )
+    return CommandFailed(f"The worker could not take the decision: {cause}.", run_id=run_id)
+
+
+def _refuse_ended(run_id: str) -> RequestRefused:
+    return RequestRefused(
+        f"The run {run_id} has ended, so there is nothing to decide. See how: python starter.py show {run_id}",
+        run_id=run_id,
+    )

@@ -1,0 +1,234 @@
+"""Waiting for a run, and telling meanwhile where it is. What a result looks like is not known here."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.service import RPCError
+
+from cli.errors import CommandFailed, RequestRefused, RunFailed, WaitInterrupted
+from cli.output import Output
+from cli.runs.start import RunHandle
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.problems import Problem
+from gpt_image_runs.contracts.result import RunResult, RunStatus
+from gpt_image_runs.temporal.connection import has_pollers
+from gpt_image_runs.temporal.versioning import explain_idleness
+
+_STAGES = {
+    "checking": "checking the request",
+    "generating": "waiting for the provider",
+    "held": "waiting for a decision",
+    "pricing": "computing the cost",
+    "recording": "recording the bill",
+}
+_FIRST_PATIENCE_SECONDS = 0.2
+_POLL_SECONDS = 0.5
+_QUERY_PATIENCE = timedelta(seconds=2)
+_REFUSED_TYPES = (names.REQUEST_REFUSED, names.BUDGET_EXCEEDED, "RunConflict")
+
+
+class Teller(Protocol):
+    """Shows a person where a run is."""
+
+    def __call__(self, stage: str) -> None:
+        """The run is at this stage now."""
+
+
+async def follow_run(
+    client: Client,
+    handle: RunHandle,
+    output: Output,
+    *,
+    to_the_last: bool = False,
+    told: set[str] | None = None,
+) -> RunResult:
+    """Waits for a run to end and shows its stage, its partial pictures and the time meanwhile.
+
+    `to_the_last` asks once more when it has ended, so that no partial picture is missed between two looks. `told` is what was
+    warned of before.
+
+    Raises:
+        RequestRefused: the run was refused, nothing was sent.
+        RunFailed: it ended without a result.
+        WaitInterrupted: Ctrl-C; the run goes on.
+        CommandFailed: the server was lost; the run goes on.
+    """
+    try:
+        with _telling(output, handle.id) as tell:
+            told = set() if told is None else told
+            result = await _wait(client, handle, output, tell, told)
+            if to_the_last and (status := await ask_status(handle)):
+                _tell_partial_images(status, output, told)
+            return result
+    except WorkflowFailureError as error:
+        raise describe_failure(handle.id, error.cause) from error
+    except asyncio.CancelledError:
+        raise WaitInterrupted(handle.id) from None
+    except RPCError as error:
+        raise CommandFailed(
+            f"The Temporal server was lost while the run was awaited ({error.message}). The run goes on when the server"
+            f" is back. Attach to it then: python starter.py wait {handle.id}",
+            run_id=handle.id,
+        ) from error
+
+
+def describe_failure(run_id: str, cause: BaseException) -> CommandFailed:
+    """Why a run has no result, as the end of a command."""
+    if not isinstance(cause, ApplicationError):
+        kind = type(cause).__name__.removesuffix("Error")
+        return RunFailed(
+            f"The run {run_id} ended without a result: {cause}.", run_id=run_id, failure_type=kind
+        )
+    kind = cause.type or "ApplicationError"
+    if kind in _REFUSED_TYPES:
+        return RequestRefused(cause.message, _read_problems(cause), run_id=run_id)
+    return RunFailed(f"The run failed: {kind}: {cause.message}", run_id=run_id, failure_type=kind)
+
+
+async def ask_status(handle: RunHandle) -> RunStatus | None:
+    """Where the run is, None where no worker answers just now."""
+    try:
+        status: RunStatus = await handle.query(
+            names.QUERY_STATUS, result_type=RunStatus, rpc_timeout=_QUERY_PATIENCE
+        )
+    except (RPCError, TemporalError):
+        return None
+    return status
+
+
+async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller, told: set[str]) -> RunResult:
+    result = asyncio.ensure_future(handle.result())
+    try:
+        # A run that has ended already answers at once, and is asked for no stage.
+        await asyncio.wait({result}, timeout=_FIRST_PATIENCE_SECONDS)
+        while not result.done():
+            status = await ask_status(handle)
+            if status is None:
+                await warn_without_worker(client, output, told)
+            else:
+                _tell_status(status, output, tell, told)
+                await warn_of_failures(handle, output, told)
+            await asyncio.wait({result}, timeout=_POLL_SECONDS)
+        return await result
+    finally:
+        result.cancel()
+
+
+def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]) -> None:
+    if status.stage in _STAGES:
+        tell(_STAGES[status.stage])
+    _tell_partial_images(status, output, told)
+    for warning in (*status.warnings, *_warn_of_decision(status)):
+        if warning not in told:
+            told.add(warning)
+            output.warn(warning)
+
+
+def _tell_partial_images(status: RunStatus, output: Output, told: set[str]) -> None:
+    for partial in status.partial_images:
+        key = f"{partial.attempt_id}/{partial.index}"
+        if key not in told:
+            told.add(key)
+            output.say(f"{status.run_id}  partial picture {partial.index + 1}  {partial.image.uri}")
+
+
+def _warn_of_decision(status: RunStatus) -> tuple[str, ...]:
+    """What may have been paid for, and how to go on: a held run waits for as long as nobody decides."""
+    question = status.open_decision
+    return (f"{question.message} Decide: {word_decision(status.run_id)}",) if question else ()
+
+
+def word_decision(run_id: str) -> str:
+    """The command that decides about a held run."""
+    return f"python starter.py decide {run_id} resend|give-up --reason TEXT"
+
+
+async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, told: set[str]) -> None:
+    """Why the run takes its time: attempts that failed and are made again, perhaps for hours."""
+    try:
+        described = await handle.describe(rpc_timeout=_QUERY_PATIENCE)
+    except RPCError:
+        return
+    for pending in described.raw_description.pending_activities:
+        failure = pending.last_failure.message
+        if failure and failure not in told:
+            told.add(failure)
+            output.warn(f"An attempt failed and is made again: {failure}")
+
+
+async def warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
+    """Why nothing happens at all: told once, as `told` keeps what was said."""
+    warning = "No worker polls yet; the run waits for one. Start it with `make up` or `python worker.py`."
+    if warning in told:
+        return
+    if await has_pollers(client, (names.RUNS_QUEUE,)):
+        idle = await explain_idleness(client, names.RUNS_QUEUE)
+        if idle is None:
+            return
+        told.add(warning)
+        warning = idle
+    told.add(warning)
+    output.warn(warning)
+
+
+@contextmanager
+def _telling(output: Output, run_id: str) -> Iterator[Teller]:
+    """On a terminal a spinner with the time, that leaves no trace; elsewhere a line for each change of stage."""
+    if not output.talk.is_terminal:
+        yield _tell_in_lines(output, run_id)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=output.talk, transient=True) as progress:
+        task = progress.add_task(f"starting  {run_id}")
+
+        def tell(stage: str) -> None:
+            progress.update(task, description=f"{stage}  {run_id}")
+
+        yield tell
+
+
+def _tell_in_lines(output: Output, run_id: str) -> Teller:
+    started, last = time.monotonic(), ""
+
+    def tell(stage: str) -> None:
+        nonlocal last
+        if stage != last:
+            output.say(f"{run_id}  {stage} ({time.monotonic() - started:.0f} s)")
+            last = stage
+
+    return tell
+
+
+def _read_problems(cause: ApplicationError) -> tuple[Problem, ...]:
+    return tuple(Problem.model_validate(detail) for detail in cause.details if isinstance(detail, dict))
+
+
+_PATIENCE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+async def await_result(client: Client, handle: WorkflowHandle[Any, T], output: Output, told: set[str]) -> T:
+    """The workflow's result. `told` keeps what was said, so that it is said once.
+
+    Raises:
+        WorkflowFailureError: it ended without one.
+        RPCError: Temporal is lost; the workflow goes on.
+    """
+    result = asyncio.ensure_future(handle.result())
+    try:
+        while True:
+            done, _ = await asyncio.wait({result}, timeout=_PATIENCE_SECONDS)
+            if done:
+                return await result
+            await warn_without_worker(client, output, told)
+            await warn_of_failures(handle, output, told)
+    finally:
+        result.cancel()

@@ -1,0 +1,320 @@
+"""Batches: opened, registered page by page, and read. How their lines move on is in `gpt_image_runs.batches.lines`."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
+
+from gpt_image_runs.batches.models import NewLine
+from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, Retry
+from gpt_image_runs.contracts.economy import EconomyOrder
+from gpt_image_runs.contracts.money import format_usd, parse_usd
+from gpt_image_runs.contracts.names import run_id_for
+from gpt_image_runs.database.engine import Database, insert_once
+from gpt_image_runs.database.errors import BatchConflict
+from gpt_image_runs.database.tables import COUNTERS, batch_lines, batches, provider_attempts
+
+EXHAUSTED = "TooManyUnknownOutcomes"
+_STATES = ("failed", "cancelled")
+_line = batch_lines.c
+
+
+def count_retries(database: Database, batch_id: str) -> dict[Retry, int]:
+    """How many lines a retry would start again: those that were never paid, and those that may have been."""
+    ended = select(func.count()).where(_line.batch_id == batch_id, _line.state.in_(_STATES))
+    with database.reading() as connection:
+        return {
+            "unpaid": connection.execute(ended.where(_line.unknown == 0)).scalar_one(),
+            "unknown": connection.execute(ended.where(_line.unknown > 0)).scalar_one(),
+        }
+
+
+def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry) -> None:
+    """Lets lines wait again, for the round of that number. The batch's row has to be locked."""
+    again = [_line.batch_id == batch_id, _line.state.in_(_STATES)]
+    if retry == "unpaid":
+        again.append(_line.unknown == 0)
+    else:
+        _give_new_ids(connection, batch_id, number)
+    states = connection.execute(select(_line.state, func.count()).where(*again).group_by(_line.state))
+    counts = {str(state): int(count) for state, count in states}
+    connection.execute(
+        update(batch_lines)
+        .where(*again)
+        .values(
+            state="waiting",
+            round=number,
+            workflow_run_id=None,
+            attached=False,
+            ceiling_micro_usd=None,
+            error_type=None,
+            error_message=None,
+            started_at=None,
+            ended_at=None,
+        )
+    )
+    moved = {state: batches.c[state] - count for state, count in counts.items()}
+    waiting = batches.c.waiting + sum(counts.values())
+    connection.execute(update(batches).where(batches.c.batch_id == batch_id).values(**moved, waiting=waiting))
+
+
+def _give_new_ids(connection: Connection, batch_id: str, number: int) -> None:
+    """What the old runs have exposed stays counted for the batch, so the lines begin anew with nothing."""
+    paid = select(provider_attempts.c.attempt_id).where(
+        provider_attempts.c.run_id == _line.run_id, provider_attempts.c.outcome == "succeeded"
+    )
+    exhausted = select(_line.line, _line.run_id).where(
+        _line.batch_id == batch_id,
+        _line.state.in_(_STATES),
+        _line.error_type == EXHAUSTED,
+        ~paid.exists(),
+    )
+    changes = [
+        {"of_line": line, "new_run_id": run_id_for(run_id.split(":")[1], f"{batch_id}-{line:06d}.{number}")}
+        for line, run_id in connection.execute(exhausted)
+    ]
+    if changes:
+        connection.execute(
+            update(batch_lines)
+            .where(_line.batch_id == batch_id, _line.line == bindparam("of_line"))
+            .values(run_id=bindparam("new_run_id"), unknown=0, exposed_micro_usd=0),
+            changes,
+        )
+
+
+class Batches:
+    """The batches of a ledger's database. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, order: BatchOrder) -> int:
+        """Writes a batch down, or takes it up again with new options; returns the first page that is not registered yet.
+
+        A round that follows the batch's last one starts lines again, once: the same order again changes nothing more.
+
+        Raises:
+            BatchConflict: the id stands for other lines, or the round is none that could follow.
+        """
+        with self._database.writing() as connection:
+            is_new = insert_once(connection, batches, _make_row(order))
+            row = lock_batch(connection, order.batch_id)
+            if not is_new:
+                _refuse_others(order, row)
+                self._take_up(connection, order, row)
+            return int(row["pages_registered"])
+
+    def register(self, batch_id: str, page: int, lines: Sequence[NewLine]) -> None:
+        """Writes the lines of a page down, once; pages come in order."""
+        with self._database.writing() as connection:
+            row = lock_batch(connection, batch_id)
+            if row["pages_registered"] != page:
+                return  # an earlier attempt has done it
+            connection.execute(batch_lines.insert(), [_make_line(row, page, line) for line in lines])
+            skipped = sum(line.run_id is None for line in lines)
+            move_counters(connection, batch_id, waiting=len(lines) - skipped, skipped=skipped)
+            done = page + 1
+            state = "running" if done == row["pages"] else "registering"
+            connection.execute(
+                update(batches)
+                .where(batches.c.batch_id == batch_id)
+                .values(pages_registered=done, state=state)
+            )
+
+    def find(self, batch_id: str) -> BatchProgress | None:
+        """Where a batch stands, None where there is none of that id."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(batches).where(batches.c.batch_id == batch_id)).mappings()
+            row = found.first()
+        return None if row is None else view_batch(row)
+
+    def list(self, *, limit: int | None = None) -> tuple[BatchProgress, ...]:
+        """Every batch, the newest first, at most `limit` of them."""
+        query = select(batches).order_by(batches.c.created_at.desc(), batches.c.batch_id).limit(limit)
+        with self._database.reading() as connection:
+            return tuple(view_batch(row) for row in connection.execute(query).mappings())
+
+    def _take_up(self, connection: Connection, order: BatchOrder, row: RowMapping) -> None:
+        if order.round == row["round"] + 1 and order.retry:
+            reset_lines(connection, order.batch_id, order.round, order.retry)
+        registered = row["pages_registered"] == row["pages"]
+        connection.execute(
+            update(batches)
+            .where(batches.c.batch_id == order.batch_id)
+            .values(
+                **_make_options(order),
+                round=max(order.round, row["round"]),
+                state="running" if registered else "registering",
+                failed_before=batches.c.failed,
+                reason=None,
+                ended_at=None,
+                updated_at=datetime.now(UTC),
+            )
+        )
+
+
+def lock_batch(connection: Connection, batch_id: str) -> RowMapping:
+    """A batch's row, which nobody else changes until the transaction ends; SQLite needs no lock for that."""
+    query = select(batches).where(batches.c.batch_id == batch_id).with_for_update()
+    return connection.execute(query).mappings().one()
+
+
+def move_counters(connection: Connection, batch_id: str, **changes: int) -> None:
+    """Adds to a batch's counters, in the transaction that changes its lines."""
+    moved = {name: batches.c[name] + change for name, change in changes.items() if change}
+    connection.execute(
+        update(batches).where(batches.c.batch_id == batch_id).values(**moved, updated_at=datetime.now(UTC))
+    )
+
+
+def must_stop(batch: RowMapping) -> bool:
+    """Whether a failure of this round keeps further lines from being started."""
+    return bool(batch["fail_fast"] and batch["failed"] > batch["failed_before"])
+
+
+def view_batch(row: RowMapping) -> BatchProgress:
+    """A batch as JSON shows it."""
+    amounts = {
+        name.replace("_micro_usd", "_usd"): format_usd(row[name])
+        for name in COUNTERS
+        if name.endswith("_micro_usd")
+    }
+    most = row["max_cost_micro_usd"]
+    return BatchProgress(**row, **amounts, max_cost_usd=None if most is None else format_usd(most))
+
+
+def _make_row(order: BatchOrder) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "batch_id": order.batch_id,
+        "digest": order.digest,
+        "lines": order.lines,
+        "pages": order.pages,
+        "state": "registering",
+        "round": 1,
+        **_make_options(order),
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _make_options(order: BatchOrder) -> dict[str, Any]:
+    most = order.max_cost_usd
+    return {
+        "window": order.window,
+        "max_cost_micro_usd": None if most is None else parse_usd(most),
+        "fail_fast": order.fail_fast,
+    }
+
+
+def _make_line(batch: RowMapping, page: int, line: NewLine) -> dict[str, Any]:
+    return {
+        "batch_id": batch["batch_id"],
+        "line": line.line,
+        "page": page,
+        "run_id": line.run_id,
+        "state": "skipped" if line.run_id is None else "waiting",
+        "round": batch["round"],
+        "error_type": None if line.problem is None else "RequestRefused",
+        "error_message": line.problem,
+    }
+
+
+def _refuse_others(order: BatchOrder, row: RowMapping) -> None:
+    if row["economy"]:
+        raise BatchConflict(describe_other_kind(order.batch_id, economy=True))
+    if order.digest != row["digest"]:
+        raise BatchConflict(describe_conflict(order.batch_id, row["digest"], order.digest))
+    if order.round > row["round"] + 1:
+        raise BatchConflict(
+            f"The batch {order.batch_id} is in round {row['round']}, and {order.round} cannot follow."
+            " Nothing was started."
+        )
+
+
+def describe_conflict(batch_id: str, known: str, given: str) -> str:
+    """Why other lines cannot have this id."""
+    return (
+        f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
+        " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
+    )
+
+
+def describe_other_kind(batch_id: str, *, economy: bool) -> str:
+    """Why a batch of the other price cannot have this id, which stands for an economy batch or for one at the standard price."""
+    kind, way = (
+        ("an economy batch", "with --economy")
+        if economy
+        else ("a batch at the standard price", "without --economy")
+    )
+    return (
+        f"The batch {batch_id} is {kind} already, and nothing was started. Go on with it {way}, or give the other one an id of"
+        " its own with --id."
+    )
+
+
+def open_economy_batch(database: Database, order: EconomyOrder, number: int) -> int:
+    """Writes a batch down, or takes it up for the round of that number; returns the first page that is not registered yet.
+
+    Lines that `order.retry` names wait again, once for each round: the same round again changes no line.
+
+    Raises:
+        BatchConflict: the id stands for other lines, or for a batch at the standard price.
+    """
+    with database.writing() as connection:
+        is_new = insert_once(connection, batches, _economy_openings_make_row(order, number))
+        row = lock_batch(connection, order.batch_id)
+        if not is_new:
+            _economy_openings_refuse_others(order, row)
+            _take_up(connection, order, row, number)
+        return int(row["pages_registered"])
+
+
+def _economy_openings_make_row(order: EconomyOrder, number: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "batch_id": order.batch_id,
+        "digest": order.digest,
+        "lines": order.lines,
+        "pages": order.pages,
+        "state": "registering",
+        "round": number,
+        "window": 0,  # no run is under way by itself
+        "fail_fast": False,
+        "economy": True,
+        **_make_limit(order),
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _make_limit(order: EconomyOrder) -> dict[str, Any]:
+    """What a batch had before stays, where nothing else is said."""
+    most = order.max_cost_usd
+    return {} if most is None else {"max_cost_micro_usd": parse_usd(most)}
+
+
+def _economy_openings_refuse_others(order: EconomyOrder, row: RowMapping) -> None:
+    if not row["economy"]:
+        raise BatchConflict(describe_other_kind(order.batch_id, economy=False))
+    if order.digest != row["digest"]:
+        raise BatchConflict(describe_conflict(order.batch_id, row["digest"], order.digest))
+
+
+def _take_up(connection: Connection, order: EconomyOrder, row: RowMapping, number: int) -> None:
+    if number > row["round"] and order.retry != "waiting":
+        reset_lines(connection, order.batch_id, number, order.retry or "unknown")
+    registered = row["pages_registered"] == row["pages"]
+    connection.execute(
+        update(batches)
+        .where(batches.c.batch_id == order.batch_id)
+        .values(
+            **_make_limit(order),
+            round=max(number, row["round"]),
+            state="running" if registered else "registering",
+            reason=None,
+            ended_at=None,
+            updated_at=datetime.now(UTC),
+        )
+    )

@@ -1,0 +1,161 @@
+"""What may have been paid for nothing: attempts whose outcome is unknown. Nothing is written here.
+
+An attempt begins as unknown: one that is open for longer than an attempt can take was lost, a younger one may still be
+answered.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import ColumnElement, RowMapping, and_, or_, select
+
+from gpt_image_runs.contracts.base import Contract
+from gpt_image_runs.contracts.money import Usd, format_usd, parse_usd
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.tables import provider_attempts, runs
+
+Grouping = Literal["run", "day", "model"]
+
+
+class ExposedAttempt(Contract):
+    """An attempt of unknown outcome. `reserved_usd` is its worst case, null where no price was known.
+
+    `client_request_id` is what the provider's support can look for. `error_type` says how it ended, null where nothing was
+    ever heard of it.
+    """
+
+    attempt_id: str
+    run_id: str
+    tenant: str
+    number: int
+    client_request_id: str
+    model: str
+    provider: str
+    provider_request_id: str | None
+    simulated: bool
+    error_type: str | None
+    sent_at: datetime
+    finished_at: datetime | None
+    reserved_usd: Usd | None
+
+
+class ExposureRow(Contract):
+    """A sum of attempts, of real ones or of simulated ones. `unpriced` of them have no amount in `reserved_usd`."""
+
+    key: str
+    simulated: bool
+    attempts: int
+    unpriced: int
+    reserved_usd: Usd
+
+
+def view_attempt(row: RowMapping) -> ExposedAttempt:
+    """One attempt."""
+    reserved = row["reserved_micro_usd"]
+    return ExposedAttempt(**row, reserved_usd=None if reserved is None else format_usd(reserved))
+
+
+def sum_exposure(attempts: Iterable[ExposedAttempt], grouping: Grouping) -> tuple[ExposureRow, ...]:
+    """Sums by run, day of sending ("2026-11-23", UTC) or model, in the order of their keys, real before simulated."""
+    groups: dict[tuple[str, bool], list[ExposedAttempt]] = defaultdict(list)
+    for attempt in attempts:
+        groups[_find_key(attempt, grouping), attempt.simulated].append(attempt)
+    return tuple(
+        _sum_up(key, groups[key, simulated], simulated=simulated) for key, simulated in sorted(groups)
+    )
+
+
+def total_exposure(attempts: Iterable[ExposedAttempt]) -> dict[str, ExposureRow]:
+    """The sums of everything: "real" and "simulated", which must never be added."""
+    known = list(attempts)
+    return {
+        name: _sum_up(
+            "total", [attempt for attempt in known if attempt.simulated == simulated], simulated=simulated
+        )
+        for name, simulated in (("real", False), ("simulated", True))
+    }
+
+
+def _find_key(attempt: ExposedAttempt, grouping: Grouping) -> str:
+    if grouping == "day":
+        return attempt.sent_at.astimezone(UTC).date().isoformat()
+    return attempt.run_id if grouping == "run" else attempt.model
+
+
+def _sum_up(key: str, group: list[ExposedAttempt], *, simulated: bool) -> ExposureRow:
+    reserved = [parse_usd(attempt.reserved_usd) for attempt in group if attempt.reserved_usd is not None]
+    return ExposureRow(
+        key=key,
+        simulated=simulated,
+        attempts=len(group),
+        unpriced=len(group) - len(reserved),
+        reserved_usd=format_usd(sum(reserved)),
+    )
+
+
+LONGEST_ATTEMPT = timedelta(minutes=11)
+"""As long as an attempt may take (`workflows.retry_policies.CALL_ATTEMPT`): one that is open for longer was lost."""
+LONGEST_BATCH_LINE = timedelta(hours=30)
+"""A line of an economy batch waits for the provider's 24 hours, beside its claim before and its settling after them."""
+
+_SHOWN = provider_attempts.c[
+    "attempt_id",
+    "run_id",
+    "number",
+    "client_request_id",
+    "model",
+    "provider",
+    "provider_request_id",
+    "simulated",
+    "error_type",
+    "sent_at",
+    "finished_at",
+    "reserved_micro_usd",
+]
+
+
+class Exposure(Contract):
+    """Attempts that may have been paid for nothing, the oldest first, and those that may still be answered."""
+
+    attempts: tuple[ExposedAttempt, ...]
+    in_flight: tuple[ExposedAttempt, ...]
+
+
+def find_exposure(
+    database: Database,
+    now: datetime,
+    *,
+    tenant: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Exposure:
+    """Every attempt of unknown outcome. `since` is included and `until` is not, both of the moment of sending."""
+    attempt = provider_attempts.c
+    query = (
+        select(*_SHOWN, runs.c.tenant, may_be_answered(now).label("is_in_flight"))
+        .join_from(provider_attempts, runs)
+        .where(attempt.outcome == "unknown")
+        .order_by(attempt.sent_at, attempt.attempt_id)
+    )
+    if tenant is not None:
+        query = query.where(runs.c.tenant == tenant)
+    if since is not None:
+        query = query.where(attempt.sent_at >= since)
+    if until is not None:
+        query = query.where(attempt.sent_at < until)
+    exposed: list[ExposedAttempt] = []
+    in_flight: list[ExposedAttempt] = []
+    with database.reading() as connection:
+        for row in connection.execute(query).mappings():
+            (in_flight if row["is_in_flight"] else exposed).append(view_attempt(row))
+    return Exposure(attempts=tuple(exposed), in_flight=tuple(in_flight))
+
+
+def may_be_answered(now: datetime) -> ColumnElement[bool]:
+    """Of an attempt of unknown outcome: whether it is still under way, as far as its age tells."""
+    attempt = provider_attempts.c
+    by_itself = and_(attempt.batch_part.is_(None), attempt.sent_at >= now - LONGEST_ATTEMPT)
+    in_batch = and_(attempt.batch_part.is_not(None), attempt.sent_at >= now - LONGEST_BATCH_LINE)
+    return and_(attempt.finished_at.is_(None), or_(by_itself, in_batch))

@@ -1,0 +1,90 @@
+"""Price an attempt that was paid, from its own row and the rate cards alone. Pure.
+
+What a workflow hands over decides nothing here that could lower an amount: usage, model, provider, mode, day and number
+of pictures are those that the ledger recorded itself.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from gpt_image_runs.billing.pricing.cost import compute_cost
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
+from gpt_image_runs.billing.pricing.usage import find_unpriced_usage, measure_depth
+from gpt_image_runs.contracts.billing import Cost, CostInput
+from gpt_image_runs.contracts.fingerprints import has_field
+from gpt_image_runs.contracts.request import MissingUsage
+
+LARGEST_USAGE = 16 * 1024
+"""Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
+the result would be refused after the provider was paid."""
+DEEPEST_USAGE = 20
+"""Levels of nesting: the real one has three, and what converts it gives up at some hundreds."""
+
+
+class PricedFacts(NamedTuple):
+    """What of an attempt and its run a price depends on. `fingerprint` is the run's, with its marks."""
+
+    attempt_id: str
+    fingerprint: str
+    response: JsonValue
+    is_batch: bool
+    columns: dict[str, Any]
+    output_format: str | None
+
+
+def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cost:
+    """The cost of an attempt that was paid.
+
+    `handed` is what the workflow has been told by `compute_cost`. Where the provider reported no usage, it says whether
+    the request wanted an estimate or a hold, which the attempt does not know. Everything else in it is ignored.
+    """
+    candidates = list(_compute_candidates(paid, cards))
+    same = (cost for cost in candidates if cost == handed)
+    alike = (cost for cost in candidates if cost.basis == handed.basis)
+    return next(same, None) or next(alike, None) or candidates[0]
+
+
+def carry_usage(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+    """Return the usage of an answer as far as it can be sent on, and why it cannot be billed by that alone, or None."""
+    usage = response.get("usage") if isinstance(response, dict) else None
+    size, depth = len(json.dumps(usage)), measure_depth(usage)
+    if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
+        return usage, find_unpriced_usage(response)
+    return None, (
+        f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
+        f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
+    )
+
+
+def _compute_candidates(paid: PricedFacts, cards: RateCards) -> Iterator[Cost]:
+    """The only costs that this attempt can have. With usage they are all the same."""
+    asked = has_field(paid.fingerprint, "partial_images")
+    # A run from before the marks does not say whether partial images were asked for.
+    partial_images = (None, 1) if asked is None else (int(asked) or None,)
+    wanted: tuple[MissingUsage, ...] = ("estimate", "hold")
+    for missing_usage in wanted:
+        for count in partial_images:
+            yield compute_cost(_make_input(paid, missing_usage, count), cards)
+
+
+def _make_input(paid: PricedFacts, missing_usage: MissingUsage, partial_images: int | None) -> CostInput:
+    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
+    columns = paid.columns
+    return CostInput(
+        provider=columns["provider"],
+        model=columns["model"],
+        usage=usage,
+        usage_problem=usage_problem,
+        missing_usage=missing_usage,
+        operation=columns["operation"],
+        images=columns["image_count"],
+        size=columns["size"],
+        quality=columns["quality"],
+        output_format=paid.output_format,
+        sent_at=columns["sent_at"],
+        mode="batch" if paid.is_batch else None,
+        partial_images=partial_images,
+    )

@@ -1,0 +1,161 @@
+"""Entries of the ledger with their run and their attempt, streamed in order, every value as it is stored."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Text, case, func, select, text, type_coerce
+from sqlalchemy.types import NullType
+
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.tables import ledger_entries, provider_attempts, runs
+
+_LONGEST_VALUE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong. `what` is a sentence; `expected` and `found` are values as texts, None where there are none.
+
+    `run_id` and `entry_id` are None where a whole tenant, or the database as such, is concerned.
+    """
+
+    what: str
+    tenant: str | None = None
+    run_id: str | None = None
+    entry_id: str | None = None
+    expected: str | None = None
+    found: str | None = None
+
+
+def show_value(value: Any) -> str:
+    """A value as a person should see it in a finding: a text as it is, all else as JSON, and short."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    # Half a surrogate pair, as damaged text is read, can be neither printed nor sent.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text):,} characters)"
+
+
+@contextmanager
+def reading_verbatim(database: Database) -> Iterator[Connection]:
+    """A transaction that only reads, and sees nothing that others write meanwhile.
+
+    Text of SQLite that is no UTF-8 any more is read with half surrogate pairs in place of the damage.
+
+    Raises:
+        LedgerUnavailable: the database does not answer, or is damaged beyond reading.
+    """
+    with database.reading() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            yield connection
+            return
+        driver: Any = connection.connection.driver_connection
+        driver.text_factory = _decode
+        try:
+            yield connection
+        finally:
+            driver.text_factory = str
+
+
+def list_verbatim(table: FromClause) -> list[ColumnElement[Any]]:
+    """All columns of a table, to be selected as the driver gives them: JSON and, on SQLite, moments are texts."""
+    return [type_coerce(column, NullType()) for column in table.c]
+
+
+def _decode(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")
+
+
+_PAGE = 500
+"""Rows in memory at a time, some KB each."""
+_ENTRY = tuple(column.name for column in ledger_entries.c)
+_RUN = tuple(column.name for column in runs.c)
+_ATTEMPT = tuple(column.name for column in provider_attempts.c)
+
+
+class StoredEntry(NamedTuple):
+    """The columns of an entry, of its run and of its attempt, by name. Where there is no such run, all of it is None.
+
+    For a correction, `billed` and `listed` are what the entries of its run before it add up to, in micro-USD; else zero.
+    """
+
+    columns: dict[str, Any]
+    run: dict[str, Any]
+    attempt: dict[str, Any]
+    billed: int
+    listed: int
+
+    def find(self, what: str, *, expected: str | None = None, found: str | None = None) -> Finding:
+        """Something that is wrong with this entry."""
+        tenant, run_id, entry_id = (str(self.columns[name]) for name in ("tenant", "run_id", "entry_id"))
+        return Finding(
+            what=what, tenant=tenant, run_id=run_id, entry_id=entry_id, expected=expected, found=found
+        )
+
+
+def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
+    """All entries in the order in which they were written."""
+    columns = (
+        column for table in (ledger_entries, runs, provider_attempts) for column in list_verbatim(table)
+    )
+    query = (
+        select(_add_before("amount_micro_usd"), _add_before("list_cost_micro_usd"), *columns)
+        .select_from(ledger_entries)
+        .outerjoin(runs, runs.c.run_id == ledger_entries.c.run_id)
+        .outerjoin(provider_attempts, provider_attempts.c.attempt_id == ledger_entries.c.attempt_id)
+        .order_by(ledger_entries.c.sequence)
+    )
+    run, attempt = len(_ENTRY), len(_ENTRY) + len(_RUN)
+    with connection.execute(query, execution_options={"yield_per": _PAGE}) as rows:
+        for billed, listed, *row in rows:
+            yield StoredEntry(
+                dict(zip(_ENTRY, row[:run], strict=True)),
+                dict(zip(_RUN, row[run:attempt], strict=True)),
+                dict(zip(_ATTEMPT, row[attempt:], strict=True)),
+                int(billed),  # PostgreSQL adds integers up to a Decimal without decimals
+                int(listed),
+            )
+
+
+def _add_before(column: str) -> ColumnElement[Any]:
+    """The sum of a column over the entries of the run before this one, looked up for corrections alone."""
+    before = ledger_entries.alias()
+    earlier = before.c.run_id == ledger_entries.c.run_id, before.c.sequence < ledger_entries.c.sequence
+    total = select(func.coalesce(func.sum(before.c[column]), 0)).where(*earlier).scalar_subquery()
+    return case((ledger_entries.c.corrects.is_not(None), total), else_=0)
+
+
+_COLUMNS = ledger_entries.c["sequence", "tenant", "run_id", "entry_id"]
+
+
+class PromisedPictures(NamedTuple):
+    """The pictures of one entry: its image refs as JSON, which may be damaged."""
+
+    sequence: int
+    tenant: str
+    run_id: str
+    entry_id: str
+    images: str
+
+
+def read_promised_pictures(database: Database, *, after: int, limit: int) -> list[PromisedPictures]:
+    """The pictures of the next `limit` entries after that number, in order; none where there are no more entries."""
+    with reading_verbatim(database) as connection:
+        query = select(*_COLUMNS, type_coerce(ledger_entries.c.images, NullType()))
+        page = query.where(ledger_entries.c.sequence > after).order_by(ledger_entries.c.sequence).limit(limit)
+        return [PromisedPictures._make(row) for row in connection.execute(page)]
+
+
+def find_makers(database: Database, sha256: str) -> set[str]:
+    """The tenants whose attempts have delivered a picture of that sha256. Reads all attempts: asked once per picture."""
+    query = (
+        select(runs.c.tenant)
+        .join(provider_attempts, provider_attempts.c.run_id == runs.c.run_id)
+        .where(type_coerce(provider_attempts.c.images, Text).contains(sha256, autoescape=True))
+        .distinct()
+    )
+    with database.reading() as connection:
+        return set(connection.execute(query).scalars())

@@ -1,0 +1,116 @@
+"""Whether what tenants have spent is counted right: worked out again from all attempts and entries. Nothing is written here."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, cast, func, select
+
+from gpt_image_runs.billing.budgets.spend import NOTHING, Counter, Spend
+from gpt_image_runs.billing.verification.snapshot import Finding, reading_verbatim
+from gpt_image_runs.contracts.money import format_usd
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.tables import ledger_entries, provider_attempts, runs, tenant_spend
+
+_DAY, _MONTH = len("2026-11-23"), len("2026-11")
+
+
+def find_wrong_spend(database: Database) -> Iterator[Finding]:
+    """Each counter that is not what attempts and entries come to, at one moment of the ledger.
+
+    Raises:
+        LedgerUnavailable: the database does not answer, or is damaged beyond reading.
+    """
+    with reading_verbatim(database) as connection:
+        for name, (expected, found) in sorted(find_differences(connection).items()):
+            money = "simulated money" if name.simulated else "money"
+            yield Finding(
+                what=f"What the tenant has spent of {money} in {name.span} is counted wrong, so its budget is too.",
+                tenant=name.tenant,
+                expected=_describe(expected),
+                found=_describe(found),
+            )
+
+
+def find_differences(connection: Connection) -> dict[Counter, tuple[Spend, Spend]]:
+    """What counters should say and do say, where that differs. A month is held against its days as they are counted, so
+    that a day that is wrong is named alone.
+    """
+    stored = _read_counters(connection)
+    days = {name: counted for name, counted in stored.items() if len(name.span) == _DAY}
+    months = {name: counted for name, counted in stored.items() if len(name.span) != _DAY}
+    compared = ((_work_out_days(connection), days), (_sum_up_months(days), months))
+    return {
+        name: (right.get(name, NOTHING), counted.get(name, NOTHING))
+        for right, counted in compared
+        for name in right.keys() | counted.keys()
+        if right.get(name, NOTHING) != counted.get(name, NOTHING)
+    }
+
+
+def _read_counters(connection: Connection) -> dict[Counter, Spend]:
+    counter = tenant_spend.c
+    # A damaged file of SQLite may hold any value in any column: as a text and as a number each can be compared.
+    query = select(
+        cast(counter.tenant, Text),
+        cast(counter.span, Text),
+        counter.simulated,
+        *(cast(column, BigInteger) for column in (counter.used_micro_usd, counter.reserved_micro_usd)),
+        cast(counter.unpriced, BigInteger),
+    )
+    return _name_rows(connection.execute(query))
+
+
+def _work_out_days(connection: Connection) -> dict[Counter, Spend]:
+    attempt = provider_attempts.c
+    billed = (
+        select(ledger_entries.c.attempt_id, func.sum(ledger_entries.c.amount_micro_usd).label("amount"))
+        .group_by(ledger_entries.c.attempt_id)
+        .subquery()
+    )
+    reserves = and_(billed.c.amount.is_(None), attempt.outcome.in_(("succeeded", "unknown")))
+    unpriced = and_(reserves, attempt.reserved_micro_usd.is_(None))
+    query = (
+        select(
+            cast(runs.c.tenant, Text).label("tenant"),
+            _name_day(connection).label("day"),
+            attempt.simulated,
+            _add(func.coalesce(billed.c.amount, 0)),
+            _add(case((reserves, func.coalesce(attempt.reserved_micro_usd, 0)), else_=0)),
+            _add(case((unpriced, 1), else_=0)),
+        )
+        .join_from(provider_attempts, runs)
+        .outerjoin(billed, billed.c.attempt_id == attempt.attempt_id)
+        .group_by("tenant", "day", attempt.simulated)
+    )
+    return _name_rows(connection.execute(query))
+
+
+def _add(amounts: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(func.sum(amounts), BigInteger)  # PostgreSQL adds integers up to a Decimal
+
+
+def _name_day(connection: Connection) -> ColumnElement[str]:
+    sent_at = provider_attempts.c.sent_at
+    if connection.dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", sent_at), "YYYY-MM-DD")
+    return func.substr(sent_at, 1, _DAY)
+
+
+def _name_rows(rows: Iterable[Any]) -> dict[Counter, Spend]:
+    return {
+        Counter(tenant, span, simulated): Spend(used, reserved, unpriced)
+        for tenant, span, simulated, used, reserved, unpriced in rows
+    }
+
+
+def _sum_up_months(days: dict[Counter, Spend]) -> dict[Counter, Spend]:
+    months: dict[Counter, Spend] = defaultdict(Spend)
+    for name, counted in days.items():
+        months[name._replace(span=name.span[:_MONTH])] += counted
+    return months
+
+
+def _describe(counted: Spend) -> str:
+    more = f", {counted.unpriced:,} without a price" if counted.unpriced else ""
+    return f"{format_usd(counted.used)} used, {format_usd(counted.reserved)} reserved{more}"

@@ -1,0 +1,49 @@
+"""What a run is started with, whoever starts it: its id, what it is found by, its place in the queue. Pure: no client here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
+
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts import names as priorities
+from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
+from gpt_image_runs.contracts.request import ImageRequest, describe_call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """The options of `Client.start_workflow` that follow from a request."""
+
+    memo: dict[str, Any]
+    search_attributes: TypedSearchAttributes
+    static_summary: str
+    priority: Priority
+
+
+def describe_start(
+    request: ImageRequest,
+    *,
+    model: str,
+    fingerprint: str,
+    submission: str,
+    batch_id: str | None = None,
+    priority_key: int = priorities.PRIORITY_INTERACTIVE,
+) -> RunStart:
+    """What the run of a request is started with; `model` is the one that will be called."""
+    attributes: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(names.TENANT, request.tenant),
+        SearchAttributePair(names.MODEL, model),
+        SearchAttributePair(names.OPERATION, request.operation),
+    ]
+    if batch_id is not None:
+        attributes.append(SearchAttributePair(names.BATCH_ID, batch_id))
+    return RunStart(
+        memo={FINGERPRINT: fingerprint, SUBMISSION: submission},
+        search_attributes=TypedSearchAttributes(attributes),
+        static_summary=describe_call(
+            model, request.operation, request.size, request.quality, request.image_count
+        ),
+        # Tenants share a backlog fairly: the server takes turns between these keys.
+        priority=Priority(priority_key=priority_key, fairness_key=request.tenant),
+    )

@@ -1,0 +1,193 @@
+"""What goes into the workflow `ImageBatch` and its activities, and what comes out. Amounts are decimal strings in USD."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.base import Contract, SparseContract
+from gpt_image_runs.contracts.money import Usd
+from gpt_image_runs.contracts.problems import describe_value
+
+BatchState = Literal[
+    "registering", "running", "paused", "cancelling", "done", "stopped", "capped", "cancelled"
+]
+LineState = Literal["waiting", "starting", "running", "done", "failed", "cancelled", "skipped"]
+Wish = Literal["start", "hold", "cancel"]
+"""What a step is to do with lines that wait: start them, leave them, or cancel what runs as well."""
+Retry = Literal["unpaid", "unknown"]
+"""Which failed lines a new round starts again: those that were never paid, or those of unknown outcome too."""
+
+ENDED: tuple[BatchState, ...] = ("done", "stopped", "capped", "cancelled")
+BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MOST_LINES = 100_000
+USUAL_WINDOW, LARGEST_WINDOW = 500, 2_000
+"""Runs under way at once. A provider that makes 250 pictures a minute with 60 s for each has 250 in its hands; twice that
+keeps it busy while runs begin and end."""
+USUAL_STEP = 20
+"""Seconds between two looks of the workflow at its batch: an hour of them has 1,100 events."""
+USUAL_HISTORY, LONGEST_HISTORY = 1_000, 10_000
+"""Events after which the workflow goes on in a new run: an hour's worth, and Temporal's own limit is 51,200."""
+
+ALLOWED = {
+    "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
+    "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
+    "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
+    "pages": "how many pages these lines are kept in, 1 or more",
+    "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
+    "round": "the number of the round, 1 or more",
+    "retry": "unpaid or unknown, from the second round on",
+    "window": f"runs under way at once, 1 to {LARGEST_WINDOW:,}",
+    "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
+    "fail_fast": "true or false",
+    "paused": "true or false",
+    "cancelled": "true or false",
+    "opened": "true or false",
+    "step_seconds": "a number of seconds from 1 to 60",
+    "longest_history": f"a number of events from 20 to {LONGEST_HISTORY:,}",
+}
+
+
+class BatchOrder(SparseContract):
+    """One batch, whose lines lie in the image store as pages (`gpt_image_runs.contracts.batches`).
+
+    With `template_batch_id` they lie there under that id, and are copied with request ids of this batch's own.
+    `max_cost_usd` is the most that charges and reservations may come to, None for no limit. `round` counts from 1; a later
+    one starts lines again that `retry` names. `opened`, `paused` and `cancelled` are what a run of the workflow hands to the next,
+    which begins after `longest_history` events; a step between two looks at the batch takes `step_seconds`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
+    window: Annotated[int, Field(ge=1, le=LARGEST_WINDOW)] = USUAL_WINDOW
+    max_cost_usd: Usd | None = None
+    fail_fast: bool = False
+    round: Annotated[int, Field(ge=1)] = 1
+    retry: Retry | None = None
+    opened: bool = False
+    paused: bool = False
+    cancelled: bool = False
+    step_seconds: Annotated[int, Field(ge=1, le=60)] = USUAL_STEP
+    longest_history: Annotated[int, Field(ge=20, le=LONGEST_HISTORY)] = USUAL_HISTORY
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the workflow that carries it out."""
+        return names.batch_workflow_id(self.batch_id)
+
+
+class BatchStep(Contract):
+    """Some seconds of work on a batch. What its options are, the database knows since it was opened."""
+
+    batch_id: str
+    wish: Wish
+    seconds: int
+
+
+class BatchProgress(SparseContract):
+    """Where a batch stands. The counts of lines add up to `lines` once all of them are registered.
+
+    `running` includes what is about to be started. `charged_usd` is the sum of all bills, of which `pending` are not known
+    yet. `reserved_usd` is the worst case of what runs, `exposed_usd` that of `unknown` requests whose answer was lost and of
+    pending bills. `reason` says why a batch ended before its last line. An `economy` batch runs in the provider's own batches
+    at half price; its `window` is 0.
+    """
+
+    batch_id: str
+    digest: str
+    state: BatchState
+    round: int
+    lines: int
+    pages: int
+    waiting: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
+    images: int
+    pending: int
+    unknown: int
+    charged_usd: Usd
+    reserved_usd: Usd
+    exposed_usd: Usd
+    window: int
+    max_cost_usd: Usd | None = None
+    fail_fast: bool
+    economy: bool = False
+    reason: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is under way and nothing will be started by itself."""
+        return self.state in ENDED
+
+
+class MalformedOrder(ValueError):
+    """An order that cannot be read; the message lists every problem."""
+
+
+def read_order(payload: Any) -> BatchOrder:
+    """Reads an order from parsed JSON that anybody may have sent.
+
+    Raises:
+        MalformedOrder: with all that is wrong.
+    """
+    if not isinstance(payload, dict):
+        raise MalformedOrder(
+            f"This is no batch: it is {describe_value('order', payload)}, not one JSON object."
+        )
+    try:
+        return BatchOrder.model_validate(payload)
+    except ValidationError as error:
+        problems = "; ".join(
+            dict.fromkeys(_describe(detail["loc"], detail["input"]) for detail in error.errors())
+        )
+    raise MalformedOrder(f"This is no batch: {problems}.")
+
+
+def _describe(location: tuple[int | str, ...], value: Any) -> str:
+    field = str(location[0]) if location else "order"
+    shown = field if field in ALLOWED else ascii(field)
+    given = "absent" if isinstance(value, dict) else describe_value(field, value)
+    return f"{shown} is {given}; allowed: {ALLOWED.get(field, 'nothing: there is no such field')}"
+
+
+LINES_A_PAGE = 500
+LARGEST_PAGE = 1024 * 1024
+"""Bytes after which a page ends early: requests may bring pictures along."""
+
+
+class BatchLine(SparseContract):
+    """One line of a batch's file: a request with its id, or the `problem` because of which it is skipped.
+
+    `line` is its number in the file, from 1.
+    """
+
+    line: int
+    request: dict[str, Any] | None = None
+    problem: str | None = None
+
+
+def page_key(batch_id: str, digest: str, page: int) -> str:
+    """The document that holds a page, counted from 0."""
+    return f"batches/{batch_id}/{digest}/page-{page:05d}.jsonl"
+
+
+def write_line(line: BatchLine) -> bytes:
+    """A line as it stands in its page, its newline included."""
+    return line.model_dump_json().encode() + b"\n"
+
+
+def read_page(data: bytes) -> tuple[BatchLine, ...]:
+    """The lines of a page, in order."""
+    return tuple(BatchLine.model_validate_json(line) for line in data.splitlines())

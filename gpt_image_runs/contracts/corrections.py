@@ -1,0 +1,152 @@
+"""What goes into the workflow `Reconciliation` and its activity `settle_run`, and what comes out."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
+
+from gpt_image_runs.contracts.base import NOT_BLANK, Contract, JsonPattern, SparseContract
+from gpt_image_runs.contracts.billing import BillingState
+from gpt_image_runs.contracts.money import Usd
+from gpt_image_runs.contracts.problems import describe_value
+from gpt_image_runs.contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN, PlainText
+
+Action = Literal["reconcile", "reprice", "reverse"]
+Outcome = Literal["settled", "already_settled", "pending"]
+
+RUN_ID_PATTERN = f"^image:{TENANT_PATTERN[1:-1]}:{REQUEST_ID_PATTERN[1:-1]}$"
+LARGEST_USAGE = 16 * 1024
+"""Characters of a usage as JSON: 50 times the real one."""
+
+ALLOWED = {
+    "action": "reconcile, reprice or reverse",
+    "run_id": "the id of a run, such as image:acme:req-1",
+    "usage": f"the provider's usage object, up to {LARGEST_USAGE:,} characters",
+    "reason": "a text of 1 to 500 characters, not blank, without control characters",
+    "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
+}
+
+Reason = Annotated[
+    PlainText,
+    JsonPattern(NOT_BLANK),
+    StringConstraints(strip_whitespace=True),
+    Field(min_length=1, max_length=500),
+]
+Actor = Annotated[
+    PlainText,
+    JsonPattern(NOT_BLANK),
+    StringConstraints(strip_whitespace=True),
+    Field(min_length=1, max_length=128),
+]
+
+
+class Correction(SparseContract):
+    """What somebody decides about a run's bill, and why.
+
+    `reconcile` settles it by `usage`, the provider's object, verbatim; `reprice` by the usage that waited for a price;
+    `reverse` takes back all that was billed. Only the first has a `usage`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    action: Action
+    run_id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
+    usage: JsonValue = None
+    reason: Reason
+    actor: Actor
+
+    @model_validator(mode="after")
+    def _check_usage(self) -> Self:
+        if (self.usage is not None) != (self.action == "reconcile"):
+            raise ValueError("usage belongs to reconcile, and to that alone")
+        if not _can_be_written(self.usage):
+            raise ValueError("usage holds half a surrogate pair, which can be neither sent nor stored")
+        if len(canonical_json(self.usage)) > LARGEST_USAGE:
+            raise ValueError(f"usage is longer than {LARGEST_USAGE:,} characters")
+        return self
+
+    @property
+    def tenant(self) -> str:
+        """Whose run it is."""
+        return self.run_id.split(":")[1]
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the workflow that carries it out: the same correction is under way once."""
+        return f"reconcile:{self.run_id}:{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """What tells corrections of a run apart: a usage by its digest, the others by their name."""
+        return digest_usage(self.usage) if self.action == "reconcile" else self.action
+
+
+class Settlement(Contract):
+    """Where a run stands after a correction.
+
+    `outcome` is "pending" where nothing was written, `reason` then says what is still missing. Else `entry_id` is the
+    entry of this very correction, `difference_usd` its amount, and `superseded_by` the run's latest entry where others came after it.
+    `total_usd` is what is owed for the run now, null while that is not known.
+    """
+
+    run_id: str
+    outcome: Outcome
+    state: BillingState
+    total_usd: Usd | None
+    difference_usd: Usd | None = None
+    entry_id: str | None = None
+    corrects: str | None = None
+    rate_card: str | None = None
+    reason: str | None = None
+    superseded_by: str | None = None
+
+
+class MalformedCorrection(ValueError):
+    """A correction that cannot be read; the message lists every problem."""
+
+
+def read_correction(payload: Any) -> Correction:
+    """Reads a correction from parsed JSON that anybody may have sent.
+
+    Raises:
+        MalformedCorrection: with all that is wrong.
+    """
+    if not isinstance(payload, dict):
+        raise MalformedCorrection(
+            f"The correction is {describe_value('correction', payload)}, no JSON object."
+        )
+    try:
+        return Correction.model_validate(payload)
+    except ValidationError as error:
+        raise MalformedCorrection(_describe(error)) from None
+
+
+def canonical_json(usage: JsonValue) -> str:
+    """A usage as JSON in which the order of names and blanks play no part."""
+    return json.dumps(usage, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+
+
+def digest_usage(usage: JsonValue) -> str:
+    """16 hex digits of the SHA-256 of a usage's canonical JSON."""
+    return hashlib.sha256(canonical_json(usage).encode("ascii")).hexdigest()[:16]
+
+
+def _can_be_written(usage: JsonValue) -> bool:
+    try:
+        json.dumps(usage, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _describe(error: ValidationError) -> str:
+    problems = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        field = str(detail["loc"][0]) if detail["loc"] else "usage"
+        value = "absent" if detail["type"] == "missing" else describe_value(field, detail["input"])
+        if not detail["loc"]:
+            problems[field] = f"{detail['msg'].removeprefix('Value error, ')}."
+        else:
+            problems[field] = f"{field} is {value}; allowed: {ALLOWED[field]}."
+    return " ".join(problems.values())

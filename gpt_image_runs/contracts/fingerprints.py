@@ -1,0 +1,47 @@
+"""What tells two contents of one request id apart, field by field, without keeping the content.
+
+A marked fingerprint is the fingerprint and, behind it, six hex digits of the hash of each field that was given:
+"3fa2... model:1b2c3d prompt:9e8f70". Only the fingerprint decides whether two contents are the same. The marks are for the
+words of a refusal; a fingerprint that was written down without them is one all the same.
+"""
+
+import hashlib
+import json
+
+from gpt_image_runs.contracts.request import NO_CONTENT, ImageRequest
+
+_DIGITS = 6
+
+
+def mark_content(fingerprint: str, request: ImageRequest) -> str:
+    """The fingerprint of a request with the marks of its fields."""
+    asked = request.model_dump(mode="json", exclude=NO_CONTENT)
+    return " ".join([fingerprint, *(f"{field}:{_digest(asked[field])}" for field in sorted(asked))])
+
+
+def strip_marks(marked: str) -> str:
+    """The fingerprint alone."""
+    return marked.partition(" ")[0]
+
+
+def name_differences(known: str, asked: str) -> tuple[str, ...]:
+    """The fields in which two marked fingerprints differ, in order; none where either has no marks."""
+    before, now = _read_marks(known), _read_marks(asked)
+    if not before or not now:
+        return ()
+    return tuple(field for field in sorted(before.keys() | now.keys()) if before.get(field) != now.get(field))
+
+
+def has_field(marked: str, field: str) -> bool | None:
+    """Whether the content named that field; None where the fingerprint has no marks that could tell."""
+    marks = _read_marks(marked)
+    return field in marks if marks else None
+
+
+def _digest(value: object) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]
+
+
+def _read_marks(marked: str) -> dict[str, str]:
+    return dict(mark.split(":") for mark in marked.split(" ")[1:])

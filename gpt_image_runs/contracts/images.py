@@ -1,0 +1,106 @@
+"""What stands for a picture everywhere but in the store."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+
+from gpt_image_runs.contracts.base import Contract, SparseContract
+
+MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+
+LARGEST_DATA_URIS = 1024 * 1024
+"""All `data:` URIs of one request together, in characters: they travel through Temporal's history.
+
+The same for every way in: the argument of a run, of `submit` and of `PriceQuote`, a line of a batch, and the schema. Temporal carries
+2 MiB in one value and 4 MB in one call, and an Update that comes with a start carries the request twice.
+"""
+LONGEST_REFERENCE = 2_000
+"""Characters of a reference into the image store; the longest that the store makes has some 700."""
+
+_DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
+_SPELLING: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "anyOf": [
+        {"maxLength": LONGEST_REFERENCE},
+        {"pattern": "^[Dd][Aa][Tt][Aa]:", "maxLength": LARGEST_DATA_URIS},
+    ],
+}
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text is a data: URI. The scheme of a URI may be written in any case."""
+    return text[:5].lower() == "data:"
+
+
+class ImageRef(Contract):
+    """A picture in the image store. `bytes` is its size, `width` and `height` are pixels."""
+
+    uri: str
+    sha256: str
+    media_type: MediaType
+    bytes: int
+    width: int
+    height: int
+
+
+class PartialImage(Contract):
+    """A picture that is not finished yet, shown while the provider draws. It is no result, and no bill names it.
+
+    `attempt_id` is the request to the provider that it belongs to, `index` its place in the order of drawing, from 0.
+    """
+
+    attempt_id: str
+    index: int
+    image: ImageRef
+
+
+class ImageInput(SparseContract):
+    """A picture to edit, or a mask: a reference into the image store or a small `data:` URI.
+
+    Written as a string, as the provider's `{"image_url": ...}`, or as the image ref of an earlier result. Where a
+    `sha256` is given, the bytes have to match it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    uri: str = Field(min_length=1)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_any_spelling(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"uri": value}
+        if isinstance(value, dict) and set(value) == {"image_url"}:
+            return {"uri": value["image_url"]}
+        if isinstance(value, dict) and "uri" in value:
+            return {name: part for name, part in value.items() if name not in _DESCRIBED_BY_AN_IMAGE_REF}
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """All three spellings, where pydantic sees only the one that it makes of them."""
+        whole = handler.resolve_ref_schema(handler(core_schema))
+        described: dict[str, Any] = {name: {} for name in _DESCRIBED_BY_AN_IMAGE_REF}
+        by_reference = {
+            "type": "object",
+            "properties": {"uri": _SPELLING, "sha256": whole["properties"]["sha256"], **described},
+            "required": ["uri"],
+            "additionalProperties": False,
+        }
+        as_the_provider_has_it = {
+            "type": "object",
+            "properties": {"image_url": _SPELLING},
+            "required": ["image_url"],
+            "additionalProperties": False,
+        }
+        return {
+            "description": whole["description"],
+            "anyOf": [_SPELLING, as_the_provider_has_it, by_reference],
+        }
+
+    @property
+    def is_data_uri(self) -> bool:
+        """Whether the picture travels in the request itself."""
+        return is_data_uri(self.uri)

@@ -1,0 +1,13 @@
+"""Writes the schemas beside this file: `python -m gpt_image_runs.contracts.schemas`, after a change of a contract."""
+
+import json
+import sys
+from pathlib import Path
+
+from gpt_image_runs.contracts.schemas.generate import make_schemas
+
+if __name__ == "__main__":
+    for name, schema in make_schemas().items():
+        path = Path(__file__).with_name(f"{name}.json")
+        path.write_text(json.dumps(schema, indent=2) + "\n", encoding="utf-8")
+        sys.stdout.write(f"{path.name} is written.\n")

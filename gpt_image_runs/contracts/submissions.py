@@ -1,0 +1,90 @@
+"""The answer of the Update `submit`, and what it takes to give one: the content of two requests beside each other."""
+
+from typing import Any, Literal
+
+from gpt_image_runs.contracts.base import Contract
+from gpt_image_runs.contracts.money import Usd
+from gpt_image_runs.contracts.problems import Problem, describe_value
+from gpt_image_runs.contracts.request import NO_CONTENT, ImageRequest
+
+ReceiptStatus = Literal["accepted", "attached", "conflict", "refused"]
+
+
+class Difference(Contract):
+    """A field in which two contents of one request id differ, with both values as in a `Problem`: never a prompt or a picture.
+
+    `earlier` is null where the first content is known by its marks alone (`gpt_image_runs.contracts.fingerprints`).
+    """
+
+    field: str
+    earlier: str | None
+    submitted: str
+
+
+class SubmitReceipt(Contract):
+    """What became of a submission, before anything is sent for it.
+
+    `accepted`: the run was started by it. `attached`: the same content is under way, or with `paid_before` is paid already. In
+    both cases the workflow's result is the result. `conflict`: the request id stands for other content, which `differences`
+    tell. `refused`: for all of `problems`. After these two nothing is done for the submission.
+
+    `price_ceiling_usd` is the worst case of one request to the provider; null where no price is known, or nothing is done.
+    """
+
+    status: ReceiptStatus
+    run_id: str
+    message: str
+    model: str | None = None
+    price_ceiling_usd: Usd | None = None
+    paid_before: bool = False
+    differences: tuple[Difference, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class EarlierRunInput(Contract):
+    """A run that may start, as the ledger would know it: what `find_earlier_run` looks for."""
+
+    run_id: str
+    tenant: str
+    request_id: str
+    workflow_id: str
+    fingerprint: str
+    operation: str
+    requested_model: str
+
+
+class EarlierRun(Contract):
+    """What the ledger knows of a run id. `conflict` is a sentence where it stands for something else, `differences` the fields.
+
+    `is_owner`: the ledger has the run, with this content. `paid`: a picture of it was paid for, and is found instead of bought.
+    """
+
+    conflict: str | None = None
+    differences: tuple[str, ...] = ()
+    is_owner: bool = False
+    paid: bool = False
+
+
+def compare_contents(earlier: ImageRequest, submitted: ImageRequest) -> tuple[Difference, ...]:
+    """The fields in which two requests differ, in order, whatever their request ids and whoever is told of their end."""
+    before, now = _content(earlier), _content(submitted)
+    return tuple(
+        Difference(field=field, earlier=_describe(field, before), submitted=_describe(field, now))
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field)
+    )
+
+
+def mark_differences(submitted: ImageRequest, fields: tuple[str, ...]) -> tuple[Difference, ...]:
+    """The same where the earlier content is known by its marks alone, which named these fields."""
+    now = _content(submitted)
+    return tuple(Difference(field=field, earlier=None, submitted=_describe(field, now)) for field in fields)
+
+
+def _content(request: ImageRequest) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude=NO_CONTENT)
+
+
+def _describe(field: str, content: dict[str, Any]) -> str:
+    return describe_value(field, content[field]) if field in content else "absent"

@@ -1,0 +1,82 @@
+"""Brings a ledger's schema up to date: for `open_database(create=True)`, and as `python -m gpt_image_runs.database.migrate`.
+
+The migrations themselves are in `billing/migrations/versions`.
+"""
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from gpt_image_runs.database.engine import Database, parse_url, prepare_sqlite_file
+from gpt_image_runs.database.errors import LedgerError
+from gpt_image_runs.database.schema import HEAD, read_revision, refuse_newer
+
+_ADVISORY_LOCK = 7_214_059_033_120_867_001
+"""Any number will do, as long as no other program on the same database picks it."""
+
+_alembic_is_in_use = threading.Lock()  # its `context` and `op` belong to the whole process
+
+
+def migrate_to_head(database: Database) -> str | None:
+    """Migrates a database to `HEAD`; returns the schema that it had before, None for none.
+
+    All of it happens in one transaction that only one process can be in, so that it is done once and never by half.
+
+    Raises:
+        LedgerUnavailable: the database cannot be reached or written.
+        LedgerNotReady: its schema is newer than `HEAD`.
+    """
+    prepare_sqlite_file(database.url)
+    with _alembic_is_in_use, database.writing() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+        found = read_revision(connection)
+        refuse_newer(found, database.location)
+        if found != HEAD:
+            command.upgrade(_configure_alembic(connection), "head")
+    return found
+
+
+def _configure_alembic(connection: Connection) -> Config:
+    config = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns its exit status: 0 where the ledger is up to date, 1 where it is not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gpt_image_runs.database.migrate", description="Bring the ledger's schema up to date."
+    )
+    parser.add_argument("--url", default=os.environ.get("DATABASE_URL"), help="default: DATABASE_URL")
+    url = parser.parse_args(arguments).url
+    if not url:
+        return _fail("Which ledger? Set DATABASE_URL, or give --url.")
+    try:
+        database = Database(parse_url(url))
+        try:
+            before = migrate_to_head(database)
+        finally:
+            database.close()
+    except LedgerError as error:
+        return _fail(str(error))
+    change = "already has" if before == HEAD else f"was migrated from {before or 'nothing'} to"
+    sys.stdout.write(f"The ledger at {database.location} {change} schema {HEAD}.\n")
+    return 0
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

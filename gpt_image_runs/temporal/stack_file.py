@@ -1,0 +1,153 @@
+"""What the embedded stack of a directory tells other terminals: who runs it and where its servers listen.
+
+One stack a directory: a lock is held from before anything is started until all has ended, and `stack.json` appears
+when all is up. What a stack that was killed leaves behind counts for nothing, as nobody holds its lock.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+# Beyond what the file holds: on Windows a locked byte cannot be read by others, and its text is for reading.
+_LOCKED_BYTE = 1 << 30
+
+
+class FileLocked(Exception):
+    """Another process holds the lock."""
+
+
+class FileLock:
+    """The lock of one file. The file itself stays: to delete it would let two processes hold a lock of one name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self, text: str) -> None:
+        """Takes the lock and writes `text` into the file, for whoever asks who holds it.
+
+        Raises:
+            FileLocked: it is held.
+            OSError: the file cannot be made or opened.
+        """
+        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            _lock(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise FileLocked(str(self._path)) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, text.encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back, where this object holds it."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def is_held(self) -> bool:
+        """Whether some process holds the lock."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            _lock(descriptor)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+
+def _lock(descriptor: int) -> None:
+    """Locks without waiting; closing the descriptor unlocks. Raises OSError where somebody else holds it."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_STACK = "stack.json"
+_LOCK = "stack.lock"
+# A reader holds the lock for the blink in which it asks; who wants to keep it asks a few times.
+_TRIES, _PAUSE_SECONDS = 10, 0.02
+
+
+class Stack(BaseModel):
+    """A running embedded stack. `pid` is the process that started it and ends it; `http_url` is Temporal's HTTP API."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    pid: int
+    temporal_address: str
+    ui_url: str
+    provider_base_url: str | None
+    http_url: str | None = None
+
+
+class StackClaimed(Exception):
+    """Another process runs, or is about to run, the stack of this directory."""
+
+
+def read_stack_file(data_dir: Path) -> Stack | None:
+    """The stack that runs for this directory, or None: also where its process is gone and only the file is left."""
+    try:
+        stack = Stack.model_validate_json((data_dir / _STACK).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return stack if FileLock(data_dir / _LOCK).is_held() else None
+
+
+@contextmanager
+def claim_stack(data_dir: Path) -> Iterator[None]:
+    """Holds the directory for this process while the block runs.
+
+    Raises:
+        StackClaimed: a living process holds it.
+        OSError: the directory cannot be written.
+    """
+    lock = FileLock(data_dir / _LOCK)
+    _take(lock, data_dir)
+    try:
+        (data_dir / _STACK).unlink(missing_ok=True)
+        yield
+    finally:
+        (data_dir / _STACK).unlink(missing_ok=True)
+        lock.release()
+
+
+def publish_stack(data_dir: Path, stack: Stack) -> None:
+    """Publishes the stack, atomically: a reader sees a whole file or none."""
+    draft = data_dir / f"{_STACK}.{stack.pid}"
+    draft.touch(mode=0o600)
+    draft.write_text(stack.model_dump_json(indent=2))
+    draft.replace(data_dir / _STACK)
+
+
+def _take(lock: FileLock, data_dir: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            lock.take(str(os.getpid()))
+        except FileLocked:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+    owner = (data_dir / _LOCK).read_text(errors="replace")[:20].strip()
+    raise StackClaimed(
+        f"{f'Process {owner}' if owner else 'Another process'} runs the stack of {data_dir} already."
+    )

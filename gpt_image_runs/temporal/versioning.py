@@ -1,0 +1,108 @@
+"""Worker Deployment Versioning: which build a worker is of, and whether new runs come to it. Off unless settings name both.
+
+A run stays on the build that it began on; the operator says which build new ones go to (`docs/change.md`).
+"""
+
+import structlog
+from temporalio.api.enums.v1 import TaskQueueType, WorkerVersioningMode
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeWorkerDeploymentRequest
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import WorkerDeploymentConfig
+
+from gpt_image_runs.settings import Settings, SettingsError
+
+log = structlog.get_logger("versions")
+
+
+def describe_build(settings: Settings) -> WorkerDeploymentConfig | None:
+    """The build of this process's workers, for all task queues alike; None where they are of none.
+
+    Raises:
+        SettingsError: one of the two settings is set without the other.
+    """
+    name, build = settings.worker_deployment_name, settings.worker_build_id
+    if not name and not build:
+        return None
+    if not name or not build:
+        given, missing = "WORKER_DEPLOYMENT_NAME", "WORKER_BUILD_ID"
+        if not name:
+            given, missing = missing, given
+        raise SettingsError(
+            f"{given} is set without {missing}. A worker of a build needs both; unset both to run without builds."
+        )
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=name, build_id=build),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
+async def read_current_build(client: Client, deployment_name: str) -> str | None:
+    """The build that new runs go to; None where there is none, and they go to workers without a build."""
+    request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=deployment_name)
+    try:
+        described = await client.workflow_service.describe_worker_deployment(request)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:  # no worker of it has ever polled
+            return None
+        raise
+    routing = described.worker_deployment_info.routing_config
+    return routing.current_deployment_version.build_id or None
+
+
+async def tell_build(client: Client, build: WorkerDeploymentConfig) -> None:
+    """Says in the log whether new runs come to this build, and what to do where not. Nobody else would say it."""
+    version = build.version
+    try:
+        current = await read_current_build(client, version.deployment_name)
+    except RPCError as error:
+        log.warning("Temporal does not tell which build is current.", reason=error.message)
+        return
+    if current == version.build_id:
+        log.info("This build is current: new runs come to it.", build_id=current)
+        return
+    log.warning(
+        "This build is not current: no new run comes to it until somebody makes it so.",
+        build_id=version.build_id,
+        current_build_id=current,
+        command="temporal worker deployment set-current-version"
+        f" --deployment-name {version.deployment_name} --build-id {version.build_id}",
+    )
+
+
+async def explain_idleness(client: Client, queue: str) -> str | None:
+    """Why new runs wait though workers poll a queue: none of them is of the build that is current. None where one is, or nobody polls.
+
+    The sentence says what to type.
+    """
+    kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+    idle: dict[str, str] = {}
+    current = ""
+    for kind in kinds:
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+        )
+        described = await client.workflow_service.describe_task_queue(request)
+        current = described.versioning_info.current_deployment_version.build_id
+        for poller in described.pollers:
+            build = _read_build(poller)
+            if build == current:
+                return None
+            idle[build] = poller.deployment_options.deployment_name
+    if not idle:
+        return None
+    builds = ", ".join(sorted(build or "no build" for build in idle))
+    name = next(filter(None, idle.values()), "NAME")
+    return (
+        f"{queue} is polled by workers of {builds} alone, and new runs go to {current or 'workers without a build'}: they wait."
+        f" Start such a worker, or: temporal worker deployment set-current-version --deployment-name {name} --build-id BUILD"
+    )
+
+
+def _read_build(poller: PollerInfo) -> str:
+    options = poller.deployment_options
+    versioned = options.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+    return options.build_id if versioned else ""

@@ -1,0 +1,301 @@
+"""Batches: their states and what moves them on. Nothing happens by itself and nothing waits: a step is taken when it is asked for.
+
+validating -> in_progress -> finalizing -> completed, or failed, expired, cancelling -> cancelled.
+"""
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from simulator.batches.faults import BatchFault, BatchFaultKind, BatchScript
+from simulator.batches.files import FileShelf, StoredFile
+from simulator.batches.input import ENDPOINTS, InputFile, LineProblem, Place, check_input, read_body
+from simulator.batches.lines import LineWorker, Sender, now, write_untouched
+from simulator.http import ApiError, refuse
+
+_TYPES = {
+    "input_file_id": str,
+    "endpoint": str,
+    "completion_window": str,
+    "metadata": dict,
+    "output_expires_after": dict,
+}
+_REQUIRED = ("input_file_id", "endpoint", "completion_window")
+_MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
+_SHORTEST_EXPIRY, _LONGEST_EXPIRY = 3_600, 2_592_000
+
+
+class BatchOrder(NamedTuple):
+    """A sound request: `url` is the endpoint as it is written on every line."""
+
+    input_file_id: str
+    url: str
+    metadata: dict[str, str] | None
+
+
+def read_batch_order(parameters: dict[str, Any]) -> BatchOrder:
+    """The order that the parameters make; null counts as left out.
+
+    Raises:
+        ApiError: 400, for the first thing that is wrong.
+    """
+    given = {name: value for name, value in parameters.items() if value is not None}
+    for name, value in given.items():
+        if name not in _TYPES:
+            raise refuse(name, "unknown_parameter", f"Unknown parameter: '{name}'.")
+        if type(value) is not _TYPES[name]:
+            raise refuse(name, "invalid_type", f"Invalid type for '{name}'.")
+    for name in _REQUIRED:
+        if name not in given:
+            raise refuse(name, "missing_required_parameter", f"Missing required parameter: '{name}'.")
+    if given["completion_window"] != "24h":
+        raise refuse("completion_window", "invalid_value", "Invalid 'completion_window': supported is '24h'.")
+    if given["endpoint"] not in ENDPOINTS:
+        supported = ", ".join(f"'{url}'" for url in ENDPOINTS)
+        raise refuse("endpoint", "invalid_value", f"Invalid 'endpoint': the simulator supports {supported}.")
+    _check_metadata(given.get("metadata", {}))
+    _check_expiry(given.get("output_expires_after"))
+    return BatchOrder(given["input_file_id"], given["endpoint"], given.get("metadata"))
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    if len(metadata) > _MOST_PAIRS:
+        message = f"Invalid 'metadata': at most {_MOST_PAIRS} pairs, but there are {len(metadata)}."
+        raise refuse("metadata", "object_above_max_properties", message)
+    for name, value in metadata.items():
+        if not isinstance(value, str):
+            raise refuse(f"metadata.{name[:80]}", "invalid_type", "Invalid 'metadata': values are texts.")
+        if not 0 < len(name) <= _LONGEST_KEY or len(value) > _LONGEST_VALUE:
+            message = (
+                f"Invalid 'metadata': keys up to {_LONGEST_KEY} characters, values up to {_LONGEST_VALUE}."
+            )
+            raise refuse(f"metadata.{name[:80]}", "string_above_max_length", message)
+
+
+def _check_expiry(expiry: dict[str, Any] | None) -> None:
+    if expiry is None:
+        return
+    seconds = expiry.get("seconds")
+    sound = type(seconds) is int and _SHORTEST_EXPIRY <= seconds <= _LONGEST_EXPIRY
+    if set(expiry) != {"anchor", "seconds"} or expiry["anchor"] != "created_at" or not sound:
+        message = (
+            "Invalid 'output_expires_after': expected {'anchor': 'created_at', 'seconds': N},"
+            f" N being {_SHORTEST_EXPIRY} to {_LONGEST_EXPIRY}."
+        )
+        raise refuse("output_expires_after", "invalid_value", message)
+
+
+Status = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
+ENDED: tuple[Status, ...] = ("failed", "completed", "expired", "cancelled")
+WINDOW_SECONDS = 86_400
+_AT = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+_STRUCK = (
+    BatchFaultKind.VALIDATION_FAILED,
+    BatchFaultKind.EXPIRED,
+    BatchFaultKind.OUTPUT_GONE,
+    BatchFaultKind.LINES_UNTOLD,
+)
+
+
+@dataclass
+class Batch:
+    """One batch. `todo` are the lines that were not carried out yet, in the order in which they will be."""
+
+    order: BatchOrder
+    sender: Sender
+    fault: BatchFault | None
+    status: Status = "validating"
+    times: dict[str, int] = field(default_factory=lambda: {"created": now()})
+    model: str | None = None
+    todo: list[Place] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    usage: Counter[str] = field(default_factory=Counter)
+    problems: list[LineProblem] = field(default_factory=list)
+    output: StoredFile | None = None
+    errors: StoredFile | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def batch_id(self) -> str:
+        """The provider's id of the batch."""
+        return self.sender.batch_id
+
+    def move(self, status: Status) -> None:
+        """Enters a state, now."""
+        self.status = status
+        self.times[status] = now()
+
+    def describe(self) -> dict[str, Any]:
+        """The provider's batch object."""
+        told = self.status in ENDED
+        return {
+            "id": self.batch_id,
+            "object": "batch",
+            "endpoint": self.order.url,
+            "model": self.model,
+            "errors": {"object": "list", "data": [problem.describe() for problem in self.problems]}
+            if self.problems
+            else None,
+            "input_file_id": self.order.input_file_id,
+            "completion_window": "24h",
+            "status": self.status,
+            "output_file_id": self.output.file_id if told and self.output else None,
+            "error_file_id": self.errors.file_id if told and self.errors else None,
+            "created_at": self.times["created"],
+            "expires_at": self.times["created"] + WINDOW_SECONDS,
+            **{f"{status}_at": self.times.get(status) for status in _AT},
+            "request_counts": {name: self.counts[name] for name in ("total", "completed", "failed")},
+            "usage": {
+                "input_tokens": self.usage["input_tokens"],
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": self.usage["output_tokens"],
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": self.usage["total_tokens"],
+            },
+            "metadata": self.order.metadata,
+        }
+
+
+class Batches:
+    """All batches, and the one way in which they move on."""
+
+    def __init__(self, shelf: FileShelf, worker: LineWorker, script: BatchScript, seed: int) -> None:
+        self._shelf = shelf
+        self._worker = worker
+        self._script = script
+        self._dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._batches: dict[str, Batch] = {}
+
+    @property
+    def all(self) -> tuple[Batch, ...]:
+        """Every batch, the oldest first."""
+        return tuple(self._batches.values())
+
+    def create(self, order: BatchOrder, project_id: str | None, api_key_id: str | None) -> Batch:
+        """A new batch of an uploaded file; its lines are checked with its first step.
+
+        Raises:
+            ApiError: 404, there is no such file.
+        """
+        self._shelf.find(order.input_file_id)
+        sender = Sender(f"batch_{uuid.uuid4().hex[:24]}", project_id, api_key_id)
+        batch = Batch(order, sender, self._script.take(*_STRUCK))
+        self._batches[batch.batch_id] = batch
+        return batch
+
+    def find(self, batch_id: str) -> Batch:
+        """A batch by its id.
+
+        Raises:
+            ApiError: 404, there is none.
+        """
+        if batch_id not in self._batches:
+            raise ApiError(404, f"No batch found with id '{batch_id[:80]}'.", param="id")
+        return self._batches[batch_id]
+
+    def cancel(self, batch: Batch) -> None:
+        """Asks a batch to stop: what was carried out stays.
+
+        Raises:
+            ApiError: 409, it has ended.
+        """
+        if batch.status in ENDED or batch.status == "finalizing":
+            raise ApiError(409, f"A batch that is {batch.status} cannot be cancelled.", code="conflict")
+        if batch.status != "cancelling":
+            batch.move("cancelling")
+
+    async def advance(self, batch: Batch, lines: int | None = None) -> None:
+        """One step: its check, all of its lines (or only so many), or its end."""
+        async with batch.lock:
+            if batch.status == "validating":
+                await self._validate(batch)
+            elif batch.status == "in_progress":
+                await self._carry_out(batch, lines)
+            elif batch.status == "finalizing":
+                self._end(batch, "completed", None)
+            elif batch.status == "cancelling":
+                self._end(batch, "cancelled", "batch_cancelled")
+
+    async def finish(self, batch: Batch) -> None:
+        """Every step to its end."""
+        while batch.status not in ENDED:
+            await self.advance(batch)
+
+    async def _validate(self, batch: Batch) -> None:
+        checked = await asyncio.to_thread(check_input, self._file_of(batch), batch.order.url)
+        batch.problems = checked.problems
+        if batch.fault and batch.fault.kind is BatchFaultKind.VALIDATION_FAILED:
+            message = "Enqueued token limit reached for this model: wait for batches that are in progress."
+            batch.problems = [LineProblem("token_limit_exceeded", message)]
+        if batch.problems:
+            batch.move("failed")
+            return
+        self._begin(batch, checked)
+
+    def _begin(self, batch: Batch, checked: InputFile) -> None:
+        batch.model = checked.model
+        batch.todo = list(checked.places)
+        self._dice.shuffle(batch.todo)
+        batch.counts["total"] = len(batch.todo)
+        batch.output = self._shelf.prepare(f"{batch.batch_id}_output.jsonl", "batch_output")
+        batch.errors = self._shelf.prepare(f"{batch.batch_id}_error.jsonl", "batch_output")
+        batch.move("in_progress")
+
+    async def _carry_out(self, batch: Batch, lines: int | None) -> None:
+        fault, left = batch.fault, lines if lines is not None else len(batch.todo)
+        done = batch.counts["completed"] + batch.counts["failed"]
+        if fault and fault.kind is BatchFaultKind.EXPIRED:
+            left = min(left, fault.lines - done)
+        for _ in range(min(left, len(batch.todo))):
+            await self._carry_out_next(batch)
+        done = batch.counts["completed"] + batch.counts["failed"]
+        if fault and fault.kind is BatchFaultKind.EXPIRED and done >= fault.lines:
+            self._end(batch, "expired", "batch_expired")
+        elif not batch.todo:
+            batch.move("finalizing")
+
+    async def _carry_out_next(self, batch: Batch) -> None:
+        place = batch.todo.pop()
+        body = await asyncio.to_thread(read_body, self._file_of(batch), place)
+        result = await self._worker.carry_out(batch.sender, ENDPOINTS[batch.order.url], place.custom_id, body)
+        batch.counts["failed" if result.failed else "completed"] += 1
+        batch.usage.update(
+            {name: count for name, count in (result.usage or {}).items() if isinstance(count, int)}
+        )
+        untold = batch.fault and batch.fault.kind is BatchFaultKind.LINES_UNTOLD
+        if untold and batch.fault and len(batch.todo) < batch.fault.lines:
+            return
+        file = batch.errors if result.failed else batch.output
+        if file:
+            await asyncio.to_thread(_append, file, result.document)
+
+    def _end(self, batch: Batch, status: Status, untouched: str | None) -> None:
+        if untouched and batch.errors:
+            for place in batch.todo:
+                _append(batch.errors, write_untouched(place.custom_id, untouched))
+                batch.counts["failed"] += 1
+        batch.todo = []
+        batch.output, batch.errors = self._tell(batch.output), self._tell(batch.errors)
+        batch.move(status)
+        if batch.output and batch.fault and batch.fault.kind is BatchFaultKind.OUTPUT_GONE:
+            self._shelf.remove(batch.output.file_id)
+
+    def _tell(self, file: StoredFile | None) -> StoredFile | None:
+        """A file that holds nothing is not there at all."""
+        if file is None or not file.path.stat().st_size:
+            return None
+        self._shelf.put(file)
+        return file
+
+    def _file_of(self, batch: Batch) -> StoredFile:
+        return self._shelf.find(batch.order.input_file_id)
+
+
+def _append(file: StoredFile, document: bytes) -> None:
+    with file.path.open("ab") as writing:
+        writing.write(document)

@@ -1,0 +1,225 @@
+"""Lines of economy batches in the tables of batches: reserved, begun and ended by the ledger, on both databases."""
+
+from dataclasses import replace
+
+import pytest
+
+from gpt_image_runs.batches.batches import Batches, count_retries, open_economy_batch
+from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
+from gpt_image_runs.batches.models import NewLine, PricedLine, StartedLine, UnbilledEnd
+from gpt_image_runs.batches.results import list_results
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.ledger.ledger import Ledger
+from gpt_image_runs.billing.records import Attempt, AttemptOutcome
+from gpt_image_runs.contracts.batches import BatchProgress
+from gpt_image_runs.contracts.economy import BATCH_CANCELLED, EconomyOrder
+from gpt_image_runs.contracts.names import economy_workflow_id
+from gpt_image_runs.database.engine import Database
+from tests.support.ledger_examples import (
+    FINISHED_AT,
+    HOLD,
+    IDENTITY,
+    SUCCEEDED,
+    describe_attempt,
+    identify,
+    make_order,
+    pay_attempt,
+)
+
+PART = "winter/bbbbbbbbbbbb/1/0"
+ORDER = EconomyOrder(batch_id="winter", digest="b" * 64, lines=4, pages=1)
+CEILING = 250_000
+
+
+def register(database: Database, most: str | None = None) -> EconomyLines:
+    """Four lines that wait."""
+    open_economy_batch(database, ORDER.model_copy(update={"max_cost_usd": most}), 1)
+    lines = [NewLine(line=number, run_id=f"image:acme:winter-{number}") for number in range(1, 5)]
+    Batches(database).register("winter", 0, lines)
+    return EconomyLines(database, "winter")
+
+
+def price(*numbers: int) -> list[PricedLine]:
+    return [
+        PricedLine(line=number, fingerprint=IDENTITY.fingerprint, ceiling_micro_usd=CEILING)
+        for number in numbers
+    ]
+
+
+def claim(database: Database, number: int) -> Attempt:
+    """The attempt of a line, as its part is claimed."""
+    identity = replace(identify("acme", f"winter-{number}"), workflow_id=economy_workflow_id("winter"))
+    new = replace(describe_attempt(identity.run_id), batch_part=PART)
+    return EconomyAttempts(database).claim(identity, new, resends=1).attempt
+
+
+def begin(database: Database, *numbers: int) -> list[Attempt]:
+    """These lines at the provider."""
+    lines = EconomyLines(database, "winter")
+    lines.reserve(price(*numbers))
+    attempts = [claim(database, number) for number in numbers]
+    lines.begin([StartedLine(line=number, workflow_run_id="run") for number in numbers], [])
+    return attempts
+
+
+def end(database: Database, attempt: Attempt, outcome: str, kind: str) -> None:
+    ended = AttemptOutcome(
+        outcome=outcome,  # type: ignore[arg-type]  # what the test says
+        finished_at=FINISHED_AT,
+        error_type=kind,
+        error_message=f"It is {outcome}.",
+    )
+    AttemptLog(database).finish(attempt.attempt_id, ended)
+
+
+def find(database: Database) -> BatchProgress:
+    found = Batches(database).find("winter")
+    assert found is not None
+    return found
+
+
+def states(database: Database) -> list[tuple[str, str | None]]:
+    return [(line.state, line.error_type) for line in list_results(database, "winter")]
+
+
+def test_what_was_reserved_before_a_crash_is_named_again(database: Database) -> None:
+    """Lines are reserved once, as far as the limit allows; asked again, the same ones are named and nothing is reserved twice."""
+    lines = register(database, "0.600000")
+    first, again = lines.reserve(price(1, 2, 3)), lines.reserve(price(1, 2, 3))
+
+    assert first == again == ({1, 2}, True)
+    assert (find(database).waiting, find(database).running, find(database).reserved_usd) == (2, 2, "0.500000")
+
+
+def test_lines_that_have_ended_are_not_reserved(database: Database) -> None:
+    """A line that was refused, or is under way already, is none that its round may send."""
+    lines = register(database)
+    begin(database, 1)
+    lines.refuse([UnbilledEnd(line=2, state="failed", error_type="RequestRefused", error_message="no")])
+
+    assert lines.reserve(price(1, 2, 3)) == ({3}, False)
+    assert states(database)[:2] == [("running", None), ("failed", "RequestRefused")]
+
+
+def test_lines_that_are_passed_over_end_with_their_reason(database: Database) -> None:
+    """One that was paid before is done by its bill, another has failed, and what both had reserved is free again."""
+    lines = register(database)
+    lines.reserve(price(1, 2, 3))
+    Ledger(database).record(make_order(pay_attempt(database, identify("acme", "winter-1"))))
+    claim(database, 3)
+    passed = [
+        UnbilledEnd(line=1, state="failed", error_type="BillMissing", error_message="no"),
+        UnbilledEnd(line=2, state="failed", error_type="RunConflict", error_message="no"),
+    ]
+    for _ in range(2):  # a worker that was killed does it again
+        lines.begin([StartedLine(line=3, workflow_run_id="run")], passed)
+
+    assert states(database) == [
+        ("done", None),
+        ("failed", "RunConflict"),
+        ("running", None),
+        ("waiting", None),
+    ]
+    found = find(database)
+    assert (found.charged_usd, found.reserved_usd, found.unknown) == ("0.166900", "0.250000", 0)
+    assert (found.waiting, found.running, found.done, found.failed) == (1, 1, 1, 1)
+
+
+def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
+    """Billed, refused, stopped before its turn, and perhaps carried out: each state and its money, and once however often."""
+    lines = register(database)
+    paid, refused, stopped, lost = begin(database, 1, 2, 3, 4)
+    AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
+    Ledger(database).record(make_order(paid))
+    end(database, refused, "rejected", "ModerationBlocked")
+    end(database, stopped, "not_sent", BATCH_CANCELLED)
+    end(database, lost, "unknown", "ResultMissing")
+    for _ in range(2):
+        lines.end_part(PART)
+
+    assert states(database) == [
+        ("done", None),
+        ("failed", "ModerationBlocked"),
+        ("cancelled", BATCH_CANCELLED),
+        ("failed", "ResultMissing"),
+    ]
+    found = find(database)
+    assert (found.running, found.done, found.failed, found.cancelled) == (0, 1, 2, 1)
+    assert (found.charged_usd, found.reserved_usd) == ("0.166900", "0.000000")
+    assert (found.unknown, found.exposed_usd) == (1, "0.250000")
+
+
+def test_a_part_leaves_lines_of_others(database: Database) -> None:
+    """Lines that have no outcome yet, and those of another part, stay under way."""
+    lines = register(database)
+    first, _ = begin(database, 1, 2)
+    end(database, first, "rejected", "ModerationBlocked")
+    lines.end_part("winter/bbbbbbbbbbbb/1/1")
+    others = states(database)
+    lines.end_part(PART)
+
+    assert others[:2] == [("running", None), ("running", None)]
+    assert states(database)[:2] == [("failed", "ModerationBlocked"), ("running", None)]
+
+
+def test_what_another_batch_waits_for_is_not_lost(database: Database) -> None:
+    """A line that was passed over, as another batch has it at the provider, has perhaps cost nothing of its own: `retry` takes it
+    without leave to pay twice.
+    """
+    lines = register(database)
+    lines.reserve(price(1))
+    claim(database, 1)
+    passed = UnbilledEnd(line=1, state="failed", error_type="UnderWay", error_message="no")
+    lines.begin([], [passed])
+
+    assert (find(database).failed, find(database).unknown, find(database).exposed_usd) == (1, 0, "0.000000")
+    assert count_retries(database, "winter") == {"unpaid": 1, "unknown": 0}
+
+
+def test_a_bill_that_is_held_counts_with_its_worst_case(database: Database) -> None:
+    """A line whose usage is missing is done and pending: what it may cost is exposed, and nothing is charged."""
+    lines = register(database)
+    (paid,) = begin(database, 1)
+    AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
+    Ledger(database).record(make_order(paid, HOLD))
+    lines.collect_billed()
+
+    found = find(database)
+    assert (found.done, found.pending, found.charged_usd, found.exposed_usd) == (1, 1, "0.000000", "0.250000")
+
+
+def test_a_line_that_was_paid_and_has_no_bill_does_not_stay_under_way(database: Database) -> None:
+    """Where the bill could not be made, as the file was gone by then, the line says so; a retry finds what was paid."""
+    lines = register(database)
+    (paid,) = begin(database, 1)
+    AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
+    lines.end_part(PART)
+
+    assert states(database)[0] == ("failed", "BillMissing")
+    assert find(database).running == 0
+
+
+@pytest.mark.parametrize(("cancelled", "state"), [(False, "capped"), (True, "cancelled")])
+def test_a_round_ends_by_what_waits(database: Database, *, cancelled: bool, state: str) -> None:
+    """Lines that were kept back wait: by the limit, or by whoever has cancelled the batch."""
+    lines = register(database, "0.300000")
+    (first,) = begin(database, 1)
+    end(database, first, "rejected", "ModerationBlocked")
+    lines.end_part(PART)
+    lines.end_round(cancelled=cancelled)
+
+    assert (find(database).state, find(database).waiting) == (state, 3)
+
+
+def test_a_batch_of_before_is_left_alone(database: Database) -> None:
+    """A batch that was planned before these tables knew of it is claimed without them, and nothing of it is written."""
+    lines = EconomyLines(database, "older")
+    claimed = lines.reserve(price(1, 2))
+    lines.begin([StartedLine(line=1, workflow_run_id="run")], [])
+    lines.refuse([UnbilledEnd(line=2, state="failed", error_type="X", error_message="no")])
+    lines.collect_billed()
+    lines.end_part(PART)
+    lines.end_round(cancelled=False)
+
+    assert claimed == ({1, 2}, False)
+    assert Batches(database).find("older") is None

@@ -1,0 +1,134 @@
+"""Economy batches written down and taken up for their rounds, on both databases."""
+
+import pytest
+
+from gpt_image_runs.batches.batches import Batches, open_economy_batch
+from gpt_image_runs.batches.economy import EconomyLines
+from gpt_image_runs.batches.models import NewLine, PricedLine, UnbilledEnd
+from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
+from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import BatchConflict
+
+ORDER = EconomyOrder(batch_id="winter", digest="b" * 64, lines=4, pages=2, max_cost_usd="1.000000")
+
+
+def take_up(database: Database, number: int, retry: EconomyRetry | None, most: str | None = None) -> int:
+    changed = {"retry": retry, "max_cost_usd": most}
+    return open_economy_batch(database, ORDER.model_copy(update=changed), number)
+
+
+def find(database: Database) -> BatchProgress:
+    found = Batches(database).find("winter")
+    assert found is not None
+    return found
+
+
+def open_with_ends(database: Database) -> None:
+    """Round 1: lines 1 and 2 have failed, 2 perhaps paid, 3 is skipped, and 4 waits."""
+    for page in range(open_economy_batch(database, ORDER, 1), ORDER.pages):
+        numbers = (2 * page + 1, 2 * page + 2)
+        run_ids = [None if number == 3 else f"image:acme:winter-{number}" for number in numbers]
+        Batches(database).register(
+            "winter",
+            page,
+            [NewLine(line=line, run_id=run) for line, run in zip(numbers, run_ids, strict=True)],
+        )
+    EconomyLines(database, "winter").refuse(
+        [UnbilledEnd(line=line, state="failed", error_type="X", error_message="no") for line in (1, 2)]
+    )
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE batch_lines SET unknown = 1 WHERE line = 2")
+
+
+def test_a_batch_is_written_down_once(database: Database) -> None:
+    """Opened again before its pages are through, it goes on with the first page that is missing, and is written down once."""
+    assert open_economy_batch(database, ORDER, 1) == 0
+    Batches(database).register("winter", 0, [NewLine(line=1, run_id="image:acme:a")])
+    assert open_economy_batch(database, ORDER, 1) == 1
+    assert find(database).state == "registering"
+    Batches(database).register("winter", 1, [NewLine(line=2, run_id="image:acme:b")])
+    assert open_economy_batch(database, ORDER, 1) == ORDER.pages
+
+    found = find(database)
+    assert (found.economy, found.state, found.waiting, found.max_cost_usd) == (True, "running", 2, "1.000000")
+    assert len(Batches(database).list()) == 1
+
+
+@pytest.mark.parametrize(
+    ("retry", "waiting"), [("waiting", 1), ("unpaid", 2), ("unknown", 3), (None, 3)], ids=str
+)
+def test_a_round_takes_up_the_lines_that_it_names(
+    database: Database, retry: EconomyRetry | None, waiting: int
+) -> None:
+    """Those that wait always, those that were never paid, or also those that may have been; other programs, which name none, get all."""
+    open_with_ends(database)
+    take_up(database, 2, retry)
+
+    found = find(database)
+    assert (found.round, found.state) == (2, "running")
+    assert (found.waiting, found.failed, found.skipped) == (waiting, 3 - waiting, 1)
+
+
+def test_the_same_round_again_changes_no_line(database: Database) -> None:
+    """A step that is tried again after a crash leaves lines that have failed since where they are."""
+    open_with_ends(database)
+    take_up(database, 2, "unpaid")
+    EconomyLines(database, "winter").refuse(
+        [UnbilledEnd(line=1, state="failed", error_type="X", error_message="no")]
+    )
+    take_up(database, 2, "unpaid")
+    take_up(database, 1, "unknown")
+
+    assert (find(database).round, find(database).waiting, find(database).failed) == (2, 1, 2)
+
+
+def test_a_limit_stays_until_another_is_given(database: Database) -> None:
+    """A round whose order names no limit has that of the batch, and one that does has its own."""
+    open_with_ends(database)
+    take_up(database, 2, "waiting")
+    before = find(database).max_cost_usd
+    take_up(database, 3, "waiting", "2.500000")
+
+    assert (before, find(database).max_cost_usd) == ("1.000000", "2.500000")
+
+
+def test_a_batch_that_has_ended_is_under_way_again(database: Database) -> None:
+    """A new round has neither the end nor the reason of the last one."""
+    open_with_ends(database)
+    EconomyLines(database, "winter").end_round(cancelled=False)
+    ended = find(database)
+    take_up(database, 2, "waiting")
+
+    assert (ended.state, ended.reason) == (
+        "capped",
+        "The next line could pass --max-cost; 1 lines were not started.",
+    )
+    assert (find(database).state, find(database).reason) == ("running", None)
+
+
+def test_an_id_stands_for_one_price_and_one_file(database: Database) -> None:
+    """The id of a batch at the standard price, or of other lines, is refused in either direction, and nothing is changed."""
+    standard = BatchOrder(batch_id="spring", digest="b" * 64, lines=4, pages=2)
+    Batches(database).open(standard)
+    open_with_ends(database)
+    before = Batches(database).list()
+
+    with pytest.raises(BatchConflict, match="at the standard price already"):
+        open_economy_batch(database, ORDER.model_copy(update={"batch_id": "spring"}), 1)
+    with pytest.raises(BatchConflict, match="is an economy batch already"):
+        Batches(database).open(standard.model_copy(update={"batch_id": "winter"}))
+    with pytest.raises(BatchConflict, match="stands for other lines already"):
+        open_economy_batch(database, ORDER.model_copy(update={"digest": "c" * 64}), 2)
+    assert Batches(database).list() == before
+
+
+def test_lines_of_a_batch_under_way_are_reserved_in_the_round_that_goes_on(database: Database) -> None:
+    """What was reserved before a crash stays so when the batch is taken up again in the same round."""
+    open_with_ends(database)
+    asked = [PricedLine(line=4, fingerprint="a" * 64, ceiling_micro_usd=400_000)]
+    EconomyLines(database, "winter").reserve(asked)
+    take_up(database, 1, "unknown")
+
+    assert EconomyLines(database, "winter").reserve(asked).lines == {4}
+    assert (find(database).running, find(database).reserved_usd) == (1, "0.400000")

@@ -1,0 +1,223 @@
+"""Each alteration of each table of the ledger is refused by the database, or found by `verify`: 100 %.
+
+With the guards off: every column of every row changed, every row taken out, every row put in a second time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, text
+
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.budgets.budgets import Budgets
+from gpt_image_runs.billing.reconciliation.compare import compare_day
+from gpt_image_runs.billing.reconciliation.history import ComparisonLog
+from gpt_image_runs.billing.seals import hash_begun
+from gpt_image_runs.billing.verification.spend import find_wrong_spend
+from gpt_image_runs.billing.verification.verify import LedgerVerification
+from gpt_image_runs.contracts.budgets import BudgetDecision
+from gpt_image_runs.contracts.provider_reconciliation import ComparisonOrder, ProviderDay
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import LedgerRefused
+from gpt_image_runs.database.tables import metadata, provider_attempts, runs
+from tests.billing.attempts.test_attempts import REJECTED, UNKNOWN
+from tests.support.ledger_examples import FINISHED_AT, begin_attempt, identify
+from tests.support.priced_bills import bill_run
+from tests.support.tampering import unguarded
+
+WORKING_TABLES = {"batches", "batch_lines"}
+"""No part of the ledger's truth: they change while a batch runs."""
+LEDGER = sorted(metadata.tables.keys() - WORKING_TABLES)
+
+
+@pytest.fixture
+def ledger(database: Database) -> Database:
+    """Rows of each kind: an attempt in each state, bills, two budgets of a tenant, two comparisons."""
+    bill_run(database, identify("acme", "billed"))
+    bill_run(database, identify("acme", "estimated"), usage=None)
+    log = AttemptLog(database)
+    for request_id, outcome in (("rejected", REJECTED), ("unknown", UNKNOWN)):
+        log.finish(begin_attempt(database, identify("acme", request_id)).attempt_id, outcome)
+    settled = begin_attempt(database, identify("acme", "settled"))
+    log.finish(settled.attempt_id, replace(UNKNOWN, response={"a": [0.1, 10**30]}))
+    log.finish(settled.attempt_id, REJECTED)
+    begin_attempt(database, identify("acme", "under-way"))
+    for key, usd in (("one", "5.00"), ("two", "1.00")):
+        decision = {"tenant": "acme", "limits": {"month": usd}, "reason": "a trial", "actor": "ada"}
+        Budgets(database).decide(key, BudgetDecision.model_validate(decision))
+        comparison = compare_day(
+            ComparisonOrder(), date(2026, 11, 22), "openai", (), ProviderDay(counts=(), lines=())
+        )
+        ComparisonLog(database).record(key, comparison)
+    assert find_all(database) == []
+    return database
+
+
+def find_all(database: Database) -> list[str]:
+    verification = LedgerVerification(database, lambda _checked, _total: None)
+    return [finding.what for finding in (*verification.find(), *find_wrong_spend(database))]
+
+
+def read_rows(database: Database, table: str) -> list[dict[str, Any]]:
+    """Every row as the driver gives it."""
+    with database.reading() as connection:
+        rows = connection.execute(text(f"SELECT * FROM {table}"))
+        return [dict(row) for row in rows.mappings()]
+
+
+def alter(table: Table, column: str, value: Any) -> Any:
+    """Another value of that column, as little different as its type allows."""
+    kind = table.c[column].type.python_type
+    if isinstance(value, bool) or column == "simulated":
+        return not value
+    if isinstance(value, int):
+        return value + 1000
+    if value is None:
+        return 1000 if kind is int else FINISHED_AT.isoformat(sep=" ") if "at" in column else "forged"
+    if isinstance(value, str):
+        return f"{value[:-1]}{'0' if value[-1:] != '0' else '1'}"
+    return value.replace(microsecond=(value.microsecond + 1) % 1_000_000)
+
+
+def write(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    names = ", ".join(row)
+    return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+
+
+def delete(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    keys = {column.name: row[column.name] for column in metadata.tables[table].primary_key}
+    where = " AND ".join(f"{name} = ?" for name in keys)
+    return f"DELETE FROM {table} WHERE {where}", tuple(keys.values())
+
+
+def copy(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row a second time, with keys of its own."""
+    unique = {
+        column.name
+        for constraint in metadata.tables[table].constraints
+        for column in getattr(constraint, "columns", ())
+        if constraint.__class__.__name__ in {"PrimaryKeyConstraint", "UniqueConstraint"}
+    }
+    renamed = unique - {"simulated", "tenant"} or {"tenant"}
+    return {
+        name: value + 1000 if name in renamed and isinstance(value, int) else f"{value}-2" if name in renamed else value
+        for name, value in row.items()
+    }  # fmt: skip
+
+
+def list_alterations(
+    table: str, rows: list[dict[str, Any]]
+) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
+    """What is done, the rows that are taken out for it, and those that are put in."""
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            if name == "sequence" and (table == "ledger_entries" or number):
+                continue  # a number that leaves the order as it is says nothing else
+            forged = {**row, name: alter(metadata.tables[table], name, value)}
+            yield f"{table} {number}: {name} changed", [row], [forged]
+            if value is not None and metadata.tables[table].c[name].nullable:
+                yield f"{table} {number}: {name} emptied", [row], [{**row, name: None}]
+        yield f"{table} {number}: taken out", [row], []
+        yield f"{table} {number}: put in", [], [copy(table, row)]
+
+
+@pytest.mark.parametrize("table", LEDGER)
+def test_each_alteration_of_each_table_is_found(ledger: Database, table: str) -> None:
+    rows = read_rows(ledger, table)
+    assert rows
+    done, missed = 0, []
+    for what, out, put in list_alterations(table, rows):
+        steps = [delete(table, row) for row in out] + [write(table, row) for row in put]
+        undo = [delete(table, row) for row in put] + [write(table, row) for row in out]
+        with unguarded(ledger) as execute:
+            for statement, values in steps:
+                execute(statement, values)
+        if not find_all(ledger):
+            missed.append(what)
+        with unguarded(ledger) as execute:
+            for statement, values in undo:
+                execute(statement, values)
+        done += 1
+    assert missed == []
+    assert done >= len(rows) * 5
+    assert find_all(ledger) == []
+
+
+def execute_guarded(database: Database, statement: str, **values: Any) -> None:
+    with database.writing() as connection:
+        connection.execute(text(statement), values)
+
+
+GUARDED = (
+    "UPDATE provider_attempts SET outcome = 'rejected', finished_at = '2026-11-23 09:00:00.000000' WHERE {unknown}",
+    "UPDATE provider_attempts SET outcome = 'not_sent', finished_at = '2026-11-23 09:00:00.000000' WHERE {open}",
+    "UPDATE provider_attempts SET http_status = 429, error_type = 'RateLimited' WHERE {unknown}",
+    "UPDATE provider_attempts SET error_message = NULL WHERE {unknown}",
+    "UPDATE provider_attempts SET simulated = NOT simulated WHERE {open}",
+    "UPDATE provider_attempts SET batch_part = 'autumn/1/1/1' WHERE {open}",
+    "UPDATE provider_attempts SET begun_hash = 'forged' WHERE {open}",
+    "INSERT INTO runs SELECT 'forged', tenant, 'forged', 'w', 'f', 'generate', 'm', created_at, NULL FROM runs",
+    "UPDATE seals SET content_hash = 'forged'",
+    "DELETE FROM seals",
+    "UPDATE seal_heads SET seal_hash = 'forged'",
+    "DELETE FROM seal_heads",
+)
+
+
+@pytest.mark.parametrize("statement", GUARDED)
+def test_the_database_itself_refuses(ledger: Database, statement: str) -> None:
+    """With all guards on, an exposure cannot be made to vanish by a plain statement."""
+    where = {
+        "unknown": "run_id = 'image:acme:unknown'",
+        "open": "run_id = 'image:acme:under-way'",
+    }
+    with pytest.raises(LedgerRefused, match="The ledger only grows: "):
+        execute_guarded(ledger, statement.format(**where))
+    assert find_all(ledger) == []
+
+
+@pytest.mark.parametrize("request_id", ["unknown", "under-way"])
+def test_an_outcome_with_an_invented_seal_is_found(ledger: Database, request_id: str) -> None:
+    """All guards are on, and what a worker writes is imitated but for the chain. The counters are put right too."""
+    execute_guarded(
+        ledger,
+        "UPDATE provider_attempts SET outcome = 'rejected', finished_at = '2026-11-23 09:00:00.000000',"
+        " http_status = 400, error_type = 'BadRequest', seal = 'forged' WHERE run_id = :run_id",
+        run_id=f"image:acme:{request_id}",
+    )
+    execute_guarded(ledger, "UPDATE tenant_spend SET reserved_micro_usd = reserved_micro_usd - 250000")
+    found = find_all(ledger)
+    assert len(found) == 1
+    assert "is not the one that was sealed" in found[0]
+
+
+def test_a_budget_that_nobody_decided_is_found(ledger: Database) -> None:
+    """All guards are on: a row in `budgets` is a plain INSERT."""
+    execute_guarded(
+        ledger,
+        "INSERT INTO budgets (budget_key, tenant, period, limit_micro_usd, reason, actor, created_at)"
+        " VALUES ('forged', 'acme', 'month', 1000000000, 'why not', 'ada', '2026-11-23 09:00:00.000000')",
+    )
+    assert find_all(ledger) == ["The budget forged is not as it was sealed."]
+
+
+def test_a_forged_attempt_with_the_right_hash_is_counted_or_sealed(ledger: Database) -> None:
+    """An attempt that was put in whole, with its hash made anew and an outcome that costs nothing, has no seal."""
+    with ledger.reading() as connection:
+        query = provider_attempts.select().where(provider_attempts.c.run_id == "image:acme:rejected")
+        row = dict(connection.execute(query).mappings().one())
+        row |= {"attempt_id": "att_forged", "number": 2, "client_request_id": "forged", "seal": "forged"}
+        row["begun_hash"] = hash_begun(row, connection)
+    with ledger.writing() as connection:
+        connection.execute(provider_attempts.insert(), row)
+    assert find_all(ledger) == ["The outcome of attempt att_forged is not the one that was sealed."]
+
+
+def test_a_run_with_another_workflow_is_found(ledger: Database) -> None:
+    """Whoever may bill a run is on its row."""
+    with unguarded(ledger) as execute:
+        execute(f"UPDATE {runs.name} SET workflow_id = ? WHERE request_id = ?", ("evil", "under-way"))
+    assert find_all(ledger) == ["The run was changed after it was written: its hash is another."]

@@ -1,0 +1,158 @@
+"""How a batch looks: its pace, its lines, its manifest."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.batches.results import check_manifest_path, write_manifest
+from cli.batches.view import describe_progress, find_status, suggest_next
+from cli.batches.watch import PaceKeeper
+from cli.errors import RequestRefused
+from gpt_image_runs.batches.results import LineResult
+from gpt_image_runs.contracts.batches import BatchProgress
+from gpt_image_runs.contracts.images import ImageRef
+from workflows.image_batch import describe_batch
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PICTURE = ImageRef(
+    uri="s3://p/1.png", sha256="a" * 64, media_type="image/png", bytes=10, width=1024, height=1536
+)
+
+
+def make(**changes: Any) -> BatchProgress:
+    fields: dict[str, Any] = {
+        "batch_id": "autumn",
+        "digest": "a" * 64,
+        "state": "running",
+        "round": 1,
+        "lines": 100,
+        "pages": 1,
+        **dict.fromkeys(
+            ("waiting", "running", "done", "failed", "cancelled", "skipped", "images", "pending"), 0
+        ),
+        "unknown": 0,
+        "charged_usd": "0.000000",
+        "reserved_usd": "0.000000",
+        "exposed_usd": "0.000000",
+        "window": 500,
+        "fail_fast": False,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return BatchProgress(**fields | changes)
+
+
+def make_result(**changes: Any) -> LineResult:
+    fields: dict[str, Any] = dict.fromkeys(LineResult.model_fields) | {
+        "line": 1,
+        "run_id": "image:default:autumn-000001",
+        "state": "done",
+        "round": 1,
+        "pictures": (),
+    }
+    return LineResult(**fields | changes)
+
+
+def test_the_pace_is_that_of_the_last_minute() -> None:
+    """Pictures a minute and the time left are told from the last minute alone, the forecast from all that is done."""
+    keeper = PaceKeeper()
+    first = keeper.note(make(waiting=100), 0)
+    keeper.note(make(waiting=90, done=10, images=10, charged_usd="1.000000"), 600)
+    pace = keeper.note(make(waiting=60, running=10, done=30, images=60, charged_usd="3.000001"), 630)
+
+    assert (first.images_per_minute, first.seconds_left, first.forecast_usd) == (None, None, None)
+    assert pace.images_per_minute == 100
+    assert pace.seconds_left == pytest.approx(105)
+    assert pace.forecast_usd == "10.000003"
+
+
+def test_nothing_is_foretold_of_what_stands_still() -> None:
+    """A batch that has not moved for a minute has a pace of zero and no end in sight."""
+    keeper = PaceKeeper()
+    keeper.note(make(waiting=50, done=50, images=50), 0)
+    pace = keeper.note(make(waiting=50, done=50, images=50), 30)
+
+    assert (pace.images_per_minute, pace.seconds_left) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "advice"),
+    [
+        ({"state": "done", "done": 100}, 0, "results"),
+        ({"state": "done", "done": 99, "skipped": 1}, 0, "results"),
+        ({"state": "done", "done": 99, "failed": 1}, 1, "retry"),
+        ({"state": "capped", "done": 50, "waiting": 50}, 1, "retry autumn --max-cost USD"),
+        ({"state": "cancelled", "done": 50, "waiting": 50}, 1, "retry"),
+        ({"state": "paused", "waiting": 50}, 1, "resume"),
+        ({"state": "running", "waiting": 50}, 1, "watch"),
+    ],
+)
+def test_what_a_batch_means(changes: dict[str, Any], status: int, advice: str) -> None:
+    """The exit status is 0 where all lines that could run are done, and the next command is named."""
+    assert find_status(make(**changes)) == status
+    assert f"batch {advice}" in suggest_next(make(**changes))
+
+
+def test_a_batch_in_lines() -> None:
+    """People see the counts that are not zero, the cost against its limit, and what may have been paid for nothing."""
+    shown = make(
+        state="capped", done=40, failed=2, waiting=58, images=41, charged_usd="4.100000", max_cost_usd="5.000000",
+        unknown=1, pending=3, reason="The next line could pass --max-cost; 58 lines were not started.",
+    ).model_copy()  # fmt: skip
+    text = describe_progress(shown).plain
+
+    assert "100: 40 done, 2 failed, 58 waiting" in text
+    assert "4.100000 of at most 5.000000 USD" in text
+    assert "1 request was sent whose answer was lost" in text
+    assert "3 bills have no amount yet" in text
+
+
+def test_a_batch_s_page_in_the_web_ui() -> None:
+    """An operator reads the state, the lines, the cost and how to find the runs; words from outside stay words."""
+    page = describe_batch(make(state="stopped", done=3, failed=1, charged_usd="0.500100", reason="[a](b)"))
+
+    assert "**Stopped by a failure** · 3 of 100 lines done · 0.500100 USD" in page
+    assert "failed 1" in page
+    assert '`Batch = "autumn"`' in page
+    assert "[a]" not in page
+
+
+def test_a_manifest_in_lines_and_as_a_table(tmp_path: Path) -> None:
+    """Both forms have every line; in the table pictures stand side by side, and no cell is a formula."""
+    results = [
+        make_result(
+            pictures=(PICTURE, PICTURE), charge_usd="0.166900", billing_state="billed", input_tokens=50
+        ),
+        make_result(line=2, state="failed", error_type="InvalidRequest", error="=HYPERLINK(1)\nx"),
+    ]
+    counts = [write_manifest(iter(results), tmp_path / name) for name in ("a.jsonl", "a.csv")]
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert counts == [2, 2]
+    assert lines[0]["pictures"][1]["sha256"] == "a" * 64
+    assert lines[1]["error"] == "=HYPERLINK(1)\nx"
+    assert (rows[0]["uris"], rows[0]["sizes"]) == ("s3://p/1.png s3://p/1.png", "1024x1536 1024x1536")
+    assert (rows[0]["charge_usd"], rows[1]["charge_usd"]) == ("0.166900", "")
+    assert rows[1]["error"] == "'=HYPERLINK(1) x"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["autumn.csv", "autumn.jsonl"])
+def test_results_do_not_replace_the_requests(tmp_path: Path, name: str) -> None:
+    """Results take the place of older results, and of nothing else: not of the file that the batch was made from."""
+    path = tmp_path / name
+    check_manifest_path(path)
+    write_manifest([], path)
+    check_manifest_path(path)
+    path.write_text(
+        '{"prompt": "A lighthouse"}\n' if name.endswith("l") else "prompt,size\nA lighthouse,auto\n"
+    )
+
+    with pytest.raises(RequestRefused, match=f"such as .*autumn-results.{name.partition('.')[2]}"):
+        check_manifest_path(path)

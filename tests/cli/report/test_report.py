@@ -1,0 +1,202 @@
+"""`report`: the page and the table of a month, as finance gets them, with amounts worked out by hand."""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.contracts.money import parse_usd
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.open import open_database
+from tests.support.command_line import CommandLine
+from tests.support.dated_bills import DatedBills, correct
+from tests.support.ledger_examples import ESTIMATE, HOLD, describe_attempt, identify
+from tests.support.sheets import HOSTILE, ReadPage
+
+OCTOBER, FIRST, SECOND = (
+    datetime(2026, 10, 31, 9, tzinfo=UTC),
+    datetime(2026, 11, 1, 9, tzinfo=UTC),
+    datetime(2026, 11, 2, 9, tzinfo=UTC),
+)
+MONTH = ("report", "--month", "2026-11", "--out")
+
+
+@pytest.fixture
+def database(data_dir: Path) -> Iterator[Database]:
+    """The ledger of this DATA_DIR."""
+    data_dir.mkdir()
+    database = open_database(f"sqlite:///{data_dir / 'ledger.db'}", create=True)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    return tmp_path / "reports" / "november.html"
+
+
+def fill(database: Database) -> None:
+    """November: 0.166900 twice, an estimate of 0.042240, a hold, -0.000340 for October, a lost request, one simulated."""
+    bill = DatedBills(database)
+    october = bill("october", ESTIMATE, at=OCTOBER)
+    bill("req-1", at=FIRST)
+    bill("req-2", at=SECOND, tenant="zoo", model="gpt-image-2")
+    bill("req-3", ESTIMATE, at=SECOND)
+    bill("req-4", HOLD, at=SECOND)
+    correct(database, october, -340, at=SECOND)
+    bill("req-5", at=SECOND, simulated=True)
+    log, lost = AttemptLog(database), identify("acme", "lost")
+    log.claim_run(lost)
+    log.begin(replace(describe_attempt(lost.run_id), sent_at=SECOND))
+
+
+def read_rows(page: Path) -> list[list[str]]:
+    """Each row of the page's tables, and each tile, as texts."""
+    source = page.read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>(.*?)</tr>", source, re.DOTALL)
+    return [
+        [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_a_month_on_a_page(run: CommandLine, database: Database, page: Path) -> None:
+    """Charged 0.333460 = 2 x 0.166900 - 0.000340, estimated 0.042240, one pending, exposure 0.250000; simulated apart."""
+    fill(database)
+    ended = run(*MONTH, str(page))
+
+    rows = read_rows(page)
+    assert ended.status == 0
+    assert ended.out.startswith("November 2026: 0.375700 USD for 4 runs, and 1 simulated ones.")
+    assert ["Total", "0.333460", "0.042240", "0.375700", "0.333300+", "1"] in rows
+    assert ["2026-11-01", "0.166900", "0.000000", "0.166900", "0.166650", "0"] in rows
+    assert ["2026-11-02", "0.166560", "0.042240", "0.208800", "0.166650+", "1"] in rows
+    assert ["zoo", "0.166900", "0.000000", "0.166900", "0.166650", "0"] in rows
+    assert ["gpt-image-2", "1", "1", "50", "4,160", "0.166900", "0.166650", "0.000250"] in rows
+    assert ["2026-11-02", "1", "0.250000", "0"] in rows
+    text = ReadPage(page).text
+    assert text.index("Simulated runs: nobody pays these") > text.index("Perhaps paid for nothing")
+    assert ["Total", "0.166900", "0.000000", "0.166900", "0.166650", "0"] in rows
+
+
+def test_the_table_beside_it(run: CommandLine, database: Database, page: Path) -> None:
+    """A row for each day, tenant and model; the rows add up to what `costs` tells of the month."""
+    fill(database)
+    document = run(*MONTH, str(page), "--json").document
+    with page.with_suffix(".csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert rows[0] == {
+        "day": "2026-11-01",
+        "tenant": "acme",
+        "model": "gpt-image-1",
+        "simulated": "false",
+        "runs": "1",
+        "images": "1",
+        "charged_usd": "0.166900",
+        "estimated_usd": "0.000000",
+        "pending_runs": "0",
+        "list_cost_usd": "0.166650",
+        "list_cost_unknown": "0",
+        "input_tokens": "50",
+        "output_tokens": "4160",
+    }
+    assert [row["charged_usd"] for row in rows] == ["0.166900", "-0.000340", "0.166900", "0.166900"]
+    month = ("--since", "2026-11-01", "--until", "2026-12-01", "--json")
+    told = run("costs", *month).document["totals"]["real"]
+    real = [row for row in rows if row["simulated"] == "false"]
+    for name in ("charged_usd", "estimated_usd", "list_cost_usd"):
+        assert sum(parse_usd(row[name]) for row in real) == parse_usd(told[name])
+        assert document["real"][name] == told[name]
+    assert sum(int(row["pending_runs"]) for row in real) == told["pending"] == 1
+    assert document["rows"] == len(rows)
+
+
+def test_a_tenant_alone(run: CommandLine, database: Database, page: Path) -> None:
+    """--tenant leaves every other tenant out, on the page and in the table."""
+    fill(database)
+    run(*MONTH, str(page), "--tenant", "zoo")
+    assert ReadPage(page).text.count("Spend of zoo in November 2026") == 2
+    assert "acme" not in page.read_text() + page.with_suffix(".csv").read_text()
+
+
+def test_the_page_asks_for_nothing(run: CommandLine, database: Database, page: Path) -> None:
+    """No script, no address, a policy that allows its style alone; each plot has its sentence, and a table after it."""
+    fill(database)
+    run(*MONTH, str(page))
+    read = ReadPage(page)
+    policies = [data["content"] for tag, data in read.elements if data.get("http-equiv")]
+    plots = [data for tag, data in read.elements if tag == "svg" and data.get("class") == "plot"]
+
+    assert len(policies) == 1
+    assert "script-src 'none'" in (policies[0] or "")
+    assert read.count("script") == 0
+    assert not re.findall(r'(?:src|href)="(?!data:,|#report)', read.source)
+    assert not any("style" in data for _, data in read.elements)
+    assert len(plots) == 7
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    order = [tag for tag, data in read.elements if tag == "table" or data.get("class") == "plot"]
+    assert all(order[place + 1] == "table" for place, tag in enumerate(order) if tag == "svg")
+
+
+def test_strangers_names_stay_texts(run: CommandLine, database: Database, page: Path) -> None:
+    """Markup in the name of a model makes no element, and a formula in it is none in the table."""
+    DatedBills(database)("req-1", at=FIRST, model="plain")
+    run(*MONTH, str(page))
+    expected = [tag for tag, _ in ReadPage(page).elements]
+    hostile = f"=1+{HOSTILE}".replace("\ud800", "").replace("\x00", "")
+    DatedBills(database)("req-2", at=FIRST, model=hostile)
+    run(*MONTH, str(page))
+
+    read = ReadPage(page)
+    assert {tag for tag, _ in read.elements} == set(expected)
+    assert not any(name.startswith("on") for _, data in read.elements for name in data)
+    with page.with_suffix(".csv").open(newline="") as file:
+        assert [row["model"][:3] for row in csv.DictReader(file)] == ["'=1", "pla"]
+
+
+def test_an_empty_month(run: CommandLine, database: Database, page: Path) -> None:
+    """A month without an entry is told in a sentence, on the terminal and on the page; the table has its heading alone."""
+    ended = run("report", "--month", "2026-09", "--out", str(page))
+    assert ended.status == 0
+    assert ended.out.startswith("No entry was written in September 2026.\n")
+    assert "No entry of a real run was written in September 2026." in ReadPage(page).text
+    assert page.with_suffix(".csv").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("month", "told"),
+    [
+        ("2026-13", "'2026-13' is no month: write a year and a month, such as 2026-11."),
+        ("November", "'November' is no month"),
+        ("0000-01", "'0000-01' is no month"),
+        ("9998-01", "9998-01 has not begun yet, so there is nothing to report. Nothing was written."),
+    ],
+)
+def test_a_wrong_month_is_refused(
+    run: CommandLine, database: Database, page: Path, month: str, told: str
+) -> None:
+    """What is no month, or has not begun, ends with status 2 and a sentence, and writes nothing."""
+    ended = run("report", "--month", month, "--out", str(page))
+    assert ended.status == 2
+    assert told in ended.err
+    assert not page.parent.exists()
+
+
+def test_a_place_that_cannot_be_written(run: CommandLine, database: Database, tmp_path: Path) -> None:
+    """A folder, a file as a folder, or another ending: a sentence, and no half of the two files."""
+    (tmp_path / "file").touch()
+    (tmp_path / "taken.csv").mkdir()
+    below, taken = run(*MONTH, str(tmp_path / "file" / "r.html")), run(*MONTH, str(tmp_path / "taken.html"))
+    ending = run(*MONTH, str(tmp_path / "report.pdf"))
+
+    assert (below.status, taken.status, ending.status) == (1, 1, 2)
+    assert "cannot be written (" in below.err
+    assert "cannot be written (it is a folder). Choose another place." in taken.err
+    assert "report.pdf does not end in .html" in ending.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file", "taken.csv"]

@@ -1,0 +1,248 @@
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select, text
+
+from gpt_image_runs.database.engine import Database, parse_url, prepare_sqlite_file
+from gpt_image_runs.database.errors import LedgerNotReady, LedgerRefused, LedgerUnavailable
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.database.schema import HEAD
+from gpt_image_runs.database.tables import runs
+from tests.support.ledger_examples import SENT_AT, identify
+
+ROW = {**vars(identify("acme", "req-1")), "created_at": SENT_AT, "run_hash": "unchecked"}
+
+DIES_WITHIN_A_TRANSACTION = """
+import sys, time
+from datetime import UTC, datetime
+from sqlalchemy import insert
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.database.tables import runs
+
+with open_database(sys.argv[1], create=False).writing() as connection:
+    names = ("run_id", "tenant", "request_id", "workflow_id", "fingerprint", "operation", "requested_model", "run_hash")
+    connection.execute(insert(runs).values({**dict.fromkeys(names, "x"), "created_at": datetime.now(UTC)}))
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+def count_runs(database: Database) -> int:
+    with database.reading() as connection:
+        return connection.execute(select(func.count()).select_from(runs)).scalar_one()
+
+
+def test_a_transaction_is_kept_whole(database: Database) -> None:
+    """What a transaction wrote is there for the next one, and in another process's eyes."""
+    with database.writing() as connection:
+        connection.execute(insert(runs).values(ROW))
+    assert count_runs(database) == 1
+
+
+def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+    """An exception takes back all that its transaction wrote."""
+
+    def write_and_raise() -> None:
+        with database.writing() as connection:
+            connection.execute(insert(runs).values(ROW))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_and_raise()
+    assert count_runs(database) == 0
+
+
+def test_a_killed_process_leaves_nothing_half_written(database: Database, database_url: str) -> None:
+    """`kill -9` within a transaction leaves no trace of it, and no lock that stops the next writer."""
+    command = [sys.executable, "-c", DIES_WITHIN_A_TRANSACTION, database_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.kill()
+    with database.writing() as connection:
+        connection.execute(insert(runs).values(ROW))
+    assert count_runs(database) == 1
+
+
+def test_sqlite_is_as_durable_and_strict_as_a_ledger_needs(tmp_path: Path) -> None:
+    """Every connection to SQLite checks foreign keys, syncs each commit, and waits for a lock; the file has a WAL."""
+    database = open_database(f"sqlite:///{tmp_path}/ledger.db", create=True)
+    pragmas = ("foreign_keys", "synchronous", "busy_timeout", "journal_mode")
+    with database.reading() as connection:
+        found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in pragmas}
+    database.close()
+    assert found == {"foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000, "journal_mode": "wal"}
+
+
+def test_writers_take_turns_on_sqlite(tmp_path: Path) -> None:
+    """Two transactions that read and then write wait for each other, where SQLite's own BEGIN would fail one."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    first, second = open_database(url, create=True), open_database(url, create=False)
+    second_has_begun = threading.Event()
+    seen: list[int] = []
+
+    def write_second() -> None:
+        second_has_begun.set()
+        with second.writing() as connection:
+            seen.append(connection.execute(select(func.count()).select_from(runs)).scalar_one())
+            row = {**ROW, **vars(identify("acme", "req-2"))}
+            connection.execute(insert(runs).values(row))
+
+    thread = threading.Thread(target=write_second)
+    with first.writing() as connection:
+        connection.execute(select(runs)).all()
+        thread.start()
+        assert second_has_begun.wait(timeout=30)
+        connection.execute(insert(runs).values(ROW))
+    thread.join(timeout=30)
+    assert seen == [1]
+    assert count_runs(first) == 2
+    first.close()
+    second.close()
+
+
+def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
+    """While a transaction writes, a report reads what was there before."""
+    with database.writing() as connection:
+        connection.execute(insert(runs).values(ROW))
+        assert count_runs(database) == 0
+
+
+def test_a_broken_rule_is_told_as_a_sentence(database: Database) -> None:
+    """A duplicate key is refused with the ledger's place and no customer's data."""
+    with database.writing() as connection:
+        connection.execute(insert(runs).values(ROW))
+    with pytest.raises(LedgerRefused) as refusal, database.writing() as connection:
+        connection.execute(insert(runs).values({**ROW, "run_id": "other", "requested_model": "secret-model"}))
+    assert str(refusal.value).startswith(f"The ledger at {database.location} refused a change. ")
+    assert "secret-model" not in str(refusal.value) + str(refusal.value.__cause__)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_unreachable_database_is_told_without_its_password(scheme: str, unused_tcp_port: int) -> None:
+    """Where nothing listens, the sentence names user, host, port and database, and not the password."""
+    url = f"{scheme}://finance:hunter2@127.0.0.1:{unused_tcp_port}/books?password=hunter2"
+    with pytest.raises(LedgerUnavailable) as failure:
+        open_database(url, create=True)
+    sentence = str(failure.value)
+    location = f"postgresql://finance@127.0.0.1:{unused_tcp_port}/books"
+    assert sentence.startswith(f"The ledger at {location} cannot be used. ")
+    assert "refused" in sentence
+    assert "\n" not in sentence
+    assert "hunter2" not in sentence + repr(failure.value.__cause__)
+
+
+URLS_OF_USE = "use sqlite:///path/to/ledger.db or postgresql://user:password@host:5432/database."
+A_FILE = "A ledger needs a file to last: use sqlite:///path/to/ledger.db."
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("mysql://root:hunter2@localhost/books", f"A ledger cannot live in mysql: {URLS_OF_USE}"),
+        ("sqlite://", A_FILE),
+        ("sqlite:///:memory:", A_FILE),
+        (
+            "postgresql://finance:hunter2:x@localhost:y/books",
+            f"The ledger's URL cannot be read: {URLS_OF_USE}",
+        ),
+        (
+            "postgresql://finance:hunter@2@localhost/books",
+            "The ledger's URL cannot be read: an @ in its password has to be written as %40.",
+        ),
+        ("hunter2", f"The ledger's URL cannot be read: {URLS_OF_USE}"),
+    ],
+)
+def test_a_url_of_no_use_is_told_with_what_is(url: str, sentence: str) -> None:
+    """A URL that is not of SQLite in a file or PostgreSQL is refused without repeating what may be its password."""
+    with pytest.raises(LedgerUnavailable) as failure:
+        open_database(url, create=True)
+    assert str(failure.value) == sentence
+
+
+@pytest.mark.parametrize("where", ["file/ledger.db", "folder"])
+def test_a_path_that_cannot_be_written_is_told(where: str, tmp_path: Path) -> None:
+    """A path below a file, or one that is a directory, is told as a sentence."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    url = f"sqlite:///{tmp_path}/{where}"
+    with pytest.raises(LedgerUnavailable, match=f"^The ledger at {url} cannot be (made|used)"):
+        open_database(url, create=True)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    """A file of something else is left as it is, and told as a sentence."""
+    path = tmp_path / "ledger.db"
+    path.write_text("dear diary, " * 100)
+    with pytest.raises(LedgerUnavailable, match="file is not a database"):
+        open_database(f"sqlite:///{path}", create=True)
+    assert path.read_text() == "dear diary, " * 100
+
+
+def test_an_unmigrated_ledger_is_not_used(empty_url: str) -> None:
+    """Without `create`, a ledger with no schema is refused with the command that makes one, and nothing is made."""
+    with pytest.raises(LedgerNotReady) as refusal:
+        open_database(empty_url, create=False)
+    assert str(refusal.value).endswith(
+        f" has no schema yet, this version needs {HEAD}. Run `python -m gpt_image_runs.database.migrate`."
+    )
+    assert not Path(empty_url.removeprefix("sqlite:///")).exists()
+
+
+def test_an_older_ledger_is_not_used(database: Database, database_url: str) -> None:
+    """Without `create`, an older schema is refused with both versions and the command that migrates it."""
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(LedgerNotReady) as refusal:
+        open_database(database_url, create=False)
+    assert str(refusal.value) == (
+        f"The ledger at {database.location} has schema 0000, this version needs {HEAD}."
+        " Run `python -m gpt_image_runs.database.migrate`."
+    )
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_newer_ledger_is_not_used(database: Database, database_url: str, *, create: bool) -> None:
+    """A schema that a later version has made is refused: this version does not know what it would break."""
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerNotReady) as refusal:
+        open_database(database_url, create=create)
+    assert str(refusal.value) == (
+        f"The ledger at {database.location} has schema 9999, newer than {HEAD}, the one that this version knows."
+        " Update this program."
+    )
+
+
+def test_a_database_that_went_away_is_told(database: Database) -> None:
+    """A ledger that breaks while it is in use is told as a sentence too."""
+    with pytest.raises(LedgerUnavailable, match="cannot be used"), database.reading() as connection:
+        connection.execute(text("SELECT * FROM no_such_table"))
+
+
+def test_a_new_file_waits_for_who_else_prepares_it(tmp_path: Path) -> None:
+    """Turning on the write-ahead log waits for another process's lock, where SQLite itself would fail at once."""
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    failures: list[LedgerUnavailable] = []
+
+    def prepare() -> None:
+        try:
+            prepare_sqlite_file(parse_url(f"sqlite:///{path}"))
+        except LedgerUnavailable as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    thread.join(timeout=0.3)
+    other.close()
+    thread.join(timeout=30)
+    assert failures == []
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

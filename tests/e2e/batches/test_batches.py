@@ -1,0 +1,340 @@
+"""Batches on real parts: each line a run and a bill of its own, whatever happens in between."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.batches import BatchProgress
+from gpt_image_runs.contracts.money import format_usd, parse_usd
+from tests.support.batch_runs import (
+    CHEAP,
+    WORST_WAIT_SECONDS,
+    BatchHandle,
+    calls_of,
+    find,
+    name_of,
+    new_batch_id,
+    results_of,
+    start_batch,
+    start_requests,
+    sum_paid,
+    until,
+)
+from tests.support.stack import Stack, event_names
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def end_of(handle: BatchHandle) -> BatchProgress:
+    async with asyncio.timeout(120):
+        return BatchProgress.model_validate(await handle.result())
+
+
+def states_of(stack: Stack, batch_id: str) -> list[str]:
+    return [result.state for result in results_of(stack, batch_id)]
+
+
+async def test_sixty_lines(any_stack: Stack) -> None:
+    """Sixty lines are sixty runs of their own with sixty bills, found by the batch, that equal the provider's books."""
+    handle = await start_batch(any_stack, [f"Cup number {number}" for number in range(60)])
+    ended = await end_of(handle)
+
+    batch_id = name_of(handle)
+    calls, results = calls_of(any_stack, batch_id), results_of(any_stack, batch_id)
+    assert (ended.state, ended.done, ended.images, ended.running, ended.waiting) == ("done", 60, 60, 0, 0)
+    assert [call.paid for call in calls] == [True] * 60
+    assert parse_usd(ended.charged_usd) == sum_paid(calls)
+    assert (ended.reserved_usd, ended.exposed_usd) == ("0.000000", "0.000000")
+    assert [result.line for result in results] == list(range(1, 61))
+    assert {result.billing_state for result in results} == {"billed"}
+    assert sum(parse_usd(result.charge_usd or "0") for result in results) == sum_paid(calls)
+    assert len({picture.sha256 for result in results for picture in result.pictures}) == 60
+    found = [run async for run in any_stack.client.list_workflows(f'Batch = "{batch_id}"')]
+    assert {run.id for run in found} == {result.run_id for result in results}
+    described = await any_stack.client.get_workflow_handle(results[0].run_id or "").describe()
+    assert described.raw_description.workflow_execution_info.priority.priority_key == 4
+
+
+async def test_a_history_is_small(stack: Stack) -> None:
+    """A batch's history does not grow with its lines: no run is an event of it."""
+    handle = await start_batch(stack, [f"Cup number {number}" for number in range(40)])
+    await end_of(handle)
+
+    history = await handle.fetch_history()
+    assert len(history.events) <= 30
+    assert sum(event.ByteSize() for event in history.events) <= 12_000
+    assert "START_CHILD_WORKFLOW_EXECUTION_INITIATED" not in event_names(list(history.events))
+
+
+async def test_the_same_batch_again_pays_nothing(stack: Stack) -> None:
+    """The same lines under the same id are done already; other lines under it are a conflict, and nothing is started."""
+    batch_id = new_batch_id()
+    first = await end_of(await start_batch(stack, ["one", "two"], batch_id=batch_id))
+    again = await end_of(await start_batch(stack, ["one", "two"], batch_id=batch_id))
+    with pytest.raises(WorkflowFailureError) as raised:
+        await end_of(await start_batch(stack, ["one", "three"], batch_id=batch_id))
+
+    cause = raised.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert cause.type == names.BATCH_CONFLICT
+    assert f"The batch {batch_id} stands for other lines already" in cause.message
+    assert (again.state, again.charged_usd, again.done) == ("done", first.charged_usd, 2)
+    assert len(calls_of(stack, batch_id)) == 2
+
+
+async def test_a_window_bounds_what_runs(stack: Stack) -> None:
+    """Never more runs are under way than the window allows."""
+    prompts = [f"Cup number {number} [simulate:delay=0.3]" for number in range(12)]
+    handle = await start_batch(stack, prompts, window=3)
+    batch_id, most = name_of(handle), 0
+    while not ((progress := find(stack, batch_id)) and progress.has_ended):
+        most = max(most, progress.running if progress else 0)
+        await asyncio.sleep(0.02)
+
+    assert 1 <= most <= 3
+    assert progress.done == 12
+
+
+async def test_pause_and_resume(stack: Stack) -> None:
+    """A batch that is paused finishes what runs and starts nothing more, until it is resumed."""
+    prompts = [f"Cup number {number} [simulate:delay=0.2]" for number in range(16)]
+    handle = await start_batch(stack, prompts, window=2)
+    batch_id = name_of(handle)
+    await until(stack, batch_id, lambda progress: progress.done >= 2)
+
+    await handle.signal(names.SIGNAL_PAUSE)
+    paused = await until(
+        stack, batch_id, lambda progress: progress.state == "paused" and not progress.running
+    )
+    async with asyncio.timeout(
+        WORST_WAIT_SECONDS
+    ):  # the query tells what the database says once a step has ended
+        while (await handle.query(names.QUERY_PROGRESS))["state"] != "paused":
+            await asyncio.sleep(0.05)
+    sent = len(calls_of(stack, batch_id))
+    await asyncio.sleep(2)  # nothing can be awaited that is not to happen
+
+    assert paused.waiting > 0
+    assert len(calls_of(stack, batch_id)) == sent == paused.done
+    await handle.signal(names.SIGNAL_RESUME)
+    assert (await end_of(handle)).done == 16
+    assert len(calls_of(stack, batch_id)) == 16
+
+
+@pytest.mark.parametrize("by", ["signal", "web-ui"])
+async def test_cancel_stops_spending(stack: Stack, by: str) -> None:
+    """A batch that is cancelled starts nothing more; what was sent is billed, the rest is not, and can be taken up again."""
+    prompts = [f"Cup number {number} [simulate:delay=6]" for number in range(60)]
+    handle = await start_batch(stack, prompts, window=50)
+    batch_id = name_of(handle)
+    while stack.simulator.in_progress < stack.settings.provider_concurrency:
+        await asyncio.sleep(0.02)
+
+    await (handle.signal(names.SIGNAL_CANCEL) if by == "signal" else handle.cancel())
+    ended = await end_of(handle)
+
+    calls = calls_of(stack, batch_id)
+    assert (ended.state, ended.running) == ("cancelled", 0)
+    assert ended.done + ended.cancelled + ended.waiting == 60
+    assert ended.waiting > 0
+    assert ended.cancelled > 0
+    assert len(calls) == ended.done < 60
+    assert parse_usd(ended.charged_usd) == sum_paid(calls)
+    going_on = await end_of(
+        await start_batch(stack, prompts, batch_id=batch_id, round=2, retry="unpaid", window=50)
+    )
+    assert (going_on.state, going_on.done, going_on.cancelled) == ("done", 60, 0)
+    assert sum(call.paid for call in calls_of(stack, batch_id)) == 60
+
+
+async def test_a_limit_of_cost_holds(any_stack: Stack) -> None:
+    """No run is started that could take charges and reservations past the limit; a higher one goes on with the rest."""
+    batch_id, prompts = new_batch_id(), [f"Cup number {number}" for number in range(30)]
+    limit = 70_000
+    first = await end_of(
+        await start_batch(any_stack, prompts, batch_id=batch_id, max_cost_usd=format_usd(limit))
+    )
+
+    paid = sum_paid(calls_of(any_stack, batch_id))
+    assert (first.state, first.running, first.failed) == ("capped", 0, 0)
+    (attempt,) = any_stack.attempts(results_of(any_stack, batch_id)[0].run_id or "")
+    assert paid == parse_usd(first.charged_usd) <= limit
+    assert paid + (attempt.reserved_micro_usd or 0) > limit
+    assert first.done + first.waiting == 30
+    again = await end_of(
+        await start_batch(any_stack, prompts, batch_id=batch_id, max_cost_usd=format_usd(limit * 10))
+    )
+    assert (again.state, again.done) == ("done", 30)
+    assert len(calls_of(any_stack, batch_id)) == 30
+
+
+async def test_a_lost_answer_counts_with_its_worst_case(stack: Stack) -> None:
+    """What may have been paid for nothing is held against the limit, though nobody can bill it."""
+    batch_id = new_batch_id()
+    prompts = [f"Lost cup of {batch_id}", *(f"Cup number {number}" for number in range(9))]
+    for _ in range(3):
+        stack.simulator.script("reset_after_payment", match=prompts[0])
+    ended = await end_of(
+        await start_batch(stack, prompts, batch_id=batch_id, window=1, max_cost_usd="0.050000")
+    )
+
+    assert (ended.state, ended.failed, ended.unknown) == ("capped", 1, 3)
+    assert parse_usd(ended.exposed_usd) > 3 * 5_000
+    assert sum_paid(calls_of(stack, batch_id)) <= 50_000
+    assert parse_usd(ended.charged_usd) + parse_usd(ended.exposed_usd) <= 50_000
+
+
+async def test_fail_fast(stack: Stack) -> None:
+    """A failure stops the batch where that is wished: lines behind it are not started. Elsewhere the others go on."""
+    prompts = ["one", "two [simulate:moderation_blocked]", "three", "four"]
+    patient = await end_of(await start_batch(stack, prompts, window=1))
+    hasty_handle = await start_batch(stack, prompts, window=1, fail_fast=True)
+    hasty = await end_of(hasty_handle)
+
+    assert (patient.state, patient.done, patient.failed) == ("done", 3, 1)
+    assert (hasty.state, hasty.done, hasty.failed, hasty.waiting) == ("stopped", 1, 1, 2)
+    assert states_of(stack, name_of(hasty_handle)) == ["done", "failed", "waiting", "waiting"]
+    failed = results_of(stack, name_of(hasty_handle))[1]
+    assert failed.error_type == "ContentRefused"
+    assert len(calls_of(stack, name_of(hasty_handle))) == 2
+
+
+async def test_retry_runs_what_was_never_paid(any_stack: Stack) -> None:
+    """A new round starts failed lines that were never paid under their own ids; those of unknown outcome only when asked for."""
+    stack, batch_id = any_stack, new_batch_id()
+    prompts = [f"{word} cup of {batch_id}" for word in ("Sound", "Blocked", "Lost")]
+    stack.simulator.script("moderation_blocked", match=prompts[1])
+    for _ in range(3):
+        stack.simulator.script("reset_after_payment", match=prompts[2])
+    rounds: list[dict[str, Any]] = [
+        {},
+        {"round": 2, "retry": "unpaid"},
+        {"round": 3, "retry": "unknown"},
+        {"round": 3, "retry": "unknown"},
+    ]
+    ends = [
+        await end_of(await start_batch(stack, prompts, batch_id=batch_id, **options)) for options in rounds
+    ]
+
+    assert [(end.done, end.failed, end.unknown) for end in ends] == [
+        (1, 2, 3),
+        (2, 1, 3),
+        (3, 0, 3),
+        (3, 0, 3),
+    ]
+    assert [end.round for end in ends] == [1, 2, 3, 3]
+    calls = calls_of(stack, batch_id)
+    per_line = [
+        sum(f"{batch_id}-{line:06d}" in str(call.client_request_id) for call in calls) for line in (1, 2, 3)
+    ]
+    assert per_line == [1, 2, 4]
+    assert [result.run_id for result in results_of(stack, batch_id)] == [
+        f"image:default:{batch_id}-000001",
+        f"image:default:{batch_id}-000002",
+        f"image:default:{batch_id}-000003.3",
+    ]
+
+
+async def test_a_run_that_exists_is_attached_to(stack: Stack) -> None:
+    """A line whose request id was submitted before is done by that run, unless it stands for other content."""
+    batch_id = new_batch_id()
+    before = {**CHEAP, "prompt": "A cup", "request_id": f"{batch_id}-before"}
+    running = {**CHEAP, "prompt": "A slow cup [simulate:delay=2]", "request_id": f"{batch_id}-running"}
+    await stack.run(before, run_id=f"image:default:{batch_id}-before")
+    slow = await stack.start(running, run_id=f"image:default:{batch_id}-running")
+    handle = await start_requests(
+        stack, [before, running, {**before, "prompt": "Another"}], batch_id=batch_id
+    )
+    ended = await end_of(handle)
+    await slow.result()
+
+    assert (ended.state, ended.done, ended.failed) == ("done", 2, 1)
+    assert len(calls_of(stack, batch_id)) == 2
+    (conflict,) = [result for result in results_of(stack, batch_id) if result.state == "failed"]
+    assert (conflict.line, conflict.error_type, conflict.charge_usd) == (3, "RunConflict", None)
+    assert "stands for other content already" in (conflict.error or "")
+
+
+async def test_a_run_of_others_is_left_to_them(stack: Stack) -> None:
+    """A batch that is cancelled lets go of a run that others have started, which ends as if there were no batch."""
+    batch_id = new_batch_id()
+    theirs = {**CHEAP, "prompt": "Their cup [simulate:delay=4]", "request_id": f"{batch_id}-theirs"}
+    run = await stack.start(theirs, run_id=f"image:default:{batch_id}-theirs")
+    while not stack.calls(run.id) and not stack.simulator.in_progress:
+        await asyncio.sleep(0.02)
+    handle = await start_requests(stack, [theirs], batch_id=batch_id)
+    await until(stack, batch_id, lambda progress: progress.running == 1)
+    await asyncio.sleep(1)  # the line is reserved first, and then attached to the run
+    await handle.signal(names.SIGNAL_CANCEL)
+    ended = await end_of(handle)
+    result = await run.result()
+
+    assert (ended.state, ended.cancelled, ended.running) == ("cancelled", 1, 0)
+    assert results_of(stack, batch_id)[0].error_type == "LeftToOthers"
+    assert result["status"] == "completed"
+    assert len(calls_of(stack, batch_id)) == 1
+
+
+async def test_a_terminated_run_fails_its_line(stack: Stack) -> None:
+    """A run that somebody terminates or cancels ends its line; the batch goes on with the others."""
+    prompts = [f"Cup {name} [simulate:delay=4]" for name in ("one", "two", "three")]
+    handle = await start_batch(stack, prompts)
+    batch_id = name_of(handle)
+    await until(stack, batch_id, lambda progress: progress.running == 3)
+    while stack.simulator.in_progress < 3:
+        await asyncio.sleep(0.02)
+    await stack.client.get_workflow_handle(f"image:default:{batch_id}-000001").terminate()
+    ended = await end_of(handle)
+
+    assert (ended.state, ended.done, ended.failed) == ("done", 2, 1)
+    assert results_of(stack, batch_id)[0].error_type == "Terminated"
+    again = await end_of(await start_batch(stack, prompts, batch_id=batch_id, round=2, retry="unknown"))
+    assert (again.done, again.failed) == (3, 0)
+    assert sum(call.paid for call in calls_of(stack, batch_id)) == 3
+
+
+async def test_it_goes_on_in_a_new_run(stack: Stack) -> None:
+    """Before its history is long, the workflow goes on in a new run, and nothing is started or counted twice."""
+    prompts = [f"Cup number {number} [simulate:delay=0.5]" for number in range(20)]
+    handle = await start_batch(stack, prompts, window=1, step_seconds=1, longest_history=20)
+    batch_id = name_of(handle)
+    await until(stack, batch_id, lambda progress: progress.done >= 4)
+    await handle.signal(names.SIGNAL_PAUSE)
+    await until(stack, batch_id, lambda progress: progress.state == "paused")
+    await stack.client.get_workflow_handle(handle.id).signal(names.SIGNAL_RESUME)
+    ended = await end_of(handle)
+
+    runs = [run async for run in stack.client.list_workflows(f'WorkflowId = "{handle.id}"')]
+    assert sum(run.status is WorkflowExecutionStatus.CONTINUED_AS_NEW for run in runs) >= 2
+    assert max(run.history_length for run in runs) < 60
+    assert (ended.state, ended.done) == ("done", 20)
+    assert len(calls_of(stack, batch_id)) == 20
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        (None, "This is no batch: it is None, not one JSON object."),
+        ({"batch_id": "x"}, "digest is absent; allowed: the SHA-256"),
+        ({"batch_id": "a b", "digest": "0" * 64, "lines": 1, "pages": 1}, "batch_id is 'a b'; allowed: 1 to 64"),
+        ({"batch_id": "x", "digest": "0" * 64, "lines": 1, "pages": 1, "window": 0}, "window is 0; allowed: runs"),
+        ({"batch_id": "x", "digest": "0" * 64, "lines": 1, "pages": 1, "windwo": 1}, "'windwo' is 1; allowed: nothing"),
+        ({"batch_id": "x", "digest": "0" * 64, "lines": 1, "pages": 1, "max_cost_usd": "1"}, "max_cost_usd is '1'"),
+    ],
+)  # fmt: skip
+async def test_an_order_that_is_none_is_refused(stack: Stack, order: Any, why: str) -> None:
+    """Whatever a batch is started with that is no order ends it as refused, with all that is wrong."""
+    handle = await stack.client.start_workflow(
+        names.BATCH, order, id=f"batch:{new_batch_id()}", task_queue=names.RUNS_QUEUE
+    )
+    with pytest.raises(WorkflowFailureError) as raised:
+        await handle.result()
+
+    cause = raised.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert cause.type == names.REQUEST_REFUSED
+    assert why in cause.message

@@ -1,0 +1,462 @@
+"""Half price: batches of the provider, on real parts. Each line is sent once, billed once, and never lost sight of."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from activities.economy import send as send_economy_part
+from activities.economy import settle as settle_economy_lines
+from activities.economy.plan import PartSplitter
+from gpt_image_runs.batches.economy import EconomyAttempts
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.records import NewAttempt
+from gpt_image_runs.billing.verification.verify import LedgerVerification
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.batches import BatchLine
+from gpt_image_runs.contracts.economy import EconomyOrder, EconomySummary
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.images.formats import verify_picture
+from gpt_image_runs.provider.request_rules import fingerprint
+from simulator.batches.faults import BatchFaultKind
+from tests.support.economy_runs import (
+    finish,
+    look,
+    make_requests,
+    new_batch_id,
+    run_batch,
+    run_ids,
+    show,
+    start,
+    until_sent,
+    write_pages,
+)
+from tests.support.ledger_examples import SUCCEEDED
+from tests.support.picture_files import make_picture
+from tests.support.stack import CONTRACT, Stack, run_stack, sqlite_url
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def outcomes(stack: Stack, requests: list[dict[str, Any]]) -> list[list[tuple[str, str | None]]]:
+    """Of each line's run: its attempts with their outcome and type of error."""
+    return [
+        [(attempt.outcome, attempt.error_type) for attempt in stack.attempts(run_id)]
+        for run_id in run_ids(requests)
+    ]
+
+
+def paid_lines(stack: Stack, requests: list[dict[str, Any]]) -> list[str]:
+    """The lines of these that the provider has been paid for, as it tells them, each as often as that was."""
+    wanted = set(run_ids(requests))
+    return sorted(str(entry.custom_id) for entry in stack.simulator.books.paid if entry.custom_id in wanted)
+
+
+def find_findings(stack: Stack) -> list[object]:
+    return list(LedgerVerification(stack.database, lambda _done, _all: None).find())
+
+
+async def test_every_line_is_made_and_billed_at_half_price(any_stack: Stack) -> None:
+    """Generations of two models and an edit with a mask: three files, a picture and a charge for each line, half of the
+    standard price to the micro-USD, equal to the provider's books, and derived again by verification."""
+    stack, batch_id = any_stack, new_batch_id()
+    image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
+    mask = await stack.store.put_image(make_picture("PNG", (1024, 1024), "RGBA"))
+    requests = make_requests(batch_id, ("A cup", "A plate", "A spoon", "A fork", "Make it winter"))
+    requests[1] |= {"n": 2, "metadata": {"order": "4711"}}
+    requests[2] |= {"model": "gpt-image-2", "output_format": "webp", "output_compression": 50}
+    requests[4] |= {"images": [image.model_dump()], "mask": mask.uri, "quality": "medium"}
+    before = len(stack.simulator.batches.all)
+
+    summary, order = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert (summary.done, summary.images, summary.lines) == (5, 6, 5)
+    assert len(stack.simulator.batches.all) - before == len(summary.provider_batch_ids) == 3
+    charged = 0
+    for request, run_id in zip(requests, run_ids(requests), strict=True):
+        [attempt], [entry] = stack.attempts(run_id), stack.entries(run_id)
+        assert (attempt.outcome, attempt.batch_part is not None) == ("succeeded", True)
+        assert (entry.kind, entry.flags, entry.rate_card) == (
+            "charge",
+            ("batch_price",),
+            "charge-batch-2026-11-04",
+        )
+        [book] = [each for each in stack.simulator.books.paid if each.custom_id == run_id]
+        assert entry.usage == book.usage
+        assert len(entry.images) == request.get("n", 1)
+        for each in entry.images:
+            verify_picture(await stack.store.read(each.uri))
+        usage = book.usage or {}
+        if request["model"] == "gpt-image-1":
+            micro_usd = 5 * usage["input_tokens"] + 20 * usage["output_tokens"]
+        else:
+            micro_usd = book.list_price_micro_usd
+        assert entry.amount_usd == f"{micro_usd / 1_000_000:.6f}"
+        assert entry.list_cost_usd == f"{book.list_price_micro_usd / 1_000_000:.6f}"
+        charged += micro_usd
+    assert summary.charged_usd == f"{charged / 1_000_000:.6f}"
+    assert stack.entries(run_ids(requests)[1])[0].metadata == {"order": "4711"}
+    assert find_findings(stack) == []
+    history = await stack.events(order.workflow_id)
+    assert sum(event.ByteSize() for event in history) < 60_000
+
+
+async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> None:
+    """Refused by safety, failed, damaged picture, no usage, contradicting usage, and wrong before it was sent: each line ends as a run by itself
+    would, the others are done, and nobody's bill is touched."""
+    batch_id = new_batch_id()
+    requests = make_requests(
+        batch_id,
+        (
+            "A cup",
+            "[simulate:moderation_blocked]",
+            "[simulate:server_error]",
+            "A torn cup [simulate:not_an_image]",
+            "A free cup [simulate:missing_usage]",
+            "A cup of two counts [simulate:mixed_usage]",
+            "A cup too many",
+            "[simulate:error_in_success=moderation_blocked]",
+        ),
+    )
+    requests[6]["n"] = 11
+    unread = BatchLine(line=9, problem="The line is no JSON.")
+
+    summary, _ = await run_batch(stack, [*requests, unread], batch_id=batch_id)
+
+    assert outcomes(stack, requests) == [
+        [("succeeded", None)],
+        [("rejected", "ContentRefused")],
+        [("rejected", "ServerError")],
+        [("succeeded", "MalformedAnswer")],
+        [("succeeded", None)],
+        [("succeeded", None)],
+        [],
+        [("rejected", "ContentRefused")],
+    ]
+    assert (summary.done, summary.rejected, summary.unknown, summary.refused) == (4, 3, 0, 2)
+    [torn] = stack.entries(run_ids(requests)[3])
+    assert (torn.kind, torn.image_count) == ("charge", 0)
+    [hold] = stack.entries(run_ids(requests)[5])
+    assert (hold.kind, hold.amount_usd) == ("hold", None)
+    assert (hold.reason or "").startswith("usage.prompt_tokens is ")
+    [estimate] = stack.entries(run_ids(requests)[4])
+    assert (estimate.kind, estimate.amount_usd) == ("estimate", "0.005440")  # 272 tokens at 20
+    kept = await stack.store.read_document(
+        f"malformed/{stack.attempts(run_ids(requests)[3])[0].attempt_id}.body"
+    )
+    assert kept is not None
+    assert find_findings(stack) == []
+
+
+async def test_expired_lines_are_not_charged_and_go_into_the_next_round(any_stack: Stack) -> None:
+    """When the window closes, what was done is billed and the rest is not sent; started again, only the rest is sent again."""
+    stack, batch_id = any_stack, new_batch_id()
+    requests = make_requests(batch_id, (f"Cup {number}" for number in range(5)))
+    stack.simulator.batches.script(BatchFaultKind.EXPIRED, lines=2)
+
+    first, order = await run_batch(stack, requests, batch_id=batch_id)
+    ended = outcomes(stack, requests)
+    second = await finish(stack.simulator, await start(stack.client, order))
+
+    assert (first.round, first.done, first.not_sent, first.unknown) == (1, 2, 3, 0)
+    assert sorted(ended) == [[("not_sent", "BatchExpired")]] * 3 + [[("succeeded", None)]] * 2
+    assert (second.round, second.done, second.passed, second.not_sent) == (2, 3, 2, 0)
+    assert paid_lines(stack, requests) == sorted(run_ids(requests))
+    assert all(len(stack.entries(run_id)) == 1 for run_id in run_ids(requests))
+
+
+async def test_a_batch_that_fails_its_check_costs_nothing(stack: Stack) -> None:
+    """A batch that the provider does not begin leaves its lines not sent, with its words, and they can go again."""
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    stack.simulator.batches.script(BatchFaultKind.VALIDATION_FAILED)
+
+    first, order = await run_batch(stack, requests, batch_id=batch_id)
+    [attempt] = stack.attempts(run_ids(requests)[0])
+    second = await finish(stack.simulator, await start(stack.client, order))
+
+    assert (first.not_sent, first.done) == (2, 0)
+    assert attempt.error_type == "BatchFailed"
+    assert "token_limit_exceeded" in (attempt.error_message or "")
+    assert second.done == 2
+
+
+async def test_after_a_lost_reply_the_batch_is_found(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply to the creation is lost: the batch is found by its metadata, and there is no second one."""
+    monkeypatch.setattr(send_economy_part, "LOOK_AGAIN", None)
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    stack.simulator.batches.script(BatchFaultKind.CREATE_REPLY_LOST)
+
+    summary, _ = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert len(stack.simulator.batches.all) == before + 1
+    assert summary.done == 2
+    assert paid_lines(stack, requests) == sorted(run_ids(requests))
+
+
+@pytest.mark.parametrize("skew", [timedelta(seconds=-45), timedelta(days=1), timedelta(days=-1)], ids=str)
+async def test_batch_is_found_whatever_the_clock_of_who_claimed_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, skew: timedelta
+) -> None:
+    """The lines seem to be claimed tomorrow, or yesterday: after a lost reply there is no second batch all the same."""
+
+    class Skewed(datetime):
+        """The clock of the worker that claims."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + skew
+
+    monkeypatch.setattr(send_economy_part, "LOOK_AGAIN", None)
+    monkeypatch.setattr("activities.economy.claim.datetime", Skewed)
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    stack.simulator.batches.script(BatchFaultKind.CREATE_REPLY_LOST)
+
+    summary, _ = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert len(stack.simulator.batches.all) == before + 1
+    assert summary.done == 2
+
+
+async def test_the_same_lines_in_two_batches_are_paid_once(stack: Stack) -> None:
+    """A line that waits in one batch is passed over by another, and so is one that was paid: by a batch or by itself."""
+    first_id, second_id = new_batch_id(), new_batch_id()
+    requests = make_requests(first_id, ("A cup", "A plate", "A spoon"))
+    await stack.run(requests[2], run_id=run_ids(requests)[2])
+    before = len(stack.simulator.batches.all)
+
+    waiting = await start(stack.client, await write_pages(stack.store, first_id, requests))
+    await until_sent(stack.simulator, before + 1)
+    passed, order = await run_without_time(stack, second_id, requests)
+    done = await finish(stack.simulator, waiting)
+    again = await finish(stack.simulator, await start(stack.client, order))
+
+    assert (passed.done, passed.passed) == (0, 3)
+    assert (done.done, done.passed) == (2, 1)
+    assert (again.round, again.passed) == (2, 3)
+    assert len(stack.simulator.batches.all) == before + 1
+    assert paid_lines(stack, requests) == sorted(run_ids(requests)[:2])
+
+
+async def run_without_time(
+    stack: Stack, batch_id: str, requests: list[Any]
+) -> tuple[EconomySummary, EconomyOrder]:
+    """A round that has nothing to send, so that nobody's time moves on."""
+    order = await write_pages(stack.store, batch_id, requests)
+    handle = await start(stack.client, order)
+    async with asyncio.timeout(60):
+        return EconomySummary.model_validate(await handle.result()), order
+
+
+async def test_a_submit_finds_what_a_batch_has_paid(any_stack: Stack) -> None:
+    """A request that waits in a batch is refused meanwhile, nothing sent; after it, it gets the batch's picture and bill."""
+    stack, batch_id = any_stack, new_batch_id()
+    requests = make_requests(batch_id, ("A cup",))
+    [run_id] = run_ids(requests)
+    before = len(stack.simulator.batches.all)
+    handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
+    await until_sent(stack.simulator, before + 1)
+
+    refused = await stack.fail(requests[0], run_id=run_id)
+    await finish(stack.simulator, handle)
+    found = await stack.run(requests[0], run_id=run_id)
+
+    assert refused.type == "WaitsInABatch"
+    assert batch_id in refused.message
+    [entry] = stack.entries(run_id)
+    assert found.billing.entry_id == entry.entry_id
+    assert found.cost.amount_usd == entry.amount_usd == "0.005480"  # 8 tokens at 5, 272 at 20
+    assert found.images == entry.images
+    assert stack.calls(run_id) == []
+    assert paid_lines(stack, requests) == [run_id]
+
+
+async def test_a_submit_bills_what_a_batch_has_not_billed_yet(stack: Stack) -> None:
+    """Where a line is known to be paid and has no entry yet, a submit of it makes the entry: at the batch price."""
+    request: dict[str, Any] = {**CONTRACT, "request_id": new_batch_id()}
+    [run_id] = run_ids([request])
+    identity = RunIdentity(
+        run_id=run_id,
+        tenant="default",
+        request_id=request["request_id"],
+        workflow_id=names.economy_workflow_id("summer"),
+        fingerprint=fingerprint(ImageRequest.model_validate(request)),
+        operation="generate",
+        requested_model="gpt-image-1",
+    )
+    new = NewAttempt(
+        run_id=run_id,
+        workflow_run_id="",
+        model="gpt-image-1",
+        provider="simulator",
+        sent_at=datetime.now(UTC),
+        batch_part="summer/0/1/0",
+    )
+    attempt = EconomyAttempts(stack.database).claim(identity, new, resends=0).attempt
+    AttemptLog(stack.database).finish(attempt.attempt_id, SUCCEEDED)
+
+    result = await stack.run(request, run_id=run_id)
+
+    assert (result.cost.amount_usd, result.cost.flags) == ("0.083450", ("batch_price",))
+    assert stack.calls(run_id) == []
+
+
+async def test_what_a_batch_did_not_do_a_submit_does(stack: Stack) -> None:
+    """A line that expired may be submitted by itself, at the standard price; the batch then passes it over."""
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup",))
+    [run_id] = run_ids(requests)
+    stack.simulator.batches.script(BatchFaultKind.EXPIRED, lines=0)
+    _, order = await run_batch(stack, requests, batch_id=batch_id)
+
+    result = await stack.run(requests[0], run_id=run_id)
+    again = await finish(stack.simulator, await start(stack.client, order))
+
+    assert result.cost.amount_usd == "0.010960"
+    assert [attempt.outcome for attempt in stack.attempts(run_id)] == ["not_sent", "succeeded"]
+    assert again.passed == 1
+
+
+@pytest.mark.parametrize("by_signal", [True, False])
+async def test_a_cancelled_batch_bills_what_was_done(stack: Stack, *, by_signal: bool) -> None:
+    """Cancelled by a signal or as a workflow, the provider's batch is told to stop; what it did is billed, the rest not sent."""
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, (f"Cup {number}" for number in range(4)))
+    handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
+    await until_sent(stack.simulator, before + 1)
+    batch = stack.simulator.batches.all[-1]
+    await stack.simulator.batches.advance(batch)
+    await stack.simulator.batches.advance(batch, lines=1)
+
+    await (handle.signal(names.SIGNAL_CANCEL) if by_signal else handle.cancel())
+    async with asyncio.timeout(60):
+        while batch.status != "cancelling":
+            await asyncio.sleep(0.05)
+    summary = await finish(stack.simulator, handle)
+
+    assert (summary.status, summary.done, summary.not_sent) == ("cancelled", 1, 3)
+    assert min(outcomes(stack, requests)) == [("not_sent", "BatchCancelled")]
+    assert len(paid_lines(stack, requests)) == 1
+
+
+async def test_a_batch_that_is_cancelled_before_it_begins_has_cost_nothing(stack: Stack) -> None:
+    """Cancelled while the provider still checks its file, no line was carried out, and a retry needs nobody's leave."""
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, ("A cup", "A plate"))
+    handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
+    await until_sent(stack.simulator, before + 1)
+    batch = stack.simulator.batches.all[-1]
+
+    await handle.signal(names.SIGNAL_CANCEL)
+    async with asyncio.timeout(60):
+        while batch.status != "cancelling":
+            await asyncio.sleep(0.05)
+    summary = await finish(stack.simulator, handle)
+    again, _ = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert (summary.not_sent, summary.unknown) == (2, 0)
+    assert outcomes(stack, requests)[0][0] == ("not_sent", "BatchCancelled")
+    assert again.done == 2
+
+
+async def test_what_no_file_tells_of_is_listed_as_perhaps_paid(stack: Stack) -> None:
+    """An output file that is gone, and lines that are in neither file, leave their attempts unknown with the reason."""
+    gone_id, untold_id = new_batch_id(), new_batch_id()
+    stack.simulator.batches.script(BatchFaultKind.OUTPUT_GONE)
+    gone = make_requests(gone_id, ("A cup", "A plate"))
+    gone_summary, _ = await run_batch(stack, gone, batch_id=gone_id)
+    stack.simulator.batches.script(BatchFaultKind.LINES_UNTOLD, lines=1)
+    untold = make_requests(untold_id, ("A cup", "A plate"))
+    untold_summary, _ = await run_batch(stack, untold, batch_id=untold_id)
+
+    assert (gone_summary.unknown, gone_summary.done) == (2, 0)
+    assert outcomes(stack, gone) == [[("unknown", "ResultMissing")]] * 2
+    [attempt] = stack.attempts(run_ids(gone)[0])
+    assert "No such File object" in (attempt.error_message or "")
+    assert (untold_summary.unknown, untold_summary.done) == (1, 1)
+
+
+async def test_a_result_file_in_stretches_with_a_broken_download(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result file is settled in stretches, each from where the last one ended, also when a download breaks off in between."""
+    monkeypatch.setattr(settle_economy_lines, "LINES_A_STRETCH", 4)
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, (f"Cup {number}" for number in range(10)))
+    stack.simulator.batches.script(BatchFaultKind.DOWNLOAD_CUT_OFF)
+
+    summary, order = await run_batch(stack, requests, batch_id=batch_id)
+
+    assert summary.done == 10
+    assert all(len(stack.entries(run_id)) == 1 for run_id in run_ids(requests))
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in await stack.events(order.workflow_id)
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert scheduled.count(names.SETTLE_ECONOMY_LINES) == 3
+
+
+async def test_pages_parts_and_lines_come_together(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines over several pages are split into files by the limits, and every one of them is done once."""
+    monkeypatch.setattr(PartSplitter.__init__, "__defaults__", (3, 200_000_000))
+    batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
+    requests = make_requests(batch_id, (f"Cup {number}" for number in range(8)))
+    order = await write_pages(stack.store, batch_id, requests, lines_a_page=3)
+
+    handle = await start(stack.client, order)
+    await until_sent(stack.simulator, before + 3)
+    await look(handle)
+    progress = await show(handle)
+    summary = await finish(stack.simulator, handle)
+
+    assert [each.part.lines for each in progress.parts] == [3, 3, 2]
+    assert summary.done == 8
+    assert paid_lines(stack, requests) == sorted(run_ids(requests))
+
+
+async def test_a_duplicate_line_and_a_used_id(stack: Stack) -> None:
+    """A request id that stands on two lines, or for another request already, is told and sent once or not at all."""
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup", "A plate", "A spoon"))
+    await stack.run({**requests[2], "prompt": "Something else"}, run_id=run_ids(requests)[2])
+
+    summary, _ = await run_batch(stack, [*requests, requests[0]], batch_id=batch_id)
+
+    assert (summary.done, summary.refused, summary.passed) == (2, 1, 1)
+    assert paid_lines(stack, requests) == sorted(run_ids(requests)[:2])
+
+
+async def test_an_order_that_is_none(stack: Stack) -> None:
+    """An order that cannot be read is refused with what is wrong and what is allowed."""
+    handle = await stack.client.start_workflow(
+        names.ECONOMY_BATCH, {"batch_id": "-", "lines": 0}, id=new_batch_id(), task_queue=names.RUNS_QUEUE
+    )
+    with pytest.raises(WorkflowFailureError) as raised:
+        await handle.result()
+    assert raised.value.cause is not None
+    message = str(raised.value.cause)
+    assert "batch_id is '-'; allowed: 1 to 64 characters" in message
+    assert "digest is absent" in message
+
+
+async def test_the_provider_s_key_is_refused_for_a_while(tmp_path: Path) -> None:
+    """A key that the provider refuses rejects the part, nothing is charged, and the next round sends it."""
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup",))
+    database, store = sqlite_url(tmp_path), (tmp_path / "images").as_uri()
+    async with run_stack(database, store, openai_api_key="sk-invalid-0123456789") as stack:
+        refused, order = await run_batch(stack, requests, batch_id=batch_id)
+        ended = outcomes(stack, requests)
+    async with run_stack(database, store) as stack:
+        done = await finish(stack.simulator, await start(stack.client, order))
+
+    assert (refused.rejected, refused.provider_batch_ids) == (1, ())
+    assert ended == [[("rejected", "BatchRefused")]]
+    assert (done.round, done.done) == (2, 1)

@@ -1,0 +1,96 @@
+"""What takes hours or days, on the time-skipping server: how long a run tries, and what it never gives up."""
+
+import asyncio
+import json
+import sysconfig
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.result import RunResult
+from gpt_image_runs.local_stack.processes import choose_port
+from tests.support.stack import CONTRACT, new_run_id, run_application, sqlite_url
+
+
+@asynccontextmanager
+async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
+    """A server whose clock runs ahead whenever everybody only waits."""
+    binary = Path(sysconfig.get_path("scripts")) / "temporal-test-server"
+    async with await WorkflowEnvironment.start_time_skipping(
+        data_converter=pydantic_data_converter, test_server_existing_path=str(binary)
+    ) as environment:
+        client = environment.client
+        kinds = {
+            key.name: IndexedValueType.ValueType(key.indexed_value_type.value)
+            for key in names.SEARCH_ATTRIBUTES
+        }
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds)
+        )
+        yield environment
+
+
+async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:
+    """A run whose provider cannot be reached tries for six hours, once a minute, sends nothing, and says why it ends. Of its
+    hundreds of failures it hears of the 1st, 4th, 16th, 64th and 256th.
+    """
+    closed = f"http://127.0.0.1:{choose_port()}/v1"
+    run_id = new_run_id()
+    async with (
+        skipping_time() as environment,
+        run_application(
+            environment.client, sqlite_url(tmp_path), (tmp_path / "images").as_uri(), openai_base_url=closed
+        ) as stack,
+    ):
+        failure = await stack.fail(CONTRACT, run_id=run_id)
+        described = await environment.client.get_workflow_handle(run_id).describe()
+        attempts = stack.attempts(run_id)
+        events = await stack.events(run_id)
+
+    told = [
+        json.loads(event.workflow_execution_signaled_event_attributes.input.payloads[0].data)
+        for event in events
+        if event.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert [(one["failures"], one["attempts"]) for one in told] == [(4**n, 4**n) for n in range(5)]
+    assert {one["error_type"] for one in told} == {"ConnectionFailed"}
+    assert failure.type == "ConnectionFailed"
+    assert "OPENAI_BASE_URL" in failure.message
+    assert described.close_time is not None
+    assert timedelta(hours=5) < described.close_time - described.start_time < timedelta(hours=7)
+    assert 350 <= len(attempts) <= 380
+    assert {attempt.outcome for attempt in attempts} == {"not_sent"}
+
+
+async def test_a_ledger_that_is_away_for_half_a_day(tmp_path: Path) -> None:
+    """A paid run whose ledger is away for twice as long as a call is tried is billed when it is back: money activities never give up."""
+    async with (
+        skipping_time() as environment,
+        run_application(environment.client, sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack,
+    ):
+        with stack.database.writing() as connection:
+            connection.execute(
+                text(
+                    "CREATE TRIGGER away BEFORE INSERT ON ledger_entries BEGIN SELECT RAISE(ABORT, 'away'); END"
+                )
+            )
+        handle = await stack.start(CONTRACT)
+        while not stack.attempts(handle.id) or stack.attempts(handle.id)[0].outcome == "unknown":
+            await asyncio.sleep(0.02)
+        await environment.sleep(timedelta(hours=12))
+        assert stack.entries(handle.id) == ()
+        with stack.database.writing() as connection:
+            connection.execute(text("DROP TRIGGER away"))
+
+        result = RunResult.model_validate(await handle.result())
+
+        assert result.billing.state == "billed"
+        assert len(stack.calls(handle.id)) == 1

@@ -1,0 +1,260 @@
+"""The worker as a process of its own: killed and stopped at the worst moments. Nothing is lost, nothing is paid twice."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+
+from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.reports.entries import list_entries
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.result import RunResult
+from gpt_image_runs.database.open import open_database
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.temporal.connection import has_pollers
+from gpt_image_runs.temporal.rate_limits import rate_within, read_dispatch_rate
+from simulator.server import Simulator
+from tests.e2e.runs.test_decisions import decide, until_held
+from tests.support.stack import CONTRACT, run_temporal, sqlite_url
+
+ROOT = Path(__file__).parents[3]
+WORST_WAIT_SECONDS = 120
+
+
+class Site:
+    """A Temporal server and a provider that stay, and workers that come and go."""
+
+    def __init__(self, client: Client, simulator: Simulator, folder: Path, parts: AsyncExitStack) -> None:
+        self.client = client
+        self.simulator = simulator
+        self.folder = folder
+        self.store = ImageStore.from_url((folder / "images").as_uri())
+        self.database = open_database(sqlite_url(folder), create=True)
+        self.log = folder / "worker.log"
+        parts.callback(self.database.close)
+        self._parts = parts
+
+    async def start_worker(
+        self, *arguments: str, program: Path = ROOT / "worker.py", settings: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
+        """Starts `python worker.py` as a user would, and waits until it polls."""
+        environment = {
+            **os.environ,
+            "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
+            "DATABASE_URL": sqlite_url(self.folder),
+            "IMAGE_STORE_URL": (self.folder / "images").as_uri(),
+            "OPENAI_API_KEY": "sk-test-0123456789abcdef",
+            "OPENAI_BASE_URL": self.simulator.base_url,
+            "PROVIDER": "simulator",
+            **(settings or {}),
+        }
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(program), *arguments, env=environment, stdout=log, stderr=log
+            )
+        self._parts.push_async_callback(end, process)
+        ready = self.log.read_text().count("The worker polls.") + 1
+        await until(
+            lambda: self.log.read_text().count("The worker polls.") >= ready or process.returncode is not None
+        )
+        assert process.returncode is None, self.log.read_text()
+        return process
+
+    async def start_run(
+        self, name: str, prompt: str | None = None, **options: Any
+    ) -> WorkflowHandle[Any, Any]:
+        """Starts a run whose prompt is its name, unless it has one."""
+        return await self.client.start_workflow(
+            names.WORKFLOW,
+            {**CONTRACT, "prompt": prompt or name, "quality": "low", **options},
+            id=names.run_id_for("default", name),
+            task_queue=names.RUNS_QUEUE,
+        )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ends a process that a test started, if it still runs."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition."""
+    async with asyncio.timeout(WORST_WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def open_site(folder: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as parts:
+        simulator = await parts.enter_async_context(Simulator())
+        client = await parts.enter_async_context(run_temporal())
+        yield Site(client, simulator, folder, parts)
+
+
+@asynccontextmanager
+async def locked(database: Path) -> AsyncIterator[None]:
+    """Nobody else can write to the ledger while the block runs."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+async def test_kill_minus_nine(tmp_path: Path) -> None:
+    """A worker is killed while the provider works on one run and after another run's picture was stored but not recorded.
+
+    The first is sent again and its first attempt stays unknown; the second is found and adopted without another call.
+    """
+    async with open_site(tmp_path) as site:
+        site.simulator.script("hang", match="cut-off")
+        site.simulator.script("delay=1", match="unrecorded")
+        first_worker = await site.start_worker()
+        cut_off = await site.start_run("cut-off")
+        await until(lambda: site.simulator.in_progress == 1)
+        unrecorded = await site.start_run("unrecorded")
+        await until(lambda: site.simulator.in_progress == 2)
+        async with locked(tmp_path / "ledger.db"):
+            receipts = tmp_path / "images" / "documents" / "attempts"
+            await until(lambda: any(b'"succeeded"' in path.read_bytes() for path in receipts.rglob("*.json")))
+            first_worker.kill()
+            await first_worker.wait()
+        await site.start_worker()
+        results = [RunResult.model_validate(await run.result()) for run in (cut_off, unrecorded)]
+
+        log = AttemptLog(site.database)
+        assert [attempt.outcome for attempt in log.list_attempts(cut_off.id)] == ["unknown", "succeeded"]
+        assert [attempt.outcome for attempt in log.list_attempts(unrecorded.id)] == ["succeeded"]
+        assert [result.provider.attempts for result in results] == [2, 1]
+        assert len(list_entries(site.database)) == 2
+        assert len(site.simulator.books.paid) == 3
+        for result in results:
+            assert await site.store.read(result.images[0].uri)
+
+
+async def test_killed_while_the_run_would_rather_be_held(tmp_path: Path) -> None:
+    """A worker is killed during the call of a run that says hold: the next one holds it, and loses it by no restart.
+
+    Nothing is sent until somebody decides; what the killed worker had asked for stays unknown.
+    """
+    async with open_site(tmp_path) as site:
+        site.simulator.script("hang", match="held")
+        first_worker = await site.start_worker()
+        run = await site.start_run("held", unknown_outcome="hold")
+        await until(lambda: site.simulator.in_progress == 1)
+        first_worker.kill()
+        await first_worker.wait()
+        second_worker = await site.start_worker()
+        question = (await until_held(run)).open_decision
+        second_worker.kill()
+        await second_worker.wait()
+        await site.start_worker()
+        still_open = (await until_held(run)).open_decision
+        sent_before = len(site.simulator.books.entries)
+        await decide(run)
+        result = RunResult.model_validate(await run.result())
+
+        assert question is not None
+        assert "Its worker ended before an answer came." in question.message
+        assert still_open == question
+        assert sent_before == 1
+        attempts = AttemptLog(site.database).list_attempts(run.id)
+        assert [attempt.outcome for attempt in attempts] == ["unknown", "succeeded"]
+        assert result.provider.attempts == 2
+        assert len(list_entries(site.database)) == 1
+
+
+async def test_sigterm_during_a_call(tmp_path: Path) -> None:
+    """A worker that is told to stop during a call finishes it and exits 0; the run is paid once, by one attempt."""
+    async with open_site(tmp_path) as site:
+        site.simulator.script("delay=3", match="in-flight")
+        leaving = await site.start_worker()
+        run = await site.start_run("in-flight")
+        await until(lambda: site.simulator.in_progress == 1)
+        leaving.send_signal(signal.SIGTERM)
+        await site.start_worker()
+
+        result = RunResult.model_validate(await run.result())
+
+        assert await leaving.wait() == 0
+        assert result.provider.attempts == 1
+        assert len(site.simulator.books.paid) == 1
+        assert len(list_entries(site.database)) == 1
+
+
+async def test_a_cancellation_that_comes_with_the_answer(tmp_path: Path) -> None:
+    """A run that hears of its cancellation and of its answer at once is billed and completes: the picture is paid for."""
+    async with open_site(tmp_path) as site:
+        site.simulator.script("delay=2", match="in-flight")
+        workflows = await site.start_worker("--only", "workflows")
+        await site.start_worker("--only", "provider")
+        run = await site.start_run("in-flight")
+        await until(lambda: site.simulator.in_progress == 1)
+        workflows.kill()
+        await workflows.wait()
+        await run.cancel()
+        await until(
+            lambda: any(
+                attempt.outcome == "succeeded" for attempt in AttemptLog(site.database).list_attempts(run.id)
+            )
+        )
+        await site.start_worker("--only", "workflows")
+
+        result = RunResult.model_validate(await run.result())
+
+        assert result.billing.state == "billed"
+        assert len(site.simulator.books.paid) == 1
+        assert len(list_entries(site.database)) == 1
+
+
+async def test_two_fleets(tmp_path: Path) -> None:
+    """A worker of the runs alone and a worker of the provider alone carry a run together."""
+    async with open_site(tmp_path) as site:
+        await site.start_worker("--only", "workflows")
+        assert not await has_pollers(site.client, [names.PROVIDER_QUEUE])
+        await site.start_worker("--only", "provider")
+
+        result = RunResult.model_validate(await (await site.start_run("together")).result())
+
+        assert result.billing.state == "billed"
+
+
+async def test_logs(tmp_path: Path) -> None:
+    """A worker's log is one JSON object a line with the run's id, and holds neither a prompt nor the key."""
+    async with open_site(tmp_path) as site:
+        await site.start_worker()
+        await (await site.start_run("logged", "A secret lighthouse")).result()
+        lines = [json.loads(line) for line in site.log.read_text().splitlines()]
+
+    text = site.log.read_text()
+    assert any(line.get("workflow_id") == "image:default:logged" for line in lines)
+    assert "secret lighthouse" not in text
+    assert "0123456789abcdef" not in text
+
+
+async def test_the_limit_of_the_command_line(tmp_path: Path) -> None:
+    """`--images-per-minute` is held by the server, also when that worker is gone and another knows nothing of it."""
+    async with open_site(tmp_path) as site:
+        leaving = await site.start_worker("--images-per-minute", "20")
+        assert await read_dispatch_rate(site.client, names.PROVIDER_QUEUE) == pytest.approx(rate_within(20))
+        leaving.send_signal(signal.SIGTERM)
+        assert await leaving.wait() == 0
+        await site.start_worker()
+
+        assert await read_dispatch_rate(site.client, names.PROVIDER_QUEUE) == pytest.approx(rate_within(20))
+        assert "holds a limit that IMAGES_PER_MINUTE does not name" in site.log.read_text()

@@ -1,0 +1,153 @@
+"""Whose pictures lie in the store: a tenant's own are read, those of others are not found."""
+
+import hashlib
+from collections.abc import Collection
+
+import pytest
+
+from gpt_image_runs.contracts.images import ImageRef
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.images.backend import NotFound, ReferenceRefused
+from gpt_image_runs.images.inputs import InputsRefused, load_inputs
+from gpt_image_runs.images.ownership import PictureOwners
+from gpt_image_runs.images.store import ImageStore
+from tests.support.picture_files import make_picture
+
+CAT = make_picture("PNG", (8, 6))
+SHA256 = hashlib.sha256(CAT).hexdigest()
+
+
+def nobody(_: str) -> Collection[str]:
+    return set()
+
+
+async def reads(owners: PictureOwners, tenant: str, image: ImageRef) -> bool:
+    try:
+        data = await owners.store_of(tenant).read(image.uri)
+    except NotFound:
+        return False
+    assert data == CAT
+    return True
+
+
+async def test_picture_is_read_by_its_owners_alone(store: ImageStore) -> None:
+    """The same bytes from two tenants have two owners."""
+    owners = PictureOwners(store, find_makers=nobody)
+    image = await store.put_image(CAT, owner="acme")
+    assert [await reads(owners, tenant, image) for tenant in ("acme", "evil", "default")] == [
+        True,
+        False,
+        False,
+    ]
+
+    await store.put_image(CAT, owner="evil")
+
+    assert await store.list_owners(SHA256) == {"acme", "evil"}
+    assert await reads(owners, "evil", image)
+
+
+async def test_partial_picture_is_read_by_its_owner_alone(store: ImageStore) -> None:
+    """A picture that is not finished is somebody's too."""
+    owners = PictureOwners(store, find_makers=nobody)
+    image = await store.put_partial_image(CAT, owner="acme")
+
+    assert [await reads(owners, tenant, image) for tenant in ("acme", "evil")] == [True, False]
+
+
+async def test_foreign_picture_is_refused_like_an_unknown_one(store: ImageStore) -> None:
+    """The answer does not tell whether somebody else has the picture, how large it is, or that it is damaged."""
+    owners = PictureOwners(store, find_makers=nobody)
+    foreign = await store.put_image(CAT, owner="acme")
+    damaged = f"{store.root}sha256/00/{'0' * 64}.png"
+    await store.objects.replace(damaged.removeprefix(store.root), b"x" * 100, "image/png")
+    await store.add_owner("acme", "0" * 64)
+    unknown = f"{store.root}sha256/11/{'1' * 64}.png"
+    answers = []
+    for uri in (foreign.uri, damaged, unknown):
+        request = ImageRequest.model_validate(
+            {"model": "gpt-image-2", "prompt": "x", "tenant": "evil", "images": [{"uri": uri}]}
+        )
+        with pytest.raises(InputsRefused) as refused:
+            await load_inputs(request, owners.store_of(request.tenant))
+        (problem,) = refused.value.problems
+        answers.append((problem.value.rpartition("(")[2], problem.allowed))
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][0] == "not found)"
+
+
+async def test_picture_under_another_name_belongs_to_whom_its_bytes_do(local_store: ImageStore) -> None:
+    """A file that somebody has put into the store by hand does not get around the owners."""
+    owners = PictureOwners(local_store, find_makers=nobody)
+    await local_store.put_image(CAT, owner="acme")
+    await local_store.objects.replace("cat.png", CAT, "image/png")
+
+    assert await owners.store_of("acme").read(local_store.root + "cat.png") == CAT
+    with pytest.raises(NotFound):
+        await owners.store_of("evil").read(local_store.root + "cat.png")
+
+
+async def test_picture_from_before_owners_belongs_to_who_made_it(store: ImageStore) -> None:
+    """The ledger is asked once, and what it says is written down."""
+    image = await store.put_image(CAT)
+    asked = []
+
+    def find_makers(sha256: str) -> Collection[str]:
+        asked.append(sha256)
+        return {"acme", "beta"}
+
+    owners = PictureOwners(store, find_makers=find_makers)
+    assert [await reads(owners, tenant, image) for tenant in ("evil", "acme", "beta", "default")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert asked == [SHA256]
+
+
+async def test_picture_that_no_run_made_belongs_to_the_default_tenant(store: ImageStore) -> None:
+    """Uploads had no tenant before."""
+    owners = PictureOwners(store, find_makers=nobody)
+    image = await store.put_image(CAT)
+
+    assert [await reads(owners, tenant, image) for tenant in ("evil", "default")] == [False, True]
+
+
+async def test_unknown_picture_gets_no_owner(store: ImageStore) -> None:
+    """Whoever asks for what is not there neither searches the ledger nor claims it."""
+
+    def find_makers(_: str) -> Collection[str]:
+        raise AssertionError("the ledger was asked")
+
+    owners = PictureOwners(store, find_makers=find_makers)
+    with pytest.raises(NotFound):
+        await owners.store_of("evil").read(f"{store.root}sha256/{SHA256[:2]}/{SHA256}.png")
+    assert await store.list_owners(SHA256) == set()
+
+
+async def test_shared_store_is_read_by_every_tenant(store: ImageStore) -> None:
+    """As the setting says."""
+    image = await store.put_image(CAT, owner="acme")
+    assert await reads(PictureOwners(store, shared=True), "evil", image)
+
+
+async def test_without_the_ledger_pictures_without_owners_are_left_to_the_worker(store: ImageStore) -> None:
+    """The command line decides by what stands in the store alone."""
+    image = await store.put_image(CAT)
+    assert await reads(PictureOwners(store), "acme", image)
+    await store.put_image(CAT, owner="acme")
+    assert not await reads(PictureOwners(store), "evil", image)
+
+
+@pytest.mark.parametrize("tenant", ["..", "a/b", "Acme", "a" * 64])
+async def test_tenant_that_is_not_valid_owns_nothing(store: ImageStore, tenant: str) -> None:
+    """It would be a part of a path."""
+    with pytest.raises(ValueError, match="is not a valid tenant"):
+        await store.put_image(CAT, owner=tenant)
+
+
+async def test_owner_is_not_a_picture(store: ImageStore) -> None:
+    """What says whose a picture is cannot be referred to."""
+    await store.put_image(CAT, owner="acme")
+    with pytest.raises(ReferenceRefused):
+        await store.read(f"{store.root}owners/{SHA256[:2]}/{SHA256}/acme")

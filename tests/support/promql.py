@@ -1,0 +1,58 @@
+"""PromQL as a parser of its own reads it (installed apart, as `tests/support/compose_tools.py` does): no test here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+REQUIREMENTS = Path(__file__).with_name("promql-tools.txt")
+
+# The parser refuses what Prometheus would: unknown functions, wrong types, wrong syntax.
+_PARSE = """
+import json
+import sys
+import promql_parser
+
+def read(expression):
+    found = []
+    def visit(node):
+        if isinstance(node, promql_parser.MatrixSelector):
+            return True
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append([node.name, [[each.name, str(each.op), each.value] for each in node.matchers.matchers]])
+        return True
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+json.dump([read(expression) for expression in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+class Selector(NamedTuple):
+    """One metric that an expression asks for, and what it asks of its labels: name, operator, value."""
+
+    metric: str
+    matchers: tuple[tuple[str, str, str], ...]
+
+
+def parse_all(tools: Path, expressions: list[str]) -> list[list[Selector]]:
+    """The selectors of each expression. Fails on the first that is no PromQL."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tools)}
+    done = subprocess.run(
+        [sys.executable, "-c", _PARSE],
+        input=json.dumps(expressions),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [
+        [
+            Selector(metric, tuple((name, op, value) for name, op, value in matchers))
+            for metric, matchers in each
+        ]
+        for each in json.loads(done.stdout)
+    ]

@@ -1,0 +1,154 @@
+"""The embedded stack as a user has it: `python starter.py up` in a process, and commands typed beside it. No test here."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt_image_runs.temporal.stack_file import FileLock, FileLocked
+from tests.support.command_line import Ended
+
+ROOT = Path(__file__).resolve().parents[2]
+_STARTER = [sys.executable, str(ROOT / "starter.py")]
+_OURS = ("OPENAI_", "AZURE_", "TEMPORAL_", "AWS_", "DATABASE_URL", "IMAGE_STORE_URL", "PROVIDER", "COLUMNS")
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A shell in which DATA_DIR is set, and nothing else of ours."""
+
+    data_dir: Path
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> Ended:
+        """Types a command and waits for its end."""
+        ended = subprocess.run(
+            [*_STARTER, *arguments],
+            input=stdin,
+            env=self._environment(),
+            capture_output=True,
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+    def start(self, *arguments: str) -> "Typed":
+        """Types a command and goes on."""
+        out, err = (Path(tempfile.mkstemp(dir=self.data_dir.parent)[1]) for _ in "oe")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            command = [*_STARTER, *arguments]
+            process = subprocess.Popen(command, env=self._environment(), stdout=stdout, stderr=stderr)
+        return Typed(process, out, err)
+
+    def paid_calls(self, run_id: str) -> int:
+        """Requests that the simulator was paid for, by its own books."""
+        lines = (self.data_dir / "simulator-books.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        return sum(
+            bool(entry["paid"]) and str(entry["client_request_id"]).startswith(f"{run_id}:")
+            for entry in entries
+        )
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        return {**kept, "DATA_DIR": str(self.data_dir)}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command that still runs."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    def wait_until_told(self, words: str) -> None:
+        """Returns once `words` are on stderr."""
+        wait_until(lambda: words in self.err.read_text())
+
+    def interrupt(self, number: signal.Signals) -> Ended:
+        """Sends a signal and waits for the end."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> Ended:
+        """Waits for the end."""
+        try:
+            status = self.process.wait(timeout=_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return Ended(status, self.out.read_text(), self.err.read_text())
+
+
+@contextmanager
+def run_up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
+    """`up --json`, from when everything answers until the block ends. `turn` is a file: stacks start one by one, as
+    two that start in the same instant both find the usual port free.
+    """
+    lock = FileLock(turn)
+    wait_until(lambda: _take(lock))
+    try:
+        typed = terminal.start("up", "--json")
+        try:
+            wait_until(lambda: bool(typed.out.read_text()) or typed.process.poll() is not None)
+        finally:
+            lock.release()
+        assert typed.process.poll() is None, typed.err.read_text()
+        yield typed
+    finally:
+        if typed.process.poll() is None:
+            typed.interrupt(signal.SIGTERM)
+
+
+def find_children(pid: int) -> dict[int, str]:
+    """The command lines of a process's children, by process id."""
+    listed = subprocess.run(
+        # Twice w: whole lines, however long the path of this directory is.
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return {int(child): words for child, parent, words in rows if int(parent) == pid}
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process with this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once the condition holds."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within a minute"
+        time.sleep(0.02)
+
+
+def entries_of(terminal: Terminal, run_id: str) -> list[dict[str, Any]]:
+    """A run's entries, as `ledger --json` prints them."""
+    entries: list[dict[str, Any]] = terminal.run("ledger", "--run", run_id, "--json").document["entries"]
+    return entries
+
+
+def _take(lock: FileLock) -> bool:
+    try:
+        lock.take("")
+    except FileLocked:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""How the two steps after the provider's answer are carried out: by the workflow's own worker, else wherever there is one."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.common import Priority
+from temporalio.exceptions import FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from gpt_image_runs.contracts import names
+    from gpt_image_runs.contracts import names as priorities
+    from gpt_image_runs.contracts.base import Contract
+    from gpt_image_runs.contracts.calls import Admission, CheckInput
+    from workflows import retry_policies as policies
+
+LOCAL_MONEY = "money-steps-are-tried-locally"
+"""The patch of runs that were begun before `Admission.money_locally` was there: they keep to their history."""
+
+ContractT = TypeVar("ContractT", bound=Contract)
+
+
+async def carry_out_money_step(
+    name: str,
+    order: Contract,
+    result_type: type[ContractT],
+    *,
+    locally: bool,
+    summary: str,
+    tell: Callable[[FailureError], None] | None = None,
+) -> ContractT:
+    """The result of the activity `name`, however long it takes.
+
+    `locally` tries it once as a local activity, within the workflow task that is under way anyway. Where that fails, as the
+    ledger is away, it becomes a regular one: it waits where everyone sees it, with its last failure. `tell` hears why.
+    """
+    result: ContractT
+    if locally:
+        try:
+            result = await workflow.execute_local_activity(
+                name,
+                order,
+                result_type=result_type,
+                start_to_close_timeout=policies.LOCAL_MONEY_ATTEMPT,
+                retry_policy=policies.LOCAL_MONEY_RETRY,
+                summary=summary,
+            )
+        except FailureError as error:
+            # Not only ActivityError, as which a time-out comes: what a local activity raised arrives as itself.
+            workflow.logger.info(f"{name} did not work at once and is scheduled: {error.cause or error}")
+            if tell is not None:
+                tell(error)
+        else:
+            return result
+    result = await workflow.execute_activity(
+        name,
+        order,
+        result_type=result_type,
+        start_to_close_timeout=policies.MONEY_ATTEMPT,
+        retry_policy=policies.MONEY_RETRY,
+        summary=summary,
+    )
+    return result
+
+
+async def check_payload(payload: Any, workflow_id: str) -> Admission:
+    """Whether what anybody has sent may run under this workflow's id, with all that is wrong."""
+    admission: Admission = await workflow.execute_local_activity(
+        names.CHECK_REQUEST,
+        CheckInput(payload=payload, workflow_id=workflow_id),
+        result_type=Admission,
+        start_to_close_timeout=policies.CHECK_ATTEMPT,
+        retry_policy=policies.CHECK_RETRY,
+    )
+    return admission
+
+
+async def take_image_slots(count: int | None) -> Priority:
+    """Takes so many dispatches beyond the call's own; returns the call's priority. Without any, nothing happens."""
+    if not count:
+        return Priority.default
+    given = workflow.info().priority
+    line = max(given.priority_key or priorities.PRIORITY_UNSAID, priorities.PRIORITY_INTERACTIVE)
+    # The server takes turns between tenants by tasks: this one stands for the whole run, and weighs as much.
+    whole_run = (given.fairness_weight or 1.0) / (count + 1)
+    ahead = Priority(priority_key=line - 1)
+    await _take(1, Priority(priority_key=line, fairness_weight=whole_run), f"1 of {count + 1} images")
+    if count > 1:
+        await _take(count - 1, ahead, f"{count - 1} more, then the call")
+    return ahead
+
+
+async def _take(count: int, priority: Priority, share: str) -> None:
+    await workflow.execute_activity(
+        names.TAKE_IMAGE_SLOTS,
+        count,
+        task_queue=names.PROVIDER_QUEUE,
+        start_to_close_timeout=policies.SLOT_ATTEMPT,
+        retry_policy=policies.SLOT_RETRY,
+        priority=priority,
+        summary=f"the provider's limit: {share}",
+    )
+
+
+T = TypeVar("T")
+
+
+async def finish_despite_cancellation(
+    work: Coroutine[Any, Any, T], tell: Callable[[], None] | None = None
+) -> T:
+    """Runs `work` to its end, also when the run is cancelled meanwhile: then the run completes with its result.
+
+    `tell` is called where the work has to know of it.
+    """
+    task = asyncio.ensure_future(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():  # at the same moment: the run is billed, so it completes
+                return task.result()
+            if tell is not None:
+                tell()
+                continue
+            workflow.logger.info(
+                "A cancellation came too late: the ledger gets its entry, and the run completes."
+            )
+
+
+async def await_answer(activity: workflow.ActivityHandle[T]) -> T:
+    """Awaits an activity that may have paid for something. A cancellation of the run is passed on to it, and whatever it answers
+    then counts: also an answer that came at the same moment, for which the SDK would let the cancellation win.
+    """
+    while True:
+        try:
+            return await asyncio.shield(activity)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # what has arrived together with the cancellation is taken in first
+            if activity.done():
+                return activity.result()
+            activity.cancel()
