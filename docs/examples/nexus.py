@@ -1,6 +1,6 @@
 """A workflow in a namespace of its own that has a picture made: `python nexus.py NAMESPACE REQUEST_ID`.
 
-Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which imports nothing else of ours.
+Needs `temporalio` and `pydantic`, and the package `gpt_image_runs` of this repository, of which it imports the contracts alone.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A quote, a run with its receipt, its status and its result: `python python_typed.py REQUEST_ID`.
 
-Needs `temporalio` and `pydantic`, and a copy of the folder `contracts/`, which imports nothing else of ours.
+Needs `temporalio` and `pydantic`, and the package `gpt_image_runs` of this repository, of which it imports the contracts alone.
 """
 
 import asyncio

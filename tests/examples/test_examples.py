@@ -78,7 +78,8 @@ def up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
 @pytest.fixture(scope="module")
 def neighbour(up: Typed, tmp_path_factory: pytest.TempPathFactory) -> Neighbour:
     folder = tmp_path_factory.mktemp("neighbour")
-    shutil.copytree(ROOT / "contracts", folder / "contracts")
+    shutil.copytree(ROOT / "gpt_image_runs" / "contracts", folder / "gpt_image_runs" / "contracts")
+    shutil.copy(ROOT / "gpt_image_runs" / "__init__.py", folder / "gpt_image_runs" / "__init__.py")
     (folder / "sitecustomize.py").write_text(MARK_SHUTDOWN)
     told = json.loads(up.out.read_text())
     return Neighbour(folder, told["temporal_address"], told["http_url"])

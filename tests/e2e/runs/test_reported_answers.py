@@ -18,7 +18,7 @@ from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_u
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REPORTED = Path(__file__).parents[2] / "imaging" / "reported_answers"
+REPORTED = Path(__file__).parents[2] / "provider" / "reported_answers"
 
 
 @dataclass(frozen=True)
