@@ -12,7 +12,7 @@ from gpt_image_runs.contracts.result import RunResult
 from tests.e2e.durability.test_worker_process import Site, open_site, until
 from tests.support.skewed_worker import ROOT
 
-SKEWED_WORKER = ROOT / "tests" / "e2e" / "skewed_worker.py"
+SKEWED_WORKER = ROOT / "tests" / "support" / "skewed_worker.py"
 A_DAY = timedelta(days=1)
 
 

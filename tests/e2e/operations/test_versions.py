@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.notifications import event_id_for, notification_id_for
@@ -28,10 +29,21 @@ async def make_current(site: Site, build: str) -> None:
     address = site.client.service_client.config.target_host
     command = [str(find_temporal_binary()), *("worker", "deployment", "set-current-version"), *target]
     async with asyncio.timeout(WORST_WAIT_SECONDS):
-        while await read_current_build(site.client, DEPLOYMENT) != (build or None):
+        while await read_build_patiently(site) != (build or None):
             await asyncio.to_thread(
                 subprocess.run, [*command, "--address", address, "--yes"], capture_output=True, check=False
             )
+
+
+async def read_build_patiently(site: Site) -> str | None:
+    """Read the current build. The server allows only so many requests about a deployment at once."""
+    while True:
+        try:
+            return await read_current_build(site.client, DEPLOYMENT)
+        except RPCError as error:
+            if error.status != RPCStatusCode.RESOURCE_EXHAUSTED:
+                raise
+        await asyncio.sleep(0.2)
 
 
 async def read_build(run: WorkflowHandle[Any, Any]) -> str:
