@@ -65,7 +65,13 @@ class BatchAdvancer:
         pages = BatchPages(self._store, step.batch_id, progress.digest)
         follower = BatchFollower(self._client, lines, ends, step.batch_id)
         starter = BatchStarter(
-            self._client, checker=self._checker, pages=pages, lines=lines, ends=ends, batch=progress
+            self._client,
+            self._database,
+            checker=self._checker,
+            pages=pages,
+            lines=lines,
+            ends=ends,
+            batch=progress,
         )
         await starter.settle_claims()
         if step.wish == "cancel":

@@ -6,9 +6,9 @@ The ids of runs are known from the lines, and starting is idempotent: a run that
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -17,19 +17,21 @@ from activities.batches.pages import BatchPages
 from activities.check_request import RequestChecker
 from gpt_image_runs.batches.lines import BatchEnds, BatchLines
 from gpt_image_runs.batches.models import PricedLine, StartedLine, UnbilledEnd, WaitingLine
-from gpt_image_runs.client.start_options import describe_start
+from gpt_image_runs.billing.attempts.runs import RunIdentity, find_earlier_run
+from gpt_image_runs.client.start_options import describe_start, has_content
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.calls import Admission, CheckInput
 from gpt_image_runs.contracts.fingerprints import strip_marks
 from gpt_image_runs.contracts.money import parse_usd
-from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
+from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import describe_problems
-from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.request import ImageRequest, find_run_id
 from gpt_image_runs.contracts.request_parsing import read_request
+from gpt_image_runs.database.engine import Database
 from gpt_image_runs.provider.request_rules import fingerprint
-from gpt_image_runs.temporal.connection import read_first_argument
+from gpt_image_runs.temporal.connection import read_start
 
 LARGEST_CHUNK = 50
 """Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
@@ -62,6 +64,7 @@ class BatchStarter:
     def __init__(
         self,
         client: Client,
+        database: Database,
         *,
         checker: RequestChecker,
         pages: BatchPages,
@@ -70,6 +73,7 @@ class BatchStarter:
         batch: BatchProgress,
     ) -> None:
         self._client = client
+        self._database = database
         self._checker = checker
         self._pages = pages
         self._lines = lines
@@ -77,6 +81,8 @@ class BatchStarter:
         self._batch = batch
         self._submission = f"{names.batch_workflow_id(batch.batch_id)}:{batch.round}"
         self._places = asyncio.Semaphore(_AT_ONCE)
+        # Lines that are claimed, and wait for the end of an execution of other content. The next step's `settle_claims` releases them.
+        self._undecided: list[PreparedLine] = []
 
     async def settle_claims(self) -> None:
         """Finds out what became of lines that a worker had reserved when it died: started, or not."""
@@ -96,9 +102,10 @@ class BatchStarter:
         Raises:
             RPCError: Temporal does not take them; what was started is known, the rest is settled by the next attempt.
         """
+        decided = await self._start_undecided()
         free = min(progress.window - progress.running, LARGEST_CHUNK)
         if free <= 0 or not progress.waiting:
-            return Started(0, capped=False)
+            return Started(decided, capped=False)
         waiting = await asyncio.to_thread(self._lines.list_waiting, free)
         looked_at = [await self._prepare(line) for line in waiting]
         refused = [line for line in looked_at if isinstance(line, UnbilledEnd)]
@@ -106,8 +113,21 @@ class BatchStarter:
         await asyncio.to_thread(self._ends.refuse, refused)
         claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in prepared])
         await self._start_all([line for line in prepared if line.line in claim.lines])
-        moved = len(refused) + len(claim.lines)
+        moved = decided + len(refused) + len(claim.lines)
         return Started(moved, capped=claim.capped and not moved and not progress.running)
+
+    async def _start_undecided(self) -> int:
+        """Try again to start the lines that waited for an execution of other content, and return how many it was decided for."""
+        if not self._undecided:
+            return 0
+        # A bill of the line's own content ends it, whatever is under way. The others are claimed anew: the batch may have to stop.
+        claimed = {line.line for line in await asyncio.to_thread(self._lines.list_starting)}
+        waiting = [line for line in self._undecided if line.line in claimed]
+        self._undecided = []
+        await asyncio.to_thread(self._lines.release, [line.line for line in waiting])
+        claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in waiting])
+        await self._start_all([line for line in waiting if line.line in claim.lines])
+        return len(waiting) - len(self._undecided)
 
     async def _prepare(self, line: WaitingLine) -> PreparedLine | UnbilledEnd:
         """Checks a line by today's rules and prices, which may not be those of the day on which it was sent in."""
@@ -131,11 +151,12 @@ class BatchStarter:
         await asyncio.to_thread(self._lines.confirm, started)
         unbilled = [result for result in results if isinstance(result, UnbilledEnd)]
         await asyncio.to_thread(self._ends.end_unbilled, unbilled)
+        self._undecided += [line for line, result in zip(lines, results, strict=True) if result is None]
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _start(self, line: PreparedLine) -> StartedLine | UnbilledEnd:
+    async def _start(self, line: PreparedLine) -> StartedLine | UnbilledEnd | None:
         start = describe_start(
             line.request,
             model=line.admission.model,
@@ -167,23 +188,38 @@ class BatchStarter:
                 return _refuse(line.line, "RefusedByTemporal", error.message)
         return StartedLine(line=line.line, workflow_run_id=handle.first_execution_run_id or "")
 
-    async def _attach(self, line: PreparedLine) -> StartedLine | UnbilledEnd:
-        handle = self._client.get_workflow_handle(line.run_id)
-        described = await handle.describe()
-        known = (await described.memo()).get(FINGERPRINT) or await self._fingerprint_input(handle)
-        if known != strip_marks(line.admission.fingerprint):
-            return _refuse(
-                line.line,
-                "RunConflict",
-                f"The request id {line.admission.request_id} of tenant {line.admission.tenant} stands for other content"
-                " already, and nothing was started. Give the line a new request id.",
-            )
-        others = described.typed_search_attributes.get(names.BATCH_ID) != self._batch.batch_id
-        return StartedLine(line=line.line, workflow_run_id=described.run_id, attached=others)
+    async def _attach(self, line: PreparedLine) -> StartedLine | UnbilledEnd | None:
+        """Attach to the execution that exists. The ledger, not the execution, says whose the request id is.
 
-    async def _fingerprint_input(self, handle: WorkflowHandle[Any, Any]) -> str | None:
-        known = read_request(await read_first_argument(self._client, handle)).request
-        return fingerprint(known) if known else None
+        Returns None while an execution of other content is under way and the ledger does not give it the request id.
+        """
+        latest = await self._client.get_workflow_handle(line.run_id).describe()
+        # Looked up after the execution: a completed one is in the ledger.
+        earlier = await asyncio.to_thread(find_earlier_run, self._database, _identify(line))
+        is_same = earlier.conflict is None and await self._has_content(line, latest)
+        is_done = latest.status is WorkflowExecutionStatus.COMPLETED
+        if is_same or (is_done and earlier.is_owner):
+            others = latest.typed_search_attributes.get(names.BATCH_ID) != self._batch.batch_id
+            return StartedLine(line=line.line, workflow_run_id=latest.run_id, attached=others)
+        if earlier.conflict is None and not is_done:
+            return None
+        return _refuse(
+            line.line,
+            names.RUN_CONFLICT,
+            f"The request id {line.admission.request_id} of tenant {line.admission.tenant} stands for other content"
+            " already, and nothing was started. Give the line a new request id.",
+        )
+
+    async def _has_content(self, line: PreparedLine, described: WorkflowExecutionDescription) -> bool:
+        wanted = strip_marks(line.admission.fingerprint)
+        memo = await described.memo()
+        if has_content(wanted, memo, {}, None):
+            return True
+        handle = self._client.get_workflow_handle(line.run_id, run_id=described.run_id)
+        start = await read_start(self._client, handle)
+        first = read_request(start.argument).request
+        is_of_run = first and find_run_id(first, line.run_id) == line.run_id
+        return has_content(wanted, memo, start.memo, fingerprint(first) if first and is_of_run else None)
 
     async def _find_ours(self, run_id: str) -> str | None:
         """Temporal's id of the run that this round of the batch has started, None where there is none."""
@@ -203,6 +239,18 @@ def _price(line: PreparedLine) -> PricedLine:
         line=line.line,
         fingerprint=strip_marks(line.admission.fingerprint),
         ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
+    )
+
+
+def _identify(line: PreparedLine) -> RunIdentity:
+    return RunIdentity(
+        run_id=line.run_id,
+        tenant=line.admission.tenant,
+        request_id=line.admission.request_id,
+        workflow_id=line.run_id,
+        fingerprint=line.admission.fingerprint,
+        operation=line.request.operation,
+        requested_model=line.request.model,
     )
 
 

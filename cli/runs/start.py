@@ -10,22 +10,23 @@ from typing import Any
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from cli.errors import RequestRefused
+from cli.errors import CommandFailed, RequestRefused
 from cli.session import Session
-from gpt_image_runs.client.start_options import describe_start
+from gpt_image_runs.client.start_options import describe_start, has_content
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.fingerprints import mark_content, name_differences
-from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
+from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import Problem, describe_problems
-from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.request import ImageRequest, find_run_id
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.contracts.submissions import SubmitReceipt
@@ -33,7 +34,7 @@ from gpt_image_runs.images.inputs import InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.provider.catalog import Catalogue
 from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload, fingerprint
-from gpt_image_runs.temporal.connection import has_pollers, read_first_argument
+from gpt_image_runs.temporal.connection import has_pollers, read_start
 
 PATIENCE = timedelta(seconds=3)
 """A receipt takes some milliseconds. After that a worker is busy, gone, or has no ledger, and who waits for the run is told so."""
@@ -41,11 +42,12 @@ PATIENCE = timedelta(seconds=3)
 
 async def start_for_receipt(
     client: Client, payload: dict[str, Any], submission: str, patience: timedelta, **start: Any
-) -> tuple[SubmitReceipt, WorkflowHandle[Any, Any]] | None:
+) -> tuple[SubmitReceipt | None, WorkflowHandle[Any, Any]] | None:
     """Starts a run, or attaches to it, and asks for its receipt in the same round trip. `start` is for `start_workflow`.
 
-    None where there is no receipt: the run is done, no worker answers, or the one that does knows no receipts. Then nothing is
-    known, not even whether the run was started.
+    The receipt is None where the worker answers `NoReceipt`: the execution of the handle gives none.
+    None instead of both where nobody answers: the run is done, no worker answers, or the one that does knows no receipts. Then
+    nothing is known, not even whether the run was started.
 
     Raises:
         RPCError: Temporal did not take it.
@@ -69,11 +71,18 @@ async def start_for_receipt(
     ) as none:
         # The operation has the same error or a handle: asyncio complains of errors that nobody has fetched.
         with suppress(WorkflowAlreadyStartedError, RPCError, asyncio.CancelledError):
-            await operation.workflow_handle()
+            handle = await operation.workflow_handle()
+            if _is_denied(none):
+                return None, handle
         if isinstance(none.__cause__, asyncio.CancelledError):
             raise asyncio.CancelledError from None  # Ctrl-C, which the SDK turns into an error of its own
         return None
     return receipt, await operation.workflow_handle()
+
+
+def _is_denied(error: BaseException) -> bool:
+    cause = error.cause if isinstance(error, WorkflowUpdateFailedError) else None
+    return isinstance(cause, ApplicationError) and cause.type == names.NO_RECEIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,11 @@ async def check_pictures(payload: Any, session: Session, known: set[str]) -> tup
 
 RunHandle = WorkflowHandle[Any, RunResult]
 
+# How long to ask again while an execution of other content is under way. One that is not the owner's ends in milliseconds, but may
+# wait for a place at the provider first.
+LONGEST_DOUBT = timedelta(seconds=30)
+_LOOK_AGAIN_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
@@ -163,26 +177,80 @@ class StartedRun:
     ended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _OtherExecution:
+    """An execution under the run's id whose content is not, or not known to be, that of the request."""
+
+    handle: RunHandle
+    status: WorkflowExecutionStatus | None
+    first: ImageRequest | None
+
+
 async def start_run(client: Client, checked: CheckedRequest, *, patience: timedelta = PATIENCE) -> StartedRun:
     """Starts the run, or attaches to the one of the same id: it is one run and one bill, however often it is submitted.
 
     A run that failed before is carried out again; what it may have paid for is found, not bought again. Where no worker gives
-    a receipt within `patience`, the run is started without, and waits for one.
+    a receipt within `patience`, the run is started without, and waits for one. While an execution of other content is under
+    way, its content does not say whose the request id is: the worker, which knows the ledger, is asked again.
 
     Raises:
         RequestRefused: the worker refuses it, or the same request id stands for other content.
+        CommandFailed: nobody could say whose the request id is.
         RPCError: Temporal did not take it.
     """
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + LONGEST_DOUBT.total_seconds()
+    reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+    while True:
+        has_worker = await has_pollers(client, (names.RUNS_QUEUE,))
+        found = await _start_once(client, checked, patience if has_worker else None, reuse)
+        if isinstance(found, StartedRun):
+            return found
+        if found.status is WorkflowExecutionStatus.COMPLETED:
+            # A completed run is billed, so that its content owns the request id of its bill. That need not be the workflow's.
+            if found.first and find_run_id(found.first, checked.run_id) == checked.run_id:
+                raise _tell_conflict(checked, found.first)
+            reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+        is_open = found.status is WorkflowExecutionStatus.RUNNING
+        if clock() >= ends_at or (is_open and not has_worker):
+            raise _tell_doubt(checked, found.first)
+        if is_open:
+            await _await_end(found.handle)
+
+
+async def check_result_is_own(client: Client, run: StartedRun, checked: CheckedRequest) -> None:
+    """Check a result that was awaited without a receipt: the run may have gone on with the content that owns the request id.
+
+    Raises:
+        RequestRefused: it did, and the result is not that of the request.
+        RPCError: Temporal cannot be asked.
+    """
+    if run.receipt is None and isinstance(
+        await _compare(client, _pin(client, run.handle), checked), _OtherExecution
+    ):
+        raise _tell_conflict(checked, None)
+
+
+async def _start_once(
+    client: Client, checked: CheckedRequest, patience: timedelta | None, reuse: WorkflowIDReusePolicy
+) -> StartedRun | _OtherExecution:
+    """Without `patience` no receipt is asked for."""
     submission = uuid.uuid4().hex
-    options = _describe_options(checked, submission)
-    if await has_pollers(client, (names.RUNS_QUEUE,)):
+    options = _describe_options(checked, submission, reuse)
+    if patience is not None:
         answer = await start_for_receipt(client, checked.payload, submission, patience, **options)
+        if answer is not None and answer[0] is not None:
+            return _read_receipt(checked, answer[0], answer[1])
         if answer is not None:
-            return _read_receipt(checked, *answer)
+            found = await _compare(client, _pin(client, answer[1]), checked)
+            if isinstance(found, _OtherExecution):
+                return found
     return await _start_without_receipt(client, checked, submission, options)
 
 
-def _describe_options(checked: CheckedRequest, submission: str) -> dict[str, Any]:
+def _describe_options(
+    checked: CheckedRequest, submission: str, reuse: WorkflowIDReusePolicy
+) -> dict[str, Any]:
     start = describe_start(
         checked.request, model=checked.model, fingerprint=checked.fingerprint, submission=submission
     )
@@ -191,7 +259,7 @@ def _describe_options(checked: CheckedRequest, submission: str) -> dict[str, Any
         "task_queue": names.RUNS_QUEUE,
         "result_type": RunResult,
         "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
-        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        "id_reuse_policy": reuse,
         "memo": start.memo,
         "search_attributes": start.search_attributes,
         "static_summary": start.static_summary,
@@ -213,37 +281,73 @@ def _read_receipt(checked: CheckedRequest, receipt: SubmitReceipt, handle: RunHa
 
 async def _start_without_receipt(
     client: Client, checked: CheckedRequest, submission: str, options: dict[str, Any]
-) -> StartedRun:
-    ended = False
+) -> StartedRun | _OtherExecution:
     try:
         handle: RunHandle = await client.start_workflow(names.WORKFLOW, checked.payload, **options)
     except WorkflowAlreadyStartedError as done:
-        ended = True
         handle = client.get_workflow_handle(checked.run_id, run_id=done.run_id, result_type=RunResult)
-    found = await (await handle.describe()).memo()
-    attached = found.get(SUBMISSION) != submission
-    if attached:
-        await _refuse_other_content(client, handle, checked, found.get(FINGERPRINT))
-    return StartedRun(checked.run_id, handle, attached, ended=ended)
+        return await _compare(client, handle, checked, submission, ended=True)
+    return await _compare(client, _pin(client, handle), checked, submission)
 
 
-async def _refuse_other_content(
-    client: Client, handle: RunHandle, checked: CheckedRequest, known: str | None
-) -> None:
-    """`known` is the fingerprint that the run's starter has left, None where it left none."""
-    if known == checked.fingerprint:
-        return
-    first = read_request(await read_first_argument(client, handle)).request
-    if first and fingerprint(first) == checked.fingerprint:
-        return
-    differences = (
-        name_differences(mark_content("", first), mark_content("", checked.request)) if first else ()
-    )
+async def _compare(
+    client: Client, handle: RunHandle, checked: CheckedRequest, submission: str = "", *, ended: bool = False
+) -> StartedRun | _OtherExecution:
+    """The execution of the handle as a run of the request, where its content is that of the request."""
+    described = await handle.describe()
+    memo = await described.memo()
+    first = None
+    if not has_content(checked.fingerprint, memo, {}, None):
+        start = await read_start(client, handle)
+        first = read_request(start.argument).request
+        is_of_run = first and find_run_id(first, checked.run_id) == checked.run_id
+        known = fingerprint(first) if first and is_of_run else None
+        if not has_content(checked.fingerprint, memo, start.memo, known):
+            return _OtherExecution(handle, described.status, first)
+    return StartedRun(checked.run_id, handle, memo.get(SUBMISSION) != submission, ended=ended)
+
+
+def _pin(client: Client, handle: RunHandle) -> RunHandle:
+    """The handle of the same execution: one that comes from a start describes the latest of its id."""
+    return client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=RunResult)
+
+
+async def _await_end(handle: RunHandle) -> None:
+    """Wait until an execution has ended, at most a moment."""
+    ending = asyncio.ensure_future(handle.result(follow_runs=False))
+    try:
+        done, _ = await asyncio.wait({ending}, timeout=_LOOK_AGAIN_SECONDS)
+        if done:
+            ending.exception()  # however it ended
+    finally:
+        ending.cancel()
+
+
+def _tell_conflict(checked: CheckedRequest, known: ImageRequest | None) -> RequestRefused:
+    differences = _name_differences(checked, known)
     other = f" (other in {', '.join(differences)})" if differences else ""
-    raise RequestRefused(
+    return RequestRefused(
         f"The request id {checked.request.request_id} of tenant {checked.request.tenant} stands for other content"
         f" already{other}, and nothing was started. Choose a new request id for a new picture, or repeat the first"
         " content for its result.",
         run_id=checked.run_id,
         differences=list(differences),
     )
+
+
+def _tell_doubt(checked: CheckedRequest, known: ImageRequest | None) -> CommandFailed:
+    differences = _name_differences(checked, known)
+    other = f" (other in {', '.join(differences)})" if differences else ""
+    return CommandFailed(
+        f"An execution of {checked.run_id} that was started with other content{other} is under way, and no worker has said"
+        " which content the request id belongs to. Nothing was started for this request. Submit it again later, with the same"
+        " request id; `python starter.py doctor` says whether workers run.",
+        run_id=checked.run_id,
+        differences=list(differences),
+    )
+
+
+def _name_differences(checked: CheckedRequest, known: ImageRequest | None) -> tuple[str, ...]:
+    if known is None:
+        return ()
+    return name_differences(mark_content("", known), mark_content("", checked.request))

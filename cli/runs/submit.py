@@ -14,7 +14,7 @@ from cli.files import name_source, read_document, read_source
 from cli.output import Output
 from cli.own_workers import connect_to_own_workers
 from cli.runs.follow import follow_run
-from cli.runs.start import StartedRun, check_request, start_run
+from cli.runs.start import StartedRun, check_request, check_result_is_own, start_run
 from cli.runs.view import describe_lines, describe_result
 from cli.session import Session, open_session
 from gpt_image_runs.contracts import names
@@ -73,6 +73,7 @@ async def carry_out(
         return
     to_the_last = bool(checked.request.partial_images)
     result = await follow_run(client, run.handle, output, to_the_last=to_the_last, told=told)
+    await check_result_is_own(client, run, checked)
     store = await asyncio.to_thread(session.find_store)
     output.answer(result.model_dump(mode="json"), describe_result(result, store, link))
 

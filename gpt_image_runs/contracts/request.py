@@ -222,6 +222,12 @@ def find_request_id(request: ImageRequest, workflow_id: str) -> str | None:
     return candidate if re.fullmatch(REQUEST_ID_PATTERN, candidate) else None
 
 
+def find_run_id(request: ImageRequest, workflow_id: str) -> str | None:
+    """Return the id of the run that a workflow of this id makes of a request; None where it has no request id."""
+    request_id = find_request_id(request, workflow_id)
+    return None if request_id is None else names.run_id_for(request.tenant, request_id)
+
+
 # The server appends the scheduled time to the id of the workflow that a schedule starts.
 _SERVER_SUFFIX = re.compile(r"-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$", re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.failure.v1 import Failure
@@ -161,10 +161,23 @@ async def create_nexus_endpoint(client: Client, name: str, task_queue: str) -> N
             raise
 
 
-async def read_first_argument(client: Client, handle: WorkflowHandle[Any, Any]) -> Any:
-    """The first argument of a workflow, decoded as plain JSON; None where it was started without one."""
+class WorkflowStart(NamedTuple):
+    """The first argument, decoded as plain JSON (None without one), and the memo as it was at the start."""
+
+    argument: Any
+    memo: dict[str, Any]
+
+
+async def read_start(client: Client, handle: WorkflowHandle[Any, Any]) -> WorkflowStart:
+    """Read what an execution was started with.
+
+    Raises:
+        RPCError: the server cannot be asked, or does not know the execution.
+    """
     async for event in handle.fetch_history_events(page_size=1):
-        given = event.workflow_execution_started_event_attributes.input.payloads
-        argument, *_ = [*await client.data_converter.decode(given), None]
-        return argument
-    return None
+        started = event.workflow_execution_started_event_attributes
+        argument, *_ = [*await client.data_converter.decode(started.input.payloads), None]
+        fields = started.memo.fields
+        values = await client.data_converter.decode(list(fields.values()))
+        return WorkflowStart(argument, dict(zip(fields, values, strict=True)))
+    return WorkflowStart(None, {})

@@ -1,10 +1,11 @@
 """Batches on real parts: each line a run and a bill of its own, whatever happens in between."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from gpt_image_runs.contracts import names
@@ -257,6 +258,79 @@ async def test_a_run_that_exists_is_attached_to(stack: Stack) -> None:
     (conflict,) = [result for result in results_of(stack, batch_id) if result.state == "failed"]
     assert (conflict.line, conflict.error_type, conflict.charge_usd) == (3, "RunConflict", None)
     assert "stands for other content already" in (conflict.error or "")
+
+
+async def start_foreign(
+    stack: Stack, request: dict[str, Any], delay: timedelta = timedelta(hours=2)
+) -> WorkflowHandle[Any, Any]:
+    """An execution under the request's id that is open, and has done nothing yet."""
+    return await stack.client.start_workflow(
+        names.WORKFLOW,
+        {**request, "prompt": "A plate of somebody else"},
+        id=f"image:default:{request['request_id']}",
+        task_queue=names.RUNS_QUEUE,
+        start_delay=delay,
+    )
+
+
+async def until_found_foreign(stack: Stack, batch_id: str) -> None:
+    """Until the batch has tried to start its line, beside the execution that is open."""
+    await until(stack, batch_id, lambda progress: progress.running == 1)
+    # Its second line is started together with the first, and ends.
+    await until(stack, batch_id, lambda progress: progress.done == 1 or progress.failed > 0)
+
+
+@pytest.mark.parametrize("owned", [True, False], ids=["owned", "free"])
+async def test_an_open_execution_of_other_content_does_not_refuse_a_line(
+    any_stack: Stack, *, owned: bool
+) -> None:
+    """The ledger says whose the request id is: the line waits for the end of what is not its owner, and is carried out."""
+    stack, batch_id = any_stack, new_batch_id()
+    line = {**CHEAP, "prompt": f"A cup of {batch_id}", "request_id": f"{batch_id}-owned"}
+    if owned:
+        stack.simulator.script("moderation_blocked", match=line["prompt"])
+        await stack.fail(line, run_id=f"image:default:{batch_id}-owned")
+    foreign = await start_foreign(stack, line)
+    handle = await start_requests(stack, [line, {**CHEAP, "prompt": "Another cup"}], batch_id=batch_id)
+    await until_found_foreign(stack, batch_id)
+    progress = find(stack, batch_id)
+    assert progress
+    assert (progress.done, progress.failed) == (1, 0)
+    await foreign.terminate()
+
+    ended = await end_of(handle)
+
+    assert (ended.state, ended.done, ended.failed) == ("done", 2, 0)
+    assert len(stack.entries(foreign.id)) == 1
+
+
+async def test_a_line_that_is_billed_does_not_wait_for_an_execution_of_other_content(stack: Stack) -> None:
+    """The bill of the line's content is its end, while other content is under way under its request id."""
+    batch_id = new_batch_id()
+    line = {**CHEAP, "prompt": "A cup that is billed", "request_id": f"{batch_id}-billed"}
+    await stack.run(line, run_id=f"image:default:{batch_id}-billed")
+    foreign = await start_foreign(stack, line)
+    ended = await end_of(await start_requests(stack, [line], batch_id=batch_id))
+    await foreign.terminate()
+
+    assert (ended.state, ended.done, ended.failed) == ("done", 1, 0)
+    assert len(stack.calls(foreign.id)) == 1
+
+
+async def test_a_line_whose_request_id_becomes_that_of_others_is_refused(stack: Stack) -> None:
+    """What was open first is claimed by its own content: then the line is a conflict, and nothing is sent for it."""
+    batch_id = new_batch_id()
+    line = {**CHEAP, "prompt": "A cup that comes too late", "request_id": f"{batch_id}-late"}
+    foreign = await start_foreign(stack, line, timedelta(seconds=3))
+    ended = await end_of(
+        await start_requests(stack, [line, {**CHEAP, "prompt": "Another cup"}], batch_id=batch_id)
+    )
+    await foreign.result()
+
+    assert (ended.state, ended.done, ended.failed) == ("done", 1, 1)
+    (conflict,) = [result for result in results_of(stack, batch_id) if result.state == "failed"]
+    assert conflict.error_type == names.RUN_CONFLICT
+    assert len(stack.calls(foreign.id)) == 1
 
 
 async def test_a_run_of_others_is_left_to_them(stack: Stack) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 
-from cli.errors import RequestRefused
-from cli.runs.start import CheckedRequest, start_run
+from cli.errors import CommandFailed, RequestRefused
+from cli.runs.start import CheckedRequest, check_result_is_own, start_run
+from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.provider.request_rules import fingerprint
 from tests.e2e.runs.test_decisions import decide, until_held
 from tests.support.stack import Stack, new_run_id, run_stack, run_temporal, sqlite_url
-from tests.support.submissions import rename, until_looked_up
+from tests.support.submissions import rename, submit, until_looked_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -105,3 +107,109 @@ async def test_without_a_ledger(tmp_path: Path) -> None:
         await started.handle.result()
         await stack.client.get_workflow_handle(checked.run_id).result()
         assert len(stack.simulator.books.entries) == 2
+
+
+async def start_other(client: Client, checked: CheckedRequest) -> WorkflowHandle[Any, Any]:
+    """A plain start of other content under the request's id, as a program starts it that awaits the result for itself."""
+    payload = {**checked.payload, "prompt": "A plate of somebody else"}
+    return await client.start_workflow(
+        names.WORKFLOW, payload, id=checked.run_id, task_queue=names.RUNS_QUEUE
+    )
+
+
+async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -> None:
+    """The owner of a paid request is not told `conflict` because other content was started under its id, and gets its result."""
+    url, images = sqlite_url(tmp_path), (tmp_path / "images").as_uri()
+    async with run_stack(url, images, provider_concurrency=1) as stack:
+        checked = check("A cup that is paid")
+        receipt, first = await submit(stack.client, checked.payload, checked.run_id)
+        result = await first.result()
+        # The only place at the provider is taken, so that the other execution stays open.
+        slow = await stack.start(
+            {**checked.payload, "prompt": "Slow [simulate:delay=6]", "request_id": "slow"}
+        )
+        while not stack.simulator.in_progress:
+            await asyncio.sleep(0.02)
+        other = await start_other(stack.client, checked)
+
+        again = await start_run(stack.client, checked, patience=PATIENCE)
+
+        assert receipt.status == "accepted"
+        assert again.attached
+        assert (await again.handle.result()).billing == RunResult.model_validate(result).billing
+        assert len(stack.calls(checked.run_id)) == 1
+        with pytest.raises(WorkflowFailureError):
+            await other.result()
+        await slow.result()
+
+
+async def test_a_late_receipt_beside_an_execution_of_other_content(tmp_path: Path) -> None:
+    """Where the receipt takes too long, the content of the execution does not make a conflict: the worker is asked again."""
+    async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
+        checked = check("A cup that was paid before")
+        _, first = await submit(stack.client, checked.payload, checked.run_id)
+        result = RunResult.model_validate(await first.result())
+        rename(stack, "runs", "runs_away")
+        await start_other(stack.client, checked)
+
+        starting = asyncio.create_task(start_run(stack.client, checked, patience=timedelta(seconds=1)))
+        await asyncio.wait({starting}, timeout=3)
+        assert not starting.done()
+        rename(stack, "runs_away", "runs")
+
+        assert (await (await starting).handle.result()).billing == result.billing
+        assert len(stack.calls(checked.run_id)) == 1
+
+
+async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> None:
+    """Whoever awaits a run without a receipt does not take the result of the owner's content, with which it went on."""
+    async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
+        checked = check("A cup that owns its id")
+        _, first = await submit(stack.client, checked.payload, checked.run_id)
+        result = await first.result()
+        await check_result_is_own(stack.client, await start_run(stack.client, checked), checked)
+        rename(stack, "runs", "runs_away")
+        other = replace(checked, payload={**checked.payload, "prompt": "A plate"})
+        request = ImageRequest(**other.payload)
+        other = replace(other, request=request, fingerprint=fingerprint(request))
+        # A completed run is in the way of a start by the command line; one that failed is not.
+        failed = await start_other(stack.client, checked)
+        await failed.terminate()
+        started = await start_run(stack.client, other, patience=timedelta(seconds=1))
+        owner = asyncio.create_task(submit(stack.client, checked.payload, checked.run_id))
+        rename(stack, "runs_away", "runs")
+
+        receipt, _ = await owner
+        assert (started.receipt, started.attached, receipt.status) == (None, False, "attached")
+        assert (await started.handle.result()).billing.entry_id == result["billing"]["entry_id"]
+        with pytest.raises(RequestRefused, match="stands for other content already"):
+            await check_result_is_own(stack.client, started, other)
+        # Once more, its first argument being the other content does not make it the other content's.
+        with pytest.raises(RequestRefused, match="stands for other content already"):
+            await start_run(stack.client, other, patience=PATIENCE)
+        assert (await start_run(stack.client, checked, patience=PATIENCE)).ended
+
+
+async def test_without_a_worker_nobody_says_whose_a_request_id_is() -> None:
+    """Beside an execution of other content the request is neither refused nor started, and its id is to be kept."""
+    async with run_temporal() as client:
+        checked = check("A cup beside a plate")
+        await start_other(client, checked)
+
+        with pytest.raises(CommandFailed, match="with the same request id") as doubt:
+            await start_run(client, checked, patience=PATIENCE)
+
+        assert not isinstance(doubt.value, RequestRefused)
+        assert doubt.value.document()["differences"] == ["prompt"]
+
+
+async def test_a_completed_run_of_another_request_id(stack: Stack) -> None:
+    """A workflow whose request names another request id is no sign that this one is taken."""
+    checked = check("A cup under its own id")
+    payload = {**checked.payload, "request_id": f"{checked.request.request_id}-other"}
+    await stack.run(payload, run_id=checked.run_id)
+
+    started = await start_run(stack.client, checked, patience=PATIENCE)
+
+    assert (await started.handle.result()).run_id == checked.run_id
+    assert len(stack.entries(checked.run_id)) == 1
