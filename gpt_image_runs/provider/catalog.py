@@ -1,6 +1,6 @@
 """The models that a provider serves, what may be asked of each, and when it goes.
 
-The catalogue is data: `catalogue_data/models.toml` holds the rules, `catalogue_data/calendars/PROVIDER.toml` the
+The catalogue is data: `catalog_data/models.toml` holds the rules, `catalog_data/calendars/PROVIDER.toml` the
 dates. Nothing is decided here: what a date means today is in `gpt_image_runs.provider.catalog`, what a rule means for a request in
 `gpt_image_runs.provider.request_rules`. Prices are no business of this room.
 """
