@@ -9,6 +9,19 @@ from tests.support.s3_server import run_s3_server
 
 pytest_plugins = ["tests.support.ledger_fixtures", "tests.support.image_fixtures"]
 
+# Tests that wait for heartbeats, restarts and whole campaigns come first, so that none of them is what everybody waits for at the end.
+SLOW_FOLDERS = ("tests/e2e/durability", "tests/chaos", "tests/e2e/batches", "tests/e2e", "tests/examples")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by their folder, the slowest folders first."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    folders = (number for number, folder in enumerate(SLOW_FOLDERS) if item.nodeid.startswith(folder))
+    return next(folders, len(SLOW_FOLDERS))
+
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
