@@ -70,8 +70,8 @@ schemas: setup ## the JSON Schemas in gpt_image_runs/contracts/schemas, from the
 	@$(BIN)/python -m gpt_image_runs.contracts.schemas
 
 lock: ## pin every dependency again, with hashes (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements/runtime.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --extra app -o requirements/runtime.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --extra app --group dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean: ## forget the environment and all local data
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache
