@@ -30,7 +30,7 @@ up: setup ## the embedded stack, until Ctrl-C
 	@$(BIN)/python starter.py up
 
 test: setup ## every test
-	@$(BIN)/python -m pytest -n 5 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 RUNS ?= 300
 SEED ?= 1
