@@ -214,7 +214,9 @@ class GptImageCaller:
     async def _pay(self, order: CallInput, inputs: HeldInputs, earlier: tuple[Attempt, ...]) -> CallResult:
         identity, new = self._identify(order), self._announce(order)
         attempt = await asyncio.to_thread(self._begin, identity, new, is_first=not earlier)
-        if attempt.number != len(earlier) + 1:  # of attempts that begin at once, only the first may send
+        # Numbers have gaps where a restored ledger has lost attempts.
+        next_number = max((each.number for each in earlier), default=0) + 1
+        if attempt.number != next_number:  # of attempts that begin at once, only the first may send
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
             raise still_under_way(attempt.number - 1)
         return await self._buy(order, inputs, earlier, attempt)
@@ -279,7 +281,7 @@ class GptImageCaller:
 
         What may have been paid has one in any case, as the ledger may be restored from an older copy.
         """
-        kept_anyway = outcome.outcome == "unknown"
+        kept_anyway = outcome.outcome == "unknown" or self._receipts.has_open_note(attempt.attempt_id)
         try:
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
         except LedgerError as error:

@@ -134,7 +134,9 @@ async def build_economy_calls(
     settings: Settings,
     database: Database,
     resources: AsyncExitStack,
+    *,
     input_memory: ByteBudget,
+    refuse_behind: Callable[[], None] | None = None,
 ) -> list[Callable[..., Any]]:
     """What an economy batch has to do with the provider: a file up, a look now and then, results down and billed."""
     provider = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
@@ -150,6 +152,7 @@ async def build_economy_calls(
             attempts,
             find_owners(settings, database, store),
             input_memory=input_memory,
+            refuse_behind=refuse_behind,
         ).send_economy_part,
         watcher.look_at_economy_parts,
         watcher.cancel_economy_parts,
@@ -278,7 +281,14 @@ async def build_provider_worker(
         activities=[
             caller.call_gpt_image,
             take_image_slots,
-            *await build_economy_calls(client, settings, database, resources, input_memory),
+            *await build_economy_calls(
+                client,
+                settings,
+                database,
+                resources,
+                input_memory=input_memory,
+                refuse_behind=watch.refuse_behind if watch else None,
+            ),
         ],
         max_concurrent_activities=settings.provider_concurrency,
         # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.

@@ -103,9 +103,11 @@ class EconomySender:
         owners: PictureOwners,
         *,
         input_memory: ByteBudget,
+        refuse_behind: Callable[[], None] | None = None,
         clock: Callable[[], float] = read_seconds_since_boot,
     ) -> None:
         self._owners = owners
+        self._refuse_behind = refuse_behind
         self._client = client
         self._store = store
         self._attempts = attempts
@@ -146,6 +148,8 @@ class EconomySender:
             metadata, await self._find_oldest_possible(documents, order.part.number, first.sent_at)
         )
         if batch is None:
+            if self._refuse_behind:
+                self._refuse_behind()
             await asyncio.to_thread(self._refuse_second_batch, order, lines)
             batch = await self._create(order, lines, documents, metadata, started)
         if batch is None:

@@ -55,6 +55,7 @@ class AttemptReceipts:
         self._attempts = attempts
         self._simulated = simulated
         self._ledger_id: str | None = None
+        self._open: set[str] = set()
 
     async def write(
         self,
@@ -64,6 +65,8 @@ class AttemptReceipts:
         request: ImageRequest | None = None,
     ) -> None:
         """Write an attempt's receipt. Where the store is away, the ledger alone has to hold the outcome."""
+        if outcome is not None:
+            self._open.discard(attempt.attempt_id)
         try:
             ledger_id = await self._read_ledger_id()
             await write_attempt_receipt(self._store, build_receipt(ledger_id, run, attempt, outcome, request))
@@ -82,6 +85,7 @@ class AttemptReceipts:
                 await asyncio.wait_for(ended.wait(), _NOTED_AFTER_SECONDS)
             except TimeoutError:
                 await self.write(run, attempt, None, request)
+                self._open.add(attempt.attempt_id)
 
         noting = asyncio.create_task(note())
         try:
@@ -90,6 +94,10 @@ class AttemptReceipts:
             ended.set()
             # Not cancelled: a write that goes on would take the place of the receipt with the outcome.
             await noting
+
+    def has_open_note(self, attempt_id: str) -> bool:
+        """Return whether a receipt without an outcome was written, which the outcome has to replace."""
+        return attempt_id in self._open
 
     async def read_outcomes(self, run_id: str, attempt_ids: Collection[str]) -> Mapping[str, AttemptOutcome]:
         """Read the outcomes of attempts that the ledger does not know, by attempt."""

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from gpt_image_runs.billing.recovery.notes import (
     count_heads,
@@ -33,6 +33,8 @@ log = structlog.get_logger("ledger_watch")
 
 _NOTED_EVERY_SECONDS = 5.0
 _LOOKED_AGAIN_AFTER_SECONDS = 10.0
+# A server that does not let a worker list runs never will: then the image store alone counts.
+_NEVER_LISTED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED}
 
 
 class LedgerWatch:
@@ -61,7 +63,7 @@ class LedgerWatch:
                 await self._compare()
                 if self._behind is None:
                     return
-            except (LedgerError, StoreFailure) as error:
+            except (LedgerError, StoreFailure, RPCError) as error:
                 log.warning("ledger_not_compared", error=str(error))
             await asyncio.sleep(_LOOKED_AGAIN_AFTER_SECONDS)
 
@@ -108,6 +110,8 @@ class LedgerWatch:
         try:
             return await list_billed_runs(self._client)
         except RPCError as error:
+            if error.status not in _NEVER_LISTED:
+                raise  # what could not be asked is not known to be whole
             log.warning("runs_not_listed", error=str(error))
             return {}
 
@@ -119,5 +123,5 @@ class LedgerWatch:
     async def _try_to_note(self) -> None:
         try:
             await self.note_heads()
-        except (LedgerError, StoreFailure) as error:
+        except (LedgerError, StoreFailure, RPCError) as error:
             log.warning("ledger_heads_not_noted", error=str(error))

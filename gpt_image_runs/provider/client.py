@@ -131,6 +131,9 @@ class ImageClient:
             if was_cut_short(response):
                 failure = without_doubt(failure)
         except BodyTooLarge as error:
+            rescued = await streamed.rescue() if streamed else None
+            if streamed and rescued is not None:
+                return streamed.response, rescued
             failure = _describe_too_large(error, call, self._sdk.api_key)
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             rescued = await streamed.rescue() if streamed else None

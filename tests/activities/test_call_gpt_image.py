@@ -31,6 +31,7 @@ from gpt_image_runs.provider.request_rules import fingerprint
 from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.support.picture_files import make_picture
 from tests.support.spending import decide
+from tests.support.tampering import tamper
 
 REQUEST = ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse", tenant=IDENTITY.tenant)
 KNOWN = replace(IDENTITY, fingerprint=fingerprint(REQUEST))
@@ -146,6 +147,22 @@ async def test_handed_over_ceiling_does_not_count(tmp_path: Path) -> None:
             with pytest.raises(ApplicationError) as refused:
                 await environment_of(1).run(caller.call_gpt_image, forged)
             assert refused.value.type == names.BUDGET_EXCEEDED
+    database.close()
+
+
+async def test_gap_in_the_numbers_of_attempts_does_not_stop_a_run(tmp_path: Path) -> None:
+    """A ledger that was restored from an older copy may lack the first attempt of a run and have the second."""
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    log = AttemptLog(database)
+    lost, _ = begin_attempt(database, KNOWN), begin_attempt(database, KNOWN)
+    for attempt in log.list_attempts(KNOWN.run_id):
+        log.finish(attempt.attempt_id, AttemptOutcome(outcome="not_sent", finished_at=FINISHED_AT))
+    tamper(database, f"DELETE FROM provider_attempts WHERE attempt_id = '{lost.attempt_id}'")
+    async with open_caller(log, tmp_path) as caller:
+        with pytest.raises(ApplicationError) as failed:
+            await environment_of(3).run(caller.call_gpt_image, ORDER)
+    assert failed.value.type == "ConnectionFailed"
+    assert [attempt.number for attempt in log.list_attempts(KNOWN.run_id)] == [2, 3]
     database.close()
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from gpt_image_runs.provider.batch_api import BatchClient, open_batch_client
 from gpt_image_runs.provider.body_limits import MIB, find_usage, max_picture_answer
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings
 from gpt_image_runs.provider.usage_api import BooksSettings, BooksUnreadable, ProviderBooks
+from tests.support.picture_files import make_picture
 from tests.support.scripted_provider import KEY, OK, ScriptedProvider, call
 
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
@@ -90,6 +92,23 @@ async def test_a_stream_that_expands_without_end_is_a_named_failure(
 
     with pytest.raises(errors.MalformedAnswer, match="more than 5,242,880 bytes"):
         await client.send(call(partial_images=2))
+
+
+@pytest.mark.usefixtures("small_limits", "memory")
+async def test_picture_that_came_before_a_stream_went_on_without_end_is_kept(
+    provider: ScriptedProvider, client: ImageClient
+) -> None:
+    picture = make_picture("PNG", (64, 64))
+    usage = {"input_tokens": 10, "output_tokens": 272, "total_tokens": 282}
+    event = {"type": "image_generation.completed", "b64_json": b64encode(picture).decode(), "usage": usage}
+    start = f"data: {json.dumps(event)}\n\n: ".encode()
+    provider.answers(**bomb(200, "text/event-stream", start))
+
+    raw = await client.send(call(n=2, partial_images=1))
+
+    answer = json.loads(raw.body)
+    assert [b64decode(item["b64_json"]) for item in answer["data"]] == [picture]
+    assert answer["usage"] == usage
 
 
 @pytest.mark.usefixtures("memory")

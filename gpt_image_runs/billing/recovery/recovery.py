@@ -19,7 +19,6 @@ from gpt_image_runs.billing.ledger.ledger import Ledger, bill_key
 from gpt_image_runs.billing.pricing.cost import compute_cost
 from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
-from gpt_image_runs.billing.pricing.usage import measure_depth
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.billing.recovery.notes import (
     LedgerNow,
@@ -271,10 +270,6 @@ def _count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-# Of the provider's usage, as deep as runs read it.
-_MAX_USAGE_DEPTH = 20
-
-
 def bill_recovered(database: Database, paid: Attempt, cards: RateCards) -> BillingRecord:
     """Write the run's bill by the attempt's own usage, or find the one that it has.
 
@@ -284,15 +279,13 @@ def bill_recovered(database: Database, paid: Attempt, cards: RateCards) -> Billi
         LedgerUnavailable: try again.
         LedgerRefused: the attempt was not recorded as paid.
     """
-    response = paid.response if isinstance(paid.response, dict) else {}
-    usage = response.get("usage")
-    is_readable = measure_depth(usage) <= _MAX_USAGE_DEPTH
+    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
     cost = compute_cost(
         CostInput(
             provider=paid.provider,
             model=paid.model,
-            usage=usage if is_readable else None,
-            usage_problem=None if is_readable else "The provider's usage is nested too deeply to be read.",
+            usage=usage,
+            usage_problem=usage_problem,
             missing_usage="hold",
             operation=_find_operation(database, paid.run_id),
             images=len(paid.images or ()),
