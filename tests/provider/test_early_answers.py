@@ -242,7 +242,8 @@ def hasty_tls(hasty: HastyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return hasty
 
 
-@pytest.mark.parametrize("ending", ["close", "stay", "half", "drain"])
+# Without "close": where the server resets the connection at once, the system may discard what has come and is not decrypted yet.
+@pytest.mark.parametrize("ending", ["stay", "half", "drain"])
 async def test_refusal_over_tls_is_what_it_says(hasty_tls: HastyServer, ending: str) -> None:
     """An answer that is encrypted is found as well while the pictures are sent."""
     hasty_tls.said, hasty_tls.ending = answer(429, LIMIT, "retry-after: 20"), ending
