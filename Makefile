@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 endif
 STAMP := $(VENV)/.made-from-requirements
 
+# Every command and worker of the tests would compile the code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test chaos bench bench-batches bench-saturation replay check format schemas lock clean
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import structlog
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities.metrics import LATENCY_BUCKETS, StandingGauges
 from activities.provider_call.ledger_watch import LedgerWatch
@@ -110,7 +109,6 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
                     settings,
                     database,
                     images_per_minute=limit,
-                    runner=UnsandboxedWorkflowRunner(),
                 )
             )
             if settings.notify_hosts:

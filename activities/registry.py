@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import Worker, WorkflowRunner
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.batches.advance_batch import BatchAdvancer, BatchOpener
 from activities.billing_admin import BudgetChanger, EarlierRunFinder, PriceQuoter, RunSettler
@@ -169,7 +168,6 @@ async def build_economy_calls(
 
 # A batch hears that it is paused or cancelled with the answer to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
-_GUARDED = SandboxedWorkflowRunner()
 
 
 def build_runs_worker(
@@ -178,7 +176,6 @@ def build_runs_worker(
     database: Database,
     *,
     images_per_minute: int | None = None,
-    runner: WorkflowRunner = _GUARDED,
 ) -> Worker:
     """Workflows and their Nexus service, the check before, the money after, batches, and the comparison with the
     provider's own books.
@@ -215,7 +212,8 @@ def build_runs_worker(
             *build_economy_planning(client, settings, database, checker),
         ],
         nexus_service_handlers=[ImageRunsHandler()],
-        workflow_runner=runner,
+        # The tests replay every saved history in the sandbox; a worker that runs these same workflows starts each run without it.
+        workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,

@@ -66,6 +66,9 @@ class ModelEntry:
     sources: tuple[str, ...]
 
 
+_ENTRY = TypeAdapter(ModelEntry)
+
+
 class Catalogue:
     """The models of one provider, by name and by dated snapshot."""
 
@@ -122,7 +125,7 @@ def _make_entry(
     fields["sources"] = [*raw.get("sources", []), *dates.get("sources", [])]
     fields["checked"] = min(rules["checked"], calendar.get("checked", rules["checked"]))
     try:
-        return TypeAdapter(ModelEntry).validate_python({**fields, "provider": provider})
+        return _ENTRY.validate_python({**fields, "provider": provider})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))

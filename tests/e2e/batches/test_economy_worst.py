@@ -173,9 +173,9 @@ async def test_a_long_history_is_begun_anew(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is Linux's to tell")
 async def test_a_large_output_is_settled_in_little_memory(tmp_path: Path) -> None:
-    """A worker needs less memory than an output file of some 216 MB is long: a handful of lines, while pictures are stored and billed."""
+    """A worker needs less memory than an output file of some 108 MB is long: a handful of lines, while pictures are stored and billed."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
-        requests = make_requests("large", (f"Cup {number}" for number in range(36)), model="gpt-image-2")
+        requests = make_requests("large", (f"Cup {number}" for number in range(18)), model="gpt-image-2")
         order = await write_pages(stack.store, "large", requests)
         handle = await start(stack.client, order)
         await until_sent(stack.simulator, 1)
@@ -192,8 +192,8 @@ async def test_a_large_output_is_settled_in_little_memory(tmp_path: Path) -> Non
         before = forget_the_peak()
         summary = await finish(stack.simulator, handle)
 
-        assert size > 216_000_000
-        assert summary.done == 36
+        assert size > 108_000_000
+        assert summary.done == 18
         # Four lines at once, each as it came, as text and as what is kept of it; and what the allocator is slow to give back.
         assert read_memory("VmHWM") - before < size * 0.9
 

@@ -20,7 +20,7 @@ from tests.support.submissions import submit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ROUNDS = 200
+ROUNDS = 100
 ROUNDS_AT_ONCE = 8
 CALLERS = 40
 UPDATES_AT_ONCE = 9
@@ -91,7 +91,7 @@ async def test_paid_content_beside_other_content_is_attached(stack: Stack, ask: 
 
 async def test_one_of_several_contents_owns_a_new_request_id(stack: Stack) -> None:
     """Of many callers with several contents, those of the content that is billed have its result, and the others a conflict."""
-    for number in range(8):
+    for number in range(4):
         run_id = new_run_id()
         contents = [make_request(f"A {what}") for what in ("cup", "plate", "spoon")]
         asked = [contents[place % 3] for place in range(CALLERS)]
