@@ -103,15 +103,16 @@ _TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.patte
 def retry_after_seconds(
     headers: Mapping[str, str], message: str, now: datetime, longest: float = LONGEST_WAIT_SECONDS
 ) -> float | None:
-    """The wait that an answer asks for, in seconds from `now`, at most `longest`.
+    """The wait that an answer asks for, in seconds, at most `longest`.
 
     Looks at `retry-after-ms`, then at `retry-after` (seconds or an HTTP date), then for "try again in 1m3s" in the
-    provider's message. What cannot be read or lies in the past counts as not said. Header names in lower case.
+    provider's message. A date is read against the answer's own `date`, where it has one: the clock of this host,
+    `now`, may be wrong. What cannot be read or lies in the past counts as not said. Header names in lower case.
     """
     waits = (
         _read_number(headers.get("retry-after-ms", ""), unit_seconds=0.001),
         _read_number(headers.get("retry-after", ""), unit_seconds=1.0),
-        _read_date(headers.get("retry-after", ""), now),
+        _read_date(headers.get("retry-after", ""), _read_moment(headers.get("date", "")) or now),
         _retry_after_read_message(message),
     )
     wait = next((wait for wait in waits if wait is not None), None)
@@ -130,12 +131,22 @@ def _read_number(text: str, unit_seconds: float) -> float | None:
 
 
 def _read_date(text: str, now: datetime) -> float | None:
+    date = _read_moment(text)
+    if date is None:
+        return None
     try:
-        date = parsedate_to_datetime(text)
-        wait = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now
-    except (ValueError, OverflowError):
+        wait = date - now
+    except OverflowError:
         return None
     return wait.total_seconds() if wait.total_seconds() >= 0 else None
+
+
+def _read_moment(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _retry_after_read_message(message: str) -> float | None:

@@ -46,6 +46,18 @@ def test_a_wait_is_read_from_the_first_place_that_states_one(
     assert retry_after_seconds(headers, message, NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
+@pytest.mark.parametrize("date", ["Mon, 30 Nov 2026 12:00:00 GMT", "Thu, 05 Nov 2026 12:00:00 -0000"])
+def test_date_is_read_against_the_date_of_the_answer(date: str) -> None:
+    """This host's clock is weeks behind or ahead: the wait is what the provider's own clock says."""
+    headers = {"date": date, "retry-after": date.replace("12:00:00", "12:00:07")}
+    assert retry_after_seconds(headers, "", NOW) == pytest.approx(7.0)
+
+
+def test_unreadable_date_of_the_answer_leaves_the_clock_of_this_host() -> None:
+    headers = {"date": "soon", "retry-after": "Mon, 23 Nov 2026 12:01:30 GMT"}
+    assert retry_after_seconds(headers, "", NOW) == pytest.approx(90.0)
+
+
 @pytest.mark.parametrize("garbage", ["-1", "nan", "inf", "-inf", "1e3", "1_0", "", "٣", "9" * 400, "1;2"])
 def test_garbage_counts_as_not_said(garbage: str) -> None:
     """What Python would read as a number but HTTP does not mean is no wait."""
