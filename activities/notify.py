@@ -69,7 +69,7 @@ class Notifier:
 
 
 def _describe_failure(failure: WebhookFailure) -> ApplicationError:
-    headers = {"retry-after": failure.retry_after or ""}
+    headers = {"retry-after": failure.retry_after or "", "date": failure.date or ""}
     wait = retry_after_seconds(headers, "", datetime.now(UTC), LONGEST_WAIT_SECONDS)
     return ApplicationError(
         str(failure),

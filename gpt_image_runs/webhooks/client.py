@@ -18,13 +18,14 @@ from gpt_image_runs.webhooks.signing import sign_message
 
 
 class WebhookFailure(Exception):
-    """A webhook that its receiver has not taken, as a sentence. `retry_after` is the receiver's header, where it has sent it."""
+    """A webhook that its receiver has not taken, as a sentence. `retry_after` and `date` are the receiver's headers, where it has sent them."""
 
     retryable = False
 
-    def __init__(self, message: str, *, retry_after: str | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: str | None = None, date: str | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.date = date
 
 
 class DestinationRefused(WebhookFailure):
@@ -151,7 +152,9 @@ def _check_status(response: aiohttp.ClientResponse, where: str) -> None:
         case 4, status if status not in _LATER:
             raise NotificationRejected(f"{where} answered {status}: it does not want this notification.")
     raise ReceiverUnavailable(
-        f"{where} answered {response.status}.", retry_after=response.headers.get("retry-after")
+        f"{where} answered {response.status}.",
+        retry_after=response.headers.get("retry-after"),
+        date=response.headers.get("date"),
     )
 
 
