@@ -1,15 +1,29 @@
 """What somebody with all rights on the database can do: change anything, past triggers, foreign keys and checks."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from typing import Any
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import Table, text
 
+from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.hash_chain import genesis_hash, hash_entry
+from gpt_image_runs.billing.reconciliation.compare import compare_day
+from gpt_image_runs.billing.reconciliation.history import ComparisonLog
+from gpt_image_runs.billing.verification.spend import find_wrong_spend
+from gpt_image_runs.billing.verification.verify import LedgerVerification
+from gpt_image_runs.contracts.budgets import BudgetDecision
+from gpt_image_runs.contracts.provider_reconciliation import ComparisonOrder, ProviderDay
 from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.tables import metadata
+from tests.support.ledger_examples import FINISHED_AT
+
+WORKING_TABLES = {"batches", "batch_lines"}
+"""No part of the ledger's truth: they change while a batch runs."""
+LEDGER = sorted(metadata.tables.keys() - WORKING_TABLES)
 
 
 def tamper(database: Database, *statements: str) -> None:
@@ -65,3 +79,84 @@ def unguarded(database: Database) -> Iterator[Any]:
             connected.execute(statement.replace("?", "%s").encode(), parameters or None)
 
         yield execute
+
+
+def add_decisions(database: Database) -> None:
+    """Two budgets of a tenant and two comparisons: rows that no run writes."""
+    for key, usd in (("one", "5.00"), ("two", "1.00")):
+        decision = {"tenant": "acme", "limits": {"month": usd}, "reason": "a trial", "actor": "ada"}
+        Budgets(database).decide(key, BudgetDecision.model_validate(decision))
+        comparison = compare_day(
+            ComparisonOrder(), date(2026, 11, 22), "openai", (), ProviderDay(counts=(), lines=())
+        )
+        ComparisonLog(database).record(key, comparison)
+
+
+def find_all(database: Database) -> list[str]:
+    verification = LedgerVerification(database, lambda _checked, _total: None)
+    return [finding.what for finding in (*verification.find(), *find_wrong_spend(database))]
+
+
+def read_rows(database: Database, table: str) -> list[dict[str, Any]]:
+    """Every row as the driver gives it."""
+    with database.reading() as connection:
+        rows = connection.execute(text(f"SELECT * FROM {table}"))
+        return [dict(row) for row in rows.mappings()]
+
+
+def alter(table: Table, column: str, value: Any) -> Any:
+    """Another value of that column, as little different as its type allows."""
+    kind = table.c[column].type.python_type
+    if isinstance(value, bool) or column == "simulated":
+        return not value
+    if isinstance(value, int):
+        return value + 1000
+    if value is None:
+        return 1000 if kind is int else FINISHED_AT.isoformat(sep=" ") if "at" in column else "forged"
+    if isinstance(value, str):
+        return f"{value[:-1]}{'0' if value[-1:] != '0' else '1'}"
+    return value.replace(microsecond=(value.microsecond + 1) % 1_000_000)
+
+
+def write(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    names = ", ".join(row)
+    return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+
+
+def delete(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    keys = {column.name: row[column.name] for column in metadata.tables[table].primary_key}
+    where = " AND ".join(f"{name} = ?" for name in keys)
+    return f"DELETE FROM {table} WHERE {where}", tuple(keys.values())
+
+
+def copy(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row a second time, with keys of its own."""
+    unique = {
+        column.name
+        for constraint in metadata.tables[table].constraints
+        for column in getattr(constraint, "columns", ())
+        if constraint.__class__.__name__ in {"PrimaryKeyConstraint", "UniqueConstraint"}
+    }
+    renamed = unique - {"simulated", "tenant"} or {"tenant"}
+    return {
+        name: value + 1000 if name in renamed and isinstance(value, int) else f"{value}-2" if name in renamed else value
+        for name, value in row.items()
+    }  # fmt: skip
+
+
+def list_alterations(
+    table: str, rows: list[dict[str, Any]], chosen: Collection[int] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
+    """What is done, the rows that are taken out for it, and those that are put in; of the `chosen` rows, or of all."""
+    for number, row in enumerate(rows):
+        if chosen is not None and number not in chosen:
+            continue
+        for name, value in row.items():
+            if name == "sequence" and (table == "ledger_entries" or number):
+                continue  # a number that leaves the order as it is says nothing else
+            forged = {**row, name: alter(metadata.tables[table], name, value)}
+            yield f"{table} {number}: {name} changed", [row], [forged]
+            if value is not None and metadata.tables[table].c[name].nullable:
+                yield f"{table} {number}: {name} emptied", [row], [{**row, name: None}]
+        yield f"{table} {number}: taken out", [row], []
+        yield f"{table} {number}: put in", [], [copy(table, row)]
