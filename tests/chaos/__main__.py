@@ -48,8 +48,9 @@ async def _run(options: argparse.Namespace, folder: Path) -> list[str]:
 
         def tell(progress: Progress) -> None:
             status.update(
-                f"{progress.ended} of {len(plan.runs)} runs have ended, {progress.executions['Running']} are under"
-                f" way; {progress.happened.total()} of {len(plan.events)} events have happened."
+                f"{len(plan.all_runs)} runs are planned; {progress.ended} executions have ended,"
+                f" {progress.executions['Running']} are running;"
+                f" {progress.happened.total()} of {len(plan.events)} events have happened."
             )
 
         async with open_site(folder, ledger_kind=options.ledger, workers=_WORKERS) as site:

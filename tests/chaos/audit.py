@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tests.chaos.audit_money import find_wrong_amounts, find_wrong_payments
+from tests.chaos.audit_races import find_wrong_answers
 from tests.chaos.audit_spend import find_wrong_spend
 from tests.chaos.evidence import Evidence, Execution, Row
 from tests.chaos.plan import Plan
 from tests.chaos.planned_runs import PlannedRun
+from tests.chaos.races import Race
 
 RESENDS = 2
 """UNKNOWN_OUTCOME_RESENDS as the campaign's workers have it."""
@@ -37,6 +39,8 @@ def find_violations(plan: Plan, evidence: Evidence) -> list[str]:
     return [
         *_find_strangers(plan, evidence),
         *(problem for run in plan.runs for problem in _examine_run(run, evidence)),
+        *(problem for race in plan.races for problem in _examine_race(race, evidence)),
+        *find_wrong_answers(plan, evidence),
         *find_wrong_payments(evidence),
         *find_wrong_amounts(plan, evidence),
         *find_wrong_spend(evidence),
@@ -50,7 +54,7 @@ def completed_runs(evidence: Evidence) -> set[str]:
 
 
 def _find_strangers(plan: Plan, evidence: Evidence) -> Iterator[str]:
-    planned = {run.run_id for run in plan.runs}
+    planned = {run.run_id for run in plan.all_runs}
     seen = {row["run_id"] for row in (*evidence.attempts, *evidence.entries)}
     seen |= {execution.run_id for execution in evidence.executions}
     yield from (f"{run_id} was never submitted." for run_id in sorted(seen - planned))
@@ -74,6 +78,24 @@ def _examine_run(run: PlannedRun, evidence: Evidence) -> Iterator[str]:
         yield f"{run.run_id} failed when it was submitted again, after it had completed."
     yield from _examine_resends(run, attempts, evidence.resends.get(run.run_id, 0))
     yield from _examine_entries(run, executions, entries)
+
+
+def _examine_race(race: Race, evidence: Evidence) -> Iterator[str]:
+    """An execution for content that does not own the id ends as a conflict; all else is as for any run."""
+    run_id = race.run.run_id
+    executions = [
+        execution
+        for execution in evidence.executions
+        if execution.run_id == run_id and execution.failure_type != "RunConflict"
+    ]
+    attempts = [attempt for attempt in evidence.attempts if attempt["run_id"] == run_id]
+    entries = [entry for entry in evidence.entries if entry["run_id"] == run_id]
+    for execution in executions:
+        if execution.status == "RUNNING":
+            yield f"{run_id} hangs."
+        elif execution.status == "FAILED":
+            yield from _examine_failure(race.run, execution, attempts)
+    yield from _examine_entries(race.run, executions, entries)
 
 
 def _is_held(run: PlannedRun) -> bool:

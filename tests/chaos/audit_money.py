@@ -64,7 +64,7 @@ def find_wrong_amounts(plan: Plan, evidence: Evidence) -> Iterator[str]:
     """Every entry says what the provider's books come to, to the micro-dollar."""
     payments = {payment["client_request_id"]: payment for payment in evidence.books if payment["paid"]}
     names = {attempt["attempt_id"]: attempt["client_request_id"] for attempt in evidence.attempts}
-    payloads = {run.run_id: run.payload for run in plan.runs}
+    payloads = {run.run_id: run.payload for run in plan.all_runs}
     for entry in evidence.entries:
         payment = payments.get(names.get(entry["attempt_id"], ""))
         if payment is None or entry["run_id"] not in payloads:

@@ -18,6 +18,7 @@ from tests.chaos.deciding import Operator
 from tests.chaos.evidence import Evidence
 from tests.chaos.plan import Event, Plan
 from tests.chaos.planned_runs import PlannedRun
+from tests.chaos.races import Answer, Race, run_race
 from tests.chaos.site import Site
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class Campaign:
         self._plan = plan
         self._site = site
         self._tell = tell
+        self._races: list[asyncio.Task[None]] = []
+        self._answers: list[Answer] = []
         self.progress = Progress()
 
     async def carry_out(self, *, seconds: float) -> Evidence:
@@ -59,11 +62,12 @@ class Campaign:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
                 deciding = tasks.create_task(operator.decide_for_ever())
                 submitting = tasks.create_task(self._submit_all())
-                await self._follow(submitting)
+                await self._follow(submitting, tasks)
                 deciding.cancel()
         except TimeoutError:
             pass  # the evidence tells what hangs
-        return dataclasses.replace(await collect_evidence(self._site), resends=operator.resends)
+        found = await collect_evidence(self._site)
+        return dataclasses.replace(found, resends=operator.resends, answers=tuple(self._answers))
 
     async def _submit_all(self) -> None:
         gate = asyncio.Semaphore(_SUBMITTERS)
@@ -87,20 +91,28 @@ class Campaign:
             )
         )
 
-    async def _follow(self, submitting: asyncio.Task[None]) -> None:
+    async def _race(self, race: Race) -> None:
+        await self._site.script(race.run)
+        await run_race(self._site.client, race, self._answers)
+
+    async def _follow(self, submitting: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
         waiting = deque(self._plan.events)
         while (
-            waiting or not submitting.done() or self.progress.executions["Running"] or not self.progress.ended
+            waiting
+            or not submitting.done()
+            or not all(race.done() for race in self._races)
+            or self.progress.executions["Running"]
+            or not self.progress.ended
         ):
             self.progress.executions = await patiently(lambda: count_executions(self._site.client))
             self._tell(self.progress)
             due = []
             while waiting and waiting[0].after <= self.progress.ended:
                 due.append(waiting.popleft())
-            await asyncio.gather(*(self._happen(event) for event in due))
+            await asyncio.gather(*(self._happen(event, tasks) for event in due))
             await asyncio.sleep(0 if due else 0.2)
 
-    async def _happen(self, event: Event) -> None:
+    async def _happen(self, event: Event, tasks: asyncio.TaskGroup) -> None:
         site = self._site
         match event.kind:
             case "worker SIGKILL" | "worker SIGTERM":
@@ -113,6 +125,9 @@ class Campaign:
                 await _away(site.take_store_away, site.bring_store_back, event.seconds)
             case "again":
                 await self._submit(self._plan.runs[event.target])
+            case "race":
+                # Other events are to happen while it goes on.
+                self._races.append(tasks.create_task(self._race(self._plan.races[event.target])))
         self.progress.happened[event.kind] += 1
 
 

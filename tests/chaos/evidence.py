@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chaos.races import Answer
+
 Row = Mapping[str, Any]
 
 
@@ -25,7 +27,8 @@ class Evidence:
     `executions` are in the order of their start, `attempts`, `entries` and `spend` (what tenants have spent, by month and
     by day) are rows of the ledger, `books` are those of the provider. `pictures` holds the sha256 and the size of each file
     that was promised, None where there is none; `receipts` are the attempts whose pictures came, by what was kept in the
-    store; `resends` is how often the operator decided to send again, by run.
+    store; `resends` is how often the operator decided to send again, by run; `answers` are what the callers
+    of the races were told.
     """
 
     executions: tuple[Execution, ...]
@@ -36,3 +39,4 @@ class Evidence:
     pictures: Mapping[str, tuple[str, int] | None] = field(default_factory=dict)
     receipts: frozenset[str] = frozenset()
     resends: Mapping[str, int] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()

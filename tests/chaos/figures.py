@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from tests.chaos.audit_races import find_owner
 from tests.chaos.evidence import Evidence, Row
 from tests.chaos.plan import Plan
 from tests.chaos.prices import charge_micro_usd
@@ -28,6 +29,7 @@ def list_figures(
         ("faults", _join(faults)),
         ("kills, outages, repeats", _join(happened)),
         ("parts started again", _join(restarts)),
+        ("races for one id", _describe_races(plan, evidence)),
         *_list_money(evidence),
     ]
 
@@ -51,6 +53,19 @@ def _list_money(evidence: Evidence) -> list[tuple[str, str]]:
         ("of it really paid", _sum(_charge(payment) for payment in in_vain)),
         ("lost", str(len(lost))),
     ]
+
+
+def _describe_races(plan: Plan, evidence: Evidence) -> str:
+    owners = {prompt for race in plan.races for prompt in find_owner(race, evidence)}
+    taken = [answer for answer in evidence.answers if answer.prompt in owners]
+    told: Counter[str] = Counter(answer.status for answer in taken)
+    strangers: Counter[str] = Counter(
+        answer.status for answer in evidence.answers if answer.prompt not in owners
+    )
+    return (
+        f"{len(plan.races)} ids, {len(evidence.answers)} callers; of the owner's content: {_join(told)},"
+        f" {sum(answer.entry_id is not None for answer in taken)} got its result; of others: {_join(strangers)}"
+    )
 
 
 def _charge(payment: Row) -> int:

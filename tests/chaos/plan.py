@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.chaos.planned_runs import PlannedRun, plan_runs
+from tests.chaos.races import Race, plan_races
 
 EventKind = Literal[
     "worker SIGKILL",
@@ -18,12 +19,13 @@ EventKind = Literal[
     "ledger away",
     "store away",
     "again",
+    "race",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What happens once `after` runs have ended. `target` is a worker, or the run that is submitted again."""
+    """What happens once `after` runs have ended. `target` is a worker, the run that is submitted again, or the race."""
 
     after: int
     kind: EventKind
@@ -38,6 +40,12 @@ class Plan:
     seed: int
     runs: tuple[PlannedRun, ...]
     events: tuple[Event, ...]
+    races: tuple[Race, ...] = ()
+
+    @property
+    def all_runs(self) -> tuple[PlannedRun, ...]:
+        """The runs that are submitted alone, and those of the races."""
+        return (*self.runs, *(race.run for race in self.races))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,7 @@ class Numbers:
     store_outages: int
     repeats: int
     outage_seconds: float
+    races: int
     workers: int = 2
 
     @classmethod
@@ -68,6 +77,7 @@ class Numbers:
             store_outages=max(1, runs // 100),
             repeats=max(2, runs // 10),
             outage_seconds=6.0,
+            races=max(1, runs // 10),
         )
 
 
@@ -75,7 +85,18 @@ def make_plan(seed: int, numbers: Numbers) -> Plan:
     """The plan of a seed: the same for the same arguments, whatever day it is."""
     dice = random.Random(seed)
     runs = plan_runs(seed, numbers.runs, dice)
-    return Plan(seed=seed, runs=runs, events=_plan_events(numbers, dice))
+    events = _plan_events(numbers, dice)
+    races = plan_races(seed, numbers.races, dice)
+    starts = [
+        Event(after=dice.randrange(1, numbers.runs), kind="race", target=target)
+        for target in range(numbers.races)
+    ]
+    return Plan(
+        seed=seed,
+        runs=runs,
+        events=tuple(sorted([*events, *starts], key=lambda event: event.after)),
+        races=races,
+    )
 
 
 def _plan_events(numbers: Numbers, dice: random.Random) -> tuple[Event, ...]:

@@ -19,6 +19,7 @@ SHORT = Numbers(
     store_outages=1,
     repeats=4,
     outage_seconds=2.0,
+    races=2,
 )
 SEED = 12
 """One whose worker is killed early, so that the half minute until it is missed overlaps with the rest."""
@@ -40,9 +41,11 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
         "ledger away": 1,
         "store away": 1,
         "again": 4,
+        "race": 2,
     }
     figures = dict(list_figures(plan, evidence, {}, {}))
     assert figures["lost"] == "0"
     assert len(completed_runs(evidence)) >= 30
     assert len(evidence.attempts) > 40
     assert sum(evidence.resends.values()) >= 1
+    assert len(evidence.answers) >= 2 * 6

@@ -31,6 +31,7 @@ def test_everything_happens() -> None:
         "ledger away": 3,
         "store away": 3,
         "again": 30,
+        "race": 30,
     }
     assert all(1 <= event.after <= 300 for event in plan.events)
     assert [event.after for event in plan.events] == sorted(event.after for event in plan.events)
