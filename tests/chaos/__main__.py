@@ -16,7 +16,6 @@ from tests.chaos.figures import list_figures
 from tests.chaos.opening import open_site
 from tests.chaos.plan import Numbers, make_plan
 
-_WORKERS = 2
 _MOST_SHOWN = 40
 
 
@@ -53,7 +52,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> list[str]:
                 f" {progress.happened.total()} of {len(plan.events)} events have happened."
             )
 
-        async with open_site(folder, ledger_kind=options.ledger, workers=_WORKERS) as site:
+        async with open_site(folder, ledger_kind=options.ledger, skews=plan.skews) as site:
             campaign = Campaign(plan, site, tell)
             evidence = await campaign.carry_out(seconds=options.seconds)
             restarts = dict(site.restarts)

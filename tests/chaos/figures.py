@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from tests.chaos.audit_races import find_owner
 from tests.chaos.evidence import Evidence, Row
@@ -30,6 +31,7 @@ def list_figures(
         ("kills, outages, repeats", _join(happened)),
         ("parts started again", _join(restarts)),
         ("races for one id", _describe_races(plan, evidence)),
+        ("clocks", _describe_clocks(plan, evidence)),
         *_list_money(evidence),
     ]
 
@@ -66,6 +68,27 @@ def _describe_races(plan: Plan, evidence: Evidence) -> str:
         f"{len(plan.races)} ids, {len(evidence.answers)} callers; of the owner's content: {_join(told)},"
         f" {sum(answer.entry_id is not None for answer in taken)} got its result; of others: {_join(strangers)}"
     )
+
+
+def _describe_clocks(plan: Plan, evidence: Evidence) -> str:
+    """How many attempts were stamped by a clock that is wrong, by the provider's own clock."""
+    skew = next((skew for skew in plan.skews if skew), 0)
+    if not skew:
+        return "all right"
+    arrived = {payment["client_request_id"]: _read_moment(payment["time"]) for payment in evidence.books}
+    wrong = sum(
+        abs((_read_moment(attempt["sent_at"]) - arrived[attempt["client_request_id"]]).total_seconds() - skew)
+        < abs(skew) / 2
+        for attempt in evidence.attempts
+        if attempt["client_request_id"] in arrived
+    )
+    side = "ahead" if skew > 0 else "behind"
+    return f"worker {plan.skews.index(skew)} is {abs(skew)} s {side}: {wrong} of {len(evidence.attempts)} attempts"
+
+
+def _read_moment(value: str | datetime) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _charge(payment: Row) -> int:

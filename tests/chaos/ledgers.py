@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 _ROOT = Path(__file__).parents[2]
 _ATTEMPTS = (
-    "SELECT attempt_id, run_id, number, client_request_id, outcome, reserved_micro_usd, error_type"
+    "SELECT attempt_id, run_id, number, client_request_id, outcome, reserved_micro_usd, error_type, sent_at"
     " FROM provider_attempts ORDER BY run_id, number"
 )
 _ENTRIES = (

@@ -1,7 +1,8 @@
 """Opening a site: every part a process of its own, on free loopback ports and in one folder, and all ended at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gpt_image_runs.local_stack.temporal_server import wait_for_temporal
 from tests.chaos.ledgers import open_ledger
 from tests.chaos.site import Site
 from tests.support.site_parts import (
+    ROOT,
     SIMULATOR,
     WORKER,
     Supervisor,
@@ -24,6 +26,7 @@ from tests.support.site_parts import (
     wait_for_text,
 )
 
+_SKEWED_WORKER = ROOT / "tests" / "support" / "skewed_worker.py"
 _LIMITS = {
     # After this a worker takes an answer for lost; the slowest that comes at all takes 4.
     "PROVIDER_TIMEOUT_SECONDS": "8",
@@ -33,8 +36,11 @@ _LIMITS = {
 
 
 @asynccontextmanager
-async def open_site(folder: Path, *, ledger_kind: str, workers: int) -> AsyncIterator[Site]:
-    """A site while the block runs. Whatever dies in it is started again, as an operator's supervisor would."""
+async def open_site(folder: Path, *, ledger_kind: str, skews: Sequence[int]) -> AsyncIterator[Site]:
+    """A site while the block runs. Whatever dies in it is started again, as an operator's supervisor would.
+
+    There is one worker for each of `skews`: the seconds by which its clock is ahead.
+    """
     async with AsyncExitStack() as parts:
         supervisor = Supervisor(folder, parts)
         ledger = await parts.enter_async_context(open_ledger(ledger_kind, folder))
@@ -57,12 +63,17 @@ async def open_site(folder: Path, *, ledger_kind: str, workers: int) -> AsyncIte
             provider=provider,
             temporal=temporal,
             workers=[
-                await supervisor.start(f"worker-{index}", WORKER, environment) for index in range(workers)
+                await supervisor.start(f"worker-{index}", _worker_command(skew), environment)
+                for index, skew in enumerate(skews)
             ],
             restarts=supervisor.restarts,
         )
-        await _wait_for_workers(folder, workers)
+        await _wait_for_workers(folder, len(skews))
         yield site
+
+
+def _worker_command(skew: int) -> tuple[str, ...]:
+    return (sys.executable, str(_SKEWED_WORKER), str(skew)) if skew else WORKER
 
 
 def _make_quiet_runtime() -> Runtime:

@@ -11,6 +11,9 @@ from typing import Literal
 from tests.chaos.planned_runs import PlannedRun, plan_runs
 from tests.chaos.races import Race, plan_races
 
+# Seconds by which one worker's clock is ahead, or behind.
+SKEWS = (45, -45, 86_400, -86_400)
+
 EventKind = Literal[
     "worker SIGKILL",
     "worker SIGTERM",
@@ -41,6 +44,8 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     events: tuple[Event, ...]
     races: tuple[Race, ...] = ()
+    # Of each worker's clock, in seconds.
+    skews: tuple[int, ...] = ()
 
     @property
     def all_runs(self) -> tuple[PlannedRun, ...]:
@@ -91,11 +96,14 @@ def make_plan(seed: int, numbers: Numbers) -> Plan:
         Event(after=dice.randrange(1, numbers.runs), kind="race", target=target)
         for target in range(numbers.races)
     ]
+    skews = [0] * numbers.workers
+    skews[dice.randrange(numbers.workers)] = dice.choice(SKEWS)
     return Plan(
         seed=seed,
         runs=runs,
         events=tuple(sorted([*events, *starts], key=lambda event: event.after)),
         races=races,
+        skews=tuple(skews),
     )
 
 

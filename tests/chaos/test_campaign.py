@@ -29,7 +29,7 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     """Forty runs with faults, two dead workers, a dead Temporal server, a ledger and a store that are away: each run has one
     end, each payment is billed once or listed as unknown, and every promised picture is there."""
     plan = make_plan(SEED, SHORT)
-    async with open_site(tmp_path, ledger_kind="postgresql", workers=SHORT.workers) as site:
+    async with open_site(tmp_path, ledger_kind="postgresql", skews=plan.skews) as site:
         campaign = Campaign(plan, site, lambda _: None)
         evidence = await campaign.carry_out(seconds=WORST_WAIT_SECONDS)
 
@@ -49,3 +49,4 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     assert len(evidence.attempts) > 40
     assert sum(evidence.resends.values()) >= 1
     assert len(evidence.answers) >= 2 * 6
+    assert ": 0 of" not in figures["clocks"]

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from simulator.faults import parse_fault
-from tests.chaos.plan import Numbers, make_plan
+from tests.chaos.plan import SKEWS, Numbers, make_plan
 from tests.chaos.planned_runs import FINAL, FREE, LOST, SLOW, USAGE
 
 
@@ -51,3 +51,9 @@ def test_faults_and_marks() -> None:
     assert all(parse_fault(fault) for run in runs for fault in run.faults)
     for run in runs:
         assert [other.run_id for other in runs if run.mark in other.payload["prompt"]] == [run.run_id]
+
+
+def test_clock_of_one_worker_is_wrong() -> None:
+    plans = [make_plan(seed, Numbers.for_runs(40)) for seed in range(20)]
+    assert all(sorted(map(bool, plan.skews)) == [False, True] for plan in plans)
+    assert {skew for plan in plans for skew in plan.skews if skew} == set(SKEWS)
