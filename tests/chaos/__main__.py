@@ -15,7 +15,9 @@ from tests.chaos.campaign import Campaign, Progress
 from tests.chaos.figures import list_figures
 from tests.chaos.opening import open_site
 from tests.chaos.plan import Numbers, make_plan
+from tests.chaos.tampering import tamper_with_copy
 
+_TAMPERED_ROWS_OF_EACH_KIND = 1
 _MOST_SHOWN = 40
 
 
@@ -56,11 +58,17 @@ async def _run(options: argparse.Namespace, folder: Path) -> list[str]:
             campaign = Campaign(plan, site, tell)
             evidence = await campaign.carry_out(seconds=options.seconds)
             restarts = dict(site.restarts)
+            status.update("A copy of the ledger is tampered with ...")
+            copy = await asyncio.to_thread(site.ledger.copy)
+            tampering = await asyncio.to_thread(
+                tamper_with_copy, copy, plan.seed, _TAMPERED_ROWS_OF_EACH_KIND
+            )
     table = Table(show_header=False)
     for name, figure in list_figures(plan, evidence, campaign.progress.happened, restarts):
         table.add_row(name, figure)
+    table.add_row("tampering", tampering.describe())
     console.print(table)
-    return find_violations(plan, evidence)
+    return [*find_violations(plan, evidence), *tampering.find_violations()]
 
 
 def _read_options() -> argparse.Namespace:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.support.postgres_server import name_database
+
 _ROOT = Path(__file__).parents[2]
 _ATTEMPTS = (
     "SELECT attempt_id, run_id, number, client_request_id, outcome, reserved_micro_usd, error_type, sent_at"
@@ -40,6 +42,9 @@ class Ledger(Protocol):
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         """The rows of one statement."""
+
+    def copy(self) -> str:
+        """Return the URL of a copy, for whoever wants to tamper with it. No worker may be connected."""
 
 
 class SqliteLedger:
@@ -68,6 +73,13 @@ class SqliteLedger:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement)]
 
+    def copy(self) -> str:
+        """A file beside it."""
+        copied = self._file.with_name("tampered.db")
+        with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(copied)) as target:
+            source.backup(target)
+        return f"sqlite:///{copied}"
+
 
 class PostgresLedger:
     """A server of its own. It is away while it is stopped: connections break, and new ones are refused."""
@@ -88,6 +100,14 @@ class PostgresLedger:
         """Read without the code under test."""
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             return connection.execute(statement.encode()).fetchall()
+
+    def copy(self) -> str:
+        """A database of the same server."""
+        name = name_database(self.url)
+        maintenance = self.url.replace(f"/{name}?", "/template1?")
+        with psycopg.connect(maintenance, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE tampered TEMPLATE {name}".encode())
+        return self.url.replace(f"/{name}?", "/tampered?")
 
 
 @asynccontextmanager

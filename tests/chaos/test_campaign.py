@@ -1,5 +1,6 @@
 """A short campaign: everything dies once, nothing is lost. `make chaos` is the long one."""
 
+import asyncio
 from pathlib import Path
 
 from tests.chaos.audit import completed_runs, find_violations
@@ -7,6 +8,7 @@ from tests.chaos.campaign import Campaign
 from tests.chaos.figures import list_figures
 from tests.chaos.opening import open_site
 from tests.chaos.plan import Numbers, make_plan
+from tests.chaos.tampering import tamper_with_copy
 
 WORST_WAIT_SECONDS = 240
 SHORT = Numbers(
@@ -21,6 +23,8 @@ SHORT = Numbers(
     outage_seconds=2.0,
     races=2,
 )
+# Alterations that are tried; tests/billing/verification tries all of them.
+ALTERATIONS = 20
 SEED = 12
 """One whose worker is killed early, so that the half minute until it is missed overlaps with the rest."""
 
@@ -32,6 +36,13 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     async with open_site(tmp_path, ledger_kind="postgresql", skews=plan.skews) as site:
         campaign = Campaign(plan, site, lambda _: None)
         evidence = await campaign.carry_out(seconds=WORST_WAIT_SECONDS)
+        tampering = await asyncio.to_thread(
+            tamper_with_copy,
+            await asyncio.to_thread(site.ledger.copy),
+            SEED,
+            rows_of_each=1,
+            most=ALTERATIONS,
+        )
 
     assert find_violations(plan, evidence) == []
     assert campaign.progress.happened == {
@@ -50,3 +61,5 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     assert sum(evidence.resends.values()) >= 1
     assert len(evidence.answers) >= 2 * 6
     assert ": 0 of" not in figures["clocks"]
+    assert tampering.find_violations() == []
+    assert tampering.tried == ALTERATIONS
