@@ -1,4 +1,4 @@
-"""How long a ledger takes to migrate and to verify: `python -m benchmarks.measure_verification [ENTRIES [URL]]`.
+"""Measure how long a ledger takes to verify: `python -m benchmarks.measure_verification [ENTRIES [URL]]`.
 
 Without a URL of an empty PostgreSQL database, a SQLite file in a temporary directory. No test: it asserts no time.
 """
@@ -11,21 +11,28 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt_image_runs.billing.verification.verify import LedgerVerification
-from gpt_image_runs.database.engine import Database, parse_url
-from gpt_image_runs.database.migrate import migrate_to_head
-from tests.database.test_chain_migration import fill_old_ledger
+from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.open import open_database
+from tests.support.ledger_examples import identify
+from tests.support.priced_bills import bill_run
+
+_TENANTS = ("acme", "zoo", "acmé")
 
 
-def main(entries: str = "100000", url: str | None = None) -> None:
+def main(entries: str = "10000", url: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(parse_url(url or f"sqlite:///{folder}/ledger.db"))
-        measure("filled", lambda: fill_old_ledger(database, int(entries)))
-        measure("migrated", lambda: migrate_to_head(database))
+        database = open_database(url or f"sqlite:///{folder}/ledger.db", create=True)
+        measure("filled", lambda: fill(database, int(entries)))
         verification = LedgerVerification(database, lambda _checked, _total: None)
         findings = measure("verified", lambda: sum(1 for _ in verification.find()))
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         sys.stdout.write(f"{verification.entries:,} entries, {findings} findings, at most {megabytes} MB\n")
         database.close()
+
+
+def fill(database: Database, count: int) -> None:
+    for place in range(count):
+        bill_run(database, identify(_TENANTS[place % len(_TENANTS)], f"req-{place}"))
 
 
 def measure(done: str, work: Callable[[], Any]) -> Any:

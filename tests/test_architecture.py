@@ -26,8 +26,6 @@ LAYERS = {
 LIBRARY_IMPORTS = {
     "contracts": set(),
     "database": {"contracts"},
-    # Entries and rows of before are hashed as the ledger hashes them.
-    "database.migrations": {"billing.hash_chain", "database"},
     "webhooks": set(),
     "client": {"contracts"},
     "settings": {"webhooks"},
@@ -156,8 +154,7 @@ def package_of(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] != LIBRARY or len(parts) == 1:
         return None
-    is_nested = parts[1] == "billing" or parts[1:3] == ["database", "migrations"]
-    return ".".join(parts[1:3]) if is_nested and len(parts) > 2 else parts[1]
+    return ".".join(parts[1:3]) if parts[1] == "billing" and len(parts) > 2 else parts[1]
 
 
 def list_floats(path: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Brings a ledger's schema up to date: for `open_database(create=True)`, and as `python -m gpt_image_runs.database.migrate`.
 
-The migrations themselves are in `billing/migrations/versions`.
+The migrations themselves are in `migrations/versions`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from gpt_image_runs.database.engine import Database, parse_url, prepare_sqlite_file
 from gpt_image_runs.database.errors import LedgerError
-from gpt_image_runs.database.schema import HEAD, read_revision, refuse_newer
+from gpt_image_runs.database.schema import HEAD, check_revision
 
 _ADVISORY_LOCK = 7_214_059_033_120_867_001
 """Any number will do, as long as no other program on the same database picks it."""
@@ -30,14 +30,13 @@ def migrate_to_head(database: Database) -> str | None:
 
     Raises:
         LedgerUnavailable: the database cannot be reached or written.
-        LedgerNotReady: its schema is newer than `HEAD`.
+        LedgerNotReady: its schema is newer than `HEAD`, or of a version that was never released.
     """
     prepare_sqlite_file(database.url)
     with _alembic_is_in_use, database.writing() as connection:
         if database.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
-        found = read_revision(connection)
-        refuse_newer(found, database.location)
+        found = check_revision(connection, database.location)
         if found != HEAD:
             command.upgrade(_configure_alembic(connection), "head")
     return found

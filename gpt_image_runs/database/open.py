@@ -6,7 +6,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gpt_image_runs.database.engine import Database, parse_url, quote_driver
 from gpt_image_runs.database.errors import LedgerNotReady, LedgerUnavailable
-from gpt_image_runs.database.schema import HEAD, read_revision, refuse_newer
+from gpt_image_runs.database.schema import HEAD, check_revision
 
 
 def open_database(url: str, *, create: bool) -> Database:
@@ -19,7 +19,8 @@ def open_database(url: str, *, create: bool) -> Database:
 
     Raises:
         LedgerUnavailable: the URL is no use, or the database cannot be reached or written.
-        LedgerNotReady: the schema is older (with `create` False) or newer than this version's.
+        LedgerNotReady: the schema is older (with `create` False) or newer than this version's, or of a version that was
+            never released.
     """
     database = Database(parse_url(url))
     try:
@@ -39,7 +40,6 @@ def _bring_to_head(database: Database, *, create: bool) -> None:
     found = _find_revision(database)
     if found == HEAD:
         return
-    refuse_newer(found, database.location)
     if not create:
         schema = f"schema {found}" if found else "no schema yet"
         raise LedgerNotReady(
@@ -55,4 +55,4 @@ def _find_revision(database: Database) -> str | None:
     if database.dialect == "sqlite" and not Path(database.url.database or "").exists():
         return None  # only looking must not leave an empty file behind
     with database.reading() as connection:
-        return read_revision(connection)
+        return check_revision(connection, database.location)

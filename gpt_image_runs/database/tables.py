@@ -1,4 +1,4 @@
-"""The ledger's tables, as queries see them. What makes them grow only (triggers) is in `billing/migrations/`.
+"""The ledger's tables, as queries see them. What makes them grow only (triggers) is in `migrations/`.
 
 A run is written once and outlives Temporal's memory. An attempt is written before it is sent and given its outcome
 once. A ledger entry is never changed at all, and the head of its tenant moves on with it. A budget is decided anew by

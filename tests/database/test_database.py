@@ -219,6 +219,36 @@ def test_a_newer_ledger_is_not_used(database: Database, database_url: str, *, cr
     )
 
 
+def check_it_is_refused_as_unreleased(url: str, location: str, revision: str) -> None:
+    for create in (False, True):
+        with pytest.raises(LedgerNotReady) as refusal:
+            open_database(url, create=create)
+        assert str(refusal.value) == (
+            f"The ledger at {location} was made by a version before 0.2.0 (schema {revision}), which was never released."
+            " Export what you need with that version, then start with an empty ledger."
+        )
+
+
+@pytest.mark.parametrize("revision", ["0002", "0009", "0012"])
+def test_a_ledger_of_an_unreleased_version_is_refused(
+    database: Database, database_url: str, revision: str
+) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+    check_it_is_refused_as_unreleased(database_url, database.location, revision)
+
+
+def test_an_unreleased_ledger_with_todays_number_is_refused(empty_url: str) -> None:
+    """The first unreleased schema was called 0001 too. It had no identity."""
+    database = Database(parse_url(empty_url))
+    prepare_sqlite_file(database.url)
+    with database.writing() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
+    check_it_is_refused_as_unreleased(empty_url, database.location, "0001")
+    database.close()
+
+
 def test_a_database_that_went_away_is_told(database: Database) -> None:
     """A ledger that breaks while it is in use is told as a sentence too."""
     with pytest.raises(LedgerUnavailable, match="cannot be used"), database.reading() as connection:

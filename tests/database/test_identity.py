@@ -1,14 +1,14 @@
 import shutil
 from pathlib import Path
 
-from alembic import command
 from sqlalchemy import text
 
-from gpt_image_runs.database.engine import Database, parse_url, prepare_sqlite_file
+from gpt_image_runs.billing.hash_chain import hash_row
+from gpt_image_runs.billing.seals import FIRST, IDENTITY
+from gpt_image_runs.billing.verification.verify import LedgerVerification
+from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.identity import read_ledger_id
-from gpt_image_runs.database.migrate import _configure_alembic, migrate_to_head
 from gpt_image_runs.database.open import open_database
-from gpt_image_runs.database.schema import HEAD
 
 
 def read_id(database: Database) -> str:
@@ -40,15 +40,14 @@ def test_ledger_id_survives_a_copy(tmp_path: Path) -> None:
     assert open_and_read_id(f"sqlite:///{tmp_path}/restored.db") == original
 
 
-def test_ledger_of_an_older_schema_gets_one_id(empty_url: str) -> None:
-    database = Database(parse_url(empty_url))
-    prepare_sqlite_file(database.url)
-    with database.writing() as connection:
-        command.upgrade(_configure_alembic(connection), "0009")
-    assert migrate_to_head(database) == "0009"
+def test_seal_of_a_new_identity_is_as_the_ledger_seals(database: Database) -> None:
+    """The migration hashes with a copy of the ledger's hash function."""
     with database.reading() as connection:
-        assert connection.execute(text("SELECT COUNT(*) FROM ledger_identity")).scalar() == 1
-    first = read_id(database)
-    assert migrate_to_head(database) == HEAD
-    assert read_id(database) == first
-    database.close()
+        identity = dict(connection.execute(text("SELECT * FROM ledger_identity")).mappings().one())
+        seal = dict(connection.execute(text("SELECT * FROM seals")).mappings().one())
+        head = connection.execute(text("SELECT * FROM seal_heads")).mappings().one()
+    assert (seal["chain"], seal["kind"], seal["previous_hash"]) == (IDENTITY, "identity", FIRST)
+    assert (seal["subject"], seal["content_hash"]) == (identity["ledger_id"], hash_row(identity))
+    assert seal["seal_hash"] == hash_row(seal, left_out=("seal_hash",))
+    assert head == {"chain": IDENTITY, "seals": 1, "seal_hash": seal["seal_hash"]}
+    assert list(LedgerVerification(database, lambda _checked, _total: None).find()) == []

@@ -22,7 +22,7 @@ from gpt_image_runs.database import migrate
 from gpt_image_runs.database.engine import Database, parse_url
 from gpt_image_runs.database.errors import LedgerRefused
 from gpt_image_runs.database.open import open_database
-from gpt_image_runs.database.schema import HEAD, read_revision
+from gpt_image_runs.database.schema import HEAD, UNRELEASED, read_revision
 from gpt_image_runs.database.tables import batches, ledger_entries, metadata, provider_attempts
 from tests.support.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
 from tests.support.ledger_processes import run_at_once
@@ -77,6 +77,21 @@ def test_the_newest_migration_is_the_one_that_the_code_needs() -> None:
     config = Config()
     config.set_main_option("script_location", "gpt_image_runs/database/migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_no_migration_has_the_number_of_an_unreleased_schema() -> None:
+    config = Config()
+    config.set_main_option("script_location", "gpt_image_runs/database/migrations")
+    revisions = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    assert revisions & UNRELEASED == set()
+
+
+def test_migrate_command_refuses_an_unreleased_schema(
+    database: Database, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(database, "UPDATE alembic_version SET version_num = '0009'")
+    assert migrate.main(["--url", database_url]) == 1
+    assert "was made by a version before 0.2.0 (schema 0009)" in capsys.readouterr().err
 
 
 def test_a_ledger_is_made_on_first_use(empty_url: str) -> None:
