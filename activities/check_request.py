@@ -97,8 +97,6 @@ class RequestChecker:
             image_slots=self._count_slots(request),
             notify=notify,
             warnings=(*checked.warnings, *self._warn_unpriced(ceiling, model, request)),
-            money_locally=True,
-            asks_for_owner=True,
         )
 
     def _check_price(self, ceiling: int | None, model: str, now: datetime) -> tuple[Problem, ...]:
@@ -154,9 +152,7 @@ class RequestChecker:
 def _refuse(
     problems: tuple[Problem, ...], notify: Notify | None, warnings: tuple[str, ...], tenant: str | None
 ) -> Admission:
-    return Admission(
-        problems=problems, notify=notify, warnings=warnings, asks_for_owner=True, refused_tenant=tenant
-    )
+    return Admission(problems=problems, notify=notify, warnings=warnings, refused_tenant=tenant)
 
 
 def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:

@@ -31,7 +31,6 @@ with workflow.unsafe.imports_passed_through():
     from gpt_image_runs.contracts.submissions import SubmitReceipt
     from workflows import retry_policies as policies
     from workflows.activity_calls import (
-        LOCAL_MONEY,
         await_answer,
         carry_out_money_step,
         check_payload,
@@ -122,22 +121,15 @@ def run_result(
     )
 
 
-CANCEL_ENDS_LOST_BILL = "cancel-ends-a-bill-without-attempt"
-"""The patch of runs that are cancelled while they wait for their bill."""
-
-
 async def bill_call(
     board: StatusBoard, request: ImageRequest, admission: Admission, call: CallResult
 ) -> RunResult:
     """What the run answers once its call is on the ledger: billed, or pending with its reason. However long that takes."""
-    # A patch would cost each run a marker and an upsert: only runs that began before have one.
-    locally = admission.money_locally or workflow.patched(LOCAL_MONEY)
     board.take_answer(call)
     cost = await carry_out_money_step(
         names.COMPUTE_COST,
         cost_input(request, admission, call),
         Cost,
-        locally=locally,
         summary=f"the price of {len(call.images)} image(s) from {call.model}",
         tell=board.wait_for_step,
     )
@@ -147,7 +139,6 @@ async def bill_call(
         names.RECORD_BILLING,
         order,
         BillingRecord,
-        locally=locally,
         summary=f"{cost.amount_usd} USD for {admission.tenant}" if cost.amount_usd else "held: no amount yet",
         tell=board.wait_for_step,
     )
@@ -169,7 +160,7 @@ async def _record_unless_lost(
     billing = asyncio.ensure_future(recording)
     cancelled = asyncio.ensure_future(workflow.wait_condition(lambda: _is_cancelled_and_waits(board)))
     await workflow.wait([billing, cancelled], return_when=asyncio.FIRST_COMPLETED)
-    if not billing.done() and workflow.patched(CANCEL_ENDS_LOST_BILL):
+    if not billing.done():
         try:
             record: BillingRecord = await workflow.execute_activity(
                 names.RECORD_BILLING,

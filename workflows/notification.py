@@ -133,10 +133,6 @@ class NotificationOfAnyBuild(Notification):
         return await super().run(order_json)
 
 
-EARLY_END = "a-run-cancelled-unchecked-is-told"
-"""The patch of runs that were cancelled before their check: earlier ones told nobody."""
-
-
 async def tell_of_end(
     work: Coroutine[Any, Any, RunResult], notify: Notify, admission: Admission
 ) -> RunResult:
@@ -155,8 +151,6 @@ async def tell_of_early_end(error: BaseException, payload: Any) -> None:
     """Has it told that a run was cancelled while nobody had checked it: it is checked now, for whom may be told."""
     asked = read_request(payload).sound
     if not is_cancelled_exception(error) or asked is None or asked.notify is None:
-        return
-    if not workflow.patched(EARLY_END):
         return
     admission = await check_payload(payload, workflow.info().workflow_id)
     if admission.notify:

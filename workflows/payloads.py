@@ -36,9 +36,6 @@ NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
 _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 """The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
-# The patch of runs that are refused for surplus arguments and say whose they are: earlier ones had no tenant.
-SURPLUS_TENANT = "surplus-arguments-have-a-tenant"
-
 LARGEST_MESSAGE = 16 * 1024
 """Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
 # Bytes of a request that are read whatever they hold: the most that JSON of tiny values may have, as a workflow task has two seconds.
@@ -66,11 +63,6 @@ def read_request_argument(argument: RawValue) -> Any:
     data = argument.payload.data
     is_quick = len(data) <= _QUICK_TO_READ or sum(map(data.count, (b"{", b"[", b","))) <= _MOST_SEPARATORS
     return read_argument(argument) if is_quick else read_bounded(argument, _QUICK_TO_READ)
-
-
-def read_submission(argument: RawValue, *, as_request: bool) -> Any:
-    """The argument of an Update `submit`. Runs that began before read 256 KiB of it, and keep to their history."""
-    return read_request_argument(argument) if as_request else read_bounded(argument, _QUICK_TO_READ)
 
 
 def read_argument(argument: RawValue) -> Any:
@@ -112,7 +104,7 @@ class _Refuse(WorkflowInboundInterceptor):
         if len(input.args) > 1:
             count = f"{len(input.args)} arguments"
             tenant = find_tenant(None, workflow.info().workflow_id)
-            if tenant is not None and workflow.patched(SURPLUS_TENANT):
+            if tenant is not None:
                 workflow.upsert_search_attributes([names.TENANT.value_set(tenant)])
             problems = (Problem(field="request", value=count, allowed="one argument: the request"),)
             raise ApplicationError(

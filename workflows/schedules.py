@@ -36,8 +36,6 @@ T = TypeVar("T")
 Order = TypeVar("Order", BatchOrder, EconomyOrder)
 
 _SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
-# Runs that a schedule started before this patch were carried out by the started workflow itself.
-_PATCH = "scheduled-child"
 _FIRST_PAUSE, _MAX_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
 
 
@@ -47,7 +45,7 @@ def find_scheduled_request_id(request: ImageRequest) -> str | Problem | None:
     if scheduled_at is None:
         return None
     base = find_request_id(request, strip_scheduled_time(workflow.info().workflow_id))
-    if base is None or not workflow.patched(_PATCH):
+    if base is None:
         return None  # without any id the check refuses the run
     if len(base) > MAX_SCHEDULED_REQUEST_ID:
         return Problem(
@@ -65,7 +63,7 @@ def find_scheduled_order(order: Order) -> Order | None:
         ApplicationError: type `RequestRefused`, the batch's id leaves no room for the time.
     """
     scheduled_at: datetime | None = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
-    if scheduled_at is None or workflow.info().continued_run_id or not workflow.patched(_PATCH):
+    if scheduled_at is None or workflow.info().continued_run_id:
         return None
     if len(order.batch_id) > MAX_SCHEDULED_BATCH_ID:
         raise ApplicationError(

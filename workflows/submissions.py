@@ -26,7 +26,7 @@ from gpt_image_runs.contracts.submissions import (
 )
 from workflows import retry_policies as policies
 from workflows.activity_calls import carry_out_money_step, check_payload
-from workflows.payloads import NOTHING, read_argument, read_submission
+from workflows.payloads import NOTHING, read_argument, read_request_argument
 
 _NOT_TOLD = (
     "The run was started with another address to tell its end to, or with none, and does not tell yours: await its result, or"
@@ -194,7 +194,7 @@ class Reception:
             return None
         looking = self._look_up(self._request, admission)
         await workflow.wait_condition(looking.done)
-        return looking.result().conflict if admission.asks_for_owner else None
+        return looking.result().conflict
 
     async def find_successor(self) -> Successor | None:
         """What to go on with, after the run's own content was refused or found to be another's: None to end the run.
@@ -202,7 +202,7 @@ class Reception:
         There is one only where the starter asked for a receipt itself: it was told `conflict` or `refused`, and does not await
         the run. Whoever started the run plainly awaits it for its own content, and must not get the result of another.
         """
-        if self._admission is None or not self._admission.asks_for_owner:
+        if self._admission is None:
             return None
         self.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -246,7 +246,7 @@ class Reception:
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
         if self._admission is None:
             raise give_none(self._workflow_id)
-        payload = read_submission(argument, as_request=self._admission.asks_for_owner)
+        payload = read_request_argument(argument)
         is_own_content = _spell(payload) == _spell(self._payload)
         # Without a memo, only the run's own content can be its starter's. The server may repeat a call, which then comes a moment later.
         is_early = workflow.now() - workflow.info().start_time < STARTER_WAIT
@@ -279,7 +279,7 @@ class Reception:
         checked = await check_payload(payload, self._workflow_id)
         problems = checked.problems or problems
         goes_on = self._request is not None and not admission.problems
-        if is_of_starter and goes_on and admission.asks_for_owner:
+        if is_of_starter and goes_on:
             return tell_conflict_with_start(self._run_id, problems)
         return refuse(self._run_id, problems, checked.warnings)
 
@@ -301,8 +301,6 @@ class Reception:
         Raises:
             ApplicationError: type `NoReceipt`, where it does and the run cannot go on with it, or the ledger does not answer.
         """
-        if not admission.asks_for_owner:
-            return conflict
         is_refused = self._request is None or bool(admission.problems)
         has_conflict = False
         if self._request is not None and not is_refused:
@@ -381,7 +379,6 @@ class Reception:
                     names.FIND_EARLIER_RUN,
                     self._identify(request, admission),
                     EarlierRun,
-                    locally=True,
                     summary=_summarize_look(admission),
                 )
             )

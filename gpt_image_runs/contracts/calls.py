@@ -28,9 +28,6 @@ class Admission(SparseContract):
     `image_slots` is how many dispatches the run takes beyond its call's own, so that n pictures count as n against the
     provider's limit; None where there is nothing to take. `notify` is who is told of the run's end, where that is allowed,
     also of a run that is refused. `warnings` are sentences for the operator.
-    `money_locally`: cost and bill are local activities. A run whose check did not say so began with an older version, and
-    keeps to its history. `asks_for_owner` is the same for submissions of other content, which are compared with the ledger, and
-    for a run that ends without a call where the ledger has other content under its id.
     `refused_tenant` is whose run is refused, as far as that can be told: operators find it by this name.
     """
 
@@ -47,8 +44,6 @@ class Admission(SparseContract):
     image_slots: int | None = None
     notify: Notify | None = None
     warnings: tuple[str, ...] = ()
-    money_locally: bool = False
-    asks_for_owner: bool = False
     refused_tenant: str | None = None
 
 

@@ -6,6 +6,7 @@ A saved history is never written again: it stands for the runs that are under wa
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -47,16 +48,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     "refused": {**CONTRACT, "n": 11},
     "rejected": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
     "resent": {**CONTRACT, "prompt": "A cup that is sent again"},
-    "billed-locally": {**CONTRACT, "prompt": "A cup that is billed at once"},
     "billed-later": {**CONTRACT, "prompt": "A cup whose bill has to wait"},
-    "billed-unpatched": {**CONTRACT, "prompt": "A cup that is billed without a patch"},
-    "billed-later-unpatched": {**CONTRACT, "prompt": "A cup whose bill has to wait once more"},
+    "billed-later-cancelled": {**CONTRACT, "prompt": "A cup that is cancelled while its bill has to wait"},
     "decided-on": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "given-up": {**CONTRACT, "prompt": "A cup that is lost", "unknown_outcome": "hold"},
     "failure-told": {**CONTRACT, "prompt": "A cup whose failure is told"},
     "streamed": {**STREAMED, "prompt": "A cup that is shown"},
     "streamed-again": {**STREAMED, "prompt": "A cup that is shown twice"},
 }
+SURPLUS: dict[str, tuple[Any, ...]] = {"surplus-refused": (CONTRACT, "and one more")}
+"""Runs that are started with several arguments."""
 SUBSCRIBED = {"streamed"}
 """Those with a subscriber to their partial pictures."""
 DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
@@ -73,6 +74,7 @@ TOLD_EARLY: dict[str, dict[str, Any]] = {
     "told-cancelled-unchecked": {**CONTRACT, "prompt": "A cup that nobody has checked"}
 }
 """Runs whose end is told though they were cancelled before a worker took them."""
+_FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/\w+")
 FAR_OFF = 60_000
 """A limit of a thousand images a second."""
 
@@ -157,6 +159,11 @@ async def save_missing() -> None:
 
 
 async def _save_runs(stack: Stack) -> None:
+    for name, arguments in _missing(SURPLUS):
+        surplus: WorkflowHandle[Any, Any] = await stack.client.start_workflow(
+            names.WORKFLOW, args=arguments, id=f"image:default:history-{name}", task_queue=names.RUNS_QUEUE
+        )
+        await _write(surplus, name)
     stack.simulator.script("server_error", match="sent again")
     stack.simulator.script("server_error", match="failure is told")
     stack.simulator.script("stream_broken=1", match="shown twice")
@@ -189,7 +196,7 @@ async def _save(stack: Stack, name: str, payload: dict[str, Any]) -> None:
         _take_ledger_away(stack)
     handle = await stack.start(payload, run_id=f"image:default:history-{name}")
     if name.startswith("billed-later"):
-        await _bring_ledger_back(stack, handle)
+        await _bring_ledger_back(stack, handle, cancel=name.endswith("cancelled"))
     if name in SUBSCRIBED:
         stream = WorkflowStreamClient.create(stack.client, handle.id)
         assert len([item async for item in stream.subscribe(names.TOPIC_PARTIAL_IMAGES)]) == 2
@@ -252,10 +259,15 @@ def _take_ledger_away(stack: Stack) -> None:
         connection.exec_driver_sql(f"CREATE TRIGGER away BEFORE INSERT ON ledger_entries BEGIN {refuse} END")
 
 
-async def _bring_ledger_back(stack: Stack, handle: WorkflowHandle[Any, Any]) -> None:
-    """Once the bill is an activity that waits."""
-    while ("record_billing", "scheduled") not in activities_in(await stack.events(handle.id)):
+async def _bring_ledger_back(stack: Stack, handle: WorkflowHandle[Any, Any], *, cancel: bool) -> None:
+    """Repair the ledger once the bill is an activity that waits, or once it is tried anew for a cancelled run."""
+    waiting = ("record_billing", "scheduled")
+    while activities_in(await stack.events(handle.id)).count(waiting) < 1:
         await asyncio.sleep(0.05)
+    if cancel:
+        await handle.cancel()
+        while activities_in(await stack.events(handle.id)).count(waiting) < 2:
+            await asyncio.sleep(0.05)
     with stack.database.writing() as connection:
         connection.exec_driver_sql("DROP TRIGGER away")
 
@@ -335,13 +347,15 @@ async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:
 
 
 def _without_machine(part: Any) -> Any:
-    """A history without the names of processes and the paths of stack traces: replaying needs neither."""
+    """A history without the names of processes, the paths of stack traces and our folder: replaying needs none of it."""
     if isinstance(part, dict):
         return {
             key: "" if key in {"identity", "stackTrace"} else _without_machine(value)
             for key, value in part.items()
         }
-    return [_without_machine(item) for item in part] if isinstance(part, list) else part
+    if isinstance(part, list):
+        return [_without_machine(item) for item in part]
+    return _FOLDER.sub("/data", part) if isinstance(part, str) else part
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Histories: small, without bytes or secrets, and replayed from those that earlier versions have saved."""
+"""Histories: small, without bytes or secrets, and those that were saved replay on today's workflows."""
 
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.support.save_histories import (
     SCHEDULED,
     SHAPES,
     SUBMITTED,
+    SURPLUS,
     TOLD,
     TOLD_EARLY,
     history_path,
@@ -63,7 +64,7 @@ async def test_every_shape_and_every_workflow_has_a_history() -> None:
     known = {
         *(*SHAPES, *SCHEDULED, *LIMITED, *CORRECTIONS, *BUDGET_DECISIONS),
         *(*BATCHES, *ECONOMY, *QUOTES, *COMPARISONS),
-        *(*SUBMITTED, *TOLD, *NOTIFICATIONS.values(), *TOLD_EARLY),
+        *(*SURPLUS, *SUBMITTED, *TOLD, *NOTIFICATIONS.values(), *TOLD_EARLY),
     }
     types = {
         read(path).events[0].workflow_execution_started_event_attributes.workflow_type.name
