@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from temporalio.client import Client
@@ -34,7 +33,6 @@ from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.ledger.corrections import Corrections
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
-from gpt_image_runs.billing.verification.snapshot import find_makers
 from gpt_image_runs.contracts import names
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.images.input_memory import ByteBudget
@@ -100,12 +98,6 @@ def provider_settings(settings: Settings) -> ProviderSettings:
     )
 
 
-def find_owners(settings: Settings, database: Database, store: ImageStore) -> PictureOwners:
-    """Who may edit which picture; of pictures from before owners were written down, the ledger knows who made them."""
-    makers = partial(find_makers, database)
-    return PictureOwners(store, shared=settings.shared_images, find_makers=makers)
-
-
 def build_economy_planning(
     client: Client, settings: Settings, database: Database, checker: RequestChecker
 ) -> list[Callable[..., Any]]:
@@ -121,7 +113,9 @@ def build_economy_planning(
     )
     closer = EconomyCloser(database, log, store)
     return [
-        EconomyPlanner(checker, store, database, find_owners(settings, database, store)).plan_economy_batch,
+        EconomyPlanner(
+            checker, store, database, PictureOwners(store, shared=settings.shared_images)
+        ).plan_economy_batch,
         claimer.claim_economy_part,
         closer.close_economy_part,
         closer.close_economy_round,
@@ -149,7 +143,7 @@ async def build_economy_calls(
             provider,
             store,
             attempts,
-            find_owners(settings, database, store),
+            PictureOwners(store, shared=settings.shared_images),
             input_memory=input_memory,
             refuse_behind=refuse_behind,
         ).send_economy_part,
@@ -271,7 +265,7 @@ async def build_provider_worker(
         on_pause=build_pause_meter(client, settings).note_pause,
         downloader=Downloader(settings.image_url_destinations(), settings.provider_urls()),
         refuse_behind=watch.refuse_behind if watch else None,
-        owners=find_owners(settings, database, store),
+        owners=PictureOwners(store, shared=settings.shared_images),
     )
     return Worker(
         client,

@@ -192,7 +192,7 @@ class EconomySender:
         if newest is None:
             newest = await self._client.find_newest() or 0
             await documents.write_newest_before(number, newest)
-        # A worker of an older version may have created it before the newest one was noted.
+        # Of a store that was restored, the note may be a new one: made after the batch was created.
         return min(datetime.fromtimestamp(newest, UTC), claimed_at) - CLOCKS_DIFFER
 
     def _refuse_second_batch(self, order: PartOrder, lines: list[PlannedLine]) -> None:

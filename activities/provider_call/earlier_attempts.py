@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.errors import shorten
@@ -43,7 +43,6 @@ log = structlog.get_logger("receipts")
 _NOTED_AFTER_SECONDS = 5.0
 
 
-_OUTCOME = TypeAdapter(AttemptOutcome)
 _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
@@ -108,10 +107,6 @@ class AttemptReceipts:
         async for receipt in read_attempt_receipts(self._store, names):
             if receipt and receipt.outcome:
                 found[receipt.attempt.attempt_id] = receipt.outcome
-        for attempt_id in attempt_ids:
-            if attempt_id not in found or found[attempt_id].outcome == "unknown":
-                old = await _read_old_receipt(self._store, attempt_id)
-                found |= {attempt_id: old} if old else {}
         return found
 
     async def take_back(self, run: RunIdentity, known: Collection[str] = ()) -> bool:
@@ -156,15 +151,6 @@ class AttemptReceipts:
         if self._ledger_id is None:
             self._ledger_id = await asyncio.to_thread(self._attempts.read_ledger_id)
         return self._ledger_id
-
-
-async def _read_old_receipt(store: ImageStore, attempt_id: str) -> AttemptOutcome | None:
-    """Read a receipt as versions before the receipts by run wrote it: the outcome alone, by its attempt."""
-    receipt = await store.read_document(f"receipts/{attempt_id}.json")
-    try:
-        return None if receipt is None else _OUTCOME.validate_json(receipt)
-    except ValidationError:
-        return None
 
 
 async def add_recovered_pictures(paid: Attempt, store: ImageStore) -> Attempt:

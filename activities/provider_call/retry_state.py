@@ -226,10 +226,6 @@ def read_handed_on() -> HandedOn:
     match list(activity.info().heartbeat_details):
         case [tried_seconds, owed, [failures, last_told, kinds], dict(faults)]:
             return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)), faults)
-        case [tried_seconds, owed, [failures, last_told, kinds]]:  # an older version's
-            return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)))
-        case [tried_seconds, owed]:  # an even older one's
-            return HandedOn(tried_seconds, owed)
         case _:
             return HandedOn()
 

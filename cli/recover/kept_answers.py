@@ -15,6 +15,7 @@ from cli.session import Session
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
+from gpt_image_runs.billing.recovery.receipts import update_outcome
 from gpt_image_runs.billing.recovery.recovery import bill_recovered
 from gpt_image_runs.contracts.images import ImageRef
 from gpt_image_runs.contracts.request import ImageRequest
@@ -32,7 +33,6 @@ from gpt_image_runs.provider.responses import (
 )
 from gpt_image_runs.webhooks.downloads import Downloader, DownloadFailed
 
-_OUTCOME = TypeAdapter(AttemptOutcome)
 _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
@@ -62,7 +62,7 @@ async def recover_answer(run_id: str, session: Session, output: Output) -> None:
     outcome = None
     if attempt.outcome != "succeeded":
         outcome = _delivered(raw, answer, images)
-        await store.put_document(f"receipts/{attempt.attempt_id}.json", _OUTCOME.dump_json(outcome))
+        await update_outcome(store, run_id, attempt.attempt_id, outcome)
     elif len(images) > len(attempt.images or ()):
         # The attempt and its bill are final: the run finds these when it is submitted again.
         await store.put_document(f"recovered/{attempt.attempt_id}.json", _IMAGES.dump_json(images))

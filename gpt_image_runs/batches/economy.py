@@ -1,6 +1,6 @@
 """The lines of economy batches in the tables of batches: begun as their part is claimed, ended by what the ledger says.
 
-A batch that was planned before these tables knew of it has no lines there: then nothing is written, and nothing is held back.
+In a ledger that was restored from a copy older than the batch it has no lines: then nothing is written, and nothing is held back.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ class LineItem(Contract):
 class CostInput(SparseContract):
     """What a price depends on. `usage` is the provider's object, verbatim, or None; `images` is how many were returned.
 
-    `mode` None means "standard", as before there was another. `partial_images` is how many of them were asked for.
+    `mode` None means "standard". `partial_images` is how many of them were asked for.
     """
 
     provider: str

@@ -39,7 +39,7 @@ class OpenDecision(Contract):
     """What a held run asks: to send once more although `attempts` may have been paid for, or to give up.
 
     `at_most_usd` is the sum of their worst cases, without the `unpriced` ones. `message` says it in a sentence. `sent` is how
-    many requests were sent for the run in all, null where an older version asked.
+    many requests were sent for the run in all, null where that is not known.
     """
 
     message: str

@@ -2,7 +2,7 @@
 
 A marked fingerprint is the fingerprint and, behind it, six hex digits of the hash of each field that was given:
 "3fa2... model:1b2c3d prompt:9e8f70". Only the fingerprint decides whether two contents are the same. The marks are for the
-words of a refusal; a fingerprint that was written down without them is one all the same.
+words of a refusal, and tell whether partial images were asked for, with which there is no estimate.
 """
 
 import hashlib
@@ -25,17 +25,14 @@ def strip_marks(marked: str) -> str:
 
 
 def name_differences(known: str, asked: str) -> tuple[str, ...]:
-    """The fields in which two marked fingerprints differ, in order; none where either has no marks."""
+    """The fields in which two marked fingerprints differ, in order."""
     before, now = _read_marks(known), _read_marks(asked)
-    if not before or not now:
-        return ()
     return tuple(field for field in sorted(before.keys() | now.keys()) if before.get(field) != now.get(field))
 
 
-def has_field(marked: str, field: str) -> bool | None:
-    """Whether the content named that field; None where the fingerprint has no marks that could tell."""
-    marks = _read_marks(marked)
-    return field in marks if marks else None
+def has_field(marked: str, field: str) -> bool:
+    """Return whether the content named that field."""
+    return field in _read_marks(marked)
 
 
 def _digest(value: object) -> str:

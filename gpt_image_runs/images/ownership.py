@@ -6,10 +6,11 @@ The store is content-addressed, so one picture may have several owners. Each is 
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 from gpt_image_runs.contracts.images import ImageRef
-from gpt_image_runs.images.backend import NotFound, ReferenceRefused
+from gpt_image_runs.images.backend import NotFound, ReferenceRefused, StoreUnavailable
 from gpt_image_runs.images.keys import key_of_reference, sha256_of_key
 from gpt_image_runs.images.store import ImageStore
 
@@ -19,21 +20,12 @@ DEFAULT_TENANT = "default"
 class PictureOwners:
     """Who may use which picture of a store.
 
-    `find_makers` gives the tenants whose runs made a picture of that sha256, for pictures from before owners were
-    written down. Of these, what no run has made was uploaded without a tenant, and belongs to the tenant "default".
-    Without `find_makers` pictures without owners are not decided on here: the worker does it.
+    A picture without an owner, such as a file that somebody has copied into the store, belongs to the tenant "default".
     """
 
-    def __init__(
-        self,
-        store: ImageStore,
-        *,
-        shared: bool = False,
-        find_makers: Callable[[str], Collection[str]] | None = None,
-    ) -> None:
+    def __init__(self, store: ImageStore, *, shared: bool = False) -> None:
         self._store = store
         self._shared = shared
-        self._find_makers = find_makers
 
     def store_of(self, tenant: str) -> ImageStore:
         """The store as a tenant sees it: pictures of others are not found."""
@@ -43,13 +35,12 @@ class PictureOwners:
         """Whether a picture that is in the store is one of the tenant's. Raises StoreUnavailable."""
         if await self._store.is_owner(tenant, sha256):
             return True
-        owners: Collection[str] = await self._store.list_owners(sha256)
-        if owners or self._find_makers is None:
-            return not owners
-        owners = await asyncio.to_thread(self._find_makers, sha256) or {DEFAULT_TENANT}
-        for owner in owners:
-            await self._store.add_owner(owner, sha256)
-        return tenant in owners
+        if tenant != DEFAULT_TENANT or await self._store.list_owners(sha256):
+            return False
+        # It stays the default tenant's, whoever uploads the same bytes later. A store that can only be read will do.
+        with suppress(StoreUnavailable):
+            await self._store.add_owner(DEFAULT_TENANT, sha256)
+        return True
 
 
 class _TenantStore(ImageStore):

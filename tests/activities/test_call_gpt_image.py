@@ -176,7 +176,7 @@ async def test_edit_without_room_for_its_pictures_waits_in_line(
     log, budget = AttemptLog(database), ByteBudget(1000)
     share = await budget.acquire(1000)
     picture = await ImageStore.from_url((tmp_path / "images").as_uri()).put_image(
-        make_picture("PNG", (64, 64))
+        make_picture("PNG", (64, 64)), owner=ORDER.tenant
     )
     request = ImageRequest.model_validate(REQUEST.model_dump() | {"images": [picture.uri]})
     order = ORDER.model_copy(update={"request": request, "fingerprint": fingerprint(request)})

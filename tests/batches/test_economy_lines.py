@@ -211,8 +211,8 @@ def test_a_round_ends_by_what_waits(database: Database, *, cancelled: bool, stat
     assert (find(database).state, find(database).waiting) == (state, 3)
 
 
-def test_a_batch_of_before_is_left_alone(database: Database) -> None:
-    """A batch that was planned before these tables knew of it is claimed without them, and nothing of it is written."""
+def test_a_batch_that_a_restored_ledger_lost_is_left_alone(database: Database) -> None:
+    """A batch that a restored ledger does not know is claimed without lines, and nothing of it is written."""
     lines = EconomyLines(database, "older")
     claimed = lines.reserve(price(1, 2))
     lines.begin([StartedLine(line=1, workflow_run_id="run")], [])

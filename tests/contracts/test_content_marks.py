@@ -38,10 +38,3 @@ def test_a_mark_is_short_and_tells_no_content() -> None:
     assert strip_marks(marked) == "f1"
     assert "secret" not in marked
     assert len(marked) < 100
-
-
-def test_without_marks_nothing_can_be_named() -> None:
-    """A fingerprint of an earlier version has no marks: then there are no names, and no false ones."""
-    assert name_differences("f1", mark()) == ()
-    assert name_differences(mark(), "f2") == ()
-    assert strip_marks("f1") == "f1"

@@ -1,7 +1,6 @@
 """Whose pictures lie in the store: a tenant's own are read, those of others are not found."""
 
 import hashlib
-from collections.abc import Collection
 
 import pytest
 
@@ -17,10 +16,6 @@ CAT = make_picture("PNG", (8, 6))
 SHA256 = hashlib.sha256(CAT).hexdigest()
 
 
-def nobody(_: str) -> Collection[str]:
-    return set()
-
-
 async def reads(owners: PictureOwners, tenant: str, image: ImageRef) -> bool:
     try:
         data = await owners.store_of(tenant).read(image.uri)
@@ -32,7 +27,7 @@ async def reads(owners: PictureOwners, tenant: str, image: ImageRef) -> bool:
 
 async def test_picture_is_read_by_its_owners_alone(store: ImageStore) -> None:
     """The same bytes from two tenants have two owners."""
-    owners = PictureOwners(store, find_makers=nobody)
+    owners = PictureOwners(store)
     image = await store.put_image(CAT, owner="acme")
     assert [await reads(owners, tenant, image) for tenant in ("acme", "evil", "default")] == [
         True,
@@ -48,7 +43,7 @@ async def test_picture_is_read_by_its_owners_alone(store: ImageStore) -> None:
 
 async def test_partial_picture_is_read_by_its_owner_alone(store: ImageStore) -> None:
     """A picture that is not finished is somebody's too."""
-    owners = PictureOwners(store, find_makers=nobody)
+    owners = PictureOwners(store)
     image = await store.put_partial_image(CAT, owner="acme")
 
     assert [await reads(owners, tenant, image) for tenant in ("acme", "evil")] == [True, False]
@@ -56,7 +51,7 @@ async def test_partial_picture_is_read_by_its_owner_alone(store: ImageStore) -> 
 
 async def test_foreign_picture_is_refused_like_an_unknown_one(store: ImageStore) -> None:
     """The answer does not tell whether somebody else has the picture, how large it is, or that it is damaged."""
-    owners = PictureOwners(store, find_makers=nobody)
+    owners = PictureOwners(store)
     foreign = await store.put_image(CAT, owner="acme")
     damaged = f"{store.root}sha256/00/{'0' * 64}.png"
     await store.objects.replace(damaged.removeprefix(store.root), b"x" * 100, "image/png")
@@ -77,7 +72,7 @@ async def test_foreign_picture_is_refused_like_an_unknown_one(store: ImageStore)
 
 async def test_picture_under_another_name_belongs_to_whom_its_bytes_do(local_store: ImageStore) -> None:
     """A file that somebody has put into the store by hand does not get around the owners."""
-    owners = PictureOwners(local_store, find_makers=nobody)
+    owners = PictureOwners(local_store)
     await local_store.put_image(CAT, owner="acme")
     await local_store.objects.replace("cat.png", CAT, "image/png")
 
@@ -86,42 +81,24 @@ async def test_picture_under_another_name_belongs_to_whom_its_bytes_do(local_sto
         await owners.store_of("evil").read(local_store.root + "cat.png")
 
 
-async def test_picture_from_before_owners_belongs_to_who_made_it(store: ImageStore) -> None:
-    """The ledger is asked once, and what it says is written down."""
-    image = await store.put_image(CAT)
-    asked = []
-
-    def find_makers(sha256: str) -> Collection[str]:
-        asked.append(sha256)
-        return {"acme", "beta"}
-
-    owners = PictureOwners(store, find_makers=find_makers)
-    assert [await reads(owners, tenant, image) for tenant in ("evil", "acme", "beta", "default")] == [
-        False,
-        True,
-        True,
-        False,
-    ]
-    assert asked == [SHA256]
-
-
-async def test_picture_that_no_run_made_belongs_to_the_default_tenant(store: ImageStore) -> None:
-    """Uploads had no tenant before."""
-    owners = PictureOwners(store, find_makers=nobody)
+async def test_picture_without_an_owner_belongs_to_the_default_tenant(store: ImageStore) -> None:
+    """Somebody has copied it into the store. It stays the default tenant's once another one uploads the same bytes."""
+    owners = PictureOwners(store)
     image = await store.put_image(CAT)
 
     assert [await reads(owners, tenant, image) for tenant in ("evil", "default")] == [False, True]
+    await store.put_image(CAT, owner="acme")
+    assert [await reads(owners, tenant, image) for tenant in ("evil", "default", "acme")] == [
+        False,
+        True,
+        True,
+    ]
 
 
 async def test_unknown_picture_gets_no_owner(store: ImageStore) -> None:
-    """Whoever asks for what is not there neither searches the ledger nor claims it."""
-
-    def find_makers(_: str) -> Collection[str]:
-        raise AssertionError("the ledger was asked")
-
-    owners = PictureOwners(store, find_makers=find_makers)
+    """Whoever asks for what is not there does not claim it."""
     with pytest.raises(NotFound):
-        await owners.store_of("evil").read(f"{store.root}sha256/{SHA256[:2]}/{SHA256}.png")
+        await PictureOwners(store).store_of("default").read(f"{store.root}sha256/{SHA256[:2]}/{SHA256}.png")
     assert await store.list_owners(SHA256) == set()
 
 
@@ -129,14 +106,6 @@ async def test_shared_store_is_read_by_every_tenant(store: ImageStore) -> None:
     """As the setting says."""
     image = await store.put_image(CAT, owner="acme")
     assert await reads(PictureOwners(store, shared=True), "evil", image)
-
-
-async def test_without_the_ledger_pictures_without_owners_are_left_to_the_worker(store: ImageStore) -> None:
-    """The command line decides by what stands in the store alone."""
-    image = await store.put_image(CAT)
-    assert await reads(PictureOwners(store), "acme", image)
-    await store.put_image(CAT, owner="acme")
-    assert not await reads(PictureOwners(store), "evil", image)
 
 
 @pytest.mark.parametrize("tenant", ["..", "a/b", "Acme", "a" * 64])

@@ -76,7 +76,7 @@ def test_everything_in_a_new_data_dir_is_closed_to_others(
 def test_an_open_data_dir_is_closed_with_all_that_is_in_it(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As earlier versions have made it: stores, ledgers with their logs, files of the servers."""
+    """As a folder that somebody made and filled with wider rights: stores, ledgers with their logs, files of the servers."""
     data_dir = shared / "data"
     (data_dir / "images" / "sha256" / "ab").mkdir(parents=True)
     (data_dir / "logs").mkdir()

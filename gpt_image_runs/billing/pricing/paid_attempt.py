@@ -61,13 +61,11 @@ def carry_usage(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | 
 
 def _compute_candidates(paid: PricedFacts, cards: RateCards) -> Iterator[Cost]:
     """The only costs that this attempt can have. With usage they are all the same."""
-    asked = has_field(paid.fingerprint, "partial_images")
-    # A run from before the marks does not say whether partial images were asked for.
-    partial_images = (None, 1) if asked is None else (int(asked) or None,)
+    # How many were asked for is not known here, and makes no difference: with any there is no estimate.
+    partial_images = 1 if has_field(paid.fingerprint, "partial_images") else None
     wanted: tuple[MissingUsage, ...] = ("estimate", "hold")
     for missing_usage in wanted:
-        for count in partial_images:
-            yield compute_cost(_make_input(paid, missing_usage, count), cards)
+        yield compute_cost(_make_input(paid, missing_usage, partial_images), cards)
 
 
 def _make_input(paid: PricedFacts, missing_usage: MissingUsage, partial_images: int | None) -> CostInput:

@@ -99,7 +99,8 @@ def digest_rate_card(card: RateCard) -> str:
     """The SHA-256 of everything that a card says, comments and layout aside."""
     said = card.model_dump(mode="json")
     for price in said["prices"]:
-        if price["mode"] == "standard":  # cards from before there was a mode keep their digests
+        # The default says nothing. The ids of own cards hold this digest, so it never changes.
+        if price["mode"] == "standard":
             del price["mode"]
     content = json.dumps(said, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -100,7 +100,7 @@ def check_usage(raw: JsonValue, usage: Usage | None, images: int = 0) -> None:
     A counter that restates a total has to equal it, a detail must not exceed its total, and no other counter of tokens
     may have a value. A missing `input_tokens` or `output_tokens` counts as zero only where nothing else is known of it.
 
-    An entry of the ledger is derived again by `read_usage` alone: entries that are older than this check stay valid.
+    An entry of the ledger is derived again by `read_usage` alone: so a check that is added here later fails no old entry.
 
     Raises:
         UnbillableUsage: a counter that the bill would leave out or that contradicts it, or a count of zero although

@@ -122,6 +122,14 @@ async def write_attempt_receipt(documents: Documents, receipt: AttemptReceipt) -
     await documents.put_document(f"{_folder_of(run_mark)}/{name}", data.encode("ascii"))
 
 
+async def update_outcome(documents: Documents, run_id: str, attempt_id: str, outcome: AttemptOutcome) -> None:
+    """Write an outcome that was found later into the receipts of an attempt."""
+    names = [name for name in await list_receipts_of_run(documents, run_id) if name.attempt_id == attempt_id]
+    async for receipt in read_attempt_receipts(documents, names):
+        if receipt is not None:
+            await write_attempt_receipt(documents, receipt.model_copy(update={"outcome": outcome}))
+
+
 async def list_receipts_of_run(documents: Documents, run_id: str) -> list[ReceiptName]:
     """Return the names of a run's receipts, for whichever ledger they were written."""
     run_mark = _mark_run(run_id)

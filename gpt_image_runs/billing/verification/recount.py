@@ -1,7 +1,7 @@
 """Counts anew what tenants have spent, from attempts and entries: `python -m gpt_image_runs.billing.verification.recount`, once `verify` has named a counter.
 
-Counters are changed with what they count, so that they are wrong only where somebody else has written: a worker of a version before
-budgets that still ran after the migration, or a hand in the database. Attempts and entries are the truth.
+Counters are changed with what they count, so that they are wrong only where somebody has changed the database by hand.
+Attempts and entries are the truth.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Text, case, func, select, text, type_coerce
+from sqlalchemy import ColumnElement, Connection, FromClause, case, func, select, text, type_coerce
 from sqlalchemy.types import NullType
 
 from gpt_image_runs.database.engine import Database
@@ -147,15 +147,3 @@ def read_promised_pictures(database: Database, *, after: int, limit: int) -> lis
         query = select(*_COLUMNS, type_coerce(ledger_entries.c.images, NullType()))
         page = query.where(ledger_entries.c.sequence > after).order_by(ledger_entries.c.sequence).limit(limit)
         return [PromisedPictures._make(row) for row in connection.execute(page)]
-
-
-def find_makers(database: Database, sha256: str) -> set[str]:
-    """The tenants whose attempts have delivered a picture of that sha256. Reads all attempts: asked once per picture."""
-    query = (
-        select(runs.c.tenant)
-        .join(provider_attempts, provider_attempts.c.run_id == runs.c.run_id)
-        .where(type_coerce(provider_attempts.c.images, Text).contains(sha256, autoescape=True))
-        .distinct()
-    )
-    with database.reading() as connection:
-        return set(connection.execute(query).scalars())

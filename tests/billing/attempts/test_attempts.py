@@ -111,7 +111,7 @@ def test_a_conflict_names_the_fields_that_differ(database: Database) -> None:
 
 
 def test_a_run_that_was_written_down_without_marks_is_the_same(database: Database) -> None:
-    """The marks decide nothing: what an earlier version has written down is found by the fingerprint alone."""
+    """The marks decide nothing: a run is found by the fingerprint alone."""
     log = AttemptLog(database)
     log.claim_run(IDENTITY)
     log.begin(describe_attempt())

@@ -114,7 +114,7 @@ def test_what_is_by_analogy_says_so() -> None:
 
 
 def test_without_a_mode_a_price_is_the_standard_one() -> None:
-    """A cost that was asked for by an earlier version is what it was, to the letter."""
+    """A cost input that names no mode, as those of single requests."""
     cost = cost_of(PLAIN, "gpt-image-1", mode=None)
 
     assert (cost.amount_usd, cost.rate_card, cost.flags) == ("0.166900", "charge-2026-11-04", ())

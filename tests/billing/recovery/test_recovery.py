@@ -19,6 +19,8 @@ from gpt_image_runs.billing.recovery.receipts import (
     AttemptReceipt,
     SentAttempt,
     list_receipts_of_run,
+    read_attempt_receipts,
+    update_outcome,
     write_attempt_receipt,
 )
 from gpt_image_runs.billing.recovery.recovery import (
@@ -119,6 +121,20 @@ async def test_outcome_that_the_ledger_did_not_learn_is_taken_back(
     (settled,) = AttemptLog(database).list_attempts(attempt.run_id)
     assert (settled.outcome, settled.recovered_at) == ("succeeded", None)
     assert [lost async for lost in stream_lost(database, store)] == []
+
+
+async def test_outcome_that_was_found_later_is_in_the_receipt(database: Database, store: ImageStore) -> None:
+    """What the request has said stays, and other attempts of the run keep their own outcome."""
+    found, other = make_receipt(database, outcome=UNKNOWN), make_receipt(database, outcome=UNKNOWN, number=2)
+    for receipt in (found, other):
+        await write_attempt_receipt(store, receipt)
+    await update_outcome(store, found.run.run_id, found.attempt.attempt_id, SUCCEEDED)
+
+    names = await list_receipts_of_run(store, found.run.run_id)
+    assert [receipt async for receipt in read_attempt_receipts(store, names)] == [
+        found.model_copy(update={"outcome": SUCCEEDED}),
+        other,
+    ]
 
 
 async def test_attempt_takes_the_next_number_where_the_run_has_gone_on(database: Database) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from pydantic import TypeAdapter
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     WorkflowExecutionStatus,
@@ -20,6 +19,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from gpt_image_runs.billing.records import AttemptOutcome
+from gpt_image_runs.billing.recovery.receipts import update_outcome
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.decisions import Decision, DecisionTaken
 from gpt_image_runs.contracts.result import RunResult, RunStatus
@@ -375,9 +375,7 @@ async def test_an_answer_that_turns_up(stack: Stack) -> None:
         images=(image.model_dump(mode="json"),),
         response={"usage": {"input_tokens": 50, "output_tokens": 4160}},
     )
-    # As versions before the receipts by run wrote it.
-    receipt = TypeAdapter(AttemptOutcome).dump_json(answered)
-    await stack.store.put_document(f"receipts/{lost.attempt_id}.json", receipt)
+    await update_outcome(stack.store, handle.id, lost.attempt_id, answered)
     await decide(handle)
     result = RunResult.model_validate(await handle.result())
 

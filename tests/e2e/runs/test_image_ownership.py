@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts import names
-from gpt_image_runs.images.keys import owner_key
 from tests.support import economy_runs as economy
 from tests.support.commands import type_command
 from tests.support.picture_files import make_picture
@@ -50,18 +49,6 @@ async def test_picture_of_another_tenant_is_refused_like_an_unknown_one(any_stac
     assert await refusal(any_stack, image.uri, evil) == await refusal(any_stack, unknown, evil)
     result = await any_stack.run(edit_of(image.uri, acme), run_id=new_run_id(acme))
     assert result.operation == "edit"
-
-
-async def test_pictures_from_before_owners_belong_to_the_ledger_s_tenants(stack: Stack) -> None:
-    """After an upgrade the owner still edits what its runs have made, and nobody else does."""
-    acme, evil = new_tenant("acme"), new_tenant("evil")
-    image = await make(stack, acme)
-    path = stack.store.objects.path_of(owner_key(image.sha256, acme))
-    assert path is not None
-    path.unlink()
-
-    await refusal(stack, image.uri, evil)
-    assert (await stack.run(edit_of(image.uri, acme), run_id=new_run_id(acme))).operation == "edit"
 
 
 async def test_upload_is_a_tenant_s(stack: Stack, tmp_path: Path) -> None:

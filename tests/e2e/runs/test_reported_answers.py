@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from gpt_image_runs.billing.recovery.receipts import list_receipts_of_run, read_attempt_receipts
 from gpt_image_runs.billing.verification.verify import LedgerVerification
 from tests.support.commands import type_command
 from tests.support.picture_files import make_picture
@@ -184,6 +185,10 @@ async def test_kept_body_that_can_be_read_by_now_becomes_a_result_and_a_bill(
     assert (entry.attempt_id, entry.amount_usd, entry.image_count) == (unread.attempt_id, "0.166500", 1)
     (attempt,) = site.stack.attempts(run_id)
     assert attempt.outcome == "succeeded"
+    # A ledger that is restored from an older copy gets it back from here.
+    receipt_names = await list_receipts_of_run(site.stack.store, run_id)
+    receipts = [receipt async for receipt in read_attempt_receipts(site.stack.store, receipt_names)]
+    assert [receipt and receipt.is_paid for receipt in receipts] == [True]
     result = await site.stack.run(CONTRACT, run_id=run_id)
     assert [image.uri for image in result.images] == [image["uri"]]
     assert len(site.provider.received) == 1
@@ -191,7 +196,7 @@ async def test_kept_body_that_can_be_read_by_now_becomes_a_result_and_a_bill(
 
 
 async def test_kept_body_with_usage_alone_is_billed_and_still_fails(site: Site, tmp_path: Path) -> None:
-    """Exposure of an older version whose answer tells what was charged becomes a bill."""
+    """Exposure whose kept answer tells what was charged becomes a bill."""
     site.answer_json({"data": [{"b64_json": None}]})
     run_id = new_run_id()
     await site.stack.fail(CONTRACT, run_id=run_id)
