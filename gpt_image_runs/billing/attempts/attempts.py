@@ -220,14 +220,6 @@ class AttemptLog:
         with self._database.reading() as connection:
             return list_attempts(connection, run_id)
 
-    def count_unknown(self, run_id: str) -> int:
-        """How many attempts of a run may have been paid for nothing, the ones still under way included."""
-        query = select(func.count()).where(
-            provider_attempts.c.run_id == run_id, provider_attempts.c.outcome == "unknown"
-        )
-        with self._database.reading() as connection:
-            return connection.execute(query).scalar_one()
-
 
 def _describe_end(attempt: RowMapping, outcome: AttemptOutcome) -> EndedAttempt:
     return EndedAttempt(
