@@ -35,9 +35,9 @@ from activities.provider_call.results import (
     settle_attempt,
 )
 from activities.provider_call.retry_state import OnPause, SharedPauses, handing_on, read_handed_on
-from activities.provider_call.terms import CallTerms
 from activities.provider_call.tracing import provider_span
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.call_terms import CallTerms
 from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
 from gpt_image_runs.contracts import names

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from gpt_image_runs.billing.attempts.call_terms import TermsRefused
 from gpt_image_runs.contracts import names
 from gpt_image_runs.database.errors import (
     BatchConflict,
@@ -77,7 +78,7 @@ def known_failures() -> Iterator[None]:
     """
     try:
         yield
-    except InputsRefused as refused:
+    except (InputsRefused, TermsRefused) as refused:
         raise ApplicationError(
             str(refused),
             *refused.problems,

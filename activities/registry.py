@@ -23,12 +23,12 @@ from activities.nexus import ImageRunsHandler
 from activities.notify import Notifier
 from activities.provider_call.ledger_watch import LedgerWatch
 from activities.provider_call.retry_state import take_image_slots
-from activities.provider_call.terms import CallTerms
 from activities.reconcile_provider import ProviderReconciler
 from activities.record_billing import BillingRecorder
 from gpt_image_runs.batches.batches import Batches
 from gpt_image_runs.batches.economy import EconomyAttempts
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.call_terms import CallTerms
 from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.ledger.corrections import Corrections
 from gpt_image_runs.billing.ledger.ledger import Ledger

@@ -14,8 +14,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.call_gpt_image import GptImageCaller
 from activities.errors import INPUT_MEMORY_FULL
-from activities.provider_call.terms import CallTerms
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.attempts.call_terms import CallTerms
 from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-
 from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.billing.pricing.quotes import price_ceiling
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
@@ -20,6 +18,14 @@ from gpt_image_runs.contracts.problems import Problem, describe_problems, descri
 from gpt_image_runs.contracts.request import find_request_id
 from gpt_image_runs.provider.catalog import Catalogue
 from gpt_image_runs.provider.request_rules import fingerprint
+
+
+class TermsRefused(Exception):
+    """A call's input is not what its request says. `problems` name the fields; the message says them all."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(describe_problems(problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class CallTerms:
         """The run that a workflow calls for, as its request says.
 
         Raises:
-            ApplicationError: type `RequestRefused`, what was handed over is not what the request says.
+            TermsRefused: what was handed over is not what the request says.
         """
         request = order.request
         request_id = find_request_id(request, workflow_id)
@@ -57,7 +63,7 @@ class CallTerms:
         """The worst case of the request at the model that is called, in micro-USD; None where no price is known.
 
         Raises:
-            ApplicationError: type `RequestRefused`; the model is not that of the request, or has no price where the
+            TermsRefused: the model is not that of the request, or has no price where the
                 deployment buys nothing without one.
         """
         _refuse(self._check_model(order))
@@ -97,10 +103,4 @@ def _differ(field: str, handed: str, expected: str | None) -> Problem | None:
 def _refuse(*problems: Problem | None) -> None:
     found = tuple(problem for problem in problems if problem is not None)
     if found:
-        raise ApplicationError(
-            describe_problems(found),
-            *found,
-            type=names.REQUEST_REFUSED,
-            non_retryable=True,
-            category=ApplicationErrorCategory.BENIGN,
-        )
+        raise TermsRefused(found)
