@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from functools import partial
 
 import structlog
 from temporalio.client import Client
@@ -21,12 +22,12 @@ from gpt_image_runs.billing.recovery.notes import (
     read_note,
     write_note,
 )
-from gpt_image_runs.billing.recovery.recovery import find_losses
+from gpt_image_runs.billing.recovery.recovery import find_losses, find_unpaid_runs
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerBehind, LedgerError
 from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.temporal.connection import list_billed_runs
+from gpt_image_runs.temporal.run_evidence import find_billed_runs
 
 log = structlog.get_logger("ledger_watch")
 
@@ -35,6 +36,8 @@ _NOTED_EVERY_SECONDS = 5.0
 _LOOKED_AGAIN_AFTER_SECONDS = 10.0
 # A server that does not let a worker list runs never will: then the image store alone counts.
 _NEVER_LISTED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED}
+# How many executions that are not believed a log line names.
+_NAMED = 5
 
 
 class LedgerWatch:
@@ -46,6 +49,7 @@ class LedgerWatch:
         self._client = client
         self._noted: tuple[int, int] | None = None
         self._behind: str | None = None
+        self._doubtful: tuple[str, ...] = ()
 
     def refuse_behind(self) -> None:
         """Refuse to go on with a ledger that was found to be older than its store.
@@ -99,21 +103,28 @@ class LedgerWatch:
         await self._compare()
 
     async def _compare(self) -> None:
-        losses = await find_losses(self._database, self._store, await self._list_billed_runs())
+        losses = await find_losses(self._database, self._store, await self._find_billed_runs())
         before, self._behind = self._behind, losses.describe() if losses else None
         if losses and before != self._behind:
             log.error("ledger_behind", attempts=losses.attempts, entries=losses.entries, why=self._behind)
 
-    async def _list_billed_runs(self) -> Mapping[str, datetime]:
+    async def _find_billed_runs(self) -> Mapping[str, datetime]:
         if self._client is None:
             return {}
+        now = await asyncio.to_thread(read_ledger_now, self._database)
         try:
-            return await list_billed_runs(self._client)
+            billed = await find_billed_runs(
+                self._client, partial(find_unpaid_runs, self._database), now.sought_ledger
+            )
         except RPCError as error:
             if error.status not in _NEVER_LISTED:
                 raise  # what could not be asked is not known to be whole
             log.warning("runs_not_listed", error=str(error))
             return {}
+        if billed.doubtful != self._doubtful:
+            self._doubtful = billed.doubtful
+            log.warning("executions_not_believed", count=len(self._doubtful), why=self._doubtful[:_NAMED])
+        return billed.proven
 
     async def _note_again_and_again(self) -> None:
         while True:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from http import HTTPStatus
 
 import httpx2
@@ -15,7 +17,8 @@ from cli import options
 from cli.output import Output
 from cli.own_workers import compare_workers
 from cli.session import Session, hush_temporal, open_session
-from gpt_image_runs.billing.recovery.recovery import find_losses
+from gpt_image_runs.billing.recovery.notes import read_ledger_now
+from gpt_image_runs.billing.recovery.recovery import find_losses, find_unpaid_runs
 from gpt_image_runs.billing.reports.entries import total
 from gpt_image_runs.contracts import names
 from gpt_image_runs.database.engine import describe_location, parse_url
@@ -29,8 +32,8 @@ from gpt_image_runs.temporal.connection import (
     TemporalUnavailable,
     connect_to_temporal,
     has_pollers,
-    list_billed_runs,
 )
+from gpt_image_runs.temporal.run_evidence import BilledRuns, find_billed_runs
 from gpt_image_runs.temporal.search_attributes import inspect_search_attributes
 from gpt_image_runs.temporal.versioning import explain_idleness
 
@@ -102,6 +105,7 @@ def _address(settings: Settings) -> tuple[httpx2.URL, dict[str, str]]:
 
 
 _PATIENCE_SECONDS = 5.0
+_MAX_DOUBTFUL = 5
 _WITHOUT_TEMPORAL = "Not known without Temporal."
 
 
@@ -232,18 +236,29 @@ async def _check_store(session: Session) -> str:
 
 
 async def _check_age(session: Session, temporal: "asyncio.Future[Client]") -> str:
-    """Whether the ledger has what the image store and Temporal know of it: one that was restored may not."""
+    """Whether the ledger has what the image store and Temporal know of it: one that was restored may not.
+
+    Executions that only claim to be billed runs are no loss, and named: somebody writes them.
+    """
     store = await asyncio.to_thread(session.open_store)
-    try:
-        billed = await list_billed_runs(await asyncio.shield(temporal))
-    except (TemporalUnavailable, RPCError):
-        billed = {}  # why is said by the check of the server
     with session.open_ledger() as database:
-        losses = await find_losses(database, store, billed)
+        now = await asyncio.to_thread(read_ledger_now, database)
+        billed = BilledRuns({})
+        with suppress(TemporalUnavailable, RPCError):  # why is said by the check of the server
+            client = await asyncio.shield(temporal)
+            billed = await find_billed_runs(client, partial(find_unpaid_runs, database), now.sought_ledger)
+        losses = await find_losses(database, store, billed.proven)
+    doubtful = _describe_doubtful((*losses.unwitnessed, *billed.doubtful))
     if losses:
-        raise NotWell(losses.describe())
+        raise NotWell(f"{losses.describe()}{doubtful}")
     accepted = f", {losses.accepted:,} attempts accepted as lost" if losses.accepted else ""
-    return f"it has what the image store and Temporal know{accepted}"
+    return f"it has what the image store and Temporal know{accepted}{doubtful and '.'}{doubtful}"
+
+
+def _describe_doubtful(doubtful: tuple[str, ...]) -> str:
+    more = len(doubtful) - _MAX_DOUBTFUL
+    told = (*doubtful[:_MAX_DOUBTFUL], *([f"{more:,} more are not shown."] if more > 0 else []))
+    return "".join(f" Warning: {sentence}" for sentence in told)
 
 
 async def _check_provider(session: Session) -> str:

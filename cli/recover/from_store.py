@@ -84,8 +84,11 @@ class Recovery:
                 await self._take_back(receipt, runs)
             if (count := self.recovered.attempts) and count % _TELL_EVERY == 0:
                 output.say(f"{count:,} attempts taken back so far")
-        async for receipt in runs.stream_lost(self._database):
-            await self._take_back(receipt, runs)
+        async for found in runs.stream_lost(self._database):
+            if isinstance(found, str):
+                self.recovered.note_problem(found)
+            else:
+                await self._take_back(found, runs)
         await self._bill_unbilled(runs)
 
     async def _take_back(self, receipt: AttemptReceipt, runs: RunsInTemporal) -> None:
@@ -134,7 +137,7 @@ async def recover_from_store(session: Session, output: Output, actor: str, *, as
     store = session.open_store()
     with session.open_ledger() as database:
         cards = RateCards.load(session.settings.rate_card)
-        runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
+        runs = await open_runs_in_temporal(session, store, cards) if ask_temporal else NO_TEMPORAL
         recovery = Recovery(database, store, cards, session, actor)
         await recovery.run(runs, output)
         left = await _settle_note(database, store, runs)
@@ -157,8 +160,9 @@ async def accept_loss(
     """Keep somebody's word that the ledger goes on without what is missing."""
     store = session.open_store()
     with session.open_ledger() as database:
-        runs = await open_runs_in_temporal(session) if ask_temporal else NO_TEMPORAL
-        losses = await find_losses(database, store, await runs.list_billed())
+        cards = RateCards.load(session.settings.rate_card)
+        runs = await open_runs_in_temporal(session, store, cards) if ask_temporal else NO_TEMPORAL
+        losses = await find_losses(database, store, await runs.list_billed(database))
         now = await asyncio.to_thread(read_ledger_now, database)
         if losses:
             accepted = AcceptedLoss(
@@ -181,7 +185,7 @@ async def _settle_note(database: Database, store: ImageStore, runs: RunsInTempor
     """What is still missing. Where nothing is, the heads are noted anew: recovered entries have other hashes."""
     now = await asyncio.to_thread(read_ledger_now, database)
     note = await read_note(store, now.ledger_id)
-    left = await find_losses(database, store, await runs.list_billed())
+    left = await find_losses(database, store, await runs.list_billed(database))
     behind = await asyncio.to_thread(count_entries_behind, database, note)
     if left.attempts or behind:
         return left

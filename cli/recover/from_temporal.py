@@ -1,27 +1,54 @@
-"""What Temporal remembers of runs that a ledger has lost: their calls, their results and the ids of their entries."""
+"""What Temporal remembers of runs that a ledger has lost: their calls, their results and the ids of their entries.
+
+An execution is somebody's word until its history shows that our workers carried it out. What a call was for and may have
+cost is made again from its request. What differs is refused, and named.
+"""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, Protocol
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHistory
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.session import Session
-from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.attempts.call_terms import CallTerms, TermsRefused
+from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.billing.recovery.notes import read_ledger_now
-from gpt_image_runs.billing.recovery.receipts import AttemptReceipt, SentAttempt
-from gpt_image_runs.billing.recovery.recovery import find_unpaid_runs
+from gpt_image_runs.billing.recovery.receipts import (
+    AttemptReceipt,
+    SentAttempt,
+    list_receipts_of_run,
+    read_attempt_receipts,
+)
+from gpt_image_runs.billing.recovery.recovery import find_unpaid_runs, find_witness
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.calls import CallInput, CallResult
-from gpt_image_runs.contracts.money import parse_usd
+from gpt_image_runs.contracts.calls import CallResult
+from gpt_image_runs.contracts.fingerprints import strip_marks
+from gpt_image_runs.contracts.images import ImageRef
+from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.database.engine import Database
-from gpt_image_runs.temporal.connection import list_billed_runs
+from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.temporal.run_evidence import (
+    NotProven,
+    PaidCall,
+    describe_doubt,
+    find_billed_runs,
+    is_worth_a_word,
+    read_paid_call,
+)
 
 _PAGE = 500
+_ATTEMPT_ID = re.compile(r"att_[0-9A-Za-z_-]{1,64}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MAX_ATTEMPTS = 1_000_000
+_ENTRY_ID = re.compile(r"ent_[0-9A-Za-z_-]{1,64}", re.ASCII)
 
 
 class KnownRun(NamedTuple):
@@ -37,21 +64,21 @@ class RunsInTemporal(Protocol):
     async def find(self, run_id: str) -> KnownRun:
         """Return what is known of a run."""
 
-    async def list_billed(self) -> dict[str, datetime]:
-        """Return the latest runs that ended with a bill, by id, with the moment of their end."""
+    async def list_billed(self, database: Database) -> dict[str, datetime]:
+        """Return runs that ended with a bill and that a ledger does not have, by id, with the moment of their end."""
 
-    def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:
-        """Yield paid attempts that the ledger does not have."""
+    def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt | str]:
+        """Yield paid attempts that the ledger does not have, and a sentence for each execution that is not believed."""
 
 
 class _NoTemporal:
     async def find(self, run_id: str) -> KnownRun:  # noqa: ARG002 - the protocol's signature
         return KnownRun()
 
-    async def list_billed(self) -> dict[str, datetime]:
+    async def list_billed(self, database: Database) -> dict[str, datetime]:  # noqa: ARG002 - the same
         return {}
 
-    async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:  # noqa: ARG002 - the same
+    async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt | str]:  # noqa: ARG002 - the same
         return
         yield
 
@@ -59,123 +86,168 @@ class _NoTemporal:
 NO_TEMPORAL: RunsInTemporal = _NoTemporal()
 
 
-async def open_runs_in_temporal(session: Session) -> RunsInTemporal:
+async def open_runs_in_temporal(session: Session, store: ImageStore, cards: RateCards) -> RunsInTemporal:
     """Connect to Temporal. Raises TemporalUnavailable."""
-    return _Temporal(await session.connect())
+    # What was sent was sent: a model without a price waits for one.
+    terms = CallTerms(Catalogue.load(session.provider), cards, "hold")
+    return _Temporal(await session.connect(), store, terms)
 
 
 class _Temporal:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, store: ImageStore, terms: CallTerms) -> None:
         self._client = client
+        self._store = store
+        self._terms = terms
 
     async def find(self, run_id: str) -> KnownRun:
+        """Others may have started a workflow under the same id since, on a task queue of theirs: it says nothing of the run."""
         handle = self._client.get_workflow_handle(run_id, result_type=RunResult)
         try:
             described = await handle.describe()
+            if described.task_queue != names.RUNS_QUEUE:
+                return KnownRun()
             if described.status is WorkflowExecutionStatus.RUNNING:
                 return KnownRun(is_running=True)
             result: RunResult = await handle.result()
-            return KnownRun(entry_id=result.billing.entry_id)
-        except WorkflowFailureError:
+        except (WorkflowFailureError, ValueError):
             return KnownRun()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return KnownRun()
             raise
+        entry_id = result.billing.entry_id
+        return KnownRun(entry_id=entry_id if entry_id and _ENTRY_ID.fullmatch(entry_id) else None)
 
-    async def list_billed(self) -> dict[str, datetime]:
-        return await list_billed_runs(self._client)
+    async def list_billed(self, database: Database) -> dict[str, datetime]:
+        now = await asyncio.to_thread(read_ledger_now, database)
+        unpaid = partial(find_unpaid_runs, database)
+        return (await find_billed_runs(self._client, unpaid, now.sought_ledger)).proven
 
-    async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt]:
-        ledger_id = (await asyncio.to_thread(read_ledger_now, database)).ledger_id
-        page: dict[tuple[str, str], None] = {}
+    async def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt | str]:
+        page: list[WorkflowExecution] = []
         async for execution in self._client.list_workflows(f"WorkflowType = '{names.WORKFLOW}'"):
-            page[execution.id, execution.run_id] = None
+            page.append(execution)
             if len(page) >= _PAGE:
-                async for receipt in self._read_lost(database, ledger_id, list(page)):
-                    yield receipt
+                async for found in self._read_lost(database, page):
+                    yield found
                 page.clear()
-        async for receipt in self._read_lost(database, ledger_id, list(page)):
-            yield receipt
+        async for found in self._read_lost(database, page):
+            yield found
 
     async def _read_lost(
-        self, database: Database, ledger_id: str, page: list[tuple[str, str]]
-    ) -> AsyncIterator[AttemptReceipt]:
-        lost = await asyncio.to_thread(find_unpaid_runs, database, [run_id for run_id, _ in page])
-        for run_id, execution in page:
-            if run_id in lost:
-                history = await self._client.get_workflow_handle(run_id, run_id=execution).fetch_history()
-                receipt = await self._read_history(history, execution, ledger_id)
-                if receipt:
-                    yield receipt
-
-    async def _read_history(
-        self, history: WorkflowHistory, execution: str, ledger_id: str
-    ) -> AttemptReceipt | None:
-        """The paid call of a history, None where there is none, or none that was sent by itself."""
-        scheduled: dict[int, Any] = {}
-        for event in history.events:
-            if event.HasField("activity_task_scheduled_event_attributes"):
-                order = event.activity_task_scheduled_event_attributes
-                if order.activity_type.name == names.CALL_GPT_IMAGE:
-                    scheduled[event.event_id] = order.input
-            elif event.HasField("activity_task_completed_event_attributes"):
-                done = event.activity_task_completed_event_attributes
-                if done.scheduled_event_id in scheduled:
-                    given = scheduled[done.scheduled_event_id]
-                    order, result = (
-                        await self._decode(given, CallInput),
-                        await self._decode(done.result, CallResult),
+        self, database: Database, page: list[WorkflowExecution]
+    ) -> AsyncIterator[AttemptReceipt | str]:
+        now = await asyncio.to_thread(read_ledger_now, database)
+        lost = await asyncio.to_thread(find_unpaid_runs, database, [execution.id for execution in page])
+        if not lost:
+            return
+        witness = await find_witness(database, self._store)
+        for execution in page:
+            if execution.id not in lost or not _may_be_paid(execution):
+                continue
+            try:
+                call = await read_paid_call(self._client, execution, now.sought_ledger)
+                # A line of an economy batch was not sent by its run.
+                if call is None or call.result.mode == "batch":
+                    continue
+                if witness and call.finished_at < witness:
+                    raise NotProven(  # noqa: TRY301 - told as all other doubts
+                        "the ledger and the image store were in use after it, and know nothing of it"
                     )
-                    if result.mode == "batch":
-                        return None
-                    return _build(order, result, execution, ledger_id, event.event_time.ToDatetime())
-        return None
+                if await self._has_receipt(call):
+                    continue
+                yield await self._build_receipt(call, now.ledger_id)
+            except NotProven as error:
+                if await is_worth_a_word(error, partial(find_unpaid_runs, database)):
+                    yield describe_doubt(execution, error)
 
-    async def _decode(self, payloads: Any, kind: type[Any]) -> Any:
-        (value,) = await self._client.data_converter.decode(payloads.payloads, [kind])
-        return value
+    async def _has_receipt(self, call: PaidCall) -> bool:
+        """Whether the image store has said all that is to be said of a call. Raises NotProven: it says otherwise."""
+        listed = await list_receipts_of_run(self._store, call.order.run_id)
+        own = [name for name in listed if name.attempt_id == call.result.attempt_id]
+        async for receipt in read_attempt_receipts(self._store, own):
+            # Where the store was away at that moment, the receipt is the one from before the call's end.
+            outcome = receipt.outcome.outcome if receipt and receipt.outcome else None
+            if outcome == "succeeded":
+                return True
+            if outcome is not None:
+                raise NotProven(
+                    f"the image store has its attempt as {outcome!r}, and it says that it was paid"
+                )
+        return False
+
+    async def _build_receipt(self, call: PaidCall, ledger_id: str) -> AttemptReceipt:
+        order, result = call.order, call.result
+        _check_form(result)
+        try:
+            identity = self._terms.identify(order, order.run_id)
+            called = order.model_copy(update={"model": result.model})
+            ceiling = self._terms.find_ceiling(called, result.sent_at)
+        except TermsRefused as refused:
+            raise NotProven("; ".join(map(str, refused.problems))) from refused
+        if strip_marks(order.fingerprint) != strip_marks(identity.fingerprint):
+            raise NotProven(
+                f"its fingerprint {order.fingerprint[:12]!a} is not that of its request, {identity.fingerprint[:12]}"
+            )
+        provider = self._terms.catalogue.provider
+        if result.provider != provider:
+            raise NotProven(
+                f"its provider is {describe_value('provider', result.provider)}, and that of these settings {provider}"
+            )
+        await self._refuse_foreign_pictures(identity.tenant, result.images)
+        return AttemptReceipt(
+            ledger_id=ledger_id,
+            run=identity,
+            attempt=SentAttempt(
+                attempt_id=result.attempt_id,
+                number=result.attempts,
+                # The one that was sent is in no history.
+                client_request_id=f"{identity.run_id}:{result.attempts}:recovered",
+                workflow_run_id=call.execution,
+                model=result.model,
+                provider=result.provider,
+                sent_at=result.sent_at,
+                reserved_micro_usd=ceiling,
+                simulated=result.simulated,
+            ),
+            outcome=AttemptOutcome(
+                outcome="succeeded",
+                finished_at=call.finished_at,
+                provider_request_id=result.provider_request_id,
+                size=result.size,
+                quality=result.quality,
+                output_format=result.output_format,
+                response={"usage": result.usage},
+                images=tuple(image.model_dump(mode="json") for image in result.images),
+                simulated=result.simulated,
+            ),
+            metadata=order.request.metadata or {},
+            missing_usage=order.request.missing_usage,
+            partial_images=order.request.partial_images,
+        )
+
+    async def _refuse_foreign_pictures(self, tenant: str, images: tuple[ImageRef, ...]) -> None:
+        """A run writes down its tenant as the owner of each picture. Pictures of before have no owner."""
+        for image in images:
+            owners = await self._store.list_owners(image.sha256)
+            if owners and tenant not in owners:
+                raise NotProven(f"its picture {image.sha256[:12]!a} is not one of the tenant {tenant}")
 
 
-def _build(
-    order: CallInput, result: CallResult, execution: str, ledger_id: str, finished_at: datetime
-) -> AttemptReceipt:
-    ceiling = order.price_ceiling_usd
-    return AttemptReceipt(
-        ledger_id=ledger_id,
-        run=RunIdentity(
-            run_id=order.run_id,
-            tenant=order.tenant,
-            request_id=order.request_id,
-            workflow_id=order.run_id,
-            fingerprint=order.fingerprint,
-            operation=order.request.operation,
-            requested_model=order.request.model,
-        ),
-        attempt=SentAttempt(
-            attempt_id=result.attempt_id,
-            number=result.attempts,
-            # The one that was sent is in no history.
-            client_request_id=f"{order.run_id}:{result.attempts}:recovered",
-            workflow_run_id=execution,
-            model=result.model,
-            provider=result.provider,
-            sent_at=result.sent_at,
-            reserved_micro_usd=None if ceiling is None else parse_usd(ceiling),
-            simulated=result.simulated,
-        ),
-        outcome=AttemptOutcome(
-            outcome="succeeded",
-            finished_at=finished_at.replace(tzinfo=UTC),
-            provider_request_id=result.provider_request_id,
-            size=result.size,
-            quality=result.quality,
-            output_format=result.output_format,
-            response={"usage": result.usage},
-            images=tuple(image.model_dump(mode="json") for image in result.images),
-            simulated=result.simulated,
-        ),
-        metadata=order.request.metadata or {},
-        missing_usage=order.request.missing_usage,
-        partial_images=order.request.partial_images,
-    )
+def _check_form(result: CallResult) -> None:
+    """Check what goes into keys of the store and columns of the ledger as it stands. Raises NotProven."""
+    wrong = {
+        "attempt_id": not _ATTEMPT_ID.fullmatch(result.attempt_id),
+        "attempts": not 0 < result.attempts <= _MAX_ATTEMPTS,
+        "sent_at": result.sent_at.tzinfo is None,
+        "images": not all(_SHA256.fullmatch(image.sha256) for image in result.images),
+    }
+    if fields := [field for field, is_wrong in wrong.items() if is_wrong]:
+        raise NotProven(f"its call's result has not the form that our workers give to {' and '.join(fields)}")
+
+
+def _may_be_paid(execution: WorkflowExecution) -> bool:
+    """Whether the history is worth reading. On other task queues only what claims a bill is worth a word."""
+    if execution.task_queue == names.RUNS_QUEUE:
+        return True
+    return execution.typed_search_attributes.get(names.BILLING_STATE) is not None

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
-from gpt_image_runs.contracts import names
 from gpt_image_runs.observability.tracing import list_interceptors
 from gpt_image_runs.temporal.connection_failures import explain_connection_failure
 from gpt_image_runs.temporal.stack_file import Stack, read_stack_file
@@ -49,8 +47,6 @@ DATA_CONVERTER = dataclasses.replace(pydantic_data_converter, failure_converter_
 
 # A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
 _PATIENCE_SECONDS = 10.0
-# What a restored ledger lacks is among the latest.
-_LATEST_RUNS = 100
 
 
 class TemporalUnavailable(Exception):
@@ -134,20 +130,6 @@ async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
         if not polled:
             return False
     return True
-
-
-async def list_billed_runs(client: Client, limit: int = _LATEST_RUNS) -> dict[str, datetime]:
-    """Return the latest runs that ended with a bill, by id, with the moment of their end.
-
-    Raises:
-        RPCError: the server cannot be asked.
-    """
-    query = (
-        f"WorkflowType = '{names.WORKFLOW}' AND ExecutionStatus = 'Completed'"
-        f" AND {names.BILLING_STATE.name} IS NOT NULL"
-    )
-    listed = client.list_workflows(query, limit=limit)
-    return {run.id: run.close_time async for run in listed if run.close_time}
 
 
 async def create_nexus_endpoint(client: Client, name: str, task_queue: str) -> None:

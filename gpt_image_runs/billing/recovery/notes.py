@@ -61,6 +61,11 @@ class LedgerNow(BaseModel):
     is_fresh: bool
     heads: tuple[NotedHead, ...]
 
+    @property
+    def sought_ledger(self) -> str | None:
+        """Whose runs in Temporal are its own: None, and so any ledger's, for one that is fresh."""
+        return None if self.is_fresh else self.ledger_id
+
 
 _Noted = TypeVar("_Noted", LedgerNote, AcceptedLoss)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.attempts.runs import claim_run
@@ -32,6 +32,7 @@ from gpt_image_runs.billing.recovery.receipts import (
     Documents,
     ReceiptName,
     list_all_receipts,
+    list_receipts_of_run,
     mark_ledger,
     read_attempt_receipts,
 )
@@ -39,6 +40,7 @@ from gpt_image_runs.billing.seals import BEGUN_HASH, hash_begun
 from gpt_image_runs.contracts.billing import BillingInput, BillingRecord, CostInput
 from gpt_image_runs.contracts.request import MissingUsage, Operation
 from gpt_image_runs.database.engine import Database
+from gpt_image_runs.database.errors import AttemptConflict
 from gpt_image_runs.database.tables import ledger_entries, provider_attempts, runs
 
 _ASKED_AT_ONCE = 500
@@ -48,7 +50,8 @@ _ASKED_AT_ONCE = 500
 class Losses:
     """What the image store or Temporal knows and the ledger does not. `unreadable` counts receipts that cannot be read.
 
-    `accepted` is how many attempts are missing that somebody has accepted as lost; they are not in `attempts`.
+    `accepted` is how many attempts are missing that somebody has accepted as lost; they are not in `attempts`. Nor are runs
+    that Temporal alone has as billed though ledger and store were in use after their end: `unwitnessed` names each in a sentence.
     """
 
     attempts: int = 0
@@ -56,6 +59,7 @@ class Losses:
     since: datetime | None = None
     unreadable: int = 0
     accepted: int = 0
+    unwitnessed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.attempts or self.entries)
@@ -73,7 +77,10 @@ class Losses:
 async def find_losses(
     database: Database, documents: Documents, billed_runs: Mapping[str, datetime] | None = None
 ) -> Losses:
-    """Compare a ledger with all receipts, with its noted heads, and with runs that were billed, by id and end.
+    """Compare a ledger with all receipts, with its noted heads, and with runs that Temporal proves billed, by id and end.
+
+    A worker writes its receipt before its run goes on. So a run without one that ended before something that this ledger and
+    this store both still have is not one that they have lost, whatever Temporal says.
 
     Raises:
         LedgerUnavailable, StoreUnavailable: one of the two does not answer.
@@ -94,15 +101,48 @@ async def find_losses(
             since = min(since or receipt.attempt.sent_at, receipt.attempt.sent_at)
             known_by_receipt |= {receipt.run.run_id} & (billed_runs or {}).keys()
     unpaid = await asyncio.to_thread(find_unpaid_runs, database, list(billed_runs or {}))
-    for run_id in unpaid - known_by_receipt:
+    unseen = sorted(unpaid - known_by_receipt)
+    witness = await find_witness(database, documents) if unseen else None
+    unwitnessed = []
+    for run_id in unseen:
         ended_at = (billed_runs or {})[run_id]
-        if accepted is None or ended_at > accepted.accepted_at:
-            attempts, entries, since = attempts + 1, entries + 1, min(since or ended_at, ended_at)
+        if accepted and ended_at <= accepted.accepted_at:
+            continue
+        if witness and ended_at < witness:
+            unwitnessed.append(_describe_unwitnessed(run_id, ended_at))
+            continue
+        attempts, entries, since = attempts + 1, entries + 1, min(since or ended_at, ended_at)
     note = await read_note(documents, now.ledger_id)
     noted = await asyncio.to_thread(count_lost_entries, database, note, accepted)
     if noted and since is None:
         since = await asyncio.to_thread(_find_last_entry, database)
-    return Losses(attempts + unreadable, max(entries, noted), since, unreadable, given_up)
+    lost = attempts + unreadable
+    return Losses(lost, max(entries, noted), since, unreadable, given_up, tuple(unwitnessed))
+
+
+def _read_first(database: Database, query: Select[Any]) -> Row[Any] | None:
+    with database.reading() as connection:
+        return connection.execute(query.limit(1)).first()
+
+
+def _describe_unwitnessed(run_id: str, ended_at: datetime) -> str:
+    return (
+        f"Temporal has the run {run_id!a} as billed at {ended_at.astimezone(UTC).isoformat(timespec='seconds')}. The ledger and"
+        " the image store know nothing of it, and both were in use after that: it is not taken for a loss."
+    )
+
+
+async def find_witness(database: Database, documents: Documents) -> datetime | None:
+    """When the latest paid attempt was sent that the ledger wrote itself, if the store has its receipt."""
+    attempt = provider_attempts.c
+    own = attempt.outcome == "succeeded", attempt.recovered_at.is_(None)
+    query = select(attempt.attempt_id, attempt.run_id, attempt.sent_at).where(*own)
+    latest = await asyncio.to_thread(_read_first, database, query.order_by(attempt.sent_at.desc()))
+    if latest is None:
+        return None
+    names = await list_receipts_of_run(documents, latest.run_id)
+    sent_at: datetime = latest.sent_at
+    return sent_at if any(name.attempt_id == latest.attempt_id for name in names) else None
 
 
 async def stream_lost(database: Database, documents: Documents) -> AsyncIterator[AttemptReceipt | None]:
@@ -144,12 +184,13 @@ def restore_attempt(database: Database, receipt: AttemptReceipt) -> bool:
 
     Raises:
         RunConflict: its request id stands for something else by now.
+        AttemptConflict: the ledger has that attempt as another run's.
         LedgerUnavailable: the database does not answer; the same again goes on.
     """
     attempt = receipt.attempt
     with database.writing() as connection:
         claim_run(connection, receipt.run)
-        known = _read_outcome(connection, attempt.attempt_id)
+        known = _read_outcome(connection, attempt.attempt_id, receipt.run.run_id)
         if known is None:
             _insert_attempt(connection, receipt)
     news = receipt.outcome is not None and known in {None, "unknown"}
@@ -169,7 +210,7 @@ def bill_restored(
 ) -> BillingRecord | None:
     """Bill a paid attempt that was taken back; None where its run has a bill already.
 
-    `entry_id` is what the lost entry was known by, where anybody knows.
+    `entry_id` is what the lost entry was known by, where anybody knows. One that another entry has is not used.
     """
     if has_bill(database, receipt.run.run_id):
         return None
@@ -179,7 +220,14 @@ def bill_restored(
         cost=compute_cost(_build_cost_input(receipt, missing_usage), cards),
         metadata=receipt.metadata,
     )
-    return Ledger(database).record(order, entry_id=entry_id, actor=actor)
+    known_by = entry_id if entry_id and not _has_entry(database, entry_id) else None
+    return Ledger(database).record(order, entry_id=known_by, actor=actor)
+
+
+def _has_entry(database: Database, entry_id: str) -> bool:
+    query = select(ledger_entries.c.sequence).where(ledger_entries.c.entry_id == entry_id)
+    with database.reading() as connection:
+        return connection.execute(query).first() is not None
 
 
 def has_bill(database: Database, run_id: str) -> bool:
@@ -253,9 +301,19 @@ def _read_outcomes(database: Database, names: Sequence[ReceiptName]) -> dict[str
         return {row.attempt_id: row.outcome for row in rows}
 
 
-def _read_outcome(connection: Connection, attempt_id: str) -> str | None:
-    query = select(provider_attempts.c.outcome).where(provider_attempts.c.attempt_id == attempt_id)
-    outcome: str | None = connection.execute(query).scalar()
+def _read_outcome(connection: Connection, attempt_id: str, run_id: str) -> str | None:
+    """The outcome of an attempt, None where the ledger does not have it. Raises AttemptConflict: it is another run's."""
+    attempt = provider_attempts.c
+    query = select(attempt.outcome, attempt.run_id).where(attempt.attempt_id == attempt_id)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    if row.run_id != run_id:
+        raise AttemptConflict(
+            f"Attempt {attempt_id!a} belongs to run {row.run_id!a} in the ledger, and run {run_id!a} claims it."
+            " Nothing was taken back."
+        )
+    outcome: str = row.outcome
     return outcome
 
 
