@@ -177,6 +177,18 @@ class Database:
         with self._telling(), self._writer.begin() as connection:
             yield connection
 
+    @contextmanager
+    def joining(self) -> Iterator["Database"]:
+        """One transaction for many steps: each `writing` of the database that is given succeeds or fails alone within it.
+
+        A step costs no commit of its own. All of them are committed on leaving. For one thread.
+
+        Raises:
+            LedgerUnavailable, LedgerRefused: as for `writing`; then none of the steps was written.
+        """
+        with self.writing() as connection:
+            yield _JoinedDatabase(self, connection)
+
     def close(self) -> None:
         """Closes every connection. The database can be used again afterwards."""
         self._engine.dispose()
@@ -197,6 +209,27 @@ class Database:
             raise LedgerUnavailable(
                 f"The ledger at {self.location} cannot be used. {quote_driver(error)}"
             ) from error
+
+
+class _JoinedDatabase(Database):
+    """A database whose transactions are parts of one that is open."""
+
+    def __init__(self, whole: Database, connection: Connection) -> None:
+        self.url, self.location, self.dialect = whole.url, whole.location, whole.dialect
+        self._connection = connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._telling():
+            yield self._connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        with self._telling(), self._connection.begin_nested():
+            yield self._connection
+
+    def close(self) -> None:
+        """Do nothing: the transaction ends where it was begun."""
 
 
 def quote_driver(error: SQLAlchemyError) -> str:

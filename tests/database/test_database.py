@@ -57,6 +57,21 @@ def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
     assert count_runs(database) == 0
 
 
+def test_joined_step_that_raises_leaves_the_others(database: Database) -> None:
+    def write_and_raise(step: Database) -> None:
+        with step.writing() as connection:
+            connection.execute(insert(runs).values({**ROW, "run_id": "image:acme:two", "request_id": "two"}))
+            connection.execute(insert(runs).values(ROW))
+
+    with database.joining() as joined:
+        with joined.writing() as connection:
+            connection.execute(insert(runs).values(ROW))
+        with pytest.raises(LedgerRefused):
+            write_and_raise(joined)
+        assert count_runs(joined) == 1
+    assert count_runs(database) == 1
+
+
 def test_a_killed_process_leaves_nothing_half_written(database: Database, database_url: str) -> None:
     """`kill -9` within a transaction leaves no trace of it, and no lock that stops the next writer."""
     command = [sys.executable, "-c", DIES_WITHIN_A_TRANSACTION, database_url]

@@ -230,6 +230,14 @@ def _has_entry(database: Database, entry_id: str) -> bool:
         return connection.execute(query).first() is not None
 
 
+def find_unbilled_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
+    """Return those of some runs that have no entry that opens their bill."""
+    keys = {bill_key(run_id): run_id for run_id in run_ids}
+    query = select(ledger_entries.c.entry_key).where(ledger_entries.c.entry_key.in_(list(keys)))
+    with database.reading() as connection:
+        return set(run_ids) - {keys[key] for key in connection.execute(query).scalars()}
+
+
 def has_bill(database: Database, run_id: str) -> bool:
     """Return whether a run has an entry that opens its bill."""
     query = select(ledger_entries.c.sequence).where(ledger_entries.c.entry_key == bill_key(run_id))
