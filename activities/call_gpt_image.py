@@ -25,14 +25,14 @@ from activities.provider_call.earlier_attempts import (
     still_under_way,
 )
 from activities.provider_call.failure_signal import telling_failures
-from activities.provider_call.image_saving import PictureKeeper, announcing_partial_images
+from activities.provider_call.image_saving import ImagesNotSaved, PictureKeeper, announcing_partial_images
 from activities.provider_call.results import (
     describe_delivery,
     describe_failure,
     describe_success,
     describe_undelivered,
-    describe_unkept,
     settle_attempt,
+    unsaved_outcome,
 )
 from activities.provider_call.retry_state import OnPause, SharedPauses, handing_on, read_handed_on
 from activities.provider_call.tracing import provider_span
@@ -43,14 +43,13 @@ from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import CallInput, CallResult
 from gpt_image_runs.database.errors import LedgerError
-from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.images.input_memory import ByteBudget, HeldInputs, hold_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.images.signed_links import PictureLinks
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.provider.client import FilePart, ImageClient, ProviderCall
+from gpt_image_runs.provider.client import FilePart, ImageClient, ProviderCall, RawAnswer
 from gpt_image_runs.provider.errors import ProviderFailure, RateLimited, ServerOverloaded
-from gpt_image_runs.provider.responses import Show
+from gpt_image_runs.provider.responses import Answer, Show, unreadable_answer
 from gpt_image_runs.webhooks.downloads import Downloader
 
 log = structlog.get_logger("call_gpt_image")
@@ -247,10 +246,7 @@ class GptImageCaller:
         try:
             noting = self._receipts.noting_open_attempt(self._identify(order), attempt, order.request)
             async with self._liveness.signs_of_life(attempt.attempt_id), noting:
-                outcome = await self._send(order, inputs, attempt, show)
-        except StoreFailure as failure:
-            await self._note_failure(order, attempt, describe_unkept(failure))
-            raise
+                outcome, is_saved = await self._send(order, inputs, attempt, show)
         except ProviderFailure as failure:
             outcome = describe_failure(failure)
             await self._note_failure(order, attempt, outcome)
@@ -266,8 +262,11 @@ class GptImageCaller:
             if order.unknown_outcome == "hold":
                 hold_undecided((*earlier, settle_attempt(attempt, outcome)), order)
             raise describe_provider_failure(failure, attempt.attempt_id, attempts=attempt.number) from None
-        await self._receipts.write(self._identify(order), attempt, outcome, order.request)
-        await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
+        if is_saved:
+            await self._receipts.write(self._identify(order), attempt, outcome, order.request)
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
+        else:
+            await self._note_unsaved(order, attempt, outcome)
         log.info(
             "The pictures are kept." if outcome.images else "Paid for, and no picture can be used.",
             attempt_id=attempt.attempt_id,
@@ -275,6 +274,17 @@ class GptImageCaller:
             error_type=outcome.error_type,
         )
         return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
+
+    async def _note_unsaved(self, order: CallInput, attempt: Attempt, outcome: AttemptOutcome) -> None:
+        """Record what was paid for while the store is away: in the ledger first, as a receipt can take longer than the attempt has.
+
+        Where the ledger is away too, only this activity's result has the usage. Raising would send the request again.
+        """
+        try:
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
+        except LedgerError as error:
+            log.warning("outcome_not_recorded", attempt_id=attempt.attempt_id, error=str(error))
+        await self._receipts.write(self._identify(order), attempt, outcome, order.request)
 
     async def _note_failure(self, order: CallInput, attempt: Attempt, outcome: AttemptOutcome) -> None:
         """Whether to try again is for the failure to say: a ledger that is away now hears of it from a receipt.
@@ -292,7 +302,12 @@ class GptImageCaller:
 
     async def _send(
         self, order: CallInput, inputs: HeldInputs, attempt: Attempt, show: Show
-    ) -> AttemptOutcome:
+    ) -> tuple[AttemptOutcome, bool]:
+        """Return the outcome of a request that was paid for, and whether all its pictures are stored.
+
+        Raises:
+            ProviderFailure: it was not paid for, as far as the provider says.
+        """
         given = inputs.hand_over()
         parts = [FilePart(data=image.data, media_type=image.media_type) for image in given.images]
         mask = FilePart(data=given.mask.data, media_type=given.mask.media_type) if given.mask else None
@@ -316,17 +331,30 @@ class GptImageCaller:
             raw = await self._client.send(call, show)
             note_answer(raw)
         try:
-            answer = await self._keeper.open_answer(raw, order.request)
+            answer = await self._open_answer(raw, order, attempt)
         except ProviderFailure as failure:
             await self._keeper.keep_body(attempt.attempt_id, raw)
             if failure.usage is None:
                 raise
-            return describe_undelivered(raw, failure)
+            return describe_undelivered(raw, failure), True
         if answer.problems:
             await self._keeper.keep_body(attempt.attempt_id, raw)
         raw = raw.without_body()
-        images = await self._keeper.keep(answer.pictures, raw, owner=order.tenant)
-        return describe_delivery(raw, answer, images)
+        try:
+            images = await self._keeper.keep(answer.pictures, raw, owner=order.tenant)
+        except ImagesNotSaved as unsaved:
+            return unsaved_outcome(raw, answer, unsaved), False
+        return describe_delivery(raw, answer, images), True
+
+    async def _open_answer(self, raw: RawAnswer, order: CallInput, attempt: Attempt) -> Answer:
+        """Read an answer. Whatever fails, it was paid for: an exception that nobody expects must not send the request again."""
+        try:
+            return await self._keeper.open_answer(raw, order.request)
+        except ProviderFailure:
+            raise
+        except Exception as error:
+            log.exception("answer_not_read", attempt_id=attempt.attempt_id)
+            raise unreadable_answer(raw, error) from None
 
     def _announce(self, order: CallInput) -> NewAttempt:
         now = datetime.now(UTC)

@@ -16,7 +16,7 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import CallResult
 from gpt_image_runs.contracts.images import ImageRef, PartialImage
 from gpt_image_runs.contracts.request import ImageRequest
-from gpt_image_runs.images.backend import StoreUnavailable
+from gpt_image_runs.images.backend import StoreFailure, StoreUnavailable
 from gpt_image_runs.images.formats import verify_picture
 from gpt_image_runs.images.ownership import describe_deleted
 from gpt_image_runs.images.store import ImageStore
@@ -41,6 +41,14 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 # What is left of the attempt's time when the keeper gives up: enough to write the outcome down.
 _RESERVE_SECONDS = 20.0
+
+
+class ImagesNotSaved(StoreFailure):
+    """Pictures of an answer could not be stored, and are lost. `saved` are those that could be."""
+
+    def __init__(self, saved: tuple[ImageRef, ...], cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.saved = saved
 
 
 class PictureKeeper:
@@ -90,17 +98,38 @@ class PictureKeeper:
         async with self._openings:
             return await asyncio.to_thread(check_pictures, raw, answer)
 
-    async def keep(
-        self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str, patient: bool = True
-    ) -> tuple[ImageRef, ...]:
-        """Stores the pictures of an answer, as those of the tenant `owner`. `patient`: they would be lost with this attempt, so a
-        store that is away is waited for.
+    async def keep(self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str) -> tuple[ImageRef, ...]:
+        """Store the pictures of an answer, as those of the tenant `owner`.
+
+        They would be lost with this attempt, so a store that is away is waited for as long as the attempt has time.
 
         Raises:
-            StoreUnavailable: the store stayed away for as long as the attempt has time.
+            ImagesNotSaved: some could not be stored, whatever the reason.
         """
-        give_up_at = _end_of_attempt(raw) - _RESERVE_SECONDS if patient else 0.0
-        images = [await self._put_patiently(data, owner, give_up_at) for data in pictures]
+        give_up_at = _end_of_attempt(raw) - _RESERVE_SECONDS
+        images: list[ImageRef] = []
+        failure: Exception | None = None
+        for data in pictures:
+            try:
+                images.append(await self._put_patiently(data, owner, give_up_at))
+            except StoreUnavailable as error:
+                failure = error
+                break  # The time is over: each of the others could take as long again as the store's own time-out.
+            except Exception as error:
+                log.exception("image_not_saved")
+                failure = error
+        if failure is not None:
+            raise ImagesNotSaved(tuple(images), failure)
+        self._proven_at = time.monotonic()
+        return tuple(images)
+
+    async def keep_without_waiting(self, pictures: tuple[bytes, ...], *, owner: str) -> tuple[ImageRef, ...]:
+        """Store pictures that can be read from the provider again.
+
+        Raises:
+            StoreUnavailable: try again later.
+        """
+        images = [await self._store.put_image(data, owner=owner) for data in pictures]
         self._proven_at = time.monotonic()
         return tuple(images)
 

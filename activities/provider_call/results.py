@@ -4,11 +4,11 @@ import dataclasses
 from datetime import UTC, datetime
 
 from activities.errors import shorten
+from activities.provider_call.image_saving import ImagesNotSaved
 from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
 from gpt_image_runs.contracts.calls import CallFailure, CallInput, CallResult
 from gpt_image_runs.contracts.images import ImageRef
-from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.provider.client import RawAnswer
 from gpt_image_runs.provider.errors import ProviderFailure
 from gpt_image_runs.provider.responses import Answer
@@ -113,11 +113,18 @@ def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
     )
 
 
-def describe_unkept(failure: StoreFailure) -> AttemptOutcome:
-    """Pictures came, and the store stayed away: paid for nothing, as far as anybody can tell."""
-    return AttemptOutcome(
-        outcome="unknown",
-        finished_at=datetime.now(UTC),
-        error_type=type(failure).__name__,
-        error_message=f"The provider answered, and its pictures could not be kept. {failure}",
+def unsaved_outcome(raw: RawAnswer, answer: Answer, failure: ImagesNotSaved) -> AttemptOutcome:
+    """Build the outcome of an answer whose pictures, or some of them, could not be stored: paid for, and to be billed.
+
+    It has an error type where no picture is left: then the run fails after it is billed.
+    """
+    came, saved = len(answer.pictures), len(failure.saved)
+    pictures, lost = ("1 picture", "it") if came == 1 else (f"{came} pictures", f"{came - saved} of them")
+    return dataclasses.replace(
+        describe_delivery(raw, answer, failure.saved),
+        error_type=None if saved else type(failure).__name__,
+        error_message=(
+            f"The provider answered with {pictures}, and {lost} could not be stored. This is lost, and nothing is sent again under"
+            f" this request_id. What the answer reported is on the run's bill. {failure}"
+        ),
     )

@@ -17,6 +17,7 @@ import openai
 
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.formats import NotAPicture, verify_picture
+from gpt_image_runs.provider.body_limits import find_usage
 from gpt_image_runs.provider.calls import PartialPicture, RawAnswer
 from gpt_image_runs.provider.error_mapping import (
     classify_error_event,
@@ -312,6 +313,13 @@ def _effective(response: dict[str, Any], name: str, requested: str | None) -> st
     if isinstance(told, str) and 0 < len(told) <= _LONGEST_OPTION and told != "auto":
         return told
     return None if requested == "auto" else requested
+
+
+def unreadable_answer(raw: RawAnswer, error: Exception) -> ProviderFailure:
+    """The failure of an answer whose reading failed by a defect of ours or for lack of memory, with the usage that is found."""
+    usage = find_usage(raw.body)
+    response = None if usage is None else {"usage": usage}
+    return _malformed(raw, f"reading it failed ({type(error).__name__})", response)
 
 
 def _malformed(raw: RawAnswer, detail: str, response: dict[str, Any] | None = None) -> ProviderFailure:

@@ -1,6 +1,8 @@
 """One attempt of the call by itself, on a real ledger and store: what no run through the whole application can time."""
 
 import asyncio
+import base64
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from sqlalchemy import text
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -20,7 +24,7 @@ from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.calls import CallInput
+from gpt_image_runs.contracts.calls import CallInput, CallResult
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.input_memory import ByteBudget
@@ -30,6 +34,7 @@ from gpt_image_runs.provider.client import ProviderSettings, open_client
 from gpt_image_runs.provider.request_rules import fingerprint
 from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.support.picture_files import make_picture
+from tests.support.scripted_provider import ScriptedProvider
 from tests.support.spending import decide
 from tests.support.tampering import tamper
 
@@ -64,10 +69,14 @@ class SlowLog(AttemptLog):
 
 @asynccontextmanager
 async def open_caller(
-    log: AttemptLog, folder: Path, input_memory: ByteBudget | None = None
+    log: AttemptLog,
+    folder: Path,
+    input_memory: ByteBudget | None = None,
+    *,
+    base_url: str = "http://127.0.0.1:9/v1",
 ) -> AsyncIterator[GptImageCaller]:
-    """A caller of a provider that nobody reaches."""
-    async with open_client(ProviderSettings(api_key="none", base_url="http://127.0.0.1:9/v1")) as client:
+    """A caller of a provider, by default of one that nobody reaches."""
+    async with open_client(ProviderSettings(api_key="sk-test-0123456789", base_url=base_url)) as client:
         store = ImageStore.from_url((folder / "images").as_uri())
         terms = CallTerms(Catalogue.load("openai"), RateCards.load(), "refuse")
         yield GptImageCaller(
@@ -191,4 +200,85 @@ async def test_edit_without_room_for_its_pictures_waits_in_line(
     assert unreachable.value.type == "ConnectionFailed"
     assert budget.held == 0
     assert [each.outcome for each in log.list_attempts(IDENTITY.run_id)] == ["not_sent"]
+    database.close()
+
+
+USAGE = {"input_tokens": 50, "output_tokens": 4160}
+
+
+async def call_twice(
+    log: AttemptLog, folder: Path, provider: ScriptedProvider, order: CallInput = ORDER
+) -> CallResult:
+    """The result of a call, which its next attempt finds again: the provider is asked once."""
+    async with open_caller(log, folder, base_url=f"{provider.url}/v1") as caller:
+        result: CallResult = await environment_of(1).run(caller.call_gpt_image, order)
+        again: CallResult = await environment_of(2).run(caller.call_gpt_image, order)
+    assert len(provider.received) == 1
+    assert again.model_copy(update={"attempts": result.attempts}) == result
+    return result
+
+
+async def test_pictures_that_were_stored_stay_where_another_could_not_be(
+    tmp_path: Path, provider: ScriptedProvider
+) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    pictures = [make_picture("PNG", (64, 64), colour=shade) for shade in (10, 20)]
+    store = ImageStore.from_url((tmp_path / "images").as_uri())
+    in_the_way = store.local_path((await store.put_image(pictures[1])).uri)
+    assert in_the_way is not None
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    items = [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures]
+    provider.answers(body=json.dumps({"data": items, "usage": USAGE}).encode())
+
+    result = await call_twice(AttemptLog(database), tmp_path, provider)
+
+    assert (len(result.images), result.usage, result.failure) == (1, USAGE, None)
+    assert "answered with 2 pictures, and 1 of them could not be stored." in result.warnings[0]
+    database.close()
+
+
+async def test_usage_is_in_the_result_where_store_and_ledger_are_away(
+    tmp_path: Path, provider: ScriptedProvider
+) -> None:
+    """The result ends the activity, so that nothing is sent again; the run waits for its bill until the ledger is mended."""
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    images = tmp_path / "images"
+    picture = base64.b64encode(make_picture("PNG", (64, 64))).decode()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        images.rename(tmp_path / "away")
+        images.write_text("in the way")
+        with database.writing() as connection:
+            trigger = "BEFORE UPDATE ON provider_attempts BEGIN SELECT RAISE(ABORT, 'away'); END"
+            connection.execute(text(f"CREATE TRIGGER away {trigger}"))
+        return web.Response(body=json.dumps({"data": [{"b64_json": picture}], "usage": USAGE}).encode())
+
+    provider.handler = answer
+    async with open_caller(AttemptLog(database), tmp_path, base_url=f"{provider.url}/v1") as caller:
+        result = await environment_of(1).run(caller.call_gpt_image, ORDER)
+    assert (result.images, result.usage) == ((), USAGE)
+    assert result.failure is not None
+    assert result.failure.error_type == "ImagesNotSaved"
+    assert "with 1 picture, and it could not be stored" in result.failure.message
+    assert [attempt.outcome for attempt in AttemptLog(database).list_attempts(IDENTITY.run_id)] == ["unknown"]
+    database.close()
+
+
+async def test_answer_whose_reading_fails_unexpectedly_is_billed_and_not_sent_again(
+    tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("activities.provider_call.image_saving.check_pictures", run_out_of_memory)
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    picture = base64.b64encode(make_picture("PNG", (64, 64))).decode()
+    provider.answers(body=json.dumps({"data": [{"b64_json": picture}], "usage": USAGE}).encode())
+
+    result = await call_twice(AttemptLog(database), tmp_path, provider)
+
+    assert (result.images, result.usage) == ((), USAGE)
+    assert result.failure is not None
+    assert result.failure.error_type == "MalformedAnswer"
     database.close()

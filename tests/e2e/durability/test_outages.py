@@ -10,7 +10,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from structlog.testing import capture_logs
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult, RunStatus
@@ -156,36 +156,39 @@ async def test_a_ledger_that_cannot_note_a_refusal(own_stack: Stack) -> None:
     assert [attempt.outcome for attempt in own_stack.attempts(run_id)] == ["rejected", "rejected"]
 
 
-async def test_a_store_that_stays_away(
+async def test_picture_that_could_not_be_stored_is_billed_and_not_bought_again(
     own_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A picture that could not be kept at all is on record: sent, answered, perhaps paid for nothing, and why."""
+    """The store stays away for longer than the call has: the run is billed by the answer's usage and says what is lost."""
     monkeypatch.setattr(
         "activities.provider_call.image_saving._RESERVE_SECONDS", 3600.0
     )  # no patience at all
     own_stack.simulator.script("delay=1", match="A lost cup")
     images, away = tmp_path / "images", tmp_path / "away"
-    handle = await own_stack.start({**CONTRACT, "prompt": "A lost cup"})
+    payload = {**CONTRACT, "prompt": "A lost cup"}
+    handle = await own_stack.start(payload)
 
     async def is_sent() -> bool:
         return own_stack.simulator.in_progress == 1
 
-    async def waits() -> bool:
-        return "image store" in await pending_failure(handle)
-
     await until(is_sent)
     images.rename(away)
     images.write_text("in the way")
-    await until(waits)
+    with pytest.raises(WorkflowFailureError) as failed:
+        await handle.result()
     images.unlink()
     away.rename(images)
-    await handle.result()
+    again = await own_stack.fail(payload, run_id=handle.id)
 
-    lost, kept = own_stack.attempts(handle.id)
-    assert (lost.outcome, lost.error_type) == ("unknown", "StoreUnavailable")
-    assert lost.finished_at is not None
-    assert "could not be kept" in (lost.error_message or "")
-    assert kept.outcome == "succeeded"
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert (failed.value.cause.type, again.type) == ("ImagesNotSaved", "ImagesNotSaved")
+    (entry,) = own_stack.entries(handle.id)
+    (attempt,) = own_stack.attempts(handle.id)
+    assert (attempt.outcome, entry.kind, entry.images) == ("succeeded", "charge", ())
+    assert (
+        f"The run is billed with {entry.amount_usd} USD, entry {entry.entry_id}" in failed.value.cause.message
+    )
+    assert len(own_stack.calls(handle.id)) == 1
 
 
 async def test_a_store_that_is_away_when_the_picture_comes(own_stack: Stack, tmp_path: Path) -> None:
