@@ -11,11 +11,14 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from pydantic import JsonValue
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.session import Session
 from gpt_image_runs.billing.attempts.call_terms import CallTerms, TermsRefused
+from gpt_image_runs.billing.attempts.runs import RunIdentity
+from gpt_image_runs.billing.pricing.paid_attempt import USAGE_PROBLEM
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.billing.recovery.notes import read_ledger_now
@@ -195,36 +198,7 @@ class _Temporal:
                 f"its provider is {describe_value('provider', result.provider)}, and that of these settings {provider}"
             )
         await self._refuse_foreign_pictures(identity.tenant, result.images)
-        return AttemptReceipt(
-            ledger_id=ledger_id,
-            run=identity,
-            attempt=SentAttempt(
-                attempt_id=result.attempt_id,
-                number=result.attempts,
-                # The one that was sent is in no history.
-                client_request_id=f"{identity.run_id}:{result.attempts}:recovered",
-                workflow_run_id=call.execution,
-                model=result.model,
-                provider=result.provider,
-                sent_at=result.sent_at,
-                reserved_micro_usd=ceiling,
-                simulated=result.simulated,
-            ),
-            outcome=AttemptOutcome(
-                outcome="succeeded",
-                finished_at=call.finished_at,
-                provider_request_id=result.provider_request_id,
-                size=result.size,
-                quality=result.quality,
-                output_format=result.output_format,
-                response={"usage": result.usage},
-                images=tuple(image.model_dump(mode="json") for image in result.images),
-                simulated=result.simulated,
-            ),
-            metadata=order.request.metadata or {},
-            missing_usage=order.request.missing_usage,
-            partial_images=order.request.partial_images,
-        )
+        return _build(call, identity, ceiling, ledger_id)
 
     async def _refuse_foreign_pictures(self, tenant: str, images: tuple[ImageRef, ...]) -> None:
         """A run writes down its tenant as the owner of each picture. Pictures of before have no owner."""
@@ -232,6 +206,51 @@ class _Temporal:
             owners = await self._store.list_owners(image.sha256)
             if owners and tenant not in owners:
                 raise NotProven(f"its picture {image.sha256[:12]!a} is not one of the tenant {tenant}")
+
+
+def _build(call: PaidCall, identity: RunIdentity, ceiling: int | None, ledger_id: str) -> AttemptReceipt:
+    order, result, failure = call.order, call.result, call.result.failure
+    return AttemptReceipt(
+        ledger_id=ledger_id,
+        run=identity,
+        attempt=SentAttempt(
+            attempt_id=result.attempt_id,
+            number=result.attempts,
+            # The one that was sent is in no history.
+            client_request_id=f"{identity.run_id}:{result.attempts}:recovered",
+            workflow_run_id=call.execution,
+            model=result.model,
+            provider=result.provider,
+            sent_at=result.sent_at,
+            reserved_micro_usd=ceiling,
+            simulated=result.simulated,
+        ),
+        outcome=AttemptOutcome(
+            outcome="succeeded",
+            finished_at=call.finished_at,
+            provider_request_id=result.provider_request_id,
+            size=result.size,
+            quality=result.quality,
+            output_format=result.output_format,
+            error_type=failure.error_type if failure else None,
+            error_message=failure.message if failure else None,
+            response=_describe_answer(result),
+            images=tuple(image.model_dump(mode="json") for image in result.images),
+            simulated=result.simulated,
+        ),
+        metadata=order.request.metadata or {},
+        missing_usage=order.request.missing_usage,
+        partial_images=order.request.partial_images,
+    )
+
+
+def _describe_answer(result: CallResult) -> dict[str, JsonValue]:
+    """Return what Temporal knows of the provider's answer: its usage, and why that alone is not a bill."""
+    response: dict[str, JsonValue] = {"usage": result.usage}
+    if result.usage_problem is not None:
+        # The rest of the answer never came to Temporal, so the problem cannot be found again from it.
+        response[USAGE_PROBLEM] = result.usage_problem
+    return response
 
 
 def _check_form(result: CallResult) -> None:

@@ -24,6 +24,11 @@ DEEPEST_USAGE = 20
 """Levels of nesting: the real one has three, and what converts it gives up at some hundreds."""
 
 
+# A field of ours in a recorded answer that was not had whole: why its usage is no bill by itself. The bill is held.
+USAGE_PROBLEM = "usage_problem"
+_LONGEST_NOTE = 1_000
+
+
 class PricedFacts(NamedTuple):
     """What of an attempt and its run a price depends on. `fingerprint` is the run's, with its marks."""
 
@@ -49,10 +54,13 @@ def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cos
 
 def carry_usage(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
     """Return the usage of an answer as far as it can be sent on, and why it cannot be billed by that alone, or None."""
-    usage = response.get("usage") if isinstance(response, dict) else None
+    fields = response if isinstance(response, dict) else {}
+    usage, noted = fields.get("usage"), fields.get(USAGE_PROBLEM)
     size, depth = len(json.dumps(usage)), measure_depth(usage)
     if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
-        return usage, find_unpriced_usage(response)
+        return usage, noted[:_LONGEST_NOTE] if isinstance(noted, str) and noted else find_unpriced_usage(
+            response
+        )
     return None, (
         f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
         f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
