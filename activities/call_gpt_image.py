@@ -327,14 +327,19 @@ class GptImageCaller:
             on_uploaded=let_go,
         )
         address = self._client.address
-        with provider_span(order, attempt, provider=self._provider, address=address) as note_answer:
-            raw = await self._client.send(call, show)
-            note_answer(raw)
+        try:
+            with provider_span(order, attempt, provider=self._provider, address=address) as note_answer:
+                raw = await self._client.send(call, show)
+                note_answer(raw)
+        except ProviderFailure as failure:
+            if not failure.is_charged:
+                raise
+            return describe_undelivered(None, failure), True
         try:
             answer = await self._open_answer(raw, order, attempt)
         except ProviderFailure as failure:
             await self._keeper.keep_body(attempt.attempt_id, raw)
-            if failure.usage is None:
+            if not failure.is_charged:
                 raise
             return describe_undelivered(raw, failure), True
         if answer.problems:

@@ -198,7 +198,7 @@ class EconomySettler:
             )
         except ProviderFailure as failure:
             await self._keeper.keep_body(attempt.attempt_id, answer)
-            if failure.usage is None:
+            if not failure.is_charged:
                 return describe_failure(failure)
             return dataclasses.replace(describe_undelivered(answer, failure), latency_ms=None)
         if read.problems:

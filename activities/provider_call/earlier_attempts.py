@@ -173,7 +173,19 @@ async def settle_by_receipts(
     if not unknown or any(attempt.outcome == "succeeded" for attempt in earlier):
         return earlier
     outcomes = await receipts.read_outcomes(unknown[0].run_id, [attempt.attempt_id for attempt in unknown])
-    return tuple([await _settle(attempt, attempts, outcomes.get(attempt.attempt_id)) for attempt in earlier])
+    settled = [await _settle(attempt, attempts, outcomes.get(attempt.attempt_id)) for attempt in earlier]
+    if any(attempt.outcome == "succeeded" for attempt in settled):
+        return tuple(settled)
+    return tuple([await _settle(attempt, attempts, _charged_outcome(attempt)) for attempt in settled])
+
+
+def _charged_outcome(attempt: Attempt) -> AttemptOutcome | None:
+    """The outcome of an attempt that older versions recorded as unknown although its answer reported usage, None of others."""
+    response = attempt.response if isinstance(attempt.response, dict) else {}
+    is_charged = response.get("usage") or response.get("svg_usage")
+    if attempt.outcome != "unknown" or attempt.finished_at is None or not is_charged:
+        return None
+    return AttemptOutcome(outcome="succeeded", finished_at=attempt.finished_at, images=())
 
 
 async def _settle(attempt: Attempt, attempts: AttemptLog, outcome: AttemptOutcome | None) -> Attempt:

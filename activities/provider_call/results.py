@@ -86,14 +86,17 @@ def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ..
     )
 
 
-def describe_undelivered(raw: RawAnswer, failure: ProviderFailure) -> AttemptOutcome:
-    """The provider answered with success and reported usage, but no picture can be used: paid for, and to be billed."""
+def describe_undelivered(raw: RawAnswer | None, failure: ProviderFailure) -> AttemptOutcome:
+    """The provider reported usage, but no picture can be used: paid for, and to be billed.
+
+    `raw` is the answer, None where it did not come whole.
+    """
     return dataclasses.replace(
         describe_failure(failure),
         outcome="succeeded",
-        latency_ms=raw.latency_ms,
+        latency_ms=raw.latency_ms if raw else None,
         images=(),
-        simulated=raw.simulated,
+        simulated=raw.simulated if raw else None,
     )
 
 

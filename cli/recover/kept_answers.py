@@ -50,7 +50,7 @@ async def recover_answer(run_id: str, session: Session, output: Output) -> None:
     try:
         answer = await _read(raw, attempt, session)
     except ProviderFailure as failure:
-        if attempt.outcome != "succeeded" and failure.usage is not None:
+        if attempt.outcome != "succeeded" and failure.is_charged:
             await asyncio.to_thread(_settle_and_bill, session, attempt, _undelivered(raw, failure))
         raise CommandFailed(
             f"The kept answer of attempt {attempt.attempt_id} was read again. {failure}", run_id=run_id

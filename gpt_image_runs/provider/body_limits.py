@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx2
 
+from gpt_image_runs.provider.json_decoding import read_json
+
 IDENTITY = {"Accept-Encoding": "identity"}
 """Pictures do not compress, and a compressed body says nothing about its size. Whoever compresses all the same is counted."""
 MIB = 1024 * 1024
@@ -21,12 +23,11 @@ _OVERHEAD = 16 * MIB
 
 
 class BodyTooLarge(Exception):
-    """More bytes came than the request can bring. `start` is what had been read, empty where somebody else holds it."""
+    """More bytes came than the request can bring."""
 
     def __init__(self, response: httpx2.Response, max_bytes: int) -> None:
         super().__init__(f"the body has more than {max_bytes:,} bytes")
         self.response = response
-        self.start = b""
 
 
 def max_picture_answer(pictures: int) -> int:
@@ -76,7 +77,7 @@ def find_usage(start: bytes) -> Any:
     if not colon or not text.startswith("{"):
         return None
     try:
-        usage, _ = json.JSONDecoder().raw_decode(text)
+        _, end = json.JSONDecoder().raw_decode(text)
+        return read_json(text[:end].encode())
     except (ValueError, RecursionError):
         return None
-    return usage

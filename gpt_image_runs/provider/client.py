@@ -102,7 +102,7 @@ class ImageClient:
         started = time.monotonic()
         response, body = await self._request(call, show)
         return RawAnswer(
-            body=await asyncio.to_thread(hide_key, body, self._sdk.api_key),
+            body=await self._hide_key(body),
             headers=_without_cookies(response.headers),
             http_status=response.status_code,
             provider_request_id=read_provider_request_id(response.headers),
@@ -114,6 +114,7 @@ class ImageClient:
     async def _request(self, call: ProviderCall, show: Show) -> tuple[httpx2.Response, bytes]:
         failure: ProviderFailure
         streamed: StreamedAnswer | None = None
+        came = bytearray()
         try:
             # The transport's time-out starts again with every packet; this one bounds the call.
             async with asyncio.timeout(self._timeout_seconds):
@@ -121,7 +122,10 @@ class ImageClient:
                     response = raw.http_response
                     bound_body(response, _max_answer(call))
                     if not is_stream(response):
-                        return response, await _read_whole(response)
+                        async for piece in response.aiter_bytes():
+                            # Put together while it comes: the SDK would hold all pieces beside it, dozens of megabytes at a time.
+                            came += piece
+                        return response, bytes(came)
                     streamed = StreamedAnswer(response, show, call.request.image_count)
                     return response, await streamed.read()
         except FailedAnswer as error:
@@ -134,17 +138,22 @@ class ImageClient:
             rescued = await streamed.rescue() if streamed else None
             if streamed and rescued is not None:
                 return streamed.response, rescued
-            failure = _describe_too_large(error, call, self._sdk.api_key)
+            failure = _describe_too_large(error, call, await self._hide_key(came))
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             rescued = await streamed.rescue() if streamed else None
             if streamed and rescued is not None:
                 return streamed.response, rescued
             failure = (
-                streamed.describe_break(error, self._sdk.api_key) if streamed else classify_transport(error)
+                streamed.describe_break(error, self._sdk.api_key)
+                if streamed
+                else _describe_break(error, await self._hide_key(came))
             )
         # Outside of the except clauses, so that the SDK's error is not its context: that one's text goes into logs
         # and histories with it, and may quote the prompt or the key.
         raise failure
+
+    async def _hide_key(self, body: bytes | bytearray) -> bytes:
+        return await asyncio.to_thread(hide_key, bytes(body), self._sdk.api_key)
 
     def _post(self, call: ProviderCall) -> AbstractAsyncContextManager[AsyncAPIResponse[Any]]:
         """The request, sent when it is entered: then the SDK's response, not read yet."""
@@ -173,24 +182,20 @@ class ImageClient:
         )
 
 
-async def _read_whole(response: httpx2.Response) -> bytes:
-    """The body, put together while it comes: the SDK would hold all of its pieces beside it, dozens of megabytes at a time."""
-    body = bytearray()
-    try:
-        async for piece in response.aiter_bytes():
-            body += piece
-    except BodyTooLarge as error:
-        error.start = bytes(body)
-        raise
-    return bytes(body)
-
-
 def _max_answer(call: ProviderCall) -> int:
     return max_picture_answer(call.request.image_count + (call.request.partial_images or 0))
 
 
-def _describe_too_large(error: BodyTooLarge, call: ProviderCall, key: str) -> MalformedAnswer:
-    start = hide_key(error.start, key)
+def _describe_break(error: Exception, start: bytes) -> ProviderFailure:
+    """The failure of a request whose answer broke off after `start`, or of one that never had an answer."""
+    failure = classify_transport(error)
+    usage = find_usage(start)
+    if usage:
+        failure.response = {"usage": usage}
+    return failure
+
+
+def _describe_too_large(error: BodyTooLarge, call: ProviderCall, start: bytes) -> MalformedAnswer:
     usage = find_usage(start)
     count = call.request.image_count
     asked = "the picture that was" if count == 1 else f"the {count} pictures that were"

@@ -42,6 +42,8 @@ LONGEST_MESSAGE = 2_000
 """Characters of the provider's message that are kept."""
 LARGEST_RAW_BODY = 64 * 1024
 """Bytes of an answer's body that are kept where its outcome is unknown."""
+_CHARGED = "It was charged, and its usage is on the run's bill."
+_SEND_AGAIN = "To send it again, give the request another request_id."
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -77,6 +79,12 @@ class ProviderFailure(Exception):
         return (self.response or {}).get("usage") or None
 
     @property
+    def is_charged(self) -> bool:
+        """Whether the provider reports usage of any kind: then the request was charged, whatever else came of it."""
+        response = self.response or {}
+        return bool(response.get("usage") or response.get("svg_usage"))
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later. Where the outcome is unknown, repeating it may pay twice."""
         return self.transient and not self.told_not_to_retry
@@ -94,7 +102,7 @@ class ProviderFailure(Exception):
         return f"{story if story.endswith(('.', '!', '?')) else story + '.'} {self._advise()}"
 
     def _advise(self) -> str:
-        return self.advice
+        return f"{_CHARGED} {_SEND_AGAIN}" if self.is_charged else self.advice
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
@@ -118,10 +126,10 @@ class PerhapsPaid(ProviderFailure):
     outcome = "unknown"
 
     def _advise(self) -> str:
-        if not self.usage:
+        if not self.is_charged:
             return self.advice
-        doubt, _, rest = self.advice.partition(". ")
-        return f"It was charged, and its usage is on the run's bill. {rest or doubt}"
+        _, _, rest = self.advice.partition(". ")  # the first sentence is the doubt
+        return f"{_CHARGED} {rest or _SEND_AGAIN}"
 
 
 class ProviderNotConfigured(NotSent):

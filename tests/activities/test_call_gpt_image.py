@@ -29,12 +29,14 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.input_memory import ByteBudget
 from gpt_image_runs.images.store import ImageStore
+from gpt_image_runs.provider import body_limits
+from gpt_image_runs.provider.body_limits import MIB
 from gpt_image_runs.provider.catalog import Catalogue
 from gpt_image_runs.provider.client import ProviderSettings, open_client
 from gpt_image_runs.provider.request_rules import fingerprint
 from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.support.picture_files import make_picture
-from tests.support.scripted_provider import ScriptedProvider
+from tests.support.scripted_provider import Handler, ScriptedProvider
 from tests.support.spending import decide
 from tests.support.tampering import tamper
 
@@ -203,7 +205,7 @@ async def test_edit_without_room_for_its_pictures_waits_in_line(
     database.close()
 
 
-USAGE = {"input_tokens": 50, "output_tokens": 4160}
+USAGE: dict[str, Any] = {"input_tokens": 50, "output_tokens": 4160}
 
 
 async def call_twice(
@@ -281,4 +283,76 @@ async def test_answer_whose_reading_fails_unexpectedly_is_billed_and_not_sent_ag
     assert (result.images, result.usage) == ((), USAGE)
     assert result.failure is not None
     assert result.failure.error_type == "MalformedAnswer"
+    database.close()
+
+
+async def send_too_much(_: web.Request) -> web.StreamResponse:
+    start = b'{"usage": ' + json.dumps(USAGE).encode() + b', "data": [{"b64_json": "'
+    return web.Response(body=start + b"A" * 2 * MIB)
+
+
+async def break_off(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"usage": ' + json.dumps(USAGE).encode() + b', "data": [')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+@pytest.mark.parametrize(
+    ("answer", "error_type"), [(send_too_much, "MalformedAnswer"), (break_off, "AnswerLost")]
+)
+async def test_usage_at_the_start_of_an_answer_that_did_not_come_whole_is_billed(
+    tmp_path: Path,
+    provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Handler,
+    error_type: str,
+) -> None:
+    monkeypatch.setattr(body_limits, "_MAX_PICTURE", MIB // 4)
+    monkeypatch.setattr(body_limits, "_OVERHEAD", MIB // 4)
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    provider.handler = answer
+
+    result = await call_twice(AttemptLog(database), tmp_path, provider)
+
+    assert (result.images, result.usage) == ((), USAGE)
+    assert result.failure is not None
+    assert result.failure.error_type == error_type
+    assert "It was charged, and its usage is on the run's bill." in result.failure.message
+    database.close()
+
+
+async def test_answer_that_is_too_large_and_has_no_usage_is_exposed_and_not_sent_again(
+    tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limits, "_MAX_PICTURE", MIB // 4)
+    monkeypatch.setattr(body_limits, "_OVERHEAD", MIB // 4)
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    log = AttemptLog(database)
+    provider.answers(body=b'{"data": [{"b64_json": "' + b"A" * 2 * MIB)
+    async with open_caller(log, tmp_path, base_url=f"{provider.url}/v1") as caller:
+        with pytest.raises(ApplicationError) as failed:
+            await environment_of(1).run(caller.call_gpt_image, ORDER)
+    assert (failed.value.type, failed.value.non_retryable) == ("MalformedAnswer", True)
+    assert [attempt.outcome for attempt in log.list_attempts(IDENTITY.run_id)] == ["unknown"]
+    database.close()
+
+
+async def test_attempt_that_was_recorded_as_unknown_with_usage_is_billed_and_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    """As versions before recorded an answer that was too large."""
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    log = AttemptLog(database)
+    unknown = AttemptOutcome(
+        outcome="unknown", finished_at=FINISHED_AT, error_type="MalformedAnswer", response={"usage": USAGE}
+    )
+    log.finish(begin_attempt(database, KNOWN).attempt_id, unknown)
+    async with open_caller(log, tmp_path) as caller:
+        result = await environment_of(2).run(caller.call_gpt_image, ORDER)
+    assert (result.usage, result.attempts) == (USAGE, 1)
+    assert result.failure is not None
+    assert [attempt.outcome for attempt in log.list_attempts(IDENTITY.run_id)] == ["succeeded"]
     database.close()
