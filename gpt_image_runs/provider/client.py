@@ -139,6 +139,8 @@ class ImageClient:
             if streamed and rescued is not None:
                 return streamed.response, rescued
             failure = _describe_too_large(error, call, await self._hide_key(came))
+            if streamed:
+                failure.response = streamed.find_reported(self._sdk.api_key)
         except Exception as error:  # noqa: BLE001 - whatever breaks once sending has begun may have been paid
             rescued = await streamed.rescue() if streamed else None
             if streamed and rescued is not None:

@@ -235,8 +235,7 @@ def _read_stream(raw: RawAnswer, problem: str) -> Any:
         raise _malformed(raw, problem)
     if answer is None:
         events = f", only {', '.join(reading.names)}" if reading.names else ""
-        response = None if reading.usage is None else {"usage": reading.usage}
-        raise _malformed(raw, f"its stream came whole, but has no finished picture{events}", response)
+        raise _malformed(raw, f"its stream came whole, but has no finished picture{events}", reading.reported)
     return answer
 
 
@@ -379,11 +378,14 @@ class StreamedAnswer:
         return await asyncio.to_thread(self._write_body)
 
     async def rescue(self) -> bytes | None:
-        """The body of a stream that broke after a finished picture had come, None where none had."""
-        return await asyncio.to_thread(self._write_body) if self._reading.has_finished else None
+        """The body of a stream that broke after a picture had come that can be taken for the finished one, None where none had."""
+        return await asyncio.to_thread(self._write_body) if self._reading.is_usable else None
 
     def describe_break(self, error: Exception, key: str) -> ProviderFailure:
-        """The failure that the end of this stream is. Its answer had begun, so whatever broke may have been paid."""
+        """The failure that the end of this stream is. Its answer had begun, so whatever broke may have been paid.
+
+        Its `response` has the usage that came before.
+        """
         request_id = read_provider_request_id(self.response.headers)
         known: dict[str, Any] = {
             "http_status": self.response.status_code,
@@ -391,15 +393,29 @@ class StreamedAnswer:
         }
         if isinstance(error, ErrorEvent):
             body = hide_key(json.dumps({"error": _find_error(error.body)}).encode(), key)
-            return classify_error_event(body, self.response.headers, shown=self.shown, now=datetime.now(UTC))
+            failure = classify_error_event(
+                body, self.response.headers, shown=self.shown, now=datetime.now(UTC)
+            )
+            failure.response = self.find_reported(key)
+            return failure
         cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
-        return AnswerLost(detail=f"{type(cause).__name__} {self._when()}", **known)
+        detail = f"{type(cause).__name__} {self._when()}"
+        return AnswerLost(detail=detail, response=self.find_reported(key), **known)
+
+    def find_reported(self, key: str) -> dict[str, Any] | None:
+        """What the events so far report of the usage, as the recorded answer has it; None where nothing."""
+        reported = self._reading.reported
+        found = reported and read_json(hide_key(json.dumps(reported).encode(), key))
+        return found if isinstance(found, dict) else None
 
     def _take(self, event: StreamEvent) -> None:
         partial = self._reading.take(event)
         if partial is not None:
             self._show_partial(partial)
-            self._others.append(_write_event(str(partial.get("type") or event.name), b"{}"))
+            rest = {
+                name: partial[name] for name in ("type", "partial_image_index", "usage") if name in partial
+            }
+            self._others.append(_write_event(event.name, json.dumps(rest).encode()))
         elif not self._reading.has_finished:
             self._others.append(_write_event(event.name, event.data))
 

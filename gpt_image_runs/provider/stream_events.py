@@ -20,6 +20,9 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _END_MARK = b"[DONE]"
 _MOST_NAMES = 20
 _LONGEST_NAME = 64
+_INTERIM = (
+    "No finished picture came, and the usage is that of a partial one: it may be a part of what was charged."
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class StreamEvent:
 
 
 class ErrorEvent(Exception):
-    """The provider reported an error within the stream; `body` is the error as it came."""
+    """The provider reported an error within the stream; `body` is the event as it came."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: dict[str, Any]) -> None:
         super().__init__("error event")
         self.body = body
 
@@ -102,6 +105,7 @@ class StreamReading:
         self._candidate: dict[str, Any] | None = None
         self._whole: dict[str, Any] | None = None
         self._usage: Any = None
+        self._interim_usage: Any = None
 
     @property
     def is_complete(self) -> bool:
@@ -118,6 +122,23 @@ class StreamReading:
         """Whether a finished picture came, or at least the event that says that it is finished."""
         return self._whole is not None or bool(self._finished)
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether what came so far is an answer, should nothing follow: a finished picture, or one that has usage behind it."""
+        return self.has_finished or (self._candidate is not None and self._usage is not None)
+
+    @property
+    def reported(self) -> dict[str, Any] | None:
+        """What a stream without a picture reports of its usage, as the recorded answer has it; None where nothing.
+
+        Usage of a partial picture may be a part of what is charged. It says so, and its bill is held.
+        """
+        if self._usage is not None:
+            return _make_storable({"usage": self._usage})
+        if self._interim_usage is not None:
+            return _make_storable({"usage": self._interim_usage, "usage_problem": _INTERIM})
+        return None
+
     def take(self, event: StreamEvent) -> dict[str, Any] | None:
         """Read one event. Returns it where it is a partial picture, to be shown.
 
@@ -133,6 +154,7 @@ class StreamReading:
         kind = payload["type"] if isinstance(payload.get("type"), str) else event.name
         self._note(kind)
         whole = _find_whole(payload)
+        self._note_usage(kind, payload)
         if whole is None and (kind == "error" or payload.get("error")):
             raise ErrorEvent(payload)
         if kind in _PARTIAL:
@@ -145,7 +167,8 @@ class StreamReading:
     def write_answer(self) -> dict[str, Any] | None:
         """Return the answer that the same request would have had without a stream, None without a finished picture."""
         if self._whole is not None:
-            return {**self._whole, "usage": self._whole.get("usage", self._usage)}
+            told = self._whole.get("usage")
+            return {**self._whole, "usage": self._usage if told is None else told}
         events = self._finished or ([self._candidate] if self._candidate else [])
         if not events:
             return None
@@ -153,10 +176,13 @@ class StreamReading:
         rest = {name: value for name, value in events[-1].items() if name not in {"b64_json", "url"}}
         return {**rest, "data": pictures, **self._join_usage(events)}
 
-    @property
-    def usage(self) -> Any:
-        """The usage of an event without a picture, None where there was none."""
-        return self._usage
+    def _note_usage(self, kind: str, payload: dict[str, Any]) -> None:
+        places = (payload, *payload.values())
+        told = [place["usage"] for place in places if isinstance(place, dict) and place.get("usage")]
+        if told and (kind in _PARTIAL or _is_preview(kind, payload)):
+            self._interim_usage = told[0]
+        elif told:
+            self._usage = told[0]
 
     def _parse(self, event: StreamEvent) -> dict[str, Any] | None:
         try:
@@ -175,8 +201,6 @@ class StreamReading:
         if kind in _COMPLETED:
             self._finished.append(picture or payload)
             return None
-        if payload.get("usage") is not None:
-            self._usage = payload["usage"]
         if picture is None:
             return None
         if not _is_preview(kind, payload) and (
@@ -209,10 +233,19 @@ def read_stream_body(body: bytes) -> StreamReading | None:
         for event in (*splitter.feed(body), *splitter.close()):
             count += 1
             reading.take(event)
-    except ErrorEvent:
-        if not reading.has_finished:
+    except ErrorEvent as event:
+        if not reading.is_usable:
+            event.body = {**event.body, **(reading.reported or {})}
             raise
     return reading if count else None
+
+
+def _make_storable(reported: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        found = read_json(json.dumps(reported).encode())
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def read_stream_answer(reading: StreamReading) -> dict[str, Any] | None:

@@ -300,8 +300,18 @@ async def break_off(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def break_stream_off(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b'data: {"type": "usage", "usage": ' + json.dumps(USAGE).encode() + b"}\n\n")
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
 @pytest.mark.parametrize(
-    ("answer", "error_type"), [(send_too_much, "MalformedAnswer"), (break_off, "AnswerLost")]
+    ("answer", "error_type"),
+    [(send_too_much, "MalformedAnswer"), (break_off, "AnswerLost"), (break_stream_off, "AnswerLost")],
 )
 async def test_usage_at_the_start_of_an_answer_that_did_not_come_whole_is_billed(
     tmp_path: Path,

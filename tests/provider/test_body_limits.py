@@ -84,14 +84,23 @@ async def test_a_success_that_expands_without_end_is_a_named_failure_with_its_us
 
 
 @pytest.mark.usefixtures("small_limits", "memory")
-@pytest.mark.parametrize("start", [b"data: ", b": ", b"event: image\n"])
+@pytest.mark.parametrize(
+    ("start", "usage"),
+    [
+        (b"data: ", None),
+        (b": ", None),
+        (b"event: image\n", None),
+        (b'data: {"usage": {"output_tokens": 7}}\n\n: ', {"usage": {"output_tokens": 7}}),
+    ],
+)
 async def test_a_stream_that_expands_without_end_is_a_named_failure(
-    provider: ScriptedProvider, client: ImageClient, start: bytes
+    provider: ScriptedProvider, client: ImageClient, start: bytes, usage: Any
 ) -> None:
     provider.answers(**bomb(200, "text/event-stream", start))
 
-    with pytest.raises(errors.MalformedAnswer, match="more than 5,242,880 bytes"):
+    with pytest.raises(errors.MalformedAnswer, match="more than 5,242,880 bytes") as caught:
         await client.send(call(partial_images=2))
+    assert caught.value.response == usage
 
 
 @pytest.mark.usefixtures("small_limits", "memory")

@@ -12,6 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.provider import errors
 from gpt_image_runs.provider.calls import FilePart, PartialPicture
@@ -60,9 +61,14 @@ async def client(simulator: Simulator) -> AsyncIterator[ImageClient]:
 
 @asynccontextmanager
 async def client_of(
-    body: bytes, content_type: str = "text/event-stream", *, then_silent: bool = False, **settings: Any
+    body: bytes,
+    content_type: str = "text/event-stream",
+    *,
+    then_silent: bool = False,
+    then_broken: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[ImageClient]:
-    """A client whose provider answers with these bytes, and then ends or goes on saying nothing."""
+    """A client whose provider answers with these bytes, and then ends, breaks off, or goes on saying nothing."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": content_type, "X-Request-Id": "req_7"})
@@ -70,6 +76,9 @@ async def client_of(
         await response.write(body)
         if then_silent:
             await asyncio.Event().wait()
+        if then_broken:
+            assert request.transport is not None
+            request.transport.close()
         return response
 
     app = web.Application()
@@ -243,6 +252,58 @@ async def test_a_stream_that_breaks_after_a_finished_picture_delivers_it() -> No
         raw, _ = await read(client)
     answer = read_answer(raw, REQUEST)
     assert (answer.pictures, answer.usage) == ((b"ABC",), None)
+
+
+USAGE_EVENT = {"type": "usage", "usage": USED}
+INTERIM = {**PARTIAL, "usage": {"output_tokens": 1}}
+
+
+@pytest.mark.parametrize(
+    ("events", "response"),
+    [
+        ([PARTIAL, USAGE_EVENT], {"usage": USED}),
+        ([INTERIM, USAGE_EVENT], {"usage": USED}),
+        ([{"type": "response.done", "response": {"usage": USED}}], {"usage": USED}),
+        ([PARTIAL], None),
+    ],
+)
+async def test_usage_that_came_before_a_stream_broke_is_kept(
+    events: list[Any], response: dict[str, Any] | None
+) -> None:
+    async with client_of(write(*events), then_broken=True) as client:
+        failure, _ = await fail(client)
+    assert (type(failure), failure.response) == (errors.AnswerLost, response)
+    assert failure.is_charged is (response is not None)
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+@pytest.mark.parametrize(
+    "events", [[USAGE_EVENT, {"type": "error", "error": {"code": "slow_down"}}], [{"type": "error", "error": "no", "usage": USED}]]
+)  # fmt: skip
+async def test_usage_of_a_stream_that_ends_in_an_error_is_kept(events: list[Any], content_type: str) -> None:
+    async with client_of(write(*events), content_type) as client:
+        with pytest.raises(errors.ProviderFailure) as failed:
+            read_answer((await read(client))[0], REQUEST)
+    assert failed.value.is_charged
+    assert failed.value.usage == USED
+
+
+async def test_usage_of_a_partial_picture_alone_is_kept_and_no_bill_by_itself() -> None:
+    async with client_of(write(INTERIM), then_broken=True) as client:
+        failure, _ = await fail(client)
+    usage, problem = carry_usage(failure.response, "att_1")
+    assert usage == INTERIM["usage"]
+    assert problem is not None
+    assert "may be a part of what was charged" in problem
+
+
+async def test_picture_that_has_usage_behind_it_is_delivered_though_the_stream_breaks() -> None:
+    async with client_of(
+        write({"type": "image", "b64_json": "QUJD"}, USAGE_EVENT), then_broken=True
+    ) as client:
+        raw, _ = await read(client)
+    answer = read_answer(raw, REQUEST)
+    assert (answer.pictures, answer.usage) == ((b"ABC",), USED)
 
 
 async def test_usage_without_a_picture_is_kept() -> None:
