@@ -137,7 +137,7 @@ async def build_economy_calls(
     log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
     ledger = Ledger(database, on_entry=build_entry_meter(client, settings).count_entry)
     biller = LineBiller(ledger, RateCards.load(settings.rate_card))
-    watcher = EconomyWatcher(provider)
+    watcher = EconomyWatcher(provider, store)
     return [
         EconomySender(
             provider,

@@ -11,6 +11,7 @@ from activities.errors import known_failures
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
+from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomySummary, PartOrder, RoundOrder
 from gpt_image_runs.contracts.money import format_usd
@@ -31,17 +32,22 @@ class EconomyCloser:
     async def close_economy_part(self, order: PartOrder) -> int:
         """Gives every line of a part that is still open its outcome; returns how many these were.
 
+        How the part ended is what the activities have noted that asked the provider, and not what the workflow says.
+
         Raises:
+            BatchConflict: the part is not one of the round's plan.
             LedgerUnavailable, StoreUnavailable: tried again until it is through.
         """
         with known_failures():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
                 await documents.check_part(order.part)
-                left_out = {
-                    line.run_id: line.reason for line in await documents.read_left_out(order.part.number)
-                }
-                return await asyncio.to_thread(self._close, order, left_out.get)
+                number = order.part.number
+                left_out = {line.run_id: line.reason for line in await documents.read_left_out(number)}
+                silence = describe_silence(
+                    order, await documents.read_ended(number), await documents.find_refusal(number)
+                )
+                return await asyncio.to_thread(self._close, order, left_out.get, silence)
 
     @activity.defn(name=names.CLOSE_ECONOMY_ROUND)
     async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
@@ -57,11 +63,13 @@ class EconomyCloser:
                     await documents.write_end(known)
                 return known
 
-    def _close(self, order: PartOrder, find_reason: Callable[[str], str | None]) -> int:
+    def _close(
+        self, order: PartOrder, find_reason: Callable[[str], str | None], silence: AttemptOutcome
+    ) -> int:
         attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
         for attempt in attempts:
             reason = find_reason(attempt.run_id)
-            outcome = describe_silence(order) if reason is None else describe_left_out(reason)
+            outcome = silence if reason is None else describe_left_out(reason)
             self._log.finish(attempt.attempt_id, outcome)
         lines = EconomyLines(self._database, order.batch.batch_id)
         lines.end_part(order.batch.part_mark(order.part.number))

@@ -10,7 +10,14 @@ from pydantic import BaseModel
 
 from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.contracts.base import SparseContract
-from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyPlan, EconomySummary, PlannedPart
+from gpt_image_runs.contracts.economy import (
+    EconomyBatchRef,
+    EconomyPlan,
+    EconomySummary,
+    PlannedPart,
+    SeenBatch,
+    SentPart,
+)
 from gpt_image_runs.contracts.money import Usd
 from gpt_image_runs.contracts.request import ImageRequest, MissingUsage, Operation
 from gpt_image_runs.database.errors import BatchConflict
@@ -147,6 +154,23 @@ class EconomyDocuments:
         """When the newest batch was created that the provider had before the part was sent, None while it is not noted."""
         found = await self._read(f"part-{number:05d}-newest-before.json", NewestBefore)
         return found.created_at if found else None
+
+    async def write_sent(self, number: int, sent: SentPart) -> None:
+        """Note whether the provider has refused a part, in place of what was noted before."""
+        await self._write(f"part-{number:05d}-sent.json", (sent,))
+
+    async def find_refusal(self, number: int) -> str | None:
+        """Find why the provider refused a part, None where it has not, as far as it was noted."""
+        found = await self._read(f"part-{number:05d}-sent.json", SentPart)
+        return found.reason if found else None
+
+    async def write_ended(self, number: int, ended: SeenBatch) -> None:
+        """Note how the provider's batch of a part has ended, as the provider said itself."""
+        await self._write(f"part-{number:05d}-ended.json", (ended,))
+
+    async def read_ended(self, number: int) -> SeenBatch | None:
+        """Read how the provider's batch of a part has ended, None while that was not seen."""
+        return await self._read(f"part-{number:05d}-ended.json", SeenBatch)
 
     async def write_left_out(self, number: int, lines: list[PassedLine]) -> None:
         """Keeps the lines of a part that could not be written into its file any more."""

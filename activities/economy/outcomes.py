@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
-from gpt_image_runs.contracts.economy import BATCH_CANCELLED, PartOrder
+from gpt_image_runs.contracts.economy import BATCH_CANCELLED, PartOrder, SeenBatch
 from gpt_image_runs.provider.batch_api import ResultLine
 from gpt_image_runs.provider.batch_files import LineResult
 from gpt_image_runs.provider.calls import RawAnswer
@@ -39,28 +39,33 @@ def describe_left_out(reason: str) -> AttemptOutcome:
     return _end("not_sent", LEFT_OUT, reason)
 
 
-def describe_silence(order: PartOrder) -> AttemptOutcome:
-    """The outcome of every line that the result files do not tell of, by how the part ended."""
-    why = f" {order.reason}" if order.reason else ""
-    if order.provider_batch_id is None and order.status != "gone":
-        if order.status == "cancelled":
-            return _end("not_sent", BATCH_CANCELLED, "The batch was cancelled before this part was sent.")
-        return _end("rejected", BATCH_REFUSED, f"The provider did not take the batch.{why}")
-    if order.status == "failed":
+def describe_silence(order: PartOrder, ended: SeenBatch | None, refusal: str | None) -> AttemptOutcome:
+    """The outcome of every line that the result files do not tell of.
+
+    `ended` is how the provider said that its batch has ended, `refusal` why it did not take the batch: without either the lines
+    may have been carried out, whatever the workflow says in `order`.
+    """
+    if ended is None and refusal is not None:
+        return _end("rejected", BATCH_REFUSED, f"The provider did not take the batch. {refusal}")
+    if ended and ended.status == "failed":
+        why = f" {ended.reason}" if ended.reason else ""
         message = (
-            f"The provider's batch {order.provider_batch_id} failed before any line was carried out.{why}"
+            f"The provider's batch {ended.provider_batch_id} failed before any line was carried out.{why}"
         )
         return _end("not_sent", BATCH_FAILED, message)
-    if order.status == "cancelled" and order.untouched:
+    if ended and ended.status == "cancelled" and ended.untouched:
         message = (
-            f"The provider's batch {order.provider_batch_id} was cancelled before any line was carried out."
+            f"The provider's batch {ended.provider_batch_id} was cancelled before any line was carried out."
         )
         return _end("not_sent", BATCH_CANCELLED, message)
+    why = f" {order.reason}" if order.reason else ""
+    batch_id = ended.provider_batch_id if ended else order.provider_batch_id
+    stands = f"is {ended.status}" if ended else f"was not seen to end (the workflow says: {order.status})"
     return _end(
         "unknown",
         RESULT_MISSING,
-        f"The provider's batch {order.provider_batch_id or '(not found)'} is {order.status}, and no file tells of this"
-        f" line: it may have been carried out and charged.{why}",
+        f"The provider's batch {batch_id or '(not found)'} {stands}, and no file tells of this line: it may have been carried"
+        f" out and charged.{why}",
     )
 
 

@@ -5,11 +5,13 @@ that only this part has.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import structlog
 from temporalio import activity
@@ -21,7 +23,15 @@ from activities.errors import describe_provider_failure, known_failures
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.economy import EconomyAttempts
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.economy import LookOrder, PartOrder, SeenBatch, SeenBatches, SentPart
+from gpt_image_runs.contracts.economy import (
+    BATCH_ID_PATTERN,
+    EconomyBatchRef,
+    LookOrder,
+    PartOrder,
+    SeenBatch,
+    SeenBatches,
+    SentPart,
+)
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.input_memory import ByteBudget, hold_inputs
 from gpt_image_runs.images.inputs import InputsRefused
@@ -123,30 +133,30 @@ class EconomySender:
             LedgerUnavailable, StoreUnavailable: nothing was sent.
         """
         mark = order.batch.part_mark(order.part.number)
+        documents = EconomyDocuments(self._store, order.batch)
         with known_failures():
             async with heartbeats():
                 try:
-                    return await self._send(order)
+                    return await self._send(order, documents)
                 except ProviderFailure as failure:
                     log.info("A part was not sent.", part=mark, error_type=type(failure).__name__)
                     if failure.outcome == "unknown":
                         raise _look_again(failure) from None
                     if failure.retryable:
                         raise describe_provider_failure(failure) from None
-                    return SentPart(reason=str(failure))
+                    refused = SentPart(reason=str(failure))
+                    await documents.write_sent(order.part.number, refused)
+                    return refused
 
-    async def _send(self, order: PartOrder) -> SentPart:
+    async def _send(self, order: PartOrder, documents: EconomyDocuments) -> SentPart:
         started = self._clock()
-        documents = EconomyDocuments(self._store, order.batch)
         await documents.check_part(order.part)
         lines = await documents.read_claimed(order.part.number) or []
         if not lines:
             return SentPart()
         metadata = _describe(order, lines)
         first = await asyncio.to_thread(self._attempts.find, metadata["attempt"])
-        batch = await self._client.find(
-            metadata, await self._find_oldest_possible(documents, order.part.number, first.sent_at)
-        )
+        batch = await self._find(documents, order.part.number, first.sent_at, metadata)
         if batch is None:
             if self._refuse_behind:
                 self._refuse_behind()
@@ -176,9 +186,30 @@ class EconomySender:
         if file_id is None:
             return None
         _refuse_late_creation(self._clock() - started)
+        if await documents.find_refusal(order.part.number) is not None:
+            # By an attempt whose worker ended before it could say so. From now on there may be a batch.
+            await documents.write_sent(order.part.number, SentPart())
         return await self._client.create(
             NewBatch(file_id=file_id, endpoint=order.part.endpoint, metadata=metadata)
         )
+
+    async def _find(
+        self, documents: EconomyDocuments, number: int, claimed_at: datetime, metadata: dict[str, str]
+    ) -> ProviderBatch | None:
+        """Find the part's batch at the provider.
+
+        Raises:
+            ApplicationError: an earlier attempt may have created it, and the provider does not let us look now: no refusal.
+            ProviderFailure: it does not let us look, and nothing was created yet.
+        """
+        is_first = await documents.read_newest_before(number) is None
+        try:
+            not_before = await self._find_oldest_possible(documents, number, claimed_at)
+            return await self._client.find(metadata, not_before)
+        except ProviderFailure as failure:
+            if is_first:
+                raise
+            raise describe_provider_failure(failure, patient=True) from None
 
     async def _find_oldest_possible(
         self, documents: EconomyDocuments, number: int, claimed_at: datetime
@@ -241,13 +272,15 @@ def _look_again(failure: ProviderFailure) -> ApplicationError:
 
 
 GONE = "gone"
+_DIGEST = r"[0-9a-f]{64}"
 
 
 class EconomyWatcher:
-    """Looks at batches of one provider."""
+    """Looks at batches of one provider, and notes in the store how those of this ledger have ended."""
 
-    def __init__(self, client: BatchClient) -> None:
+    def __init__(self, client: BatchClient, store: ImageStore) -> None:
         self._client = client
+        self._store = store
 
     @activity.defn(name=names.LOOK_AT_ECONOMY_PARTS)
     async def look_at_economy_parts(self, order: LookOrder) -> SeenBatches:
@@ -255,8 +288,26 @@ class EconomyWatcher:
 
         Raises:
             ApplicationError: the provider's failure; looking costs nothing, and is tried again.
+            StoreUnavailable: tried again; a part is closed by what is noted here.
         """
-        return await _visit(order, self._client.look)
+        return await _visit(order, self._look)
+
+    async def _look(self, batch_id: str) -> ProviderBatch:
+        batch = await self._client.look(batch_id)
+        if batch.has_ended:
+            await self._note_end(batch)
+        return batch
+
+    async def _note_end(self, batch: ProviderBatch) -> None:
+        part = _find_part(batch)
+        if part is None:
+            log.warning("foreign_batch_ignored", provider_batch=batch.batch_id)
+            return
+        documents = EconomyDocuments(self._store, part.batch)
+        claimed = await documents.read_claimed(part.number)
+        # Another ledger may have a part of the same name; the attempt is of one ledger alone.
+        if claimed and claimed[0].attempt_id == batch.metadata.get("attempt"):
+            await documents.write_ended(part.number, _describe_seen(batch))
 
     @activity.defn(name=names.CANCEL_ECONOMY_PARTS)
     async def cancel_economy_parts(self, order: LookOrder) -> SeenBatches:
@@ -279,8 +330,30 @@ async def _see(batch_id: str, call: Callable[[str], Awaitable[ProviderBatch]]) -
         batch = await call(batch_id)
     except ObjectGone as gone:
         return SeenBatch(provider_batch_id=batch_id, status=GONE, has_ended=True, reason=str(gone))
+    return _describe_seen(batch)
+
+
+class _PartName(NamedTuple):
+    batch: EconomyBatchRef
+    number: int
+
+
+def _find_part(batch: ProviderBatch) -> _PartName | None:
+    """The part that a batch was created for, None where its metadata name none."""
+    told = [batch.metadata.get(name, "") for name in ("batch", "digest", "part")]
+    batch_id, digest, mark = told
+    _, _, place = mark.partition(f"{batch_id}/{digest[:12]}/")
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", place, re.ASCII)
+    if not found or not re.fullmatch(BATCH_ID_PATTERN, batch_id) or not re.fullmatch(_DIGEST, digest):
+        return None
+    ref = EconomyBatchRef(batch_id=batch_id, digest=digest, round=int(found[1]))
+    name = _PartName(ref, int(found[2]))
+    return name if ref.part_mark(name.number) == mark else None
+
+
+def _describe_seen(batch: ProviderBatch) -> SeenBatch:
     return SeenBatch(
-        provider_batch_id=batch_id,
+        provider_batch_id=batch.batch_id,
         status=batch.status,
         has_ended=batch.has_ended,
         completed=batch.completed,

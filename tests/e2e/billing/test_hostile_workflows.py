@@ -11,13 +11,23 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
+from activities.economy.documents import EconomyDocuments
 from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.verification.spend import find_wrong_spend
 from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyOrder
 from tests.e2e.billing.test_budgets import decide, limit
 from tests.e2e.billing.test_settling_commands import new_tenant
-from tests.support.economy_runs import new_batch_id, write_pages
+from tests.support.economy_runs import (
+    finish,
+    make_requests,
+    new_batch_id,
+    run_ids,
+    start,
+    until_sent,
+    write_pages,
+)
 from tests.support.stack import CONTRACT, Stack
 from workflows import retry_policies as policies
 
@@ -201,3 +211,50 @@ async def test_part_of_a_batch_for_another_model_is_refused(any_stack: Stack) ->
         refused = await be_refused(any_stack, step, workflow_id=f"somebody-{batch_id}")
         assert (refused.type, refused.non_retryable) == ("BatchConflict", True)
     assert any_stack.attempts(names.run_id_for(batch_id, "one")) == ()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"status": "refused", "reason": "no"},
+        {"status": "failed"},
+        {"status": "cancelled", "untouched": True},
+        {"status": "cancelled"},
+    ],
+    ids=["refused", "failed", "cancelled untouched", "cancelled unsent"],
+)
+async def test_end_of_a_part_that_the_provider_did_not_tell_leaves_its_lines_exposed(
+    stack: Stack, forged: dict[str, Any]
+) -> None:
+    """The batch is under way: its lines may be charged, and are billed once the provider has answered."""
+    batch_id = new_batch_id()
+    requests = make_requests(batch_id, ("A cup",))
+    order = await write_pages(stack.store, batch_id, requests)
+    before = len(stack.simulator.batches.all)
+    handle = await start(stack.client, order)
+    await until_sent(stack.simulator, before + 1)
+    plan = await EconomyDocuments(stack.store, ref := batch_ref(order)).read_plan()
+    assert plan is not None
+    [part] = plan.parts
+    there = (
+        stack.simulator.batches.all[-1].batch_id
+        if "untouched" in forged or forged["status"] == "failed"
+        else None
+    )
+    step = {
+        "name": names.CLOSE_ECONOMY_PART,
+        "queue": names.RUNS_QUEUE,
+        "input": {"batch": ref.model_dump(), "part": part.model_dump(), "provider_batch_id": there, **forged},
+    }
+    await carry_out(stack, step, workflow_id=f"somebody-{batch_id}")
+    [exposed] = stack.attempts(run_ids(requests)[0])
+    summary = await finish(stack.simulator, handle)
+
+    assert exposed.outcome == "unknown"
+    assert (summary.done, summary.unknown) == (1, 0)
+    [entry] = stack.entries(run_ids(requests)[0])
+    assert entry.kind == "charge"
+
+
+def batch_ref(order: EconomyOrder) -> EconomyBatchRef:
+    return EconomyBatchRef(batch_id=order.batch_id, digest=order.digest, round=1)
