@@ -91,6 +91,7 @@ class EconomyCloser:
             not_sent=counts.get("not_sent", 0),
             unknown=counts.get("unknown", 0),
             images=totals.images,
+            without_picture=totals.without_picture,
             charged_usd=format_usd(totals.charged_micro_usd),
             pending=totals.pending,
             provider_batch_ids=order.provider_batch_ids,

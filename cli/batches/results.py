@@ -41,6 +41,7 @@ _COLUMNS = (
     "simulated",
     "error_type",
     "error",
+    "without_picture",
 )
 
 
@@ -94,12 +95,18 @@ def _write_table(results: Iterable[LineResult], file: TextIO) -> int:
             "uris": " ".join(picture.uri for picture in result.pictures),
             "sha256s": " ".join(picture.sha256 for picture in result.pictures),
             "sizes": " ".join(f"{picture.width}x{picture.height}" for picture in result.pictures),
-            "simulated": "" if result.simulated is None else str(result.simulated).lower(),
+            "simulated": _format_answer(result.simulated),
+            "without_picture": _format_answer(result.without_picture),
             "error": defuse(result.error),
         }
         writer.writerow(row)
         count += 1
     return count
+
+
+def _format_answer(answer: object) -> str:
+    """Format true, false, or nothing where it is not known."""
+    return "" if answer is None else str(answer).lower()
 
 
 async def write_batch_sheet(
@@ -221,9 +228,10 @@ def _tabulate(lines: list[LineResult]) -> Table:
     table = make_table("Line", "Run", "State", *numbers[1:], "Billing", right=numbers)
     for line in lines:
         counts = ["" if count is None else f"{count:,}" for count in (line.input_tokens, line.output_tokens)]
+        state = f"{line.state}, no picture" if line.without_picture else line.state
         charge = line.charge_usd or ("not known yet" if line.billing_state == "pending" else "")
         table.add_row(
-            f"{line.line:,}", Text(line.run_id or ""), line.state, *counts, charge, line.billing_state or ""
+            f"{line.line:,}", Text(line.run_id or ""), state, *counts, charge, line.billing_state or ""
         )
     return table
 

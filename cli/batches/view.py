@@ -27,13 +27,14 @@ _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}
 def describe_progress(progress: BatchProgress, link: str | None = None) -> Text:
     """A batch: its state, its lines, its cost, and what to do next."""
     sign = _SIGNS.get(progress.state, "")
-    if progress.state == "done" and progress.failed + progress.cancelled:
+    if progress.state == "done" and progress.failed + progress.cancelled + (progress.without_picture or 0):
         sign = "!"
     limit = f" of at most {progress.max_cost_usd}" if progress.max_cost_usd else ""
     rows = [
         ("lines", describe_counts(progress)),
         ("price", "half, in the provider's own batches" if progress.economy else ""),
         ("pictures", f"{progress.images:,}"),
+        ("no picture", _describe_without_picture(progress)),
         ("charged", f"{progress.charged_usd}{limit} USD"),
         ("reserved", f"{progress.reserved_usd} USD" if progress.running else ""),
         ("pending", f"{progress.pending:,} bills have no amount yet" if progress.pending else ""),
@@ -84,6 +85,19 @@ def find_status(progress: BatchProgress) -> int:
     """The exit status of a batch that has ended: 0 where all its lines are done, else 1."""
     all_done = progress.state == "done" and not progress.failed and not progress.cancelled
     return 0 if all_done else 1
+
+
+def _describe_without_picture(progress: BatchProgress) -> str:
+    if not progress.without_picture:
+        return ""
+    lines = (
+        "1 done line was"
+        if progress.without_picture == 1
+        else f"{progress.without_picture:,} done lines were"
+    )
+    return (
+        f"{lines} billed and no picture came; `python starter.py batch results {progress.batch_id}` says why"
+    )
 
 
 def _describe_unknown(progress: BatchProgress) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from gpt_image_runs.batches.models import NewLine
+from gpt_image_runs.batches.results import count_without_picture
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, Retry
 from gpt_image_runs.contracts.economy import EconomyOrder
 from gpt_image_runs.contracts.money import format_usd, parse_usd
@@ -127,7 +128,7 @@ class Batches:
         with self._database.reading() as connection:
             found = connection.execute(select(batches).where(batches.c.batch_id == batch_id)).mappings()
             row = found.first()
-        return None if row is None else view_batch(row)
+            return None if row is None else view_counted(connection, row)
 
     def list(self, *, limit: int | None = None) -> tuple[BatchProgress, ...]:
         """Every batch, the newest first, at most `limit` of them."""
@@ -182,6 +183,15 @@ def view_batch(row: RowMapping) -> BatchProgress:
     }
     most = row["max_cost_micro_usd"]
     return BatchProgress(**row, **amounts, max_cost_usd=None if most is None else format_usd(most))
+
+
+def view_counted(connection: Connection, row: RowMapping) -> BatchProgress:
+    """A batch with what is counted over all its lines: too much work for each look at one that goes on."""
+    progress = view_batch(row)
+    if not progress.has_ended:
+        return progress
+    count = count_without_picture(connection, progress.batch_id)
+    return progress.model_copy(update={"without_picture": count})
 
 
 def _make_row(order: BatchOrder) -> dict[str, Any]:

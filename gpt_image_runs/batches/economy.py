@@ -156,6 +156,7 @@ class PartTotals:
     outcomes: dict[Outcome, int]
     open: int
     images: int
+    without_picture: int
     charged_micro_usd: int
     pending: int
 
@@ -227,6 +228,7 @@ class EconomyAttempts:
             outcomes=counts,
             open=opened,
             images=sum(row.image_count for row in rows),
+            without_picture=sum(row.image_count == 0 for row in rows),
             charged_micro_usd=sum(row.amount_micro_usd or 0 for row in rows),
             pending=sum(row.amount_micro_usd is None for row in rows),
         )

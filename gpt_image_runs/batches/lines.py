@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, or_, select, update
 
-from gpt_image_runs.batches.batches import lock_batch, move_counters, must_stop, view_batch
+from gpt_image_runs.batches.batches import lock_batch, move_counters, must_stop, view_counted
 from gpt_image_runs.batches.models import (
     FollowedLine,
     LineEnd,
@@ -266,7 +266,7 @@ class BatchEnds:
                     .values(**changes, updated_at=now)
                 )
             found = connection.execute(select(batches).where(batches.c.batch_id == self._batch_id))
-            return view_batch(found.mappings().one())
+            return view_counted(connection, found.mappings().one())
 
     def _end(self, connection: Connection, ends: Sequence[LineEnd]) -> int:
         """Writes the ends of lines under way, and moves the counters by what each of them changes."""

@@ -26,7 +26,10 @@ _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
 class LineResult(Contract):
-    """A line of the manifest. `charge_usd` is what is owed for it, null while that is not known or where nothing was billed."""
+    """A line of the manifest. `charge_usd` is what is owed for it, null while that is not known or where nothing was billed.
+
+    `without_picture`: whether it was billed and has no picture, null where there is no bill; `error` says why it has none.
+    """
 
     line: int
     run_id: str | None
@@ -40,6 +43,7 @@ class LineResult(Contract):
     simulated: bool | None
     error_type: str | None
     error: str | None
+    without_picture: bool | None = None
 
 
 def list_results(database: Database, batch_id: str) -> Iterator[LineResult]:
@@ -85,6 +89,7 @@ def _view(line: RowMapping, entries: list[RowMapping]) -> LineResult:
         simulated=entries[0]["simulated"] if entries else None,
         error_type=line["error_type"],
         error=line["error_message"],
+        without_picture=not entries[0]["images"] if entries else None,
     )
 
 
@@ -97,6 +102,21 @@ _UNDER_WAY = ("starting", "running")
 _line, _entry, _attempt = batch_lines.c, ledger_entries.c, provider_attempts.c
 
 
+_OWN_ENTRY = and_(_entry.run_id == _line.run_id, _entry.fingerprint == _line.fingerprint)
+
+
+def count_without_picture(connection: Connection, batch_id: str) -> int:
+    """Count the lines that were billed and have no picture."""
+    query = (
+        select(func.count())
+        .join_from(batch_lines, ledger_entries, _OWN_ENTRY)
+        .where(_line.batch_id == batch_id, _line.state == "done")
+        .where(_entry.kind.in_(("charge", "estimate", "hold")), _entry.image_count == 0)
+    )
+    count: int = connection.execute(query.select_from(batch_lines)).scalar_one()
+    return count
+
+
 class Unknown(NamedTuple):
     """Requests of a line whose answer was lost, with their worst case as far as a price was known."""
 
@@ -107,12 +127,17 @@ class Unknown(NamedTuple):
 def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
     """The ends of all lines under way whose run has an entry."""
     query = (
-        select(_line.line, _line.ceiling_micro_usd, _entry.kind, _entry.amount_micro_usd, _entry.image_count)
-        .join_from(
-            batch_lines,
-            ledger_entries,
-            and_(_entry.run_id == _line.run_id, _entry.fingerprint == _line.fingerprint),
+        select(
+            _line.line,
+            _line.ceiling_micro_usd,
+            _entry.kind,
+            _entry.amount_micro_usd,
+            _entry.image_count,
+            _attempt.error_type,
+            _attempt.error_message,
         )
+        .join_from(batch_lines, ledger_entries, _OWN_ENTRY)
+        .join(provider_attempts, _attempt.attempt_id == _entry.attempt_id)
         .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY))
         .order_by(_line.line, _entry.sequence)
     )
@@ -175,6 +200,7 @@ def _describe_bill(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
     pending = entries[-1]["kind"] == "hold"
     amounts = [entry["amount_micro_usd"] for entry in entries if entry["amount_micro_usd"] is not None]
     held = (entries[0]["ceiling_micro_usd"] or 0) if pending else 0
+    has_pictures = entries[0]["image_count"] > 0
     return LineEnd(
         line=entries[0]["line"],
         state="done",
@@ -183,4 +209,6 @@ def _describe_bill(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
         pending=pending,
         unknown=unknown.requests,
         exposed_micro_usd=unknown.reserved_micro_usd + held,
+        error_type=None if has_pictures else entries[0]["error_type"],
+        error_message=None if has_pictures else entries[0]["error_message"],
     )

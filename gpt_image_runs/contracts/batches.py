@@ -95,7 +95,7 @@ class BatchProgress(SparseContract):
 
     `running` includes what is about to be started. `charged_usd` is the sum of all bills, of which `pending` are not known
     yet. `reserved_usd` is the worst case of what runs, `exposed_usd` that of `unknown` requests whose answer was lost and of
-    pending bills. `reason` says why a batch ended before its last line. An `economy` batch runs in the provider's own batches
+    pending bills. `without_picture` of the `done` lines were billed and have none: counted once the batch has ended. `reason` says why a batch ended before its last line. An `economy` batch runs in the provider's own batches
     at half price; its `window` is 0.
     """
 
@@ -112,6 +112,7 @@ class BatchProgress(SparseContract):
     cancelled: int
     skipped: int
     images: int
+    without_picture: int | None = None
     pending: int
     unknown: int
     charged_usd: Usd

@@ -100,6 +100,7 @@ class EconomyOrder(SparseContract):
 class EconomySummary(SparseContract):
     """What came of a round. The counts of lines add up to `lines`.
 
+    `without_picture` of the `done` lines have no picture; None in a summary of an older version.
     `passed` lines were paid before, are under way elsewhere, are beyond a budget, or were cancelled before they were claimed. `done` are billed; `rejected` were refused by the provider,
     `not_sent` expired, were cancelled, or their batch failed: neither was charged. `unknown` may have been.
     """
@@ -115,6 +116,7 @@ class EconomySummary(SparseContract):
     not_sent: int
     unknown: int
     images: int
+    without_picture: int | None = None
     charged_usd: Usd
     pending: int
     provider_batch_ids: tuple[str, ...] = ()

@@ -71,8 +71,8 @@ def counts_of(progress: BatchProgress) -> tuple[int, ...]:
     return tuple(getattr(progress, name) for name in names)
 
 
-def bill(database: Database, number: int, cost: Any = CHARGE) -> None:
-    attempt = pay_attempt(database, identify("acme", f"autumn-{number:06d}"))
+def bill(database: Database, number: int, cost: Any = CHARGE, **learned: Any) -> None:
+    attempt = pay_attempt(database, identify("acme", f"autumn-{number:06d}"), **learned)
     Ledger(database).record(make_order(attempt, cost))
 
 
@@ -182,6 +182,29 @@ def test_a_bill_ends_its_line(database: Database) -> None:
     progress = find(database)
     assert counts_of(progress) == (2, 1, 1, 0, 0, 0)
     assert (progress.charged_usd, progress.reserved_usd, progress.images) == ("0.166900", "0.000100", 1)
+
+
+def test_line_that_was_paid_without_a_picture_says_so(database: Database) -> None:
+    register(database)
+    start(database, 1, 2, 3, 4)
+    withheld = {"images": (), "error_type": "OutputRefused", "error_message": "The picture was withheld."}
+    bill(database, 1)
+    bill(database, 2, **withheld)
+    bill(database, 3, HOLD, **withheld)
+    ends = BatchEnds(database, "autumn")
+    ends.collect_billed()
+    assert find(database).without_picture is None
+    ends.end_unbilled(fail(4))
+
+    settled = ends.settle("start", capped=False)
+    first, second, third, failed = list_results(database, "autumn")
+
+    assert settled == find(database)
+    assert (settled.state, settled.done, settled.images, settled.without_picture) == ("done", 3, 1, 2)
+    lines = (first, second, third, failed)
+    assert [line.without_picture for line in lines] == [False, True, True, None]
+    assert [line.error_type for line in lines] == [None, "OutputRefused", "OutputRefused", "RateLimited"]
+    assert (second.error, second.charge_usd) == ("The picture was withheld.", "0.166900")
 
 
 def test_a_line_that_somebody_else_ends_meanwhile(database: Database) -> None:

@@ -188,11 +188,14 @@ def test_the_totals_of_a_round(database: Database) -> None:
         for index, part in enumerate(parts)
     ]
     log.finish(claimed[0].attempt.attempt_id, SUCCEEDED)
-    Ledger(database).record(make_order(replace(claimed[0].attempt, outcome="succeeded")))
+    log.finish(claimed[2].attempt.attempt_id, replace(SUCCEEDED, images=()))
+    for paid in (claimed[0], claimed[2]):
+        Ledger(database).record(make_order(replace(paid.attempt, outcome="succeeded")))
 
     totals = attempts.sum_up("summer/d/1/")
     assert (totals.outcomes, totals.open) == ({"succeeded": 1, "unknown": 1}, 1)
     assert (totals.images, totals.charged_micro_usd, totals.pending) == (1, 166_900, 0)
+    assert (totals.without_picture, attempts.sum_up("summer/d/10/").without_picture) == (0, 1)
     assert attempts.sum_up("summer_d/").outcomes == {"unknown": 1}
     assert attempts.find(claimed[1].attempt.attempt_id).sent_at <= datetime.now(UTC)
     with pytest.raises(LedgerRefused):

@@ -109,6 +109,14 @@ def test_a_batch_in_lines() -> None:
     assert "4.100000 of at most 5.000000 USD" in text
     assert "1 request was sent whose answer was lost" in text
     assert "3 bills have no amount yet" in text
+    assert "no picture" not in text
+
+
+def test_batch_with_lines_that_have_no_picture_says_so() -> None:
+    shown = make(state="done", lines=3, done=3, images=1, without_picture=2)
+    text = describe_progress(shown).plain
+    assert text.startswith("! autumn done")
+    assert "2 done lines were billed and no picture came; `python starter.py batch results autumn`" in text
 
 
 def test_a_batch_s_page_in_the_web_ui() -> None:
@@ -128,13 +136,16 @@ def test_a_manifest_in_lines_and_as_a_table(tmp_path: Path) -> None:
             pictures=(PICTURE, PICTURE), charge_usd="0.166900", billing_state="billed", input_tokens=50
         ),
         make_result(line=2, state="failed", error_type="InvalidRequest", error="=HYPERLINK(1)\nx"),
+        make_result(line=3, charge_usd="0.166900", without_picture=True),
     ]
     counts = [write_manifest(iter(results), tmp_path / name) for name in ("a.jsonl", "a.csv")]
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 
-    assert counts == [2, 2]
+    assert counts == [3, 3]
+    assert [line["without_picture"] for line in lines] == [None, None, True]
+    assert [row["without_picture"] for row in rows] == ["", "", "true"]
     assert lines[0]["pictures"][1]["sha256"] == "a" * 64
     assert lines[1]["error"] == "=HYPERLINK(1)\nx"
     assert (rows[0]["uris"], rows[0]["sizes"]) == ("s3://p/1.png s3://p/1.png", "1024x1536 1024x1536")
