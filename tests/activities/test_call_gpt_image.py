@@ -23,6 +23,11 @@ from gpt_image_runs.billing.attempts.call_terms import CallTerms
 from gpt_image_runs.billing.attempts.runs import RunIdentity
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome, NewAttempt
+from gpt_image_runs.billing.recovery.receipts import (
+    AttemptReceipt,
+    list_receipts_of_run,
+    read_attempt_receipts,
+)
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import CallInput, CallResult
 from gpt_image_runs.contracts.request import ImageRequest
@@ -365,4 +370,38 @@ async def test_attempt_that_was_recorded_as_unknown_with_usage_is_billed_and_not
     assert (result.usage, result.attempts) == (USAGE, 1)
     assert result.failure is not None
     assert [attempt.outcome for attempt in log.list_attempts(IDENTITY.run_id)] == ["succeeded"]
+    database.close()
+
+
+async def test_receipt_without_an_outcome_is_replaced_when_the_request_is_rejected(
+    tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long has a receipt while it is under way. Left as it was, it would be a request whose fate nobody knows."""
+    monkeypatch.setattr("activities.provider_call.earlier_attempts._NOTED_AFTER_SECONDS", 0.0)
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
+    store = ImageStore.from_url((tmp_path / "images").as_uri())
+    before: list[AttemptReceipt | None] = []
+
+    async def read_receipts() -> list[AttemptReceipt | None]:
+        written = await list_receipts_of_run(store, IDENTITY.run_id)
+        return [receipt async for receipt in read_attempt_receipts(store, written)]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(30):
+            while not before:
+                before.extend(await read_receipts())
+                await asyncio.sleep(0.01)
+        return web.json_response({"error": {"message": "no such size", "code": "invalid_value"}}, status=400)
+
+    provider.handler = answer
+    async with open_caller(AttemptLog(database), tmp_path, base_url=f"{provider.url}/v1") as caller:
+        with pytest.raises(ApplicationError) as failed:
+            await environment_of(1).run(caller.call_gpt_image, ORDER)
+    [under_way], [ended] = before, await read_receipts()
+    assert failed.value.type == "InvalidRequest"
+    assert under_way is not None
+    assert under_way.outcome is None
+    assert ended is not None
+    assert ended.outcome is not None
+    assert (ended.attempt.attempt_id, ended.outcome.outcome) == (under_way.attempt.attempt_id, "rejected")
     database.close()

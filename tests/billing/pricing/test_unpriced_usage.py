@@ -9,6 +9,7 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt
+from gpt_image_runs.billing.recovery.recovery import bill_recovered
 from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.contracts.calls import CallInput
 from gpt_image_runs.contracts.request import ImageRequest
@@ -58,6 +59,14 @@ def test_svg_usage_holds_the_bill_of_a_batch_line(database: Database) -> None:
     )
 
     record = LineBiller(Ledger(database), RateCards.load()).bill(line, pay(database))
+
+    assert (record.state, record.reason) == ("pending", REASON)
+    [entry] = list_entries(database)
+    assert (entry.kind, entry.amount_usd, entry.usage) == ("hold", None, RESPONSE["usage"])
+
+
+def test_svg_usage_holds_the_bill_of_an_answer_that_was_read_again(database: Database) -> None:
+    record = bill_recovered(database, pay(database), RateCards.load())
 
     assert (record.state, record.reason) == ("pending", REASON)
     [entry] = list_entries(database)
