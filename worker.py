@@ -17,6 +17,7 @@ from activities.metrics import LATENCY_BUCKETS, StandingGauges
 from activities.provider_call.ledger_watch import LedgerWatch
 from activities.registry import build_notify_worker, build_provider_worker, build_runs_worker, find_links
 from gpt_image_runs.billing.pricing.rate_cards import RateCardError
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts import names
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerError
@@ -33,7 +34,7 @@ from gpt_image_runs.observability.tracing import begin_tracing, end_tracing
 from gpt_image_runs.provider.catalog import CatalogueError
 from gpt_image_runs.provider.errors import ProviderFailure
 from gpt_image_runs.settings import Settings, SettingsError, load_settings
-from gpt_image_runs.temporal.connection import TemporalUnavailable, connect_to_temporal
+from gpt_image_runs.temporal.connection import connect_to_temporal
 from gpt_image_runs.temporal.rate_limits import hold_limit
 from gpt_image_runs.temporal.search_attributes import register_search_attributes
 from gpt_image_runs.temporal.versioning import describe_build, tell_build

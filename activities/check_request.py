@@ -15,7 +15,7 @@ from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.billing import PriceMode
 from gpt_image_runs.contracts.calls import Admission, CheckInput
-from gpt_image_runs.contracts.fingerprints import mark_content
+from gpt_image_runs.contracts.fingerprints import fingerprint, mark_content
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.contracts.problems import Problem, describe_value
 from gpt_image_runs.contracts.request import (
@@ -27,7 +27,7 @@ from gpt_image_runs.contracts.request import (
     find_tenant,
 )
 from gpt_image_runs.provider.catalog import Catalogue
-from gpt_image_runs.provider.request_rules import check_payload, fingerprint
+from gpt_image_runs.provider.request_rules import check_payload
 from gpt_image_runs.webhooks.allowlist import NOWHERE, Destinations, describe_destination
 
 

@@ -6,6 +6,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli.errors import CommandFailed, RequestRefused
 from gpt_image_runs.billing.pricing.rate_cards import RateCardError
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.database.errors import LedgerError
 from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.images.formats import NotAPicture
@@ -13,7 +14,6 @@ from gpt_image_runs.images.inputs import InputsRefused
 from gpt_image_runs.local_stack.processes import ProcessFailed
 from gpt_image_runs.provider.catalog import CatalogueError
 from gpt_image_runs.settings import SettingsError, load_settings
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 from gpt_image_runs.temporal.stack_file import StackClaimed
 
 _SENTENCES = (

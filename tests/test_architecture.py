@@ -27,7 +27,8 @@ LIBRARY_IMPORTS = {
     "contracts": set(),
     "database": {"contracts"},
     "webhooks": set(),
-    "client": {"contracts"},
+    # Images are opened for the pictures of an S3 store alone, where the extra `app` is installed.
+    "client": {"contracts", "images"},
     "settings": {"webhooks"},
     "images": {"contracts"},
     "billing.hash_chain": set(),
@@ -84,7 +85,7 @@ LIBRARY_IMPORTS = {
     "batches": {"billing.attempts", "billing.ledger", "billing.records", "contracts", "database"},
     "provider": {"contracts", "images"},
     "observability": {"contracts", "settings"},
-    "temporal": {"contracts", "observability", "settings"},
+    "temporal": {"client", "contracts", "observability", "settings"},
     "local_stack": {"settings", "temporal"},
 }
 FORBIDDEN_LIBRARIES = {

@@ -41,12 +41,6 @@ with workflow.unsafe.imports_passed_through():
 _MOST_PARTS = 50
 
 
-def describe_economy_opening(order: EconomyOrder) -> str:
-    """The batch before its first step, in one line."""
-    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
-    return f"{order.lines:,} lines in the provider's own batches{limit}"
-
-
 def describe_economy(progress: EconomyProgress) -> str:
     """Where the batch stands, and each of its parts with the provider's batch."""
     head = f"**{progress.stage}**, round {progress.round}, {progress.refused} lines refused"

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         BatchStep,
         MalformedOrder,
         Wish,
+        describe_opening,
         read_order,
     )
     from workflows import retry_policies as policies
@@ -37,13 +38,6 @@ _STATES = {
     "capped": "Stopped by its limit of cost",
     "cancelled": "Cancelled",
 }
-
-
-def describe_opening(order: BatchOrder) -> str:
-    """The batch before its first step, in one line."""
-    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
-    again = f", round {order.round}" if order.round > 1 else ""
-    return f"{order.lines:,} lines, {order.window:,} runs at once{limit}{again}"
 
 
 def describe_batch(progress: BatchProgress) -> str:

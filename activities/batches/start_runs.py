@@ -23,14 +23,13 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.calls import Admission, CheckInput
-from gpt_image_runs.contracts.fingerprints import strip_marks
+from gpt_image_runs.contracts.fingerprints import fingerprint, strip_marks
 from gpt_image_runs.contracts.money import parse_usd
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import describe_problems
 from gpt_image_runs.contracts.request import ImageRequest, find_run_id
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.database.engine import Database
-from gpt_image_runs.provider.request_rules import fingerprint
 from gpt_image_runs.temporal.connection import read_start
 
 LARGEST_CHUNK = 50
@@ -160,7 +159,6 @@ class BatchStarter:
         start = describe_start(
             line.request,
             model=line.admission.model,
-            fingerprint=strip_marks(line.admission.fingerprint),
             submission=self._submission,
             batch_id=self._batch.batch_id,
             priority_key=priorities.PRIORITY_BATCH,

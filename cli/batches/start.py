@@ -19,7 +19,7 @@ from typer import Argument, Option
 
 from cli.errors import CommandFailed, RequestRefused
 from cli.session import Session
-from gpt_image_runs.batches.batches import Batches, describe_conflict, describe_other_kind
+from gpt_image_runs.batches.batches import Batches
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import (
     ALLOWED,
@@ -28,12 +28,13 @@ from gpt_image_runs.contracts.batches import (
     USUAL_WINDOW,
     BatchOrder,
     BatchProgress,
+    describe_conflict,
+    describe_opening,
+    describe_other_kind,
 )
-from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry
+from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry, describe_economy_opening
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.database.errors import LedgerNotReady
-from workflows.economy_batch import describe_economy_opening
-from workflows.image_batch import describe_opening
 
 BatchHandle = WorkflowHandle[Any, Any]
 

@@ -15,10 +15,10 @@ from cli.dates import format_moment
 from cli.output import Output, make_table
 from cli.runs.view import describe_lines
 from cli.session import Session
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.economy import EconomyProgress, PartProgress
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 
 _SIGNS = {"done": "✓", "stopped": "✗", "capped": "!", "cancelled": "✗", "paused": "!"}
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}

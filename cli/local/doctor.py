@@ -20,6 +20,7 @@ from cli.session import Session, hush_temporal, open_session
 from gpt_image_runs.billing.recovery.notes import read_ledger_now
 from gpt_image_runs.billing.recovery.recovery import find_losses, find_unpaid_runs
 from gpt_image_runs.billing.reports.entries import total
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts import names
 from gpt_image_runs.database.engine import describe_location, parse_url
 from gpt_image_runs.database.errors import LedgerError
@@ -29,7 +30,6 @@ from gpt_image_runs.provider.errors import ProviderNotConfigured
 from gpt_image_runs.provider.sdk import OPENAI_URL, ProviderSettings, check_settings
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.temporal.connection import (
-    TemporalUnavailable,
     connect_to_temporal,
     has_pollers,
 )

@@ -16,12 +16,12 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.billing.reports.entries import EntryView, list_entries
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
 from gpt_image_runs.database.errors import LedgerError
 from gpt_image_runs.images.backend import StoreUnavailable
 from gpt_image_runs.images.ownership import describe_deleted
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 
 _BILLS = ("charge", "estimate", "hold")
 

@@ -21,9 +21,9 @@ from cli.runs.lookup import (
 )
 from cli.runs.view import describe_lines, describe_result
 from cli.session import Session, open_session
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from gpt_image_runs.database.errors import LedgerError
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 from workflows.run_status import describe_error, describe_trying
 
 

@@ -23,7 +23,7 @@ from cli.errors import CommandFailed, RequestRefused
 from cli.session import Session
 from gpt_image_runs.client.start_options import describe_start, has_content
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.fingerprints import mark_content, name_differences
+from gpt_image_runs.contracts.fingerprints import fingerprint, mark_content, name_differences
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import Problem, describe_problems
 from gpt_image_runs.contracts.request import ImageRequest, find_run_id
@@ -33,7 +33,7 @@ from gpt_image_runs.contracts.submissions import SubmitReceipt
 from gpt_image_runs.images.inputs import InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.provider.catalog import Catalogue
-from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload, fingerprint
+from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
 from gpt_image_runs.temporal.connection import has_pollers, read_start
 
 PATIENCE = timedelta(seconds=3)
@@ -251,9 +251,7 @@ async def _start_once(
 def _describe_options(
     checked: CheckedRequest, submission: str, reuse: WorkflowIDReusePolicy
 ) -> dict[str, Any]:
-    start = describe_start(
-        checked.request, model=checked.model, fingerprint=checked.fingerprint, submission=submission
-    )
+    start = describe_start(checked.request, model=checked.model, submission=submission)
     return {
         "id": checked.run_id,
         "task_queue": names.RUNS_QUEUE,

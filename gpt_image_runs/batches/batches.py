@@ -8,7 +8,13 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from gpt_image_runs.batches.models import NewLine
 from gpt_image_runs.batches.results import count_without_picture
-from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, Retry
+from gpt_image_runs.contracts.batches import (
+    BatchOrder,
+    BatchProgress,
+    Retry,
+    describe_conflict,
+    describe_other_kind,
+)
 from gpt_image_runs.contracts.economy import EconomyOrder
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.contracts.names import run_id_for
@@ -241,27 +247,6 @@ def _refuse_others(order: BatchOrder, row: RowMapping) -> None:
             f"The batch {order.batch_id} is in round {row['round']}, and {order.round} cannot follow."
             " Nothing was started."
         )
-
-
-def describe_conflict(batch_id: str, known: str, given: str) -> str:
-    """Why other lines cannot have this id."""
-    return (
-        f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
-        " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
-    )
-
-
-def describe_other_kind(batch_id: str, *, economy: bool) -> str:
-    """Why a batch of the other price cannot have this id, which stands for an economy batch or for one at the standard price."""
-    kind, way = (
-        ("an economy batch", "with --economy")
-        if economy
-        else ("a batch at the standard price", "without --economy")
-    )
-    return (
-        f"The batch {batch_id} is {kind} already, and nothing was started. Go on with it {way}, or give the other one an id of"
-        " its own with --id."
-    )
 
 
 def open_economy_batch(database: Database, order: EconomyOrder, number: int) -> int:

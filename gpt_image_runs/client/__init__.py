@@ -1,1 +1,6 @@
-"""Package."""
+"""The Python client: submit image requests, await their results, decide, cancel, start batches.
+
+`client` has the class `Client`, `submissions` the receipt of a request, `batches` the start of a batch, `pictures` the bytes of a
+result's images, `errors` what a caller can catch, `start_options` what a run is started with, `connection_failures` why no
+connection came about.
+"""

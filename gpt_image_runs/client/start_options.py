@@ -8,6 +8,7 @@ from temporalio.common import Priority, SearchAttributePair, TypedSearchAttribut
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
 from gpt_image_runs.contracts.request import ImageRequest, describe_call
 
@@ -25,13 +26,16 @@ class RunStart:
 def describe_start(
     request: ImageRequest,
     *,
-    model: str,
-    fingerprint: str,
     submission: str,
+    model: str | None = None,
     batch_id: str | None = None,
     priority_key: int = priorities.PRIORITY_INTERACTIVE,
 ) -> RunStart:
-    """What the run of a request is started with; `model` is the one that will be called."""
+    """Return what the run of a request is started with.
+
+    `model` is the one that will be called where that is known: the requested one may be retired and replaced. The run corrects it.
+    """
+    model = model or request.model
     attributes: list[SearchAttributePair[Any]] = [
         SearchAttributePair(names.TENANT, request.tenant),
         SearchAttributePair(names.MODEL, model),
@@ -40,7 +44,7 @@ def describe_start(
     if batch_id is not None:
         attributes.append(SearchAttributePair(names.BATCH_ID, batch_id))
     return RunStart(
-        memo={FINGERPRINT: fingerprint, SUBMISSION: submission},
+        memo={FINGERPRINT: fingerprint(request), SUBMISSION: submission},
         search_attributes=TypedSearchAttributes(attributes),
         static_summary=describe_call(
             model, request.operation, request.size, request.quality, request.image_count

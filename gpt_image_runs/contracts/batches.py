@@ -133,6 +133,34 @@ class BatchProgress(SparseContract):
         return self.state in ENDED
 
 
+def describe_opening(order: BatchOrder) -> str:
+    """The batch before its first step, in one line."""
+    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
+    again = f", round {order.round}" if order.round > 1 else ""
+    return f"{order.lines:,} lines, {order.window:,} runs at once{limit}{again}"
+
+
+def describe_conflict(batch_id: str, known: str, given: str) -> str:
+    """Why other lines cannot have this id."""
+    return (
+        f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
+        " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
+    )
+
+
+def describe_other_kind(batch_id: str, *, economy: bool) -> str:
+    """Why a batch of the other price cannot have this id, which stands for an economy batch or for one at the standard price."""
+    kind, way = (
+        ("an economy batch", "with --economy")
+        if economy
+        else ("a batch at the standard price", "without --economy")
+    )
+    return (
+        f"The batch {batch_id} is {kind} already, and nothing was started. Go on with it {way}, or give the other one an id of"
+        " its own with --id."
+    )
+
+
 class MalformedOrder(ValueError):
     """An order that cannot be read; the message lists every problem."""
 

@@ -122,6 +122,12 @@ class EconomySummary(SparseContract):
     provider_batch_ids: tuple[str, ...] = ()
 
 
+def describe_economy_opening(order: EconomyOrder) -> str:
+    """The batch before its first step, in one line."""
+    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
+    return f"{order.lines:,} lines in the provider's own batches{limit}"
+
+
 class MalformedEconomyOrder(ValueError):
     """An order that cannot be read; the message lists every problem."""
 

@@ -13,6 +13,19 @@ from gpt_image_runs.contracts.request import NO_CONTENT, ImageRequest
 _DIGITS = 6
 
 
+def fingerprint(request: ImageRequest) -> str:
+    """What is asked, and by whom, as a SHA-256 in hex: equal where all of that is equal.
+
+    The request_id is left out, whom the run's end is told, and the model that answers where a retired one is replaced: the same request
+    submitted again after a shutdown day is still the same. The order of keys makes no difference, nor does null instead
+    of an absent field, nor a default that changes nothing (`stream` false, ...: see `ImageRequest`). Any other default
+    that is written out does: a size "auto" is not the same as none, as the provider may move its defaults.
+    """
+    asked = request.model_dump(mode="json", exclude=NO_CONTENT)
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
 def mark_content(fingerprint: str, request: ImageRequest) -> str:
     """The fingerprint of a request with the marks of its fields."""
     asked = request.model_dump(mode="json", exclude=NO_CONTENT)

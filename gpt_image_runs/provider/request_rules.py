@@ -4,15 +4,13 @@ One function per field; each gives the problem that it sees, or None. What holds
 `gpt_image_runs.contracts.request`; whether the model may be called at all is in `gpt_image_runs.provider.catalog`.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from gpt_image_runs.contracts.problems import Problem, describe_value
-from gpt_image_runs.contracts.request import NO_CONTENT, ImageRequest
+from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import ALLOWED, read_request
 from gpt_image_runs.provider.catalog import Catalogue, FlexibleSize, ModelEntry, ResolvedModel, resolve_model
 
@@ -210,19 +208,6 @@ def check_payload(
     return CheckedPayload(
         None if problems else reading.request, resolved, problems, resolved.warnings, reading.sound
     )
-
-
-def fingerprint(request: ImageRequest) -> str:
-    """What is asked, and by whom, as a SHA-256 in hex: equal where all of that is equal.
-
-    The request_id is left out, whom the run's end is told, and the model that answers where a retired one is replaced: the same request
-    submitted again after a shutdown day is still the same. The order of keys makes no difference, nor does null instead
-    of an absent field, nor a default that changes nothing (`stream` false, ...: see `ImageRequest`). Any other default
-    that is written out does: a size "auto" is not the same as none, as the provider may move its defaults.
-    """
-    asked = request.model_dump(mode="json", exclude=NO_CONTENT)
-    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _merge(shape: tuple[Problem, ...], more: tuple[Problem, ...], sound: ImageRequest) -> tuple[Problem, ...]:

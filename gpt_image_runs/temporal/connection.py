@@ -20,8 +20,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
+from gpt_image_runs.client.connection_failures import explain_connection_failure
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.observability.tracing import list_interceptors
-from gpt_image_runs.temporal.connection_failures import explain_connection_failure
 from gpt_image_runs.temporal.stack_file import Stack, read_stack_file
 
 
@@ -47,10 +48,6 @@ DATA_CONVERTER = dataclasses.replace(pydantic_data_converter, failure_converter_
 
 # A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
 _PATIENCE_SECONDS = 10.0
-
-
-class TemporalUnavailable(Exception):
-    """No Temporal server answers, as a sentence that says what to do."""
 
 
 async def connect_to_temporal(

@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, UpdateTa
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from gpt_image_runs.temporal.connection import TemporalUnavailable
+from gpt_image_runs.client.errors import TemporalUnavailable
 
 log = structlog.get_logger("dispatch_rates")
 

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from gpt_image_runs.temporal.connection import TemporalUnavailable
+from gpt_image_runs.client.errors import TemporalUnavailable
 
 log = structlog.get_logger("worker")
 

@@ -30,6 +30,7 @@ from gpt_image_runs.billing.recovery.receipts import (
 )
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import CallInput, CallResult
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.input_memory import ByteBudget
@@ -38,7 +39,6 @@ from gpt_image_runs.provider import body_limits
 from gpt_image_runs.provider.body_limits import MIB
 from gpt_image_runs.provider.catalog import Catalogue
 from gpt_image_runs.provider.client import ProviderSettings, open_client
-from gpt_image_runs.provider.request_rules import fingerprint
 from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.support.picture_files import make_picture
 from tests.support.scripted_provider import Handler, ScriptedProvider

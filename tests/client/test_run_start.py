@@ -8,7 +8,7 @@ from gpt_image_runs.contracts.request import ImageRequest
 def test_a_run_that_somebody_waits_for_goes_before_a_batch() -> None:
     """Unless a batch says otherwise a run is interactive, and shares its level with the other tenants by its own name."""
     request = ImageRequest(model="gpt-image-2", prompt="A cup", tenant="acme")
-    start = describe_start(request, model="gpt-image-2", fingerprint="f", submission="s")
+    start = describe_start(request, submission="s")
     assert (
         start.priority.priority_key
         == priorities.PRIORITY_INTERACTIVE

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.provider.catalog import Catalogue
-from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload, fingerprint
+from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
 
 OPENAI = Catalogue.load("openai")
 SIMULATOR = Catalogue.load("simulator")

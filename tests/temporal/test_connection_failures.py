@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from temporalio.testing import WorkflowEnvironment
 
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
-from gpt_image_runs.temporal.connection import TemporalUnavailable, connect_to_temporal
+from gpt_image_runs.temporal.connection import connect_to_temporal
 
 DAY = timedelta(days=1)
 

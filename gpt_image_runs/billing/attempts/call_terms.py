@@ -13,11 +13,10 @@ from gpt_image_runs.billing.pricing.quotes import price_ceiling
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import CallInput
-from gpt_image_runs.contracts.fingerprints import mark_content
+from gpt_image_runs.contracts.fingerprints import fingerprint, mark_content
 from gpt_image_runs.contracts.problems import Problem, describe_problems, describe_value
 from gpt_image_runs.contracts.request import find_request_id
 from gpt_image_runs.provider.catalog import Catalogue
-from gpt_image_runs.provider.request_rules import fingerprint
 
 
 class TermsRefused(Exception):

@@ -19,9 +19,9 @@ from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchLine
 from gpt_image_runs.contracts.economy import EconomyOrder, EconomySummary
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.formats import verify_picture
-from gpt_image_runs.provider.request_rules import fingerprint
 from simulator.batches.faults import BatchFaultKind
 from tests.support.economy_runs import (
     finish,

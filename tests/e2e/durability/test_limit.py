@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from activities.provider_call.retry_state import PROVIDER_PAUSED
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.result import RunResult
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 from gpt_image_runs.temporal.rate_limits import (
     hold_dispatch_rate,
     hold_limit,

@@ -17,10 +17,10 @@ from temporalio.testing import WorkflowEnvironment
 
 from cli.local.doctor import Check, check_everything
 from cli.session import Session
+from gpt_image_runs.client.errors import TemporalUnavailable
 from gpt_image_runs.contracts import names
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from gpt_image_runs.settings import Settings
-from gpt_image_runs.temporal.connection import TemporalUnavailable
 from gpt_image_runs.temporal.search_attributes import inspect_search_attributes, register_search_attributes
 from simulator.server import Simulator
 from tests.support.stack import CONTRACT

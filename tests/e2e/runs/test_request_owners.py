@@ -11,10 +11,10 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpda
 from temporalio.exceptions import ApplicationError
 
 from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.submissions import SubmitReceipt
-from gpt_image_runs.provider.request_rules import fingerprint
 from tests.support.stack import Stack, new_run_id
 from tests.support.submissions import submit
 

@@ -12,9 +12,9 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from cli.errors import CommandFailed, RequestRefused
 from cli.runs.start import CheckedRequest, check_result_is_own, start_run
 from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult
-from gpt_image_runs.provider.request_rules import fingerprint
 from tests.e2e.runs.test_decisions import decide, until_held
 from tests.support.stack import Stack, new_run_id, run_stack, run_temporal, sqlite_url
 from tests.support.submissions import rename, submit, until_looked_up

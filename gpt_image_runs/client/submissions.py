@@ -1,0 +1,249 @@
+"""From a request to its receipt: a run is started or attached to, and says before anything is sent what became of the request."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from gpt_image_runs.client.errors import (
+    NoAnswer,
+    RunConflict,
+    RunNotFound,
+    RunRefused,
+    read_failure,
+    temporal_errors,
+    wait_at_most,
+)
+from gpt_image_runs.client.start_options import describe_start
+from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.request import ImageRequest
+from gpt_image_runs.contracts.result import RunResult, RunStatus
+from gpt_image_runs.contracts.submissions import SubmitReceipt
+
+RunHandle = WorkflowHandle[Any, RunResult]
+
+ANSWER_TIME = timedelta(seconds=30)
+"""How long a worker's answer is awaited unless a caller says otherwise. It takes some milliseconds where a worker is free."""
+
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+class Answer(NamedTuple):
+    """The answer to a submission.
+
+    `receipt` is None where there is none: with a `handle` that execution gives none, because of `reason`. Without a handle nobody
+    answered, and it is not known whether the run was started.
+    """
+
+    receipt: SubmitReceipt | None
+    handle: RunHandle | None
+    reason: str = ""
+
+
+def build_start_options(
+    request: ImageRequest,
+    run_id: str,
+    *,
+    submission: str,
+    model: str | None = None,
+    reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+) -> dict[str, Any]:
+    """Build the options of `start_workflow` for a run that is attached to where it is under way."""
+    start = describe_start(request, submission=submission, model=model)
+    return {
+        "id": run_id,
+        "task_queue": names.RUNS_QUEUE,
+        "result_type": RunResult,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "id_reuse_policy": reuse,
+        "memo": start.memo,
+        "search_attributes": start.search_attributes,
+        "static_summary": start.static_summary,
+        "priority": start.priority,
+    }
+
+
+async def request_receipt(
+    temporal: Client, payload: Any, submission: str, max_wait: timedelta, **start: Any
+) -> Answer:
+    """Start a run, or attach to it, and ask for its receipt in the same round trip. `start` is for `start_workflow`.
+
+    Raises:
+        RPCError: Temporal did not take it.
+    """
+    operation: WithStartWorkflowOperation[Any, RunResult] = WithStartWorkflowOperation(
+        names.WORKFLOW, payload, **start
+    )
+    asking = temporal.execute_update_with_start_workflow(
+        names.UPDATE_SUBMIT,
+        payload,
+        start_workflow_operation=operation,
+        id=submission,
+        result_type=SubmitReceipt,
+    )
+    try:
+        receipt: SubmitReceipt = await wait_at_most(max_wait, asking)
+    except (
+        TimeoutError,
+        WorkflowAlreadyStartedError,
+        WorkflowUpdateFailedError,
+        WorkflowUpdateRPCTimeoutOrCancelledError,
+    ) as error:
+        # The operation has the same error or a handle: asyncio complains of errors that nobody has fetched.
+        with suppress(WorkflowAlreadyStartedError, RPCError, asyncio.CancelledError):
+            handle = await operation.workflow_handle()
+            if reason := _read_denial(error):
+                return Answer(None, handle, reason)
+        return Answer(None, None)
+    return Answer(receipt, await operation.workflow_handle())
+
+
+def _read_denial(error: BaseException) -> str:
+    cause = error.cause if isinstance(error, WorkflowUpdateFailedError) else None
+    is_denial = isinstance(cause, ApplicationError) and cause.type == names.NO_RECEIPT
+    return cause.message if is_denial and isinstance(cause, ApplicationError) else ""
+
+
+def check_receipt(receipt: SubmitReceipt) -> None:
+    """Check that the run's result is the request's own.
+
+    Raises:
+        RunRefused: the request may not run.
+        RunConflict: the request id stands for other content.
+    """
+    if receipt.status == "refused":
+        raise RunRefused(receipt.message, run_id=receipt.run_id, problems=receipt.problems)
+    if receipt.status == "conflict":
+        raise RunConflict(
+            receipt.message,
+            run_id=receipt.run_id,
+            differences=receipt.differences,
+            problems=receipt.problems,
+        )
+
+
+async def wait_for_end(handle: RunHandle, max_seconds: float = _LOOK_AGAIN_SECONDS) -> None:
+    """Wait until an execution has ended, at most some seconds. However it ended."""
+    ending = asyncio.ensure_future(handle.result(follow_runs=False))
+    try:
+        done, _ = await asyncio.wait({ending}, timeout=max_seconds)
+        if done:
+            ending.exception()
+    finally:
+        ending.cancel()
+
+
+async def submit_request(
+    temporal: Client, server: str, request: ImageRequest, run_id: str, max_wait: timedelta
+) -> "Submission":
+    """Submit a request until it has its receipt. See `Client.submit`."""
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + max_wait.total_seconds()
+    reason = ""
+    while True:
+        # A new id for each call: to one that it knows, Temporal gives the receipt of the first call.
+        submission = uuid4().hex
+        options = build_start_options(request, run_id, submission=submission)
+        with temporal_errors(server):
+            answer = await request_receipt(
+                temporal, request, submission, timedelta(seconds=max(ends_at - clock(), 0)), **options
+            )
+        if answer.receipt and answer.handle:
+            check_receipt(answer.receipt)
+            return Submission(run_id, answer.receipt, answer.handle, server)
+        reason = answer.reason or reason
+        if answer.handle is None or clock() >= ends_at:
+            raise NoAnswer(_describe_silence(run_id, reason, max_wait), run_id=run_id)
+        await wait_for_end(answer.handle, min(_LOOK_AGAIN_SECONDS, ends_at - clock()))
+
+
+def _describe_silence(run_id: str, reason: str, max_wait: timedelta) -> str:
+    seconds = f"{max_wait.total_seconds():g} s"
+    if reason:
+        return f"There was no receipt for {run_id} within {seconds}: {reason}"
+    return (
+        f"No worker answered for {run_id} within {seconds}. The run may have been started, and then waits for a worker. Submit the"
+        " same request again with the same request id: it is one run and one bill."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request that was accepted, or attached to the run that exists: the run's result is the result.
+
+    `receipt` says which, what it can cost at most, and what to be warned of.
+    """
+
+    run_id: str
+    receipt: SubmitReceipt
+    handle: RunHandle
+    server: str
+
+    async def result(self) -> RunResult:
+        """Wait for the run to end, and return its images and its bill.
+
+        Raises:
+            RunFailed: it ended without a result.
+            RunRefused: it was refused after its receipt, as `BudgetExceeded` is.
+            TemporalUnavailable: Temporal was lost. The run goes on.
+        """
+        return await await_result(self.handle, self.server)
+
+    async def status(self, *, max_wait: timedelta = ANSWER_TIME) -> RunStatus:
+        """Ask where the run is. See `Client.status`."""
+        return await query_status(self.handle, self.server, max_wait)
+
+    async def cancel(self) -> None:
+        """Cancel the run. See `Client.cancel`."""
+        await cancel_run(self.handle, self.server)
+
+
+async def await_result(handle: RunHandle, server: str) -> RunResult:
+    """Wait for a run to end, and return its result. See `Submission.result`."""
+    with temporal_errors(server, not_found=unknown_run_error(handle.id)):
+        try:
+            return await handle.result()
+        except WorkflowFailureError as error:
+            raise read_failure(handle.id, error.cause) from error
+
+
+async def query_status(handle: RunHandle, server: str, max_wait: timedelta) -> RunStatus:
+    """Ask where a run is. See `Client.status`."""
+    silence = NoAnswer(
+        f"No worker answered within {max_wait.total_seconds():g} s, so it is not known where {handle.id} is. It goes on when a"
+        " worker polls.",
+        run_id=handle.id,
+    )
+    with temporal_errors(server, not_found=unknown_run_error(handle.id), no_answer=silence):
+        asking = handle.query(names.QUERY_STATUS, result_type=RunStatus, rpc_timeout=max_wait)
+        status: RunStatus = await wait_at_most(max_wait, asking)
+        return status
+
+
+async def cancel_run(handle: RunHandle, server: str) -> None:
+    """Cancel a run. See `Client.cancel`."""
+    with temporal_errors(server, not_found=unknown_run_error(handle.id)):
+        await handle.cancel()
+
+
+def unknown_run_error(run_id: str) -> RunNotFound:
+    """Build the error about a run that Temporal does not know."""
+    return RunNotFound(
+        f"Temporal does not know the run {run_id}. Check the id (image:TENANT:REQUEST_ID). A run that ended long ago is forgotten:"
+        " submit the same request again for its result, and nothing is paid.",
+        run_id=run_id,
+    )
