@@ -2,13 +2,17 @@
 
 import getpass
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, TypeVar
 
 from typer import Argument, Option
 
 from cli.errors import RequestRefused
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN
+
+T = TypeVar("T")
 
 AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
 Tenant = Annotated[str, Option(help="Whose run it is.")]
@@ -50,13 +54,69 @@ Metadata = Annotated[
 ]
 
 
-def make_payload(*, metadata: list[str] | None, **given: Any) -> dict[str, Any]:
-    """The request's payload: what was given, and nothing else.
+# The options of a request in the order of --help, with their defaults.
+_OF_A_REQUEST: dict[str, tuple[Any, Any]] = {
+    "model": (Model, None),
+    "n": (Count, None),
+    "size": (Size, None),
+    "quality": (Quality, None),
+    "background": (Background, None),
+    "output_format": (OutputFormat, None),
+    "output_compression": (OutputCompression, None),
+    "moderation": (Moderation, None),
+    "input_fidelity": (InputFidelity, None),
+    "partial_images": (PartialImages, None),
+    "tenant": (Tenant, "default"),
+    "request_id": (RequestId, None),
+    "missing_usage": (MissingUsage, None),
+    "unknown_outcome": (UnknownOutcome, None),
+    "notify": (Notify, None),
+    "metadata": (Metadata, None),
+}
+
+
+def with_request_options(
+    *without: str, **changed: tuple[Any, Any]
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a command the options of a request, in the place of its parameter `given`, which gets their values by name.
+
+    `changed` has the type and the default of options that differ from the usual ones.
+    """
+    options = {name: option for name, option in {**_OF_A_REQUEST, **changed}.items() if name not in without}
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        def run(**values: Any) -> T:
+            given = {name: values.pop(name) for name in options}
+            return command(given=given, **values)
+
+        parameters: list[Parameter] = []
+        for name, parameter in signature(command).parameters.items():
+            parameters += (
+                [
+                    Parameter(option, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+                    for option, (kind, default) in options.items()
+                ]
+                if name == "given"
+                else [parameter]
+            )
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        # Typer reads both: the order and the defaults here, the types there.
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def make_payload(given: dict[str, Any], default_model: str, **more: Any) -> dict[str, Any]:
+    """The request's payload: what was given, and nothing else but a model.
 
     Raises:
         RequestRefused: a metadata option without "=".
     """
-    payload = {name: value for name, value in given.items() if value is not None}
+    named = {**given, "model": given["model"] or default_model, **more}
+    metadata = named.pop("metadata")
+    payload = {name: value for name, value in named.items() if value is not None}
     return payload | ({"metadata": _read_metadata(metadata)} if metadata else {})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -18,19 +18,19 @@ from activities.check_request import RequestChecker
 from gpt_image_runs.batches.lines import BatchEnds, BatchLines
 from gpt_image_runs.batches.models import PricedLine, StartedLine, UnbilledEnd, WaitingLine
 from gpt_image_runs.billing.attempts.runs import RunIdentity, find_earlier_run
-from gpt_image_runs.client.start_options import describe_start, has_content
+from gpt_image_runs.client.runs import compare_content
+from gpt_image_runs.client.start_options import describe_start
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.calls import Admission, CheckInput
-from gpt_image_runs.contracts.fingerprints import fingerprint, strip_marks
+from gpt_image_runs.contracts.fingerprints import strip_marks
 from gpt_image_runs.contracts.money import parse_usd
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import describe_problems
-from gpt_image_runs.contracts.request import ImageRequest, find_run_id
+from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.database.engine import Database
-from gpt_image_runs.temporal.connection import read_start
 
 LARGEST_CHUNK = 50
 """Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
@@ -194,7 +194,10 @@ class BatchStarter:
         latest = await self._client.get_workflow_handle(line.run_id).describe()
         # Looked up after the execution: a completed one is in the ledger.
         earlier = await asyncio.to_thread(find_earlier_run, self._database, _identify(line))
-        is_same = earlier.conflict is None and await self._has_content(line, latest)
+        is_same = (
+            earlier.conflict is None
+            and (await compare_content(self._client, latest, line.request, line.run_id)).is_same
+        )
         is_done = latest.status is WorkflowExecutionStatus.COMPLETED
         if is_same or (is_done and earlier.is_owner):
             others = latest.typed_search_attributes.get(names.BATCH_ID) != self._batch.batch_id
@@ -207,17 +210,6 @@ class BatchStarter:
             f"The request id {line.admission.request_id} of tenant {line.admission.tenant} stands for other content"
             " already, and nothing was started. Give the line a new request id.",
         )
-
-    async def _has_content(self, line: PreparedLine, described: WorkflowExecutionDescription) -> bool:
-        wanted = strip_marks(line.admission.fingerprint)
-        memo = await described.memo()
-        if has_content(wanted, memo, {}, None):
-            return True
-        handle = self._client.get_workflow_handle(line.run_id, run_id=described.run_id)
-        start = await read_start(self._client, handle)
-        first = read_request(start.argument).request
-        is_of_run = first and find_run_id(first, line.run_id) == line.run_id
-        return has_content(wanted, memo, start.memo, fingerprint(first) if first and is_of_run else None)
 
     async def _find_ours(self, run_id: str) -> str | None:
         """Temporal's id of the run that this round of the batch has started, None where there is none."""

@@ -16,8 +16,6 @@ from cli.batches.start import (
     Options,
     Window,
     find_batch,
-    find_workflow_id,
-    is_under_way,
     make_order,
     read_limit,
     refuse_meaningless,
@@ -31,6 +29,7 @@ from cli.output import Output
 from cli.own_workers import connect_to_own_workers
 from cli.session import Session, open_session
 from gpt_image_runs.batches.batches import count_retries
+from gpt_image_runs.client.batches import find_workflow_id, is_under_way
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, Retry
 

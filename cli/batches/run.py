@@ -39,6 +39,7 @@ from gpt_image_runs.contracts.economy import EconomyOrder
 from gpt_image_runs.contracts.money import format_usd
 
 
+@options.with_request_options("partial_images", "request_id", "notify", tenant=(options.AnyTenant, None))
 def run(
     *,
     file: Annotated[
@@ -55,19 +56,7 @@ def run(
     fail_fast: FailFast = None,
     window: Window = None,
     economy: Economy = False,
-    model: options.Model = None,
-    n: options.Count = None,
-    size: options.Size = None,
-    quality: options.Quality = None,
-    background: options.Background = None,
-    output_format: options.OutputFormat = None,
-    output_compression: options.OutputCompression = None,
-    moderation: options.Moderation = None,
-    input_fidelity: options.InputFidelity = None,
-    tenant: options.AnyTenant = None,
-    missing_usage: options.MissingUsage = None,
-    unknown_outcome: options.UnknownOutcome = None,
-    metadata: options.Metadata = None,
+    given: dict[str, Any],
     prepare: Annotated[
         bool,
         Option(
@@ -84,21 +73,7 @@ def run(
     goes on with its batch, and never pays again. Ctrl-C leaves it running.
     """
     session, output = open_session(), Output(as_json=as_json)
-    defaults = options.make_payload(
-        model=model or session.settings.default_model,
-        n=n,
-        size=size,
-        quality=quality,
-        background=background,
-        output_format=output_format,
-        output_compression=output_compression,
-        moderation=moderation,
-        input_fidelity=input_fidelity,
-        tenant=tenant,
-        missing_usage=missing_usage,
-        unknown_outcome=unknown_outcome,
-        metadata=metadata,
-    )
+    defaults = options.make_payload(given, session.settings.default_model)
     wanted = Options(window, read_limit(max_cost), fail_fast)
     if economy:
         refuse_meaningless(wanted, session)
@@ -223,7 +198,7 @@ async def start_and_watch(
         CommandFailed: refused, lost or interrupted.
     """
     client = await connect_to_own_workers(session, output)
-    _, attached = await start_batch(client, order)
+    attached = await start_batch(client, order)
     link = session.link_to_run(order.workflow_id, client)
     if attached:
         output.say(

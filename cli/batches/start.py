@@ -1,26 +1,20 @@
 """From a batch's order to its workflow: started, or attached to where it is under way already."""
 
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.common import (
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from typer import Argument, Option
 
 from cli.errors import CommandFailed, RequestRefused
 from cli.session import Session
 from gpt_image_runs.batches.batches import Batches
-from gpt_image_runs.contracts import names
+from gpt_image_runs.client import batches
+from gpt_image_runs.client.errors import BatchConflict
 from gpt_image_runs.contracts.batches import (
     ALLOWED,
     BATCH_ID_PATTERN,
@@ -29,17 +23,11 @@ from gpt_image_runs.contracts.batches import (
     BatchOrder,
     BatchProgress,
     describe_conflict,
-    describe_opening,
     describe_other_kind,
 )
-from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry, describe_economy_opening
+from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.database.errors import LedgerNotReady
-
-BatchHandle = WorkflowHandle[Any, Any]
-
-_DIGEST = "digest"
-_SUBMISSION = "submission"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,52 +100,16 @@ def refuse_other_lines(batch_id: str, known: str, given: str) -> None:
         raise RequestRefused(describe_conflict(batch_id, known, given), batch_id=batch_id)
 
 
-async def start_batch(client: Client, order: BatchOrder | EconomyOrder) -> tuple[BatchHandle, bool]:
-    """Starts the workflow of a batch, or attaches to it; tells which it was by True for attached.
+async def start_batch(client: Client, order: BatchOrder | EconomyOrder) -> bool:
+    """Start the workflow of a batch, or attach to it, and return whether it is attached.
 
     Raises:
         RequestRefused: a batch of the same id and other lines, or of the other price, is under way.
     """
-    economy = isinstance(order, EconomyOrder)
-    if await is_under_way(client, find_workflow_id(order.batch_id, economy=not economy)):
-        raise RequestRefused(
-            describe_other_kind(order.batch_id, economy=not economy), batch_id=order.batch_id
-        )
-    submission = uuid.uuid4().hex
-    handle: BatchHandle = await client.start_workflow(
-        names.ECONOMY_BATCH if economy else names.BATCH,
-        order,
-        id=order.workflow_id,
-        task_queue=names.RUNS_QUEUE,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        memo={_DIGEST: order.digest, _SUBMISSION: submission},
-        search_attributes=TypedSearchAttributes([SearchAttributePair(names.BATCH_ID, order.batch_id)]),
-        static_summary=describe_economy_opening(order)
-        if isinstance(order, EconomyOrder)
-        else describe_opening(order),
-    )
-    memo = await (await handle.describe()).memo()
-    attached = memo.get(_SUBMISSION) != submission
-    if attached:
-        refuse_other_lines(order.batch_id, memo.get(_DIGEST, ""), order.digest)
-    return handle, attached
-
-
-def find_workflow_id(batch_id: str, *, economy: bool) -> str:
-    """The id of the workflow that carries a batch out."""
-    return names.economy_workflow_id(batch_id) if economy else names.batch_workflow_id(batch_id)
-
-
-async def is_under_way(client: Client, workflow_id: str) -> bool:
-    """Whether a batch's workflow carries it out just now."""
-    handle = client.get_workflow_handle(workflow_id)
     try:
-        return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
+        return (await batches.start_batch(client, order)).attached
+    except BatchConflict as conflict:
+        raise RequestRefused(str(conflict), batch_id=conflict.batch_id) from None
 
 
 @contextmanager

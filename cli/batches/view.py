@@ -8,17 +8,15 @@ from datetime import timedelta
 from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
-from temporalio.exceptions import TemporalError
-from temporalio.service import RPCError
 
 from cli.dates import format_moment
 from cli.output import Output, make_table
 from cli.runs.view import describe_lines
 from cli.session import Session
-from gpt_image_runs.client.errors import TemporalUnavailable
-from gpt_image_runs.contracts import names
+from gpt_image_runs.client.batches import query_economy
+from gpt_image_runs.client.errors import ClientError, TemporalUnavailable
 from gpt_image_runs.contracts.batches import BatchProgress
-from gpt_image_runs.contracts.economy import EconomyProgress, PartProgress
+from gpt_image_runs.contracts.economy import PartProgress
 
 _SIGNS = {"done": "✓", "stopped": "✗", "capped": "!", "cancelled": "✗", "paused": "!"}
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}
@@ -114,12 +112,8 @@ _MOST_SHOWN = 50
 
 async def find_parts(client: Client, batch_id: str) -> tuple[PartProgress, ...]:
     """Every part of the round that goes on, none where nobody answers."""
-    handle = client.get_workflow_handle(names.economy_workflow_id(batch_id))
-    with suppress(RPCError, TemporalError):
-        progress = await handle.query(
-            names.QUERY_ECONOMY, result_type=EconomyProgress, rpc_timeout=_QUERY_PATIENCE
-        )
-        return EconomyProgress.model_validate(progress).parts
+    with suppress(ClientError):
+        return (await query_economy(client, batch_id, _QUERY_PATIENCE)).parts
     return ()
 
 

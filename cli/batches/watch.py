@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from typer import Option
 
 from cli import options
-from cli.batches.start import BatchId, find_batch, find_workflow_id, is_under_way, require_batch
+from cli.batches.start import BatchId, find_batch, require_batch
 from cli.batches.view import (
     PartsTeller,
     describe_counts,
@@ -31,6 +31,7 @@ from cli.output import Output
 from cli.runs.follow import warn_without_worker
 from cli.session import Session, open_session
 from gpt_image_runs.batches.batches import Batches
+from gpt_image_runs.client.batches import find_workflow_id, is_under_way
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.money import format_usd, parse_usd

@@ -3,12 +3,7 @@
 import asyncio
 from typing import Annotated, Literal
 
-from temporalio.client import (
-    WorkflowExecutionStatus,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.exceptions import ApplicationError
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 from typer import Argument, Option
 
@@ -21,7 +16,8 @@ from cli.runs.follow import warn_without_worker
 from cli.runs.lookup import KnownRun, find_in_temporal
 from cli.runs.view import describe_lines
 from cli.session import Session, open_session
-from gpt_image_runs.contracts import names
+from gpt_image_runs.client.errors import ClientError, DecisionRefused
+from gpt_image_runs.client.runs import send_decision
 from gpt_image_runs.contracts.decisions import Decision, DecisionTaken, MalformedDecision, read_decision
 
 _PATIENCE_SECONDS = 2.0
@@ -92,17 +88,19 @@ async def _decide(run_id: str, decision: Decision, session: Session, output: Out
 async def _send(known: KnownRun, decision: Decision, output: Output) -> DecisionTaken:
     """Waits for the worker's answer, as only that says whether the decision was taken."""
     run_id, told = known.handle.id, set[str]()
-    sending = asyncio.ensure_future(
-        known.handle.execute_update(names.UPDATE_DECIDE, decision, result_type=DecisionTaken)
-    )
+    sending = asyncio.ensure_future(send_decision(known.handle, decision))
     try:
         while not sending.done():
             await asyncio.wait({sending}, timeout=_PATIENCE_SECONDS)
             if not sending.done():
                 await warn_without_worker(known.client, output, told)
-        taken: DecisionTaken = await sending
-    except WorkflowUpdateFailedError as error:
-        raise _refuse(run_id, error.cause) from None
+        return await sending
+    except DecisionRefused as refused:
+        raise RequestRefused(
+            f"{refused} See where it is: python starter.py show {run_id}", run_id=run_id
+        ) from None
+    except ClientError as error:
+        raise CommandFailed(str(error), run_id=run_id) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:  # it has ended since
             raise _refuse_ended(run_id) from None
@@ -113,15 +111,6 @@ async def _send(known: KnownRun, decision: Decision, output: Output) -> Decision
         raise DecisionInDoubt(run_id, FAILED) from None
     finally:
         sending.cancel()
-    return taken
-
-
-def _refuse(run_id: str, cause: BaseException) -> CommandFailed:
-    if isinstance(cause, ApplicationError) and cause.type == names.DECISION_REFUSED:
-        return RequestRefused(
-            f"{cause.message} See where it is: python starter.py show {run_id}", run_id=run_id
-        )
-    return CommandFailed(f"The worker could not take the decision: {cause}.", run_id=run_id)
 
 
 def _refuse_ended(run_id: str) -> RequestRefused:

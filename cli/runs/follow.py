@@ -9,14 +9,15 @@ from typing import Any, Protocol, TypeVar
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.exceptions import TemporalError
 from temporalio.service import RPCError
 
 from cli.errors import CommandFailed, RequestRefused, RunFailed, WaitInterrupted
 from cli.output import Output
-from cli.runs.start import RunHandle
+from gpt_image_runs.client import errors as client_errors
+from gpt_image_runs.client.errors import read_failure
+from gpt_image_runs.client.runs import RunHandle
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.problems import Problem
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from gpt_image_runs.temporal.connection import has_pollers
 from gpt_image_runs.temporal.versioning import explain_idleness
@@ -31,7 +32,6 @@ _STAGES = {
 _FIRST_PATIENCE_SECONDS = 0.2
 _POLL_SECONDS = 0.5
 _QUERY_PATIENCE = timedelta(seconds=2)
-_REFUSED_TYPES = (names.REQUEST_REFUSED, names.BUDGET_EXCEEDED, "RunConflict")
 
 
 class Teller(Protocol):
@@ -81,15 +81,10 @@ async def follow_run(
 
 def describe_failure(run_id: str, cause: BaseException) -> CommandFailed:
     """Why a run has no result, as the end of a command."""
-    if not isinstance(cause, ApplicationError):
-        kind = type(cause).__name__.removesuffix("Error")
-        return RunFailed(
-            f"The run {run_id} ended without a result: {cause}.", run_id=run_id, failure_type=kind
-        )
-    kind = cause.type or "ApplicationError"
-    if kind in _REFUSED_TYPES:
-        return RequestRefused(cause.message, _read_problems(cause), run_id=run_id)
-    return RunFailed(f"The run failed: {kind}: {cause.message}", run_id=run_id, failure_type=kind)
+    failure = read_failure(run_id, cause)
+    if isinstance(failure, client_errors.RunFailed):
+        return RunFailed(str(failure), run_id=run_id, failure_type=failure.failure_type)
+    return RequestRefused(str(failure), failure.problems, run_id=run_id)
 
 
 async def ask_status(handle: RunHandle) -> RunStatus | None:
@@ -204,10 +199,6 @@ def _tell_in_lines(output: Output, run_id: str) -> Teller:
             last = stage
 
     return tell
-
-
-def _read_problems(cause: ApplicationError) -> tuple[Problem, ...]:
-    return tuple(Problem.model_validate(detail) for detail in cause.details if isinstance(detail, dict))
 
 
 _PATIENCE_SECONDS = 2.0

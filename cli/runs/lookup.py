@@ -10,13 +10,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from cli.errors import CommandFailed, RequestRefused, RunFailed
 from cli.output import Output
 from cli.runs.follow import follow_run
-from cli.runs.start import RunHandle
 from cli.session import Session
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.billing.reports.entries import EntryView, list_entries
 from gpt_image_runs.client.errors import TemporalUnavailable
+from gpt_image_runs.client.runs import RunHandle
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
 from gpt_image_runs.database.errors import LedgerError

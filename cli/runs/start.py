@@ -2,28 +2,24 @@
 
 import asyncio
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio.client import (
     Client,
-    WithStartWorkflowOperation,
     WorkflowExecutionStatus,
-    WorkflowHandle,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from cli.errors import CommandFailed, RequestRefused
 from cli.session import Session
-from gpt_image_runs.client.start_options import describe_start, has_content
+from gpt_image_runs.client.errors import RunConflict, RunRefused
+from gpt_image_runs.client.runs import RunHandle, compare_content, wait_for_end
+from gpt_image_runs.client.submissions import build_start_options, check_receipt, request_receipt
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.fingerprints import fingerprint, mark_content, name_differences
+from gpt_image_runs.contracts.fingerprints import mark_content, name_differences
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import Problem, describe_problems
 from gpt_image_runs.contracts.request import ImageRequest, find_run_id
@@ -34,55 +30,10 @@ from gpt_image_runs.images.inputs import InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.provider.catalog import Catalogue
 from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
-from gpt_image_runs.temporal.connection import has_pollers, read_start
+from gpt_image_runs.temporal.connection import has_pollers
 
 PATIENCE = timedelta(seconds=3)
 """A receipt takes some milliseconds. After that a worker is busy, gone, or has no ledger, and who waits for the run is told so."""
-
-
-async def start_for_receipt(
-    client: Client, payload: dict[str, Any], submission: str, patience: timedelta, **start: Any
-) -> tuple[SubmitReceipt | None, WorkflowHandle[Any, Any]] | None:
-    """Starts a run, or attaches to it, and asks for its receipt in the same round trip. `start` is for `start_workflow`.
-
-    The receipt is None where the worker answers `NoReceipt`: the execution of the handle gives none.
-    None instead of both where nobody answers: the run is done, no worker answers, or the one that does knows no receipts. Then
-    nothing is known, not even whether the run was started.
-
-    Raises:
-        RPCError: Temporal did not take it.
-    """
-    operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
-        names.WORKFLOW, payload, **start
-    )
-    try:
-        receipt: SubmitReceipt = await client.execute_update_with_start_workflow(
-            names.UPDATE_SUBMIT,
-            payload,
-            start_workflow_operation=operation,
-            id=submission,
-            result_type=SubmitReceipt,
-            rpc_timeout=patience,
-        )
-    except (
-        WorkflowAlreadyStartedError,
-        WorkflowUpdateFailedError,
-        WorkflowUpdateRPCTimeoutOrCancelledError,
-    ) as none:
-        # The operation has the same error or a handle: asyncio complains of errors that nobody has fetched.
-        with suppress(WorkflowAlreadyStartedError, RPCError, asyncio.CancelledError):
-            handle = await operation.workflow_handle()
-            if _is_denied(none):
-                return None, handle
-        if isinstance(none.__cause__, asyncio.CancelledError):
-            raise asyncio.CancelledError from None  # Ctrl-C, which the SDK turns into an error of its own
-        return None
-    return receipt, await operation.workflow_handle()
-
-
-def _is_denied(error: BaseException) -> bool:
-    cause = error.cause if isinstance(error, WorkflowUpdateFailedError) else None
-    return isinstance(cause, ApplicationError) and cause.type == names.NO_RECEIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +43,6 @@ class CheckedRequest:
     payload: dict[str, Any]
     request: ImageRequest
     model: str
-    fingerprint: str
     warnings: tuple[str, ...]
 
     @property
@@ -127,7 +77,6 @@ async def check_request(
         payload,
         checked.request,
         checked.resolved.model,
-        fingerprint(checked.request),
         checked.warnings,
     )
 
@@ -155,12 +104,9 @@ async def check_pictures(payload: Any, session: Session, known: set[str]) -> tup
     return ()
 
 
-RunHandle = WorkflowHandle[Any, RunResult]
-
 # How long to ask again while an execution of other content is under way. One that is not the owner's ends in milliseconds, but may
 # wait for a place at the provider first.
 LONGEST_DOUBT = timedelta(seconds=30)
-_LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +161,7 @@ async def start_run(client: Client, checked: CheckedRequest, *, patience: timede
         if clock() >= ends_at or (is_open and not has_worker):
             raise _tell_doubt(checked, found.first)
         if is_open:
-            await _await_end(found.handle)
+            await wait_for_end(found.handle)
 
 
 async def check_result_is_own(client: Client, run: StartedRun, checked: CheckedRequest) -> None:
@@ -236,44 +182,28 @@ async def _start_once(
 ) -> StartedRun | _OtherExecution:
     """Without `patience` no receipt is asked for."""
     submission = uuid.uuid4().hex
-    options = _describe_options(checked, submission, reuse)
+    options = build_start_options(
+        checked.request, checked.run_id, submission=submission, model=checked.model, reuse=reuse
+    )
     if patience is not None:
-        answer = await start_for_receipt(client, checked.payload, submission, patience, **options)
-        if answer is not None and answer[0] is not None:
-            return _read_receipt(checked, answer[0], answer[1])
-        if answer is not None:
-            found = await _compare(client, _pin(client, answer[1]), checked)
+        answer = await request_receipt(client, checked.payload, submission, patience, **options)
+        if answer.receipt and answer.handle:
+            return _read_receipt(checked, answer.receipt, answer.handle)
+        if answer.handle:
+            found = await _compare(client, _pin(client, answer.handle), checked)
             if isinstance(found, _OtherExecution):
                 return found
     return await _start_without_receipt(client, checked, submission, options)
 
 
-def _describe_options(
-    checked: CheckedRequest, submission: str, reuse: WorkflowIDReusePolicy
-) -> dict[str, Any]:
-    start = describe_start(checked.request, model=checked.model, submission=submission)
-    return {
-        "id": checked.run_id,
-        "task_queue": names.RUNS_QUEUE,
-        "result_type": RunResult,
-        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
-        "id_reuse_policy": reuse,
-        "memo": start.memo,
-        "search_attributes": start.search_attributes,
-        "static_summary": start.static_summary,
-        "priority": start.priority,
-    }
-
-
 def _read_receipt(checked: CheckedRequest, receipt: SubmitReceipt, handle: RunHandle) -> StartedRun:
-    if receipt.status == "refused":
-        raise RequestRefused(receipt.message, receipt.problems, run_id=receipt.run_id)
-    if receipt.status == "conflict":
-        raise RequestRefused(
-            receipt.message,
-            run_id=receipt.run_id,
-            differences=[difference.field for difference in receipt.differences],
-        )
+    try:
+        check_receipt(receipt)
+    except RunRefused as refused:
+        raise RequestRefused(str(refused), refused.problems, run_id=refused.run_id) from None
+    except RunConflict as conflict:
+        fields = [difference.field for difference in conflict.differences]
+        raise RequestRefused(str(conflict), run_id=conflict.run_id, differences=fields) from None
     return StartedRun(checked.run_id, handle, receipt.status == "attached", receipt)
 
 
@@ -293,32 +223,16 @@ async def _compare(
 ) -> StartedRun | _OtherExecution:
     """The execution of the handle as a run of the request, where its content is that of the request."""
     described = await handle.describe()
+    content = await compare_content(client, described, checked.request, checked.run_id)
+    if not content.is_same:
+        return _OtherExecution(handle, described.status, content.first)
     memo = await described.memo()
-    first = None
-    if not has_content(checked.fingerprint, memo, {}, None):
-        start = await read_start(client, handle)
-        first = read_request(start.argument).request
-        is_of_run = first and find_run_id(first, checked.run_id) == checked.run_id
-        known = fingerprint(first) if first and is_of_run else None
-        if not has_content(checked.fingerprint, memo, start.memo, known):
-            return _OtherExecution(handle, described.status, first)
     return StartedRun(checked.run_id, handle, memo.get(SUBMISSION) != submission, ended=ended)
 
 
 def _pin(client: Client, handle: RunHandle) -> RunHandle:
     """The handle of the same execution: one that comes from a start describes the latest of its id."""
     return client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=RunResult)
-
-
-async def _await_end(handle: RunHandle) -> None:
-    """Wait until an execution has ended, at most a moment."""
-    ending = asyncio.ensure_future(handle.result(follow_runs=False))
-    try:
-        done, _ = await asyncio.wait({ending}, timeout=_LOOK_AGAIN_SECONDS)
-        if done:
-            ending.exception()  # however it ended
-    finally:
-        ending.cancel()
 
 
 def _tell_conflict(checked: CheckedRequest, known: ImageRequest | None) -> RequestRefused:

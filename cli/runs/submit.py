@@ -112,24 +112,11 @@ def _tell_whose_rules(session: Session, output: Output) -> None:
         )
 
 
+@options.with_request_options("input_fidelity")
 def generate(
     *,
     prompt: options.Prompt,
-    model: options.Model = None,
-    n: options.Count = None,
-    size: options.Size = None,
-    quality: options.Quality = None,
-    background: options.Background = None,
-    output_format: options.OutputFormat = None,
-    output_compression: options.OutputCompression = None,
-    moderation: options.Moderation = None,
-    partial_images: options.PartialImages = None,
-    tenant: options.Tenant = "default",
-    request_id: options.RequestId = None,
-    missing_usage: options.MissingUsage = None,
-    unknown_outcome: options.UnknownOutcome = None,
-    notify: options.Notify = None,
-    metadata: options.Metadata = None,
+    given: dict[str, Any],
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -138,30 +125,14 @@ def generate(
     The same --request-id attaches to the run that exists: it is one run and one bill.
     """
     session = open_session()
-    payload = options.make_payload(
-        model=model or session.settings.default_model,
-        prompt=prompt,
-        n=n,
-        size=size,
-        quality=quality,
-        background=background,
-        output_format=output_format,
-        output_compression=output_compression,
-        moderation=moderation,
-        partial_images=partial_images,
-        tenant=tenant,
-        request_id=request_id,
-        missing_usage=missing_usage,
-        unknown_outcome=unknown_outcome,
-        notify=notify,
-        metadata=metadata,
-    )
+    payload = options.make_payload(given, session.settings.default_model, prompt=prompt)
     asyncio.run(carry_out(payload, session, Output(as_json=as_json), wait=not no_wait))
 
 
 _REFERENCES = ("file://", "s3://", "data:")
 
 
+@options.with_request_options()
 def edit(
     *,
     prompt: options.Prompt,
@@ -172,22 +143,7 @@ def edit(
     mask: Annotated[
         str | None, Option(metavar="FILE_OR_URI", help="A PNG that is transparent where to draw.")
     ] = None,
-    model: options.Model = None,
-    n: options.Count = None,
-    size: options.Size = None,
-    quality: options.Quality = None,
-    background: options.Background = None,
-    output_format: options.OutputFormat = None,
-    output_compression: options.OutputCompression = None,
-    moderation: options.Moderation = None,
-    input_fidelity: options.InputFidelity = None,
-    partial_images: options.PartialImages = None,
-    tenant: options.Tenant = "default",
-    request_id: options.RequestId = None,
-    missing_usage: options.MissingUsage = None,
-    unknown_outcome: options.UnknownOutcome = None,
-    notify: options.Notify = None,
-    metadata: options.Metadata = None,
+    given: dict[str, Any],
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -196,25 +152,7 @@ def edit(
     Local files are put into the image store first. The same --request-id attaches to the run that exists.
     """
     session = open_session()
-    payload = options.make_payload(
-        model=model or session.settings.default_model,
-        prompt=prompt,
-        n=n,
-        size=size,
-        quality=quality,
-        background=background,
-        output_format=output_format,
-        output_compression=output_compression,
-        moderation=moderation,
-        input_fidelity=input_fidelity,
-        partial_images=partial_images,
-        tenant=tenant,
-        request_id=request_id,
-        missing_usage=missing_usage,
-        unknown_outcome=unknown_outcome,
-        notify=notify,
-        metadata=metadata,
-    )
+    payload = options.make_payload(given, session.settings.default_model, prompt=prompt)
     asyncio.run(_edit(payload, image, mask, session, Output(as_json=as_json), wait=not no_wait))
 
 

@@ -1,5 +1,6 @@
 """From a batch's order to its workflow: started, or attached to where it is under way already."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -51,7 +52,7 @@ class StartedBatch:
     batch_id: str
     attached: bool
     handle: BatchHandle
-    server: str
+    temporal: Client
 
     async def result(self) -> BatchProgress | EconomySummary:
         """Wait for the batch to end, and return what came of it: an `EconomySummary` for an economy batch.
@@ -61,7 +62,7 @@ class StartedBatch:
             BatchFailed: it ended early.
             TemporalUnavailable: Temporal was lost. The batch goes on.
         """
-        with temporal_errors(self.server, not_found=unknown_batch_error(self.batch_id)):
+        with temporal_errors(self.temporal, not_found=unknown_batch_error(self.batch_id)):
             try:
                 ended: BatchProgress | EconomySummary = await self.handle.result()
             except WorkflowFailureError as error:
@@ -69,7 +70,7 @@ class StartedBatch:
             return ended
 
 
-async def start_batch(temporal: Client, order: BatchOrder | EconomyOrder, server: str) -> StartedBatch:
+async def start_batch(temporal: Client, order: BatchOrder | EconomyOrder) -> StartedBatch:
     """Start the workflow of a batch, or attach to it. See `Client.start_batch`.
 
     Raises:
@@ -100,7 +101,7 @@ async def start_batch(temporal: Client, order: BatchOrder | EconomyOrder, server
     if attached and memo.get(_DIGEST, "") != order.digest:
         sentence = describe_conflict(order.batch_id, memo.get(_DIGEST, ""), order.digest)
         raise BatchConflict(sentence, batch_id=order.batch_id)
-    return StartedBatch(order.batch_id, attached, handle, server)
+    return StartedBatch(order.batch_id, attached, handle, temporal)
 
 
 def find_workflow_id(batch_id: str, *, economy: bool) -> str:
@@ -123,21 +124,19 @@ async def is_under_way(temporal: Client, workflow_id: str) -> bool:
         raise
 
 
-async def query_progress(
-    temporal: Client, batch_id: str, server: str, max_wait: timedelta
-) -> BatchProgress | None:
+async def query_progress(temporal: Client, batch_id: str, max_wait: timedelta) -> BatchProgress | None:
     """Ask where a batch stands, None before its first step. See `Client.batch_progress`."""
     workflow_id = find_workflow_id(batch_id, economy=False)
-    with _query_errors(batch_id, server, max_wait):
+    with _query_errors(temporal, batch_id, max_wait):
         asking = temporal.get_workflow_handle(workflow_id).query(names.QUERY_PROGRESS, rpc_timeout=max_wait)
         progress = await wait_at_most(max_wait, asking)
         return None if progress is None else BatchProgress.model_validate(progress)
 
 
-async def query_economy(temporal: Client, batch_id: str, server: str, max_wait: timedelta) -> EconomyProgress:
+async def query_economy(temporal: Client, batch_id: str, max_wait: timedelta) -> EconomyProgress:
     """Ask where an economy batch stands. See `Client.economy_progress`."""
     workflow_id = find_workflow_id(batch_id, economy=True)
-    with _query_errors(batch_id, server, max_wait):
+    with _query_errors(temporal, batch_id, max_wait):
         asking = temporal.get_workflow_handle(workflow_id).query(
             names.QUERY_ECONOMY, result_type=EconomyProgress, rpc_timeout=max_wait
         )
@@ -145,12 +144,12 @@ async def query_economy(temporal: Client, batch_id: str, server: str, max_wait: 
         return progress
 
 
-def _query_errors(batch_id: str, server: str, max_wait: timedelta) -> Any:
+def _query_errors(temporal: Client, batch_id: str, max_wait: timedelta) -> AbstractContextManager[None]:
     silence = NoAnswer(
         f"No worker answered within {max_wait.total_seconds():g} s, so it is not known where the batch {batch_id} stands. It goes"
         " on when a worker polls."
     )
-    return temporal_errors(server, not_found=unknown_batch_error(batch_id), no_answer=silence)
+    return temporal_errors(temporal, not_found=unknown_batch_error(batch_id), no_answer=silence)
 
 
 def unknown_batch_error(batch_id: str) -> BatchNotFound:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import WorkflowFailureError
 from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.exceptions import ApplicationError
@@ -17,7 +17,6 @@ from temporalio.service import RPCError
 from gpt_image_runs.client import batches
 from gpt_image_runs.client.connection_failures import explain_connection_failure
 from gpt_image_runs.client.errors import (
-    ClientError,
     DecisionRefused,
     NoAnswer,
     RunEnded,
@@ -28,16 +27,16 @@ from gpt_image_runs.client.errors import (
     wait_at_most,
 )
 from gpt_image_runs.client.pictures import read_image
-from gpt_image_runs.client.submissions import (
+from gpt_image_runs.client.runs import (
     ANSWER_TIME,
     RunHandle,
-    Submission,
     await_result,
     cancel_run,
     query_status,
-    submit_request,
+    send_decision,
     unknown_run_error,
 )
+from gpt_image_runs.client.submissions import Submission, submit_request
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
 from gpt_image_runs.contracts.decisions import Choice, DecisionTaken, MalformedDecision, read_decision
@@ -62,8 +61,6 @@ class Client:
     def __init__(self, temporal: TemporalClient) -> None:
         """Use a connection that exists. Values travel as the contracts say, whatever its payload converter is."""
         self._temporal = _with_pydantic(temporal)
-        config = temporal.service_client.config
-        self._server = f"{config.target_host} ({temporal.namespace})"
 
     @classmethod
     async def connect(
@@ -118,7 +115,7 @@ class Client:
             )
             raise RunRefused(describe_problems((problem,)), problems=(problem,))
         run_id = names.run_id_for(asked.tenant, asked.request_id)
-        return await submit_request(self._temporal, self._server, asked, run_id, max_wait)
+        return await submit_request(self._temporal, asked, run_id, max_wait)
 
     async def quote(
         self, request: ImageRequest | Mapping[str, Any], *, max_wait: timedelta = ANSWER_TIME
@@ -142,7 +139,7 @@ class Client:
             result_type=Quote,
             execution_timeout=max_wait,
         )
-        with temporal_errors(self._server, no_answer=silence):
+        with temporal_errors(self._temporal, no_answer=silence):
             try:
                 quoted: Quote = await wait_at_most(max_wait, asking)
             except WorkflowFailureError as error:
@@ -158,7 +155,7 @@ class Client:
             RunNotFound: Temporal does not know it.
             NoAnswer: no worker answered in time.
         """
-        return await query_status(self._handle(run_id), self._server, max_wait)
+        return await query_status(self._temporal, self._handle(run_id), max_wait)
 
     async def result(self, run_id: str) -> RunResult:
         """Wait for a run to end, and return its images and its bill.
@@ -172,7 +169,7 @@ class Client:
             RunConflict: its request id stands for other content.
             RunFailed: it ended without a result. `RunCancelled` where it was cancelled.
         """
-        return await await_result(self._handle(run_id), self._server)
+        return await await_result(self._temporal, self._handle(run_id))
 
     async def decide(
         self,
@@ -200,19 +197,15 @@ class Client:
             f"No worker answered in time, so it is not known whether the decision about {run_id} was taken. Ask for its status.",
             run_id=run_id,
         )
-        deciding = handle.execute_update(names.UPDATE_DECIDE, decided, result_type=DecisionTaken)
-        with temporal_errors(self._server, not_found=unknown_run_error(run_id), no_answer=silence):
+        with temporal_errors(self._temporal, not_found=unknown_run_error(run_id), no_answer=silence):
             try:
-                taken: DecisionTaken = await wait_at_most(max_wait, deciding)
-            except WorkflowUpdateFailedError as error:
-                raise _read_refusal(run_id, error.cause) from error
+                return await wait_at_most(max_wait, send_decision(handle, decided))
             except RPCError:
                 # Temporal says "not found" of a run that has ended, too.
                 if (await handle.describe()).close_time is not None:
                     sentence = f"The run {run_id} has ended, so there is nothing to decide."
                     raise RunEnded(sentence, run_id=run_id) from None
                 raise
-            return taken
 
     async def cancel(self, run_id: str) -> None:
         """Cancel a run. A request that was sent is finished and billed; a run that has ended stays as it is.
@@ -220,7 +213,7 @@ class Client:
         Raises:
             RunNotFound: Temporal does not know it.
         """
-        await cancel_run(self._handle(run_id), self._server)
+        await cancel_run(self._temporal, self._handle(run_id))
 
     async def images(self, result: RunResult | str) -> tuple[bytes, ...]:
         """Read the images of a result, or of the run with this id, each checked against its hash.
@@ -243,8 +236,8 @@ class Client:
         Raises:
             BatchConflict: its id stands for other lines, or for a batch at the other price.
         """
-        with temporal_errors(self._server):
-            return await batches.start_batch(self._temporal, order, self._server)
+        with temporal_errors(self._temporal):
+            return await batches.start_batch(self._temporal, order)
 
     async def batch_progress(
         self, batch_id: str, *, max_wait: timedelta = ANSWER_TIME
@@ -255,11 +248,11 @@ class Client:
             BatchNotFound: Temporal does not know it.
             NoAnswer: no worker answered in time.
         """
-        return await batches.query_progress(self._temporal, batch_id, self._server, max_wait)
+        return await batches.query_progress(self._temporal, batch_id, max_wait)
 
     async def economy_progress(self, batch_id: str, *, max_wait: timedelta = ANSWER_TIME) -> EconomyProgress:
         """Ask where an economy batch stands. Errors as for `batch_progress`."""
-        return await batches.query_economy(self._temporal, batch_id, self._server, max_wait)
+        return await batches.query_economy(self._temporal, batch_id, max_wait)
 
     def _handle(self, run_id: str) -> RunHandle:
         return self._temporal.get_workflow_handle(run_id, result_type=RunResult)
@@ -289,9 +282,3 @@ def _read(request: ImageRequest | Mapping[str, Any]) -> ImageRequest:
     if reading.request is None:
         raise RunRefused(describe_problems(reading.problems), problems=reading.problems)
     return reading.request
-
-
-def _read_refusal(run_id: str, cause: BaseException) -> ClientError:
-    if isinstance(cause, ApplicationError) and cause.type == names.DECISION_REFUSED:
-        return DecisionRefused(cause.message, run_id=run_id)
-    return ClientError(f"The worker could not take the decision: {cause}.")

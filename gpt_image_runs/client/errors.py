@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from temporalio.client import Client as TemporalClient
 from temporalio.client import RPCTimeoutOrCancelledError, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
@@ -147,7 +148,7 @@ class ImageUnavailable(ClientError):
         self.uri = uri
 
 
-def read_failure(run_id: str, cause: BaseException) -> ClientError:
+def read_failure(run_id: str, cause: BaseException) -> RunRefused | RunConflict | RunFailed:
     """Read why a run has no result from the cause of its `WorkflowFailureError`."""
     if not isinstance(cause, ApplicationError):
         kind = type(cause).__name__.removesuffix("Error")
@@ -157,7 +158,7 @@ def read_failure(run_id: str, cause: BaseException) -> ClientError:
         )
     kind = cause.type or "ApplicationError"
     if kind == names.RUN_CONFLICT:
-        return RunConflict(cause.message, run_id=run_id)
+        return RunConflict(cause.message, run_id=run_id, problems=_read_problems(cause))
     if kind in {names.REQUEST_REFUSED, names.BUDGET_EXCEEDED}:
         refused = BudgetExceeded if kind == names.BUDGET_EXCEEDED else RunRefused
         return refused(cause.message, run_id=run_id, problems=_read_problems(cause))
@@ -191,7 +192,7 @@ async def wait_at_most(max_wait: timedelta | None, answer: Awaitable[T]) -> T:
 
 @contextmanager
 def temporal_errors(
-    server: str, *, not_found: ClientError | None = None, no_answer: ClientError | None = None
+    temporal: TemporalClient, *, not_found: ClientError | None = None, no_answer: ClientError | None = None
 ) -> Iterator[None]:
     """Raise what Temporal answers as an error of the client.
 
@@ -200,6 +201,7 @@ def temporal_errors(
     Raises:
         TemporalUnavailable: anything else that it answers.
     """
+    server = f"{temporal.service_client.config.target_host} ({temporal.namespace})"
     try:
         yield
     except (TimeoutError, RPCTimeoutOrCancelledError) as error:

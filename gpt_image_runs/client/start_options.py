@@ -1,6 +1,5 @@
 """What a run is started with, whoever starts it: its id, what it is found by, its place in the queue. Pure: no client here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +51,3 @@ def describe_start(
         # Tenants share a backlog fairly: the server takes turns between these keys.
         priority=Priority(priority_key=priority_key, fairness_key=request.tenant),
     )
-
-
-def has_content(
-    fingerprint: str, memo: Mapping[str, Any], memo_at_start: Mapping[str, Any], first: str | None
-) -> bool:
-    """Return whether an execution is carried out with the content of this fingerprint.
-
-    `first` is the fingerprint of the execution's argument. It counts unless the execution has changed its memo itself: then it
-    goes on with other content than its argument, the one that owns the request id.
-    """
-    known = memo.get(FINGERPRINT)
-    return known == fingerprint or (first == fingerprint and known == memo_at_start.get(FINGERPRINT))

@@ -10,8 +10,6 @@ from uuid import uuid4
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
-    WorkflowFailureError,
-    WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -22,24 +20,24 @@ from temporalio.service import RPCError
 from gpt_image_runs.client.errors import (
     NoAnswer,
     RunConflict,
-    RunNotFound,
     RunRefused,
-    read_failure,
     temporal_errors,
     wait_at_most,
+)
+from gpt_image_runs.client.runs import (
+    ANSWER_TIME,
+    LOOK_AGAIN_SECONDS,
+    RunHandle,
+    await_result,
+    cancel_run,
+    query_status,
+    wait_for_end,
 )
 from gpt_image_runs.client.start_options import describe_start
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from gpt_image_runs.contracts.submissions import SubmitReceipt
-
-RunHandle = WorkflowHandle[Any, RunResult]
-
-ANSWER_TIME = timedelta(seconds=30)
-"""How long a worker's answer is awaited unless a caller says otherwise. It takes some milliseconds where a worker is free."""
-
-_LOOK_AGAIN_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
@@ -136,19 +134,8 @@ def check_receipt(receipt: SubmitReceipt) -> None:
         )
 
 
-async def wait_for_end(handle: RunHandle, max_seconds: float = _LOOK_AGAIN_SECONDS) -> None:
-    """Wait until an execution has ended, at most some seconds. However it ended."""
-    ending = asyncio.ensure_future(handle.result(follow_runs=False))
-    try:
-        done, _ = await asyncio.wait({ending}, timeout=max_seconds)
-        if done:
-            ending.exception()
-    finally:
-        ending.cancel()
-
-
 async def submit_request(
-    temporal: Client, server: str, request: ImageRequest, run_id: str, max_wait: timedelta
+    temporal: Client, request: ImageRequest, run_id: str, max_wait: timedelta
 ) -> "Submission":
     """Submit a request until it has its receipt. See `Client.submit`."""
     clock = asyncio.get_running_loop().time
@@ -158,17 +145,17 @@ async def submit_request(
         # A new id for each call: to one that it knows, Temporal gives the receipt of the first call.
         submission = uuid4().hex
         options = build_start_options(request, run_id, submission=submission)
-        with temporal_errors(server):
+        with temporal_errors(temporal):
             answer = await request_receipt(
                 temporal, request, submission, timedelta(seconds=max(ends_at - clock(), 0)), **options
             )
         if answer.receipt and answer.handle:
             check_receipt(answer.receipt)
-            return Submission(run_id, answer.receipt, answer.handle, server)
+            return Submission(run_id, answer.receipt, answer.handle, temporal)
         reason = answer.reason or reason
         if answer.handle is None or clock() >= ends_at:
             raise NoAnswer(_describe_silence(run_id, reason, max_wait), run_id=run_id)
-        await wait_for_end(answer.handle, min(_LOOK_AGAIN_SECONDS, ends_at - clock()))
+        await wait_for_end(answer.handle, min(LOOK_AGAIN_SECONDS, ends_at - clock()))
 
 
 def _describe_silence(run_id: str, reason: str, max_wait: timedelta) -> str:
@@ -191,7 +178,7 @@ class Submission:
     run_id: str
     receipt: SubmitReceipt
     handle: RunHandle
-    server: str
+    temporal: Client
 
     async def result(self) -> RunResult:
         """Wait for the run to end, and return its images and its bill.
@@ -201,49 +188,12 @@ class Submission:
             RunRefused: it was refused after its receipt, as `BudgetExceeded` is.
             TemporalUnavailable: Temporal was lost. The run goes on.
         """
-        return await await_result(self.handle, self.server)
+        return await await_result(self.temporal, self.handle)
 
     async def status(self, *, max_wait: timedelta = ANSWER_TIME) -> RunStatus:
         """Ask where the run is. See `Client.status`."""
-        return await query_status(self.handle, self.server, max_wait)
+        return await query_status(self.temporal, self.handle, max_wait)
 
     async def cancel(self) -> None:
         """Cancel the run. See `Client.cancel`."""
-        await cancel_run(self.handle, self.server)
-
-
-async def await_result(handle: RunHandle, server: str) -> RunResult:
-    """Wait for a run to end, and return its result. See `Submission.result`."""
-    with temporal_errors(server, not_found=unknown_run_error(handle.id)):
-        try:
-            return await handle.result()
-        except WorkflowFailureError as error:
-            raise read_failure(handle.id, error.cause) from error
-
-
-async def query_status(handle: RunHandle, server: str, max_wait: timedelta) -> RunStatus:
-    """Ask where a run is. See `Client.status`."""
-    silence = NoAnswer(
-        f"No worker answered within {max_wait.total_seconds():g} s, so it is not known where {handle.id} is. It goes on when a"
-        " worker polls.",
-        run_id=handle.id,
-    )
-    with temporal_errors(server, not_found=unknown_run_error(handle.id), no_answer=silence):
-        asking = handle.query(names.QUERY_STATUS, result_type=RunStatus, rpc_timeout=max_wait)
-        status: RunStatus = await wait_at_most(max_wait, asking)
-        return status
-
-
-async def cancel_run(handle: RunHandle, server: str) -> None:
-    """Cancel a run. See `Client.cancel`."""
-    with temporal_errors(server, not_found=unknown_run_error(handle.id)):
-        await handle.cancel()
-
-
-def unknown_run_error(run_id: str) -> RunNotFound:
-    """Build the error about a run that Temporal does not know."""
-    return RunNotFound(
-        f"Temporal does not know the run {run_id}. Check the id (image:TENANT:REQUEST_ID). A run that ended long ago is forgotten:"
-        " submit the same request again for its result, and nothing is paid.",
-        run_id=run_id,
-    )
+        await cancel_run(self.temporal, self.handle)

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.failure.v1 import Failure
@@ -12,7 +11,7 @@ from temporalio.api.nexus.v1 import EndpointSpec, EndpointTarget
 from temporalio.api.operatorservice.v1 import CreateNexusEndpointRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
@@ -138,25 +137,3 @@ async def create_nexus_endpoint(client: Client, name: str, task_queue: str) -> N
     except RPCError as error:
         if error.status is not RPCStatusCode.ALREADY_EXISTS:
             raise
-
-
-class WorkflowStart(NamedTuple):
-    """The first argument, decoded as plain JSON (None without one), and the memo as it was at the start."""
-
-    argument: Any
-    memo: dict[str, Any]
-
-
-async def read_start(client: Client, handle: WorkflowHandle[Any, Any]) -> WorkflowStart:
-    """Read what an execution was started with.
-
-    Raises:
-        RPCError: the server cannot be asked, or does not know the execution.
-    """
-    async for event in handle.fetch_history_events(page_size=1):
-        started = event.workflow_execution_started_event_attributes
-        argument, *_ = [*await client.data_converter.decode(started.input.payloads), None]
-        fields = started.memo.fields
-        values = await client.data_converter.decode(list(fields.values()))
-        return WorkflowStart(argument, dict(zip(fields, values, strict=True)))
-    return WorkflowStart(None, {})

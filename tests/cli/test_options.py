@@ -1,6 +1,7 @@
 """From options to payloads, ids and moments."""
 
 from datetime import UTC, datetime
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -10,14 +11,37 @@ from typer import BadParameter
 from cli.dates import format_moment, parse_moment
 from cli.errors import RequestRefused
 from cli.local.up import name_type
-from cli.options import find_run_id, make_payload
+from cli.options import AnyTenant, AsJson, Prompt, find_run_id, make_payload, with_request_options
 
 
 def test_a_payload_holds_what_was_given_and_nothing_else() -> None:
     """Options that were left out are not in the payload, so that the provider's own defaults apply."""
-    payload = make_payload(model="gpt-image-2", prompt="a fox", n=None, size=None, metadata=["team=a=b"])
+    given = {"model": None, "n": None, "size": None, "quality": "low", "metadata": ["team=a=b"]}
+    payload = make_payload(given, "gpt-image-2", prompt="a fox")
 
-    assert payload == {"model": "gpt-image-2", "prompt": "a fox", "metadata": {"team": "a=b"}}
+    assert payload == {
+        "model": "gpt-image-2",
+        "prompt": "a fox",
+        "quality": "low",
+        "metadata": {"team": "a=b"},
+    }
+    assert make_payload({**given, "model": "gpt-image-3"}, "gpt-image-2")["model"] == "gpt-image-3"
+
+
+def test_request_options_stand_in_the_place_of_the_parameter_given() -> None:
+    """Typer sees one parameter for each option, and the command gets them by name."""
+
+    @with_request_options("notify", "metadata", tenant=(AnyTenant, None))
+    def command(*, prompt: Prompt, given: dict[str, Any], as_json: AsJson = False) -> dict[str, Any]:
+        """Say what was given."""
+        return {**given, "prompt": prompt, "as_json": as_json}
+
+    parameters = signature(command).parameters
+    assert [*parameters][:2] == ["prompt", "model"]
+    assert [*parameters][-2:] == ["unknown_outcome", "as_json"]
+    assert parameters["tenant"].default is None
+    values = {name: name for name in parameters}
+    assert command(**values) == values
 
 
 @pytest.mark.parametrize(

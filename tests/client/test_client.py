@@ -29,7 +29,7 @@ from gpt_image_runs import (
     TemporalUnavailable,
     run_id_for,
 )
-from gpt_image_runs.client.submissions import await_result
+from gpt_image_runs.client.runs import await_result
 from gpt_image_runs.contracts import names
 from tests.support.economy_runs import make_requests, new_batch_id, write_pages
 from tests.support.stack import Stack, run_stack, run_temporal, sqlite_url
@@ -168,7 +168,7 @@ async def test_submit_waits_until_the_owner_of_the_request_id_gets_its_receipt(
 
     assert (await again.result()).billing == first.billing
     with pytest.raises(RunConflict):
-        await await_result(other, "here")
+        await await_result(client.temporal, other)
     await slow.result()
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -50,13 +51,14 @@ def test_failure_types_of_runs_become_errors_of_their_own() -> None:
         (RPCStatusCode.PERMISSION_DENIED, "Request unauthorized.", TemporalUnavailable, "TEMPORAL_API_KEY"),
     ],
 )
-def test_rpc_errors_become_sentences(
+async def test_rpc_errors_become_sentences(
     status: RPCStatusCode, message: str, expected: type[Exception], words: str
 ) -> None:
+    temporal = await Client.connect("127.0.0.1:1", lazy=True)
     unknown, silent = RunNotFound("unknown", run_id=RUN), NoAnswer("silent", run_id=RUN)
     with (
         pytest.raises(expected, match=words),
-        temporal_errors("localhost:7233 (default)", not_found=unknown, no_answer=silent),
+        temporal_errors(temporal, not_found=unknown, no_answer=silent),
     ):
         raise RPCError(message, status, b"")
 

@@ -12,7 +12,6 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from cli.errors import CommandFailed, RequestRefused
 from cli.runs.start import CheckedRequest, check_result_is_own, start_run
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult
 from tests.e2e.runs.test_decisions import decide, until_held
@@ -36,7 +35,7 @@ def check(prompt: str, **changes: Any) -> CheckedRequest:
         **changes,
     }
     request = ImageRequest(**payload)
-    return CheckedRequest(payload, request, request.model, fingerprint(request), ())
+    return CheckedRequest(payload, request, request.model, ())
 
 
 async def test_with_a_receipt(stack: Stack) -> None:
@@ -171,7 +170,7 @@ async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> No
         rename(stack, "runs", "runs_away")
         other = replace(checked, payload={**checked.payload, "prompt": "A plate"})
         request = ImageRequest(**other.payload)
-        other = replace(other, request=request, fingerprint=fingerprint(request))
+        other = replace(other, request=request)
         # A completed run is in the way of a start by the command line; one that failed is not.
         failed = await start_other(stack.client, checked)
         await failed.terminate()
