@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RunRefused,
         TemporalUnavailable,
     )
+    from gpt_image_runs.client.programs import run_and_exit
     from gpt_image_runs.client.submissions import Submission
     from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
     from gpt_image_runs.contracts.economy import EconomyOrder, EconomyProgress
@@ -63,6 +64,7 @@ __all__ = [
     "Submission",
     "SubmitReceipt",
     "TemporalUnavailable",
+    "run_and_exit",
     "run_id_for",
 ]
 
@@ -86,6 +88,7 @@ _NAMES = {
         "RunRefused",
         "TemporalUnavailable",
     ),
+    "client.programs": ("run_and_exit",),
     "client.submissions": ("Submission",),
     "contracts.batches": ("BatchOrder", "BatchProgress"),
     "contracts.economy": ("EconomyOrder", "EconomyProgress"),

@@ -1,7 +1,7 @@
 """From a batch's order to its workflow: started, or attached to where it is under way already."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -51,8 +51,8 @@ class StartedBatch:
 
     batch_id: str
     attached: bool
-    handle: BatchHandle
-    temporal: Client
+    handle: BatchHandle = field(repr=False)
+    temporal: Client = field(repr=False)
 
     async def result(self) -> BatchProgress | EconomySummary:
         """Wait for the batch to end, and return what came of it: an `EconomySummary` for an economy batch.

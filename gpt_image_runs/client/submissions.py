@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -177,8 +177,8 @@ class Submission:
 
     run_id: str
     receipt: SubmitReceipt
-    handle: RunHandle
-    temporal: Client
+    handle: RunHandle = field(repr=False)
+    temporal: Client = field(repr=False)
 
     async def result(self) -> RunResult:
         """Wait for the run to end, and return its images and its bill.

@@ -1,15 +1,20 @@
 """The client beside real servers: one application for the module, whose provider makes one picture at a time."""
 
+import ast
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio.client import Client as TemporalClient
 
+import gpt_image_runs
 from gpt_image_runs import (
     BatchConflict,
     BatchNotFound,
@@ -308,3 +313,58 @@ async def test_connect_without_a_server_says_what_to_set(
         TemporalUnavailable, match=f"No Temporal server answers at 127.0.0.1:{unused_tcp_port}"
     ):
         await Client.connect()
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+SNIPPETS = dict(
+    re.findall(r"^## ([^\n]+)\n\n```python\n(.*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+)
+
+
+async def run_snippets(names: dict[str, Any], *headings: str) -> None:
+    """Run snippets of docs/client.md as they stand, one after the other with the same names."""
+    for heading in headings:
+        code = compile(SNIPPETS[heading], PAGE.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        await FunctionType(code, names)()
+
+
+async def test_page_of_the_client_runs_as_it_stands(
+    client: Client, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", stack.client.service_client.config.target_host)
+    monkeypatch.chdir(tmp_path)
+    batch_id = new_batch_id()
+    economy = await write_pages(stack.store, batch_id, make_requests(batch_id, ["A cup"]))
+    order = BatchOrder(batch_id=batch_id, digest=economy.digest, lines=1, pages=1)
+    (tmp_path / "order.json").write_text(order.model_dump_json())
+    public = {name: getattr(gpt_image_runs, name) for name in gpt_image_runs.__all__}
+    names: dict[str, Any] = {**public, "Path": Path}
+    simple = ["Connect", "Submit", "Result", "Images", "Quote", "Batches"]
+
+    await run_snippets(names, *simple)
+    names["run_id"] = names["submission"].run_id
+    await run_snippets(names, "Status")
+    names["run_id"] = await hold(client, stack, "A cup that the page decides about")
+    await run_snippets(names, "Decide")
+    names["run_id"] = await hold(client, stack, "A cup that the page cancels")
+    await run_snippets(names, "Cancel")
+
+    assert SNIPPETS.keys() == {*simple, "Status", "Decide", "Cancel"}
+    assert (names["status"].stage, names["taken"].stage, names["summary"].done) == ("completed", "failed", 1)
+    assert (tmp_path / "cover-1.png").read_bytes()[:4] == b"\x89PNG"
+
+
+async def test_page_of_the_client_names_every_method_and_error() -> None:
+    named = set(re.findall(r"`([A-Za-z_]+)", PAGE.read_text("utf-8")))
+    used = set(re.findall(r"client\.([a-z_]+)\(", PAGE.read_text("utf-8")))
+    errors = {name for name in gpt_image_runs.__all__ if is_error(getattr(gpt_image_runs, name))}
+
+    assert {name for name in vars(Client) if not name.startswith("_")} <= named | used | {
+        "connect",
+        "temporal",
+    }
+    assert errors <= named
+
+
+def is_error(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Exception)

@@ -82,3 +82,28 @@ def test_client_needs_only_pydantic_and_temporalio() -> None:
 
 def test_contracts_do_not_load_a_temporal_client() -> None:
     assert "temporalio.client" not in load("from gpt_image_runs import ImageRequest, RunResult, run_id_for")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ("return None", 0, ""),
+        ("return 3", 3, ""),
+        ("raise gpt_image_runs.NoAnswer('Nobody answered.')", 1, "NoAnswer: Nobody answered.\n"),
+        ("raise KeyError('x')", 1, "KeyError: 'x'\n"),
+    ],
+)
+def test_run_and_exit_ends_without_python_s_shutdown(body: str, status: int, told: str) -> None:
+    program = f"""
+import atexit, gpt_image_runs
+atexit.register(print, "shut down")
+async def main():
+    print("done", end="")
+    {body}
+gpt_image_runs.run_and_exit(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout) == (status, "done")
+    assert ended.stderr.endswith(told)
+    assert ("Traceback" in ended.stderr) == ("KeyError" in body)

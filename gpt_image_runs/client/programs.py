@@ -1,0 +1,31 @@
+"""How a program that is a client of Temporal ends with an exit status that can be trusted."""
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+from gpt_image_runs.client.errors import ClientError
+
+
+def run_and_exit(main: Coroutine[Any, Any, int | None]) -> NoReturn:
+    """Run `main` and end the process: with what it returns (None is 0), or with 1 and the reason on stderr.
+
+    Python's shutdown is left out, in which the SDK's threads may crash a process that has done its work
+    (temporalio/sdk-python#300); functions registered with `atexit` are not called.
+    """
+    status = 1
+    try:
+        status = asyncio.run(main) or 0
+    except ClientError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    except BaseException:  # noqa: BLE001 - whatever ends the program, it ends here
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            status = status or 1
+    os._exit(status)
