@@ -78,6 +78,9 @@ class Client:
             config["target_host"] = address
         if namespace is not None:
             config["namespace"] = namespace
+        # The explanation of a failure looks at these, too.
+        if "tls" in options or "api_key" in options:
+            config["tls"] = options.get("tls", config.get("tls") or bool(options.get("api_key")))
         if not config.get("target_host"):
             raise TemporalUnavailable(
                 "No Temporal server is named. Give its address, such as Client.connect('localhost:7233'), or set TEMPORAL_ADDRESS."

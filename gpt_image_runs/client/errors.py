@@ -207,7 +207,7 @@ def temporal_errors(
     except (TimeoutError, RPCTimeoutOrCancelledError) as error:
         raise no_answer or TemporalUnavailable(_describe_lost(server, "no answer in time")) from error
     except RPCError as error:
-        is_unknown = error.status is RPCStatusCode.NOT_FOUND and "namespace" not in error.message.lower()
+        is_unknown = error.status is RPCStatusCode.NOT_FOUND and not error.message.startswith("Namespace")
         if not_found and is_unknown:
             raise not_found from error
         if no_answer and error.status in _NO_WORKER:
@@ -228,6 +228,11 @@ def _describe_rpc_error(server: str, error: RPCError) -> str:
         )
     if error.status in _LOST:
         return _describe_lost(server, reason)
+    if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+        return (
+            f"The Temporal server at {server} takes no more calls just now ({reason}). Repeat the call later, a request with the same"
+            " request id."
+        )
     return f"The Temporal server at {server} answered {error.status.name}: {reason}. Check its address and TEMPORAL_NAMESPACE."
 
 

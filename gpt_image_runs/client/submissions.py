@@ -15,7 +15,7 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from gpt_image_runs.client.errors import (
     NoAnswer,
@@ -39,12 +39,15 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from gpt_image_runs.contracts.submissions import SubmitReceipt
 
+# The SDK has tried for ten seconds by then.
+_CROWDED_SECONDS = 0.5
+
 
 class Answer(NamedTuple):
     """The answer to a submission.
 
     `receipt` is None where there is none: with a `handle` that execution gives none, because of `reason`. Without a handle nobody
-    answered, and it is not known whether the run was started.
+    answered, or with an error, which is the `reason`, and it is not known whether the run was started.
     """
 
     receipt: SubmitReceipt | None
@@ -104,16 +107,23 @@ async def request_receipt(
         # The operation has the same error or a handle: asyncio complains of errors that nobody has fetched.
         with suppress(WorkflowAlreadyStartedError, RPCError, asyncio.CancelledError):
             handle = await operation.workflow_handle()
-            if reason := _read_denial(error):
-                return Answer(None, handle, reason)
-        return Answer(None, None)
+            if _is_denial(error):
+                return Answer(None, handle, _read_reason(error))
+        return Answer(None, None, _read_reason(error))
+    except RPCError:
+        with suppress(WorkflowAlreadyStartedError, RPCError):
+            await operation.workflow_handle()
+        raise
     return Answer(receipt, await operation.workflow_handle())
 
 
-def _read_denial(error: BaseException) -> str:
+def _is_denial(error: BaseException) -> bool:
     cause = error.cause if isinstance(error, WorkflowUpdateFailedError) else None
-    is_denial = isinstance(cause, ApplicationError) and cause.type == names.NO_RECEIPT
-    return cause.message if is_denial and isinstance(cause, ApplicationError) else ""
+    return isinstance(cause, ApplicationError) and cause.type == names.NO_RECEIPT
+
+
+def _read_reason(error: BaseException) -> str:
+    return str(error.cause) if isinstance(error, WorkflowUpdateFailedError) else ""
 
 
 def check_receipt(receipt: SubmitReceipt) -> None:
@@ -140,22 +150,33 @@ async def submit_request(
     """Submit a request until it has its receipt. See `Client.submit`."""
     clock = asyncio.get_running_loop().time
     ends_at = clock() + max_wait.total_seconds()
-    reason = ""
+    reason, submission = "", uuid4().hex
     while True:
-        # A new id for each call: to one that it knows, Temporal gives the receipt of the first call.
-        submission = uuid4().hex
         options = build_start_options(request, run_id, submission=submission)
+        left = timedelta(seconds=max(ends_at - clock(), 0))
         with temporal_errors(temporal):
-            answer = await request_receipt(
-                temporal, request, submission, timedelta(seconds=max(ends_at - clock(), 0)), **options
-            )
+            try:
+                answer = await request_receipt(temporal, request, submission, left, **options)
+            except RPCError as error:
+                if not _is_crowded(error):
+                    raise
+                reason = reason or error.message
+                await asyncio.sleep(_CROWDED_SECONDS)
+                continue
         if answer.receipt and answer.handle:
             check_receipt(answer.receipt)
             return Submission(run_id, answer.receipt, answer.handle, temporal)
         reason = answer.reason or reason
         if answer.handle is None or clock() >= ends_at:
             raise NoAnswer(_describe_silence(run_id, reason, max_wait), run_id=run_id)
+        # Temporal answers an id that it knows with what it has answered before.
+        submission = uuid4().hex
         await wait_for_end(answer.handle, min(LOOK_AGAIN_SECONDS, ends_at - clock()))
+
+
+def _is_crowded(error: RPCError) -> bool:
+    """Return whether too many submissions of the run wait, so that this one was not taken: Temporal lets ten wait at a time."""
+    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED or "update was aborted" in error.message
 
 
 def _describe_silence(run_id: str, reason: str, max_wait: timedelta) -> str:

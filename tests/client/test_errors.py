@@ -43,7 +43,8 @@ def test_failure_types_of_runs_become_errors_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("status", "message", "expected", "words"),
     [
-        (RPCStatusCode.NOT_FOUND, "workflow not found for ID: x", RunNotFound, "unknown"),
+        (RPCStatusCode.NOT_FOUND, "workflow not found for ID: namespace-1", RunNotFound, "unknown"),
+        (RPCStatusCode.RESOURCE_EXHAUSTED, "limit exceeded", TemporalUnavailable, "Repeat the call later"),
         (RPCStatusCode.NOT_FOUND, "Namespace shop is not found.", TemporalUnavailable, "TEMPORAL_NAMESPACE"),
         (RPCStatusCode.DEADLINE_EXCEEDED, "Timeout expired", NoAnswer, "silent"),
         (RPCStatusCode.FAILED_PRECONDITION, "no poller seen for task queue", NoAnswer, "silent"),
