@@ -12,7 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from cli.runs.start import start_for_receipt
+from gpt_image_runs.client.submissions import request_receipt
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.submissions import SubmitReceipt
@@ -107,7 +107,7 @@ async def _submit(client: Client, payload: dict[str, Any], run_id: str) -> tuple
     while True:
         submission = uuid.uuid4().hex
         try:
-            got = await start_for_receipt(
+            answer = await request_receipt(
                 client,
                 payload,
                 submission,
@@ -118,7 +118,7 @@ async def _submit(client: Client, payload: dict[str, Any], run_id: str) -> tuple
                 memo={SUBMISSION: submission},
             )
         except RPCError:
-            got = None
-        if got is not None and got[0] is not None:
-            return got[0], got[1]
+            answer = None
+        if answer is not None and answer.receipt is not None:
+            return answer.receipt, answer.handle
         await asyncio.sleep(_PAUSE_SECONDS)
