@@ -31,7 +31,7 @@ from gpt_image_runs.local_stack.processes import listen_for_stop
 from gpt_image_runs.observability.logging import configure_logging
 from gpt_image_runs.observability.metrics import MetricsUnavailable, serve_metrics
 from gpt_image_runs.observability.tracing import begin_tracing, end_tracing
-from gpt_image_runs.provider.catalog import CatalogueError
+from gpt_image_runs.provider.catalog import CatalogError
 from gpt_image_runs.provider.errors import ProviderFailure
 from gpt_image_runs.settings import Settings, SettingsError, load_settings
 from gpt_image_runs.temporal.connection import connect_to_temporal
@@ -55,7 +55,7 @@ _STARTING_PROBLEMS = (
     LedgersDiffer,
     LedgerError,
     RateCardError,
-    CatalogueError,
+    CatalogError,
     StoreFailure,
     ProviderFailure,
 )

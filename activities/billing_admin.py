@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from temporalio import activity
 
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from gpt_image_runs.billing.attempts.runs import RunIdentity, find_earlier_run
 from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.ledger.corrections import Corrections
@@ -33,7 +33,7 @@ class RunSettler:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
             CorrectionRefused: the correction would not be true; not tried again.
         """
-        with known_failures():
+        with translate_errors():
             return await asyncio.to_thread(self._corrections.settle, order)
 
 
@@ -52,7 +52,7 @@ class BudgetChanger:
         """
         info = activity.info()
         key = f"{info.workflow_id}/{info.workflow_run_id}"
-        with known_failures():
+        with translate_errors():
             return await asyncio.to_thread(self._budgets.decide, key, decision)
 
 
@@ -69,7 +69,7 @@ class EarlierRunFinder:
         Raises:
             LedgerUnavailable: the database does not answer; Temporal tries again until it does.
         """
-        with known_failures():
+        with translate_errors():
             return await asyncio.to_thread(
                 find_earlier_run, self._database, RunIdentity(**order.model_dump())
             )

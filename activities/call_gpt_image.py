@@ -12,29 +12,29 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
-from activities.errors import SHORTEST_WAIT_SECONDS, describe_provider_failure, known_failures
-from activities.heartbeats import finish_what_is_paid, heartbeats
+from activities.errors import MIN_WAIT_SECONDS, to_application_error, translate_errors
+from activities.heartbeats import heartbeats, shield_from_cancellation
 from activities.provider_call.earlier_attempts import (
     AttemptReceipts,
     Liveness,
     add_recovered_pictures,
-    describe_yielding,
-    hold_undecided,
-    refuse_endless_resends,
-    settle_by_receipts,
-    still_under_way,
+    apply_outcome_receipts,
+    attempt_in_progress_error,
+    check_resend_limit,
+    hold_if_undecided,
+    superseded_outcome,
 )
-from activities.provider_call.failure_signal import telling_failures
-from activities.provider_call.image_saving import ImagesNotSaved, PictureKeeper, announcing_partial_images
+from activities.provider_call.failure_signal import report_failures
+from activities.provider_call.image_saving import ImageSaver, ImagesNotSaved, announcing_partial_images
 from activities.provider_call.results import (
-    describe_delivery,
-    describe_failure,
-    describe_success,
-    describe_undelivered,
-    settle_attempt,
+    apply_outcome,
+    failed_outcome,
+    succeeded_outcome,
+    to_call_result,
+    undelivered_outcome,
     unsaved_outcome,
 )
-from activities.provider_call.retry_state import OnPause, SharedPauses, handing_on, read_handed_on
+from activities.provider_call.retry_state import OnPause, SharedBackoffs, carry_retry_state, load_retry_state
 from activities.provider_call.tracing import provider_span
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.attempts.call_terms import CallTerms
@@ -88,7 +88,7 @@ class GptImageCaller:
     ) -> None:
         self._client = client
         self._store = store
-        self._keeper = PictureKeeper(store, downloader)
+        self._keeper = ImageSaver(store, downloader)
         self._attempts = attempts
         self._receipts = AttemptReceipts(store, attempts, simulated=simulated)
         self._terms = terms
@@ -98,7 +98,7 @@ class GptImageCaller:
         self._input_memory = input_memory or ByteBudget(INPUT_MEMORY_BYTES)
         self._links = links
         self._owners = owners or PictureOwners(store)
-        self._pauses = SharedPauses(on_pause=on_pause) if on_pause else SharedPauses()
+        self._pauses = SharedBackoffs(on_pause=on_pause) if on_pause else SharedBackoffs()
         self._liveness = Liveness(store)
         self._refuse_behind = refuse_behind
 
@@ -115,9 +115,9 @@ class GptImageCaller:
                 one; not retryable where trying again cannot help or might pay for ever.
             LedgerUnavailable, StoreUnavailable: nothing was sent, or what was paid is kept and found later.
         """
-        given = read_handed_on()
-        async with telling_failures(given.told, lambda: self._count_attempts(order.run_id)):
-            with handing_on(given, order.image_slots), known_failures():
+        given = load_retry_state()
+        async with report_failures(given.told, lambda: self._count_attempts(order.run_id)):
+            with carry_retry_state(given, order.image_slots), translate_errors():
                 async with heartbeats(*given.details):
                     return self._add_links(await self._carry_out(order))
 
@@ -142,7 +142,7 @@ class GptImageCaller:
         inputs = await self._look_at_inputs_first(order, holding)
         if inputs and activity.info().attempt == 1 and not self._pauses.is_on(order.model):
             await self._keeper.prove()
-            result = await finish_what_is_paid(self._pay_new_run(order, inputs))
+            result = await shield_from_cancellation(self._pay_new_run(order, inputs))
             if result:
                 return result
             if activity.is_cancelled():  # which nothing that was paid has to be saved from
@@ -155,21 +155,21 @@ class GptImageCaller:
         listed = await asyncio.to_thread(self._attempts.find_attempts, identity)
         if not any(attempt.outcome == "succeeded" for attempt in listed):
             listed = await self._find_lost(order, listed)
-        earlier = await settle_by_receipts(listed, self._attempts, self._receipts)
+        earlier = await apply_outcome_receipts(listed, self._attempts, self._receipts)
         paid = next((attempt for attempt in earlier if attempt.outcome == "succeeded"), None)
         if paid:
             log.info("An earlier attempt was paid; its pictures are used.", attempt_id=paid.attempt_id)
             paid = await add_recovered_pictures(paid, self._store)
-            return await self._keeper.warn_of_deleted(describe_success(paid, order, len(earlier)))
-        await self._liveness.wait_for_open_attempts(earlier)
+            return await self._keeper.warn_of_deleted(to_call_result(paid, order, len(earlier)))
+        await self._liveness.wait_for_attempts_in_progress(earlier)
         if order.unknown_outcome == "hold":
-            hold_undecided(earlier, order)
+            hold_if_undecided(earlier, order)
         else:
-            refuse_endless_resends(earlier, self._resends)
+            check_resend_limit(earlier, self._resends)
         inputs = inputs or await self._hold_inputs(order, holding)
         await self._keeper.prove()
         await self._pauses.wait(order.model)
-        return await finish_what_is_paid(self._pay(order, inputs, earlier))
+        return await shield_from_cancellation(self._pay(order, inputs, earlier))
 
     async def _find_lost(self, order: CallInput, listed: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
         """The run's attempts, with those that a ledger has lost which was restored from an older copy."""
@@ -216,8 +216,8 @@ class GptImageCaller:
         # Numbers have gaps where a restored ledger has lost attempts.
         next_number = max((each.number for each in earlier), default=0) + 1
         if attempt.number != next_number:  # of attempts that begin at once, only the first may send
-            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, describe_yielding())
-            raise still_under_way(attempt.number - 1)
+            await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, superseded_outcome())
+            raise attempt_in_progress_error(attempt.number - 1)
         return await self._buy(order, inputs, earlier, attempt)
 
     def _begin(self, identity: RunIdentity, new: NewAttempt, *, is_first: bool) -> Attempt:
@@ -245,13 +245,13 @@ class GptImageCaller:
         )
         try:
             noting = self._receipts.noting_open_attempt(self._identify(order), attempt, order.request)
-            async with self._liveness.signs_of_life(attempt.attempt_id), noting:
+            async with self._liveness.liveness_marker(attempt.attempt_id), noting:
                 outcome, is_saved = await self._send(order, inputs, attempt, show)
         except ProviderFailure as failure:
-            outcome = describe_failure(failure)
+            outcome = failed_outcome(failure)
             await self._note_failure(order, attempt, outcome)
             if isinstance(failure, RateLimited | ServerOverloaded):
-                self._pauses.extend(order.model, max(failure.retry_after_seconds or 0, SHORTEST_WAIT_SECONDS))
+                self._pauses.extend(order.model, max(failure.retry_after_seconds or 0, MIN_WAIT_SECONDS))
             log.info(
                 "The request failed.",
                 attempt_id=attempt.attempt_id,
@@ -260,8 +260,8 @@ class GptImageCaller:
                 http_status=failure.http_status,
             )
             if order.unknown_outcome == "hold":
-                hold_undecided((*earlier, settle_attempt(attempt, outcome)), order)
-            raise describe_provider_failure(failure, attempt.attempt_id, attempts=attempt.number) from None
+                hold_if_undecided((*earlier, apply_outcome(attempt, outcome)), order)
+            raise to_application_error(failure, attempt.attempt_id, attempts=attempt.number) from None
         if is_saved:
             await self._receipts.write(self._identify(order), attempt, outcome, order.request)
             await asyncio.to_thread(self._attempts.finish, attempt.attempt_id, outcome)
@@ -273,7 +273,7 @@ class GptImageCaller:
             latency_ms=outcome.latency_ms,
             error_type=outcome.error_type,
         )
-        return describe_success(settle_attempt(attempt, outcome), order, attempt.number)
+        return to_call_result(apply_outcome(attempt, outcome), order, attempt.number)
 
     async def _note_unsaved(self, order: CallInput, attempt: Attempt, outcome: AttemptOutcome) -> None:
         """Record what was paid for while the store is away: in the ledger first, as a receipt can take longer than the attempt has.
@@ -334,22 +334,22 @@ class GptImageCaller:
         except ProviderFailure as failure:
             if not failure.is_charged:
                 raise
-            return describe_undelivered(None, failure), True
+            return undelivered_outcome(None, failure), True
         try:
             answer = await self._open_answer(raw, order, attempt)
         except ProviderFailure as failure:
-            await self._keeper.keep_body(attempt.attempt_id, raw)
+            await self._keeper.save_raw_body(attempt.attempt_id, raw)
             if not failure.is_charged:
                 raise
-            return describe_undelivered(raw, failure), True
+            return undelivered_outcome(raw, failure), True
         if answer.problems:
-            await self._keeper.keep_body(attempt.attempt_id, raw)
+            await self._keeper.save_raw_body(attempt.attempt_id, raw)
         raw = raw.without_body()
         try:
             images = await self._keeper.keep(answer.pictures, raw, owner=order.tenant)
         except ImagesNotSaved as unsaved:
             return unsaved_outcome(raw, answer, unsaved), False
-        return describe_delivery(raw, answer, images), True
+        return succeeded_outcome(raw, answer, images), True
 
     async def _open_answer(self, raw: RawAnswer, order: CallInput, attempt: Attempt) -> Answer:
         """Read an answer. Whatever fails, it was paid for: an exception that nobody expects must not send the request again."""

@@ -26,9 +26,9 @@ from gpt_image_runs.contracts.request import (
     find_request_id,
     find_tenant,
 )
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.request_rules import check_payload
-from gpt_image_runs.webhooks.allowlist import NOWHERE, Destinations, describe_destination
+from gpt_image_runs.webhooks.allowlist import NO_DESTINATIONS, Destinations, describe_destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class CheckPolicy:
     retired_models: Literal["refuse", "replace"]
     unpriced_models: Literal["hold", "refuse"]
     images_per_minute: int | None = None
-    destinations: Destinations = NOWHERE
+    destinations: Destinations = NO_DESTINATIONS
 
 
 class RequestChecker:
     """Checks requests against the catalogue, the calendar and the rate cards of one provider."""
 
-    def __init__(self, catalogue: Catalogue, cards: RateCards, policy: CheckPolicy) -> None:
+    def __init__(self, catalogue: Catalog, cards: RateCards, policy: CheckPolicy) -> None:
         self._catalogue = catalogue
         self._cards = cards
         self._policy = policy

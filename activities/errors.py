@@ -27,11 +27,11 @@ LONGEST_MESSAGE = 1_200
 details and stack trace; of a longer one an operator would read "Failure exceeds size limit". The ledger has them whole."""
 
 INPUT_MEMORY_FULL = "InputMemoryFull"
-SHORTEST_WAIT_SECONDS = 1.0
+MIN_WAIT_SECONDS = 1.0
 """A busy provider says "try again in 20ms", and says it again: each time would be another row, dozens in a second."""
 
 
-def describe_provider_failure(
+def to_application_error(
     failure: ProviderFailure,
     attempt_id: str | None = None,
     *,
@@ -59,7 +59,7 @@ def describe_provider_failure(
         non_retryable=not (patient or failure.retryable),
         next_retry_delay=None
         if wait is None
-        else timedelta(seconds=with_jitter(max(wait, SHORTEST_WAIT_SECONDS), random.SystemRandom())),
+        else timedelta(seconds=with_jitter(max(wait, MIN_WAIT_SECONDS), random.SystemRandom())),
         # The provider's failures are no defects of ours: they have a log line and a row, and need no stack trace.
         category=ApplicationErrorCategory.BENIGN,
     )
@@ -72,7 +72,7 @@ def shorten(text: str, most: int = LONGEST_MESSAGE) -> str:
 
 
 @contextmanager
-def known_failures() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turns what our own rooms raise into failures that say their sentence and no more: no causes, and no stack traces of
     a database driver, which would be too long for Temporal (see `LONGEST_MESSAGE`).
     """
@@ -91,7 +91,7 @@ def known_failures() -> Iterator[None]:
             str(full),
             type=INPUT_MEMORY_FULL,
             # It has waited for long already, and takes its place in line again.
-            next_retry_delay=timedelta(seconds=with_jitter(SHORTEST_WAIT_SECONDS, random.SystemRandom())),
+            next_retry_delay=timedelta(seconds=with_jitter(MIN_WAIT_SECONDS, random.SystemRandom())),
             category=ApplicationErrorCategory.BENIGN,
         ) from None
     except (LedgerError, StoreFailure) as error:

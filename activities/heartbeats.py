@@ -44,7 +44,7 @@ async def _beat(interval_seconds: float, details: Sequence[Any]) -> None:
         activity.heartbeat(*details)
 
 
-async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
+async def shield_from_cancellation(work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` to its end, whoever cancels it: hanging up on the provider saves no money and loses the picture.
 
     A worker's shutdown, a pause, a cancelled run, a timeout: each only asks; `work` is bounded by the client's own
@@ -61,7 +61,7 @@ async def finish_what_is_paid(work: Coroutine[Any, Any, T]) -> T:
             _log.info("A cancellation is ignored until the provider has answered.", details=repr(details))
 
 
-async def end_early(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
+async def stop_gracefully(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
     """Runs `work` to its end, and sets `stop` where somebody cancels it: it is to end soon then, with what it has done."""
     task = asyncio.ensure_future(work)
     while True:

@@ -23,7 +23,7 @@ from gpt_image_runs.contracts.budgets import Period
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerError
 from gpt_image_runs.images.backend import StoreFailure
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.errors import ProviderFailure
 
 log = structlog.get_logger("standing_gauges")
@@ -57,7 +57,7 @@ def _list_leaves(kind: type[Any]) -> Iterator[type[Any]]:
 class ModelLabels:
     """The names of models as labels: those of one provider's catalogue, and "other"."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalog) -> None:
         self._catalogue = catalogue
 
     def __getitem__(self, model: str) -> str:

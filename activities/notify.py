@@ -38,7 +38,7 @@ def write_event(order: NotificationOrder, namespace: str) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-LONGEST_WAIT_SECONDS = 6 * 3600
+MAX_WAIT_SECONDS = 6 * 3600
 """A receiver that asks for more is asked again after this, as after any other failure (workflows.retry_policies.NOTIFY_RETRY)."""
 
 
@@ -70,7 +70,7 @@ class Notifier:
 
 def _describe_failure(failure: WebhookFailure) -> ApplicationError:
     headers = {"retry-after": failure.retry_after or "", "date": failure.date or ""}
-    wait = retry_after_seconds(headers, "", datetime.now(UTC), LONGEST_WAIT_SECONDS)
+    wait = retry_after_seconds(headers, "", datetime.now(UTC), MAX_WAIT_SECONDS)
     return ApplicationError(
         str(failure),
         type=type(failure).__name__,

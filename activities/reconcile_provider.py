@@ -12,7 +12,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from gpt_image_runs.billing.reconciliation.compare import compare_day, summarise
 from gpt_image_runs.billing.reconciliation.history import ComparisonLog
 from gpt_image_runs.billing.reconciliation.matching import list_compared_attempts, stretch_to_ask
@@ -53,7 +53,7 @@ class ProviderReconciler:
             raise ApplicationError("Which day? The order names none.", type="NoDay", non_retryable=True)
         info = activity.info()
         key = f"{info.workflow_id}/{info.workflow_run_id}"
-        with known_failures(), _books_failures():
+        with translate_errors(), _books_failures():
             kept = await asyncio.to_thread(self._comparisons.find, key)
             if kept is None:
                 narrowed = order.model_copy(update={"project_id": order.project_id or self._project_id})

@@ -9,7 +9,7 @@ import asyncio
 import structlog
 from temporalio import activity
 
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts import names
@@ -36,7 +36,7 @@ class BillingRecorder:
             RunConflict: the run belongs to another workflow; not tried again.
         """
         workflow_id = activity.info().workflow_id
-        with known_failures():
+        with translate_errors():
             record = await asyncio.to_thread(self._ledger.bill, order, self._cards, workflow_id=workflow_id)
         if record.cost is not None:
             # Billed before, priced by newer cards than those of `compute_cost`, or somebody made the cost up.

@@ -42,7 +42,7 @@ from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.local_stack.stack import SIMULATOR
 from gpt_image_runs.observability.metrics import find_meter
 from gpt_image_runs.provider.batch_api import open_batch_client
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.client import ProviderSettings, open_client
 from gpt_image_runs.provider.usage_api import BooksSettings, ProviderBooks
 from gpt_image_runs.settings import Settings
@@ -58,19 +58,19 @@ GRACE = timedelta(minutes=11)
 
 def build_attempt_meter(client: Client, settings: Settings) -> AttemptMeter:
     """What counts attempts for Prometheus, or for nobody where METRICS_ADDRESS is not set."""
-    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    labels = ModelLabels(Catalog.load(settings.provider_name()))
     return AttemptMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def build_entry_meter(client: Client, settings: Settings) -> EntryMeter:
     """What counts entries of the ledger, likewise."""
-    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    labels = ModelLabels(Catalog.load(settings.provider_name()))
     return EntryMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def build_pause_meter(client: Client, settings: Settings) -> PauseMeter:
     """What shows the provider's pauses, likewise."""
-    labels = ModelLabels(Catalogue.load(settings.provider_name()))
+    labels = ModelLabels(Catalog.load(settings.provider_name()))
     return PauseMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
@@ -183,7 +183,7 @@ def build_runs_worker(
         images_per_minute=images_per_minute,
         destinations=settings.notify_destinations(),
     )
-    catalogue = Catalogue.load(settings.provider_name())
+    catalogue = Catalog.load(settings.provider_name())
     checker = RequestChecker(catalogue, cards, policy)
     meter = build_entry_meter(client, settings)
     store = ImageStore.from_url(settings.store_url())
@@ -254,7 +254,7 @@ async def build_provider_worker(
         store,
         AttemptLog(database, on_end=meter.count_attempt),
         terms=CallTerms(
-            Catalogue.load(settings.provider_name()),
+            Catalog.load(settings.provider_name()),
             RateCards.load(settings.rate_card),
             settings.unpriced_models,
         ),

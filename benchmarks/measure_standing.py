@@ -16,7 +16,7 @@ from sqlalchemy import insert
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.hash_chain import ENTRY_HASH, PREVIOUS_HASH
-from gpt_image_runs.billing.ledger.ledger import make_cost_columns
+from gpt_image_runs.billing.ledger.ledger import cost_columns
 from gpt_image_runs.billing.reports.health import read_standing
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
@@ -75,7 +75,7 @@ def _attempt(place: int, waiting: int) -> dict[str, Any]:
 def _entry(place: int, waiting: int) -> dict[str, Any]:
     cost = ESTIMATE if place < waiting else CHARGE
     return {
-        **make_cost_columns(cost),
+        **cost_columns(cost),
         "entry_id": f"ent_{place}",
         "entry_key": f"key-{place}",
         "run_id": "image:acme:filling",

@@ -31,7 +31,7 @@ from tests.support.site_parts import (
 
 GRAINY_SIMULATOR = (sys.executable, "-m", "benchmarks.grainy_simulator")
 _BARE_WORKER = (sys.executable, "-m", "benchmarks.bare_worker")
-_LONGEST_LINE = 16 * 1024 * 1024
+_MAX_LINE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ async def start_driver(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
-        limit=_LONGEST_LINE,
+        limit=_MAX_LINE,
     )
     parts.push_async_callback(_end, driver)
     await _read(driver)

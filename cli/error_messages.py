@@ -12,7 +12,7 @@ from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.images.formats import NotAPicture
 from gpt_image_runs.images.inputs import InputsRefused
 from gpt_image_runs.local_stack.processes import ProcessFailed
-from gpt_image_runs.provider.catalog import CatalogueError
+from gpt_image_runs.provider.catalog import CatalogError
 from gpt_image_runs.settings import SettingsError, load_settings
 from gpt_image_runs.temporal.stack_file import StackClaimed
 
@@ -21,7 +21,7 @@ _SENTENCES = (
     TemporalUnavailable,
     LedgerError,
     StoreFailure,
-    CatalogueError,
+    CatalogError,
     RateCardError,
     ProcessFailed,
     StackClaimed,

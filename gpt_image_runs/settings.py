@@ -63,7 +63,7 @@ def _bounds(described: Mapping[str, Any]) -> str:
     return f" from {limits['minimum']} to {limits['maximum']}"
 
 
-_SHORTEST_SECRET = 32
+_MIN_SECRET = 32
 
 
 def split_secrets(secrets: SecretStr | None) -> list[str]:
@@ -111,8 +111,8 @@ def _check_signing_secrets(secrets: SecretStr) -> SecretStr:
 
 
 def _check_link_secrets(secrets: SecretStr) -> SecretStr:
-    if any(len(one) < _SHORTEST_SECRET for one in split_secrets(secrets)):
-        raise ValueError(f"Write {_SHORTEST_SECRET} characters or more, several with blanks between them")
+    if any(len(one) < _MIN_SECRET for one in split_secrets(secrets)):
+        raise ValueError(f"Write {_MIN_SECRET} characters or more, several with blanks between them")
     return secrets
 
 

@@ -266,9 +266,9 @@ _ARRANGEMENTS: tuple[Callable[[Stage, random.Random], None], ...] = (
 )
 
 
-_LONGEST_TEXT = 400
-_LONGEST_WORD = 40
-_MOST_LINES = 4
+_MAX_TEXT = 400
+_MAX_WORD = 40
+_MAX_LINES = 4
 _SMALLEST_SIDE = 96
 _SMALLEST_LETTERS = 9
 
@@ -283,7 +283,7 @@ def draw_caption(picture: Image.Image, text: str, note: str, palette: Palette, *
         return
     unit = min(picture.size)
     margin = unit // 20
-    letters, lines = _fit(" ".join(text[:_LONGEST_TEXT].split()), picture.width - 4 * margin, unit)
+    letters, lines = _fit(" ".join(text[:_MAX_TEXT].split()), picture.width - 4 * margin, unit)
     font, small = _load_font(letters), _load_font(max(_SMALLEST_LETTERS, unit // 54))
     line_height = round(letters * 1.25)
     top = picture.height - margin * 2 - line_height * len(lines) - round(small.size * 1.6)
@@ -310,11 +310,11 @@ def _fit(text: str, width: int, unit: int) -> tuple[int, list[str]]:
     """The largest letters (in pixels) at which the text fits, and its lines at that size."""
     letters, smallest = max(_SMALLEST_LETTERS, unit // 24), max(_SMALLEST_LETTERS, unit // 40)
     lines = _wrap(text, width, letters)
-    while len(lines) > _MOST_LINES and letters > smallest:
+    while len(lines) > _MAX_LINES and letters > smallest:
         letters -= max(1, letters // 10)
         lines = _wrap(text, width, letters)
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[: _MOST_LINES - 1], f"{lines[_MOST_LINES - 1]} ..."]
+    if len(lines) > _MAX_LINES:
+        lines = [*lines[: _MAX_LINES - 1], f"{lines[_MAX_LINES - 1]} ..."]
     return letters, lines
 
 
@@ -323,7 +323,7 @@ def _wrap(text: str, width: int, letters: int) -> list[str]:
     lines: list[str] = []
     line = ""
     for whole_word in text.split():
-        word = whole_word[:_LONGEST_WORD]
+        word = whole_word[:_MAX_WORD]
         longer = f"{line} {word}" if line else word
         if line and font.getlength(longer) > width:
             lines.append(line)

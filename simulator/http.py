@@ -54,7 +54,7 @@ def refuse_for_model(param: str, code: str, message: str) -> ApiError:
     return ApiError(400, message, error_type=IMAGE_ERROR, code=code, param=param)
 
 
-_LONGEST_CLIENT_REQUEST_ID = 512
+_MAX_CLIENT_REQUEST_ID = 512
 _RATE_LIMITS = {
     "x-ratelimit-limit-requests": "500",
     "x-ratelimit-remaining-requests": "499",
@@ -105,10 +105,8 @@ def read_client_request_id(request: web.Request) -> str | None:
     client_request_id = request.headers.get("X-Client-Request-Id")
     if client_request_id is None:
         return None
-    if not client_request_id.isascii() or len(client_request_id) > _LONGEST_CLIENT_REQUEST_ID:
-        message = (
-            f"X-Client-Request-Id must be ASCII and at most {_LONGEST_CLIENT_REQUEST_ID} characters long."
-        )
+    if not client_request_id.isascii() or len(client_request_id) > _MAX_CLIENT_REQUEST_ID:
+        message = f"X-Client-Request-Id must be ASCII and at most {_MAX_CLIENT_REQUEST_ID} characters long."
         raise refuse("X-Client-Request-Id", "invalid_value", message)
     return client_request_id
 

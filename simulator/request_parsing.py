@@ -12,9 +12,9 @@ from aiohttp import BodyPartReader, web
 from simulator.http import ApiError, refuse, refuse_for_model
 from simulator.orders import Endpoint
 from simulator.uploads import (
-    LARGEST_IMAGE_BYTES,
-    LARGEST_MASK_BYTES,
-    MOST_IMAGES,
+    MAX_IMAGE_BYTES,
+    MAX_IMAGES,
+    MAX_MASK_BYTES,
     Inputs,
     Upload,
     check_uploads,
@@ -78,7 +78,7 @@ def check_names_and_types(given: Parameters, types: Mapping[str, type]) -> None:
             raise refuse(name, "missing_required_parameter", f"Missing required parameter: '{name}'.")
 
 
-_LARGEST_FIELD_BYTES = 256 * 1024
+_MAX_FIELD_BYTES = 256 * 1024
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _IMAGE_NAMES = {"image", "image[]"}
 
@@ -125,11 +125,11 @@ async def read_multipart(request: web.Request) -> Body:
             name = part.name
             if name in _IMAGE_NAMES:
                 _refuse_second_image(name, images)
-                images.append(await _read_file(part, LARGEST_IMAGE_BYTES))
+                images.append(await _read_file(part, MAX_IMAGE_BYTES))
             elif name in parameters or (name == "mask" and mask):
                 raise refuse(name, "duplicate_parameter", f"Duplicate parameter: '{name}'.")
             elif name == "mask":
-                mask = await _read_file(part, LARGEST_MASK_BYTES)
+                mask = await _read_file(part, MAX_MASK_BYTES)
             else:
                 parameters[name] = await _read_field(part)
     except ValueError as error:
@@ -144,8 +144,8 @@ def _refuse_second_image(name: str, images: list[Upload]) -> None:
         raise refuse(
             name, "duplicate_parameter", "Several images are sent as 'image[]', each in a part of its own."
         )
-    if len(images) > MOST_IMAGES:
-        raise refuse("image", "array_above_max_length", f"At most {MOST_IMAGES} images are allowed.")
+    if len(images) > MAX_IMAGES:
+        raise refuse("image", "array_above_max_length", f"At most {MAX_IMAGES} images are allowed.")
 
 
 async def _read_file(part: BodyPartReader, limit: int) -> Upload:
@@ -175,7 +175,7 @@ async def _read_field(part: BodyPartReader) -> Any:
     raw = bytearray()
     while chunk := await part.read_chunk(64 * 1024):
         raw += chunk
-        if len(raw) > _LARGEST_FIELD_BYTES:
+        if len(raw) > _MAX_FIELD_BYTES:
             raise refuse(name, "string_above_max_length", f"Invalid '{name}': the field is too large.")
     text = raw.decode()
     wanted = TYPES["edits"].get(name)
@@ -195,7 +195,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_LONGEST_URL = 20_971_520
+_MAX_URL = 20_971_520
 _TYPES = {"image/png", "image/jpeg", "image/webp"}
 
 
@@ -211,8 +211,8 @@ def read_json_edit(body: dict[str, Any]) -> Body:
     images = body.get("images")
     if not isinstance(images, list):
         raise refuse("images", "missing_required_parameter", "Missing required parameter: 'images'.")
-    uploads = [_read(f"images[{index}]", image, LARGEST_IMAGE_BYTES) for index, image in enumerate(images)]
-    mask = _read("mask", body["mask"], LARGEST_MASK_BYTES) if body.get("mask") is not None else None
+    uploads = [_read(f"images[{index}]", image, MAX_IMAGE_BYTES) for index, image in enumerate(images)]
+    mask = _read("mask", body["mask"], MAX_MASK_BYTES) if body.get("mask") is not None else None
     return Body(parameters, check_uploads(uploads, mask))
 
 
@@ -221,7 +221,7 @@ def _read(param: str, given: Any, limit: int) -> Upload:
         message = f"Invalid '{param}': the simulator takes an object with 'image_url', a data: URL."
         raise refuse(param, "invalid_type", message)
     url = given["image_url"]
-    if len(url) > _LONGEST_URL:
+    if len(url) > _MAX_URL:
         raise refuse(
             f"{param}.image_url", "string_above_max_length", f"Invalid '{param}.image_url': too long."
         )

@@ -19,7 +19,7 @@ from simulator.request_log import Books
 from simulator.responses import answer_error
 from simulator.usage_api import OrganizationHandlers
 
-_LARGEST_JSON_BODY = 1024 * 1024
+_MAX_JSON_BODY = 1024 * 1024
 _SHUTDOWN_SECONDS = 0.2
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -126,7 +126,7 @@ class Simulator:
     def _build_app(self) -> web.Application:
         control = ControlHandlers(self.books, self._script, self._images, self._limits)
         organization = OrganizationHandlers(self.books)
-        app = web.Application(client_max_size=_LARGEST_JSON_BODY, middlewares=[_answer_in_json])
+        app = web.Application(client_max_size=_MAX_JSON_BODY, middlewares=[_answer_in_json])
         app.add_routes(
             [
                 web.post("/v1/images/generations", self._images.generate),

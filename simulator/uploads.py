@@ -9,10 +9,10 @@ from PIL import Image
 
 from simulator.http import ApiError, refuse, refuse_for_model
 
-LARGEST_IMAGE_BYTES = 50 * 1024 * 1024
-LARGEST_MASK_BYTES = 4 * 1024 * 1024
-MOST_IMAGES = 16
-_MOST_PIXELS = 50_000_000
+MAX_IMAGE_BYTES = 50 * 1024 * 1024
+MAX_MASK_BYTES = 4 * 1024 * 1024
+MAX_IMAGES = 16
+_MAX_PIXELS = 50_000_000
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error)
 
@@ -45,8 +45,8 @@ def check_uploads(images: list[Upload], mask: Upload | None) -> Inputs:
     """
     if not images:
         raise refuse("image", "missing_required_parameter", "Missing required parameter: 'image'.")
-    if len(images) > MOST_IMAGES:
-        message = f"Invalid 'image': at most {MOST_IMAGES} images are allowed, but there are {len(images)}."
+    if len(images) > MAX_IMAGES:
+        message = f"Invalid 'image': at most {MAX_IMAGES} images are allowed, but there are {len(images)}."
         raise refuse("image", "array_above_max_length", message)
     decoded = tuple(_decode(upload) for upload in images)
     return Inputs(decoded, _check_mask(mask, decoded[0].size) if mask else None)
@@ -76,7 +76,7 @@ def _decode(upload: Upload) -> Image.Image:
         raise _invalid(upload.param, f"is declared as '{upload.content_type}', supported are {supported}")
     try:
         picture = Image.open(io.BytesIO(upload.content), formats=[_FORMATS[upload.content_type]])
-        if picture.width * picture.height > _MOST_PIXELS:
+        if picture.width * picture.height > _MAX_PIXELS:
             raise _too_many_pixels(upload.param)
         picture.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
@@ -88,7 +88,7 @@ def _decode(upload: Upload) -> Image.Image:
 
 def _too_many_pixels(param: str) -> ApiError:
     return refuse_for_model(
-        param, "image_too_large", f"The file '{param}' has more than {_MOST_PIXELS} pixels."
+        param, "image_too_large", f"The file '{param}' has more than {_MAX_PIXELS} pixels."
     )
 
 

@@ -18,7 +18,7 @@ from simulator.tokens import price_by_class, read_usage
 
 _ADMIN_KEY = "sk-admin-"
 _PAGE = "page_"
-_LARGEST_TIME = 253_402_300_799  # the last second of the year 9999
+_MAX_TIME = 253_402_300_799  # the last second of the year 9999
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _read_time(given: Mapping[str, list[str]], name: str, default: int | None) -
     text = _only(given, name)
     if text is None and default is None:
         raise refuse(name, "missing_required_parameter", f"Missing required parameter: '{name}'.")
-    return _read_number(name, text, largest=_LARGEST_TIME) if text is not None else default or 0
+    return _read_number(name, text, largest=_MAX_TIME) if text is not None else default or 0
 
 
 def _read_limit(given: Mapping[str, list[str]], width: Width) -> int:
@@ -154,7 +154,7 @@ def _read_page(given: Mapping[str, list[str]], first: int) -> int:
         return first
     if not text.startswith(_PAGE):
         raise refuse("page", "invalid_value", "Invalid 'page': expected the next_page of an answer.")
-    return _read_number("page", text.removeprefix(_PAGE), largest=_LARGEST_TIME)
+    return _read_number("page", text.removeprefix(_PAGE), largest=_MAX_TIME)
 
 
 Describe = Callable[[Counter[str], Query], dict[str, Any]]

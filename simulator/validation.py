@@ -14,8 +14,8 @@ from simulator.request_parsing import TYPES, Parameters, check_names_and_types
 
 _AUTO_SIZE = (1024, 1024)
 _WIDTH_X_HEIGHT = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
-_STEP, _LONGEST_EDGE, _WIDEST_RATIO = 16, 3840, 3
-_FEWEST_PIXELS, _MOST_PIXELS = 655_360, 8_294_400
+_STEP, _MAX_EDGE, _WIDEST_RATIO = 16, 3840, 3
+_MIN_PIXELS, _MAX_PIXELS = 655_360, 8_294_400
 
 
 def read_size(name: str, model: Model) -> tuple[int, int]:
@@ -40,22 +40,22 @@ def read_size(name: str, model: Model) -> tuple[int, int]:
 def _check_limits(name: str, width: int, height: int) -> None:
     if width % _STEP or height % _STEP:
         raise _invalid(name, f"width and height must be divisible by {_STEP}")
-    if max(width, height) > _LONGEST_EDGE:
-        raise _invalid(name, f"no edge may be longer than {_LONGEST_EDGE} pixels")
+    if max(width, height) > _MAX_EDGE:
+        raise _invalid(name, f"no edge may be longer than {_MAX_EDGE} pixels")
     if max(width, height) > _WIDEST_RATIO * min(width, height):
         raise _invalid(name, f"the ratio must be between 1:{_WIDEST_RATIO} and {_WIDEST_RATIO}:1")
-    if width * height < _FEWEST_PIXELS:
-        raise _invalid(name, f"it is below the current minimum pixel budget of {_FEWEST_PIXELS}")
-    if width * height > _MOST_PIXELS:
-        raise _invalid(name, f"it is above the current maximum pixel budget of {_MOST_PIXELS}")
+    if width * height < _MIN_PIXELS:
+        raise _invalid(name, f"it is below the current minimum pixel budget of {_MIN_PIXELS}")
+    if width * height > _MAX_PIXELS:
+        raise _invalid(name, f"it is above the current maximum pixel budget of {_MAX_PIXELS}")
 
 
 def _invalid(name: str, problem: str) -> ApiError:
     return refuse_for_model("size", "invalid_value", f"Invalid size '{name[:80]}': {problem}.")
 
 
-_LONGEST_PROMPT = 32_000
-_LONGEST_IDENTIFIER = 64
+_MAX_PROMPT = 32_000
+_MAX_IDENTIFIER = 64
 
 
 def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
@@ -88,9 +88,9 @@ def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
 
 def _check_texts(given: Parameters) -> None:
     for name, longest in (
-        ("prompt", _LONGEST_PROMPT),
-        ("safety_identifier", _LONGEST_IDENTIFIER),
-        ("user", _LONGEST_IDENTIFIER),
+        ("prompt", _MAX_PROMPT),
+        ("safety_identifier", _MAX_IDENTIFIER),
+        ("user", _MAX_IDENTIFIER),
     ):
         text = given.get(name, "")
         if len(text) > longest:

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
 ContractT = TypeVar("ContractT", bound=Contract)
 
 
-async def carry_out_money_step(
+async def run_billing_activity(
     name: str,
     order: Contract,
     result_type: type[ContractT],
@@ -101,9 +101,7 @@ async def _take(count: int, priority: Priority, share: str) -> None:
 T = TypeVar("T")
 
 
-async def finish_despite_cancellation(
-    work: Coroutine[Any, Any, T], tell: Callable[[], None] | None = None
-) -> T:
+async def run_shielded(work: Coroutine[Any, Any, T], tell: Callable[[], None] | None = None) -> T:
     """Runs `work` to its end, also when the run is cancelled meanwhile: then the run completes with its result.
 
     `tell` is called where the work has to know of it.
@@ -123,7 +121,7 @@ async def finish_despite_cancellation(
             )
 
 
-async def await_answer(activity: workflow.ActivityHandle[T]) -> T:
+async def wait_for_activity(activity: workflow.ActivityHandle[T]) -> T:
     """Awaits an activity that may have paid for something. A cancellation of the run is passed on to it, and whatever it answers
     then counts: also an answer that came at the same moment, for which the SDK would let the cancellation win.
     """

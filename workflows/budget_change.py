@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
         read_decision,
     )
     from workflows import retry_policies as policies
-    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
     from workflows.reconciliation import describe_end
     from workflows.run_status import quote
@@ -62,7 +62,7 @@ class BudgetChange:
             workflow.upsert_search_attributes([names.TENANT.value_set(decision.tenant)])
         workflow.set_current_details(describe_decision(decision))
         # Whoever cancels must not be left to wonder which budget counts: the new one does, and the page says so.
-        budget = await finish_despite_cancellation(self._change(decision))
+        budget = await run_shielded(self._change(decision))
         workflow.set_current_details(describe_budget(decision, budget))
         return budget
 

@@ -22,7 +22,7 @@ _NOT_HELD = (
 )
 
 
-class DecisionDesk:
+class DecisionQueue:
     """Where a run asks and somebody answers. There is no timer: a held run waits for as long as it takes."""
 
     def __init__(self, run_id: str) -> None:

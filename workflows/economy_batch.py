@@ -34,11 +34,11 @@ with workflow.unsafe.imports_passed_through():
         read_economy_order,
     )
     from workflows import retry_policies as policies
-    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
     from workflows.schedules import find_scheduled_order, run_scheduled_batch
 
-_MOST_PARTS = 50
+_MAX_PARTS = 50
 
 
 def describe_economy(progress: EconomyProgress) -> str:
@@ -49,7 +49,7 @@ def describe_economy(progress: EconomyProgress) -> str:
     rows = [
         f"| {each.part.number} | {each.part.model} | {each.part.lines} | {each.status} | {each.completed}"
         f" | {each.failed} | {each.provider_batch_id or ''} |"
-        for each in progress.parts[:_MOST_PARTS]
+        for each in progress.parts[:_MAX_PARTS]
     ]
     if not rows:
         return head
@@ -62,7 +62,7 @@ def describe_economy(progress: EconomyProgress) -> str:
     return "\n".join([head, "", *table, *([f"\nand {more} more"] if more else [])])
 
 
-class EconomyBoard:
+class EconomyProgressTracker:
     """The progress of one batch, which one run of its workflow hands to the next."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class EconomyBatch:
     """One round of a batch at half price. A cancellation stops the provider's batches, and what they have done is billed."""
 
     def __init__(self) -> None:
-        self._board = EconomyBoard()
+        self._board = EconomyProgressTracker()
         self._look_now = False
         self._cancel_wanted = False
 
@@ -138,7 +138,7 @@ class EconomyBatch:
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
         if scheduled := find_scheduled_order(order):
             return await run_scheduled_batch(names.ECONOMY_BATCH, scheduled, EconomySummary)
-        return await finish_despite_cancellation(self._carry_out(order), self.cancel)
+        return await run_shielded(self._carry_out(order), self.cancel)
 
     async def _carry_out(self, order: EconomyOrder) -> EconomySummary:
         if order.progress:
@@ -152,13 +152,13 @@ class EconomyBatch:
         for number, each in enumerate(self._board.progress.parts):
             if each.status == _UNSENT:
                 await self._send(batch, number, each)
-                self._go_on_in_a_new_run(order)
+                self._continue_as_new_if_needed(order)
         while self._board.list_open():
             self._board.show("waiting")
             await self._pause()
             await self._cancel_once()
             await self._look(batch)
-            self._go_on_in_a_new_run(order)
+            self._continue_as_new_if_needed(order)
         return await self._close(order, batch)
 
     async def _plan(self, order: EconomyOrder) -> None:
@@ -175,7 +175,7 @@ class EconomyBatch:
         order = PartOrder(batch=batch, part=each.part)
         what = f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}"
         await self._do(names.CLAIM_ECONOMY_PART, order, PartClaim, what)
-        sent = await self._try_to_send(order, what)
+        sent = await self._send_or_fail(order, what)
         if sent.provider_batch_id:
             self._board.set_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
             return
@@ -183,7 +183,7 @@ class EconomyBatch:
         await self._close_part(order.model_copy(update={"status": status, "reason": sent.reason}))
         self._board.set_part(number, status=status, closed=True)
 
-    async def _try_to_send(self, order: PartOrder, what: str) -> SentPart:
+    async def _send_or_fail(self, order: PartOrder, what: str) -> SentPart:
         try:
             return await self._do(names.SEND_ECONOMY_PART, order, SentPart, what, at_provider=True)
         except ActivityError as error:
@@ -197,10 +197,10 @@ class EconomyBatch:
         longer = timedelta(minutes=self._board.progress.looks // policies.ECONOMY_PAUSE_GROWTH)
         pause = min(policies.ECONOMY_FIRST_PAUSE + longer, policies.ECONOMY_LONGEST_PAUSE)
         with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(self._is_woken, timeout=pause)
+            await workflow.wait_condition(self._should_poll_now, timeout=pause)
         self._look_now = False
 
-    def _is_woken(self) -> bool:
+    def _should_poll_now(self) -> bool:
         return self._look_now or (self._cancel_wanted and not self._board.progress.cancelled)
 
     async def _cancel_once(self) -> None:
@@ -289,7 +289,7 @@ class EconomyBatch:
         )
         return result
 
-    def _go_on_in_a_new_run(self, order: EconomyOrder) -> None:
+    def _continue_as_new_if_needed(self, order: EconomyOrder) -> None:
         """A day of looks, and a result file in stretches, make a long history: it is begun anew in time."""
         untold = self._cancel_wanted and not self._board.progress.cancelled
         if workflow.info().is_continue_as_new_suggested() and not untold:

@@ -115,17 +115,17 @@ class ImageBatch:
         if not order.opened:
             await self._open(order)
         while True:
-            wish = self._wish
+            wish = self._requested_state
             progress = await self._advance(order, wish)
             if progress and progress.has_ended:
                 return progress
             if progress and wish == "hold" and not progress.running:
-                await self._until(lambda: self._wish != "hold")
+                await self._until(lambda: self._requested_state != "hold")
             if workflow.info().get_current_history_length() > order.longest_history:
-                self._go_on_in_a_new_run(order)
+                self._continue_as_new_if_needed(order)
 
     @property
-    def _wish(self) -> Wish:
+    def _requested_state(self) -> Wish:
         return "cancel" if self._cancelled else "hold" if self._paused else "start"
 
     def _read(self, payload: Any) -> BatchOrder:
@@ -162,7 +162,7 @@ class ImageBatch:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=_STEPS[wish],
         )
-        await self._until(lambda: step.done() or self._wish != wish)
+        await self._until(lambda: step.done() or self._requested_state != wish)
         is_cut_short = not step.done()
         if is_cut_short:
             step.cancel()
@@ -195,7 +195,7 @@ class ImageBatch:
         workflow.set_current_details(describe_batch(self._progress))
         return self._progress
 
-    def _go_on_in_a_new_run(self, order: BatchOrder) -> NoReturn:
+    def _continue_as_new_if_needed(self, order: BatchOrder) -> NoReturn:
         wishes = {"opened": True, "paused": self._paused, "cancelled": self._cancelled}
         workflow.continue_as_new(
             order.model_copy(update=wishes), initial_versioning_behavior=policies.NEWEST_BUILD

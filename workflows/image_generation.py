@@ -31,19 +31,19 @@ with workflow.unsafe.imports_passed_through():
     from gpt_image_runs.contracts.submissions import SubmitReceipt
     from workflows import retry_policies as policies
     from workflows.activity_calls import (
-        await_answer,
-        carry_out_money_step,
         check_payload,
-        finish_despite_cancellation,
+        run_billing_activity,
+        run_shielded,
         take_image_slots,
+        wait_for_activity,
     )
-    from workflows.decisions import DecisionDesk, describe_decision, describe_end, find_open_decision
-    from workflows.notification import tell_of_early_end, tell_of_end
+    from workflows.decisions import DecisionQueue, describe_decision, describe_end, find_open_decision
+    from workflows.notification import notify_if_cancelled_early, notify_on_end
     from workflows.partial_images import PartialImages
-    from workflows.payloads import LARGEST_MESSAGE, NOTHING, read_bounded, read_request_argument
-    from workflows.run_status import StatusBoard, describe_last_attempt
+    from workflows.payloads import MAX_MESSAGE, NOTHING, read_bounded, read_request_argument
+    from workflows.run_status import RunStatusTracker, describe_last_attempt
     from workflows.schedules import find_scheduled_request_id, run_child
-    from workflows.submissions import Reception
+    from workflows.submissions import SubmissionHandler
 
 
 def call_input(request: ImageRequest, admission: Admission, decided_attempts: tuple[str, ...]) -> CallInput:
@@ -122,25 +122,25 @@ def run_result(
 
 
 async def bill_call(
-    board: StatusBoard, request: ImageRequest, admission: Admission, call: CallResult
+    board: RunStatusTracker, request: ImageRequest, admission: Admission, call: CallResult
 ) -> RunResult:
     """What the run answers once its call is on the ledger: billed, or pending with its reason. However long that takes."""
-    board.take_answer(call)
-    cost = await carry_out_money_step(
+    board.record_call_result(call)
+    cost = await run_billing_activity(
         names.COMPUTE_COST,
         cost_input(request, admission, call),
         Cost,
         summary=f"the price of {len(call.images)} image(s) from {call.model}",
-        tell=board.wait_for_step,
+        tell=board.record_step_retry,
     )
     board.show(stage="recording", basis=cost.basis, cost_usd=cost.amount_usd, last_error=None)
     order = billing_input(request, admission, call, cost)
-    recording = carry_out_money_step(
+    recording = run_billing_activity(
         names.RECORD_BILLING,
         order,
         BillingRecord,
         summary=f"{cost.amount_usd} USD for {admission.tenant}" if cost.amount_usd else "held: no amount yet",
-        tell=board.wait_for_step,
+        tell=board.record_step_retry,
     )
     record = await _record_unless_lost(board, order, recording)
     cost = record.cost or cost  # of a run that was billed before, what is on its entry counts
@@ -150,7 +150,7 @@ async def bill_call(
 
 
 async def _record_unless_lost(
-    board: StatusBoard, order: BillingInput, recording: Coroutine[Any, Any, BillingRecord]
+    board: RunStatusTracker, order: BillingInput, recording: Coroutine[Any, Any, BillingRecord]
 ) -> BillingRecord:
     """The bill, however long that takes. A run that was cancelled ends without one where the ledger does not have its attempt.
 
@@ -181,11 +181,11 @@ async def _record_unless_lost(
     return await billing
 
 
-def _is_cancelled_and_waits(board: StatusBoard) -> bool:
+def _is_cancelled_and_waits(board: RunStatusTracker) -> bool:
     return workflow.cancellation_reason() is not None and board.status.last_error is not None
 
 
-def _index(board: StatusBoard, call: CallResult, cost: Cost, record: BillingRecord) -> None:
+def _index(board: RunStatusTracker, call: CallResult, cost: Cost, record: BillingRecord) -> None:
     board.index(
         names.BILLING_STATE.value_set(record.state),
         names.IMAGE_COUNT.value_set(len(call.images)),
@@ -199,10 +199,10 @@ class ImageGeneration:
     """One image request, carried out and billed once. The run's id is the workflow's id."""
 
     def __init__(self) -> None:
-        self._board = StatusBoard(workflow.info().workflow_id)
-        self._desk = DecisionDesk(workflow.info().workflow_id)
+        self._board = RunStatusTracker(workflow.info().workflow_id)
+        self._desk = DecisionQueue(workflow.info().workflow_id)
         self._partial_images = PartialImages()
-        self._reception = Reception(workflow.info().workflow_id)
+        self._reception = SubmissionHandler(workflow.info().workflow_id)
 
     @workflow.query(name=names.QUERY_STATUS)
     def status(self) -> RunStatus:
@@ -212,14 +212,14 @@ class ImageGeneration:
     @workflow.signal(name=names.SIGNAL_PARTIAL_IMAGE)
     def partial_image(self, partial_json: RawValue = NOTHING) -> None:
         """A `PartialImage` from the call that is under way: shown on, and in the status."""
-        is_news = self._partial_images.take(read_bounded(partial_json, LARGEST_MESSAGE))
+        is_news = self._partial_images.take(read_bounded(partial_json, MAX_MESSAGE))
         if is_news and self._board.status.stage == "generating":
             self._board.show(partial_images=self._partial_images.latest)
 
     @workflow.signal(name=names.SIGNAL_ATTEMPT_FAILED)
     def attempt_failed(self, failed_json: RawValue = NOTHING) -> None:
         """A `FailedAttempt` of the call, which is tried again: why the run waits, shown in the status."""
-        self._board.hear_of_failure(read_bounded(failed_json, LARGEST_MESSAGE))
+        self._board.record_failed_attempt(read_bounded(failed_json, MAX_MESSAGE))
 
     @workflow.update(name=names.UPDATE_SUBMIT)
     async def submit(self, request_json: RawValue = NOTHING) -> SubmitReceipt:
@@ -229,18 +229,18 @@ class ImageGeneration:
     @submit.validator
     def _check_submission(self, request_json: RawValue = NOTHING) -> None:  # noqa: ARG002 - the handler's signature
         """Refuses what comes too often; all else gets its reasons on a receipt. Without a validator the SDK would let surplus arguments in."""
-        self._reception.check_room()
+        self._reception.check_limits()
 
     # Not async: it has finished when it returns, so no run can end before its answer.
     @workflow.update(name=names.UPDATE_DECIDE)
     def decide(self, decision_json: RawValue = NOTHING) -> DecisionTaken:
         """Somebody's `Decision` on a run that is held: one argument, as JSON that anybody may have sent."""
-        return self._desk.take(read_bounded(decision_json, LARGEST_MESSAGE))
+        return self._desk.take(read_bounded(decision_json, MAX_MESSAGE))
 
     @decide.validator
     def _check_decision(self, decision_json: RawValue = NOTHING) -> None:
         """Refuses what cannot be read or comes at the wrong time, before it is in the history."""
-        self._desk.read(read_bounded(decision_json, LARGEST_MESSAGE))
+        self._desk.read(read_bounded(decision_json, MAX_MESSAGE))
 
     @workflow.run
     async def run(self, request_json: RawValue = NOTHING) -> RunResult:
@@ -258,7 +258,7 @@ class ImageGeneration:
             # No run ends before its answers, and no cancellation that comes meanwhile takes its result away.
             if not workflow.all_handlers_finished():
                 answered = workflow.wait_condition(workflow.all_handlers_finished)
-                await finish_despite_cancellation(answered, tell=lambda: None)
+                await run_shielded(answered, tell=lambda: None)
 
     async def _admit_and_carry_out(self, payload: Any) -> RunResult:
         request, problems, _ = read_request(payload)
@@ -269,7 +269,7 @@ class ImageGeneration:
         try:
             admission = await check_payload(payload, workflow.info().workflow_id)
         except (FailureError, asyncio.CancelledError) as error:
-            await tell_of_early_end(error, payload)
+            await notify_if_cancelled_early(error, payload)
             raise
         try:
             return await self._carry_out_and_tell(request, admission, problems)
@@ -288,7 +288,7 @@ class ImageGeneration:
         self, request: ImageRequest | None, admission: Admission, problems: tuple[Problem, ...]
     ) -> RunResult:
         work = self._carry_out(request, admission, problems)
-        return await (tell_of_end(work, admission.notify, admission) if admission.notify else work)
+        return await (notify_on_end(work, admission.notify, admission) if admission.notify else work)
 
     async def _run_scheduled(
         self, request: ImageRequest, payload: dict[str, Any], request_id: str | Problem
@@ -313,7 +313,7 @@ class ImageGeneration:
             self._index(request, admission)
             raise self._conflict(conflict)
         call = await self._call(request, admission)
-        result = await finish_despite_cancellation(bill_call(self._board, request, admission, call))
+        result = await run_shielded(bill_call(self._board, request, admission, call))
         if call.failure is not None:
             raise self._undelivered(call, call.failure, result)
         return result
@@ -369,7 +369,7 @@ class ImageGeneration:
                 admission.model, request.operation, request.size, request.quality, request.image_count
             ),
         )
-        return await await_answer(calling)
+        return await wait_for_activity(calling)
 
     async def _hold(self, question: OpenDecision) -> None:
         """Waits until somebody has decided, and returns where the request is to be sent once more.

@@ -31,17 +31,17 @@ with workflow.unsafe.imports_passed_through():
     from gpt_image_runs.contracts.request_parsing import read_request
     from gpt_image_runs.contracts.result import RunResult
     from workflows import retry_policies as policies
-    from workflows.activity_calls import check_payload, finish_despite_cancellation
+    from workflows.activity_calls import check_payload, run_shielded
     from workflows.payloads import NOTHING, read_argument
     from workflows.run_status import quote
 
-_LONGEST_HOST = 200
+_MAX_HOST = 200
 """Temporal takes a summary of at most 400 bytes."""
 
 
 def describe_order(order: NotificationOrder) -> str:
     """A few words for lists: what is told to whom, without the address's path, which may hold a token."""
-    return f"{order.event}: told to {urlsplit(order.url).netloc[:_LONGEST_HOST]}"
+    return f"{order.event}: told to {urlsplit(order.url).netloc[:_MAX_HOST]}"
 
 
 def describe_waiting(order: NotificationOrder) -> str:
@@ -49,7 +49,7 @@ def describe_waiting(order: NotificationOrder) -> str:
     return f"**Not taken yet**\n\n{_describe_event(order)}"
 
 
-def describe_delivery(order: NotificationOrder, delivery: Delivery) -> str:
+def succeeded_outcome(order: NotificationOrder, delivery: Delivery) -> str:
     """The same, once it is told."""
     attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
     return f"**Delivered** · {delivery.http_status} · {attempts}\n\n{_describe_event(order)}"
@@ -84,7 +84,7 @@ class Notification:
             if is_cancelled_exception(error):
                 raise
             raise self._failure(order, error) from None
-        workflow.set_current_details(describe_delivery(order, delivery))
+        workflow.set_current_details(succeeded_outcome(order, delivery))
         return delivery
 
     def _read(self, payload: Any) -> NotificationOrder:
@@ -133,7 +133,7 @@ class NotificationOfAnyBuild(Notification):
         return await super().run(order_json)
 
 
-async def tell_of_end(
+async def notify_on_end(
     work: Coroutine[Any, Any, RunResult], notify: Notify, admission: Admission
 ) -> RunResult:
     """Carries out the rest of a run, and has its end told, however it ends: its result or its failure stays what it is."""
@@ -147,7 +147,7 @@ async def tell_of_end(
     return result
 
 
-async def tell_of_early_end(error: BaseException, payload: Any) -> None:
+async def notify_if_cancelled_early(error: BaseException, payload: Any) -> None:
     """Has it told that a run was cancelled while nobody had checked it: it is checked now, for whom may be told."""
     asked = read_request(payload).sound
     if not is_cancelled_exception(error) or asked is None or asked.notify is None:
@@ -192,7 +192,7 @@ async def _order(
         failure=failure,
     )
     # Whoever cancels the run now is too late for it, and must not keep others from hearing how it ended.
-    await finish_despite_cancellation(_start(order), tell=lambda: None)
+    await run_shielded(_start(order), tell=lambda: None)
 
 
 async def _start(order: NotificationOrder) -> None:

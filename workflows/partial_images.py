@@ -8,10 +8,10 @@ from temporalio.contrib.workflow_streams import WorkflowStream
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.images import PartialImage
-from gpt_image_runs.contracts.request import MOST_PARTIAL_IMAGES
+from gpt_image_runs.contracts.request import MAX_PARTIAL_IMAGES
 
 _PUBLISH = "__temporal_workflow_stream_publish"
-_MOST_IN_ALL = 60
+_MAX_IN_ALL = 60
 """Of a run, however often it was sent: each is kept until its end, for those who subscribe late."""
 _LONGEST = 4_000
 """Characters of one as JSON, twice what ours has: an answer to a subscriber that the server refuses would stop the run."""
@@ -36,7 +36,7 @@ class PartialImages:
         is_known = any(
             (known.attempt_id, known.index) == (partial.attempt_id, partial.index) for known in self._told
         )
-        if is_known or partial.index not in range(MOST_PARTIAL_IMAGES) or len(self._told) >= _MOST_IN_ALL:
+        if is_known or partial.index not in range(MAX_PARTIAL_IMAGES) or len(self._told) >= _MAX_IN_ALL:
             return False
         if len(partial.model_dump_json()) > _LONGEST:
             return False

@@ -36,12 +36,12 @@ NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
 _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
 """The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
-LARGEST_MESSAGE = 16 * 1024
+MAX_MESSAGE = 16 * 1024
 """Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
 # Bytes of a request that are read whatever they hold: the most that JSON of tiny values may have, as a workflow task has two seconds.
 _QUICK_TO_READ = 256 * 1024
 # Braces, brackets and commas of a larger request. The texts of a sound one, beside its pictures, have 75,000 characters at most.
-_MOST_SEPARATORS = 150_000
+_MAX_SEPARATORS = 150_000
 
 
 def read_bounded(argument: RawValue, most: int) -> Any:
@@ -58,10 +58,10 @@ def read_request_argument(argument: RawValue) -> Any:
     """The same for a request, wherever it comes from: of the size that Temporal carries, unless it holds too many values.
 
     A picture is one long text, which is read in milliseconds. How large all pictures of a request may be is for
-    `gpt_image_runs.contracts.images.LARGEST_DATA_URIS` to say, and for the check to refuse with the picture's name.
+    `gpt_image_runs.contracts.images.MAX_DATA_URIS` to say, and for the check to refuse with the picture's name.
     """
     data = argument.payload.data
-    is_quick = len(data) <= _QUICK_TO_READ or sum(map(data.count, (b"{", b"[", b","))) <= _MOST_SEPARATORS
+    is_quick = len(data) <= _QUICK_TO_READ or sum(map(data.count, (b"{", b"[", b","))) <= _MAX_SEPARATORS
     return read_argument(argument) if is_quick else read_bounded(argument, _QUICK_TO_READ)
 
 

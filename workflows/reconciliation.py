@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
         read_correction,
     )
     from workflows import retry_policies as policies
-    from workflows.activity_calls import finish_despite_cancellation
+    from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
     from workflows.run_status import quote
 
@@ -64,7 +64,7 @@ class Reconciliation:
         self._index(names.TENANT.value_set(correction.tenant))
         workflow.set_current_details(describe_correction(correction))
         # Whoever cancels must not be left to wonder whether the entry was written: it is, and the page says so.
-        settlement = await finish_despite_cancellation(self._settle(correction))
+        settlement = await run_shielded(self._settle(correction))
         self._index(names.BILLING_STATE.value_set(settlement.state))
         workflow.set_current_details(describe_settlement(correction, settlement))
         return settlement

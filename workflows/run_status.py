@@ -181,7 +181,7 @@ def describe_waiting_step(error: FailureError) -> FailedAttempt:
     )
 
 
-class StatusBoard:
+class RunStatusTracker:
     """The status of one run. Only the search attributes are commands of the workflow."""
 
     def __init__(self, run_id: str) -> None:
@@ -194,7 +194,7 @@ class StatusBoard:
         pictures, links = (self._call.images, self._call.links or ()) if self._call else ((), ())
         workflow.set_current_details(describe_status(self.status, pictures, links))
 
-    def hear_of_failure(self, payload: Any) -> None:
+    def record_failed_attempt(self, payload: Any) -> None:
         """Shows a `FailedAttempt`, in parsed JSON that anybody may have sent, while the call it tells of is tried again."""
         failed = read_failed_attempt(payload)
         if failed is None or self.status.stage != "generating":
@@ -213,7 +213,7 @@ class StatusBoard:
             last_error=None,
         )
 
-    def take_answer(self, call: CallResult) -> None:
+    def record_call_result(self, call: CallResult) -> None:
         """The call has succeeded: its pictures are shown from now on, and the errors before it are over."""
         self._call = call
         self.show(
@@ -223,7 +223,7 @@ class StatusBoard:
             last_error=None,
         )
 
-    def wait_for_step(self, error: FailureError) -> None:
+    def record_step_retry(self, error: FailureError) -> None:
         """A step after the call failed, and is tried again until it works."""
         self.show(last_error=describe_waiting_step(error))
 

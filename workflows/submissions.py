@@ -25,7 +25,7 @@ from gpt_image_runs.contracts.submissions import (
     mark_differences,
 )
 from workflows import retry_policies as policies
-from workflows.activity_calls import carry_out_money_step, check_payload
+from workflows.activity_calls import check_payload, run_billing_activity
 from workflows.payloads import NOTHING, read_argument, read_request_argument
 
 _NOT_TOLD = (
@@ -139,9 +139,9 @@ def tell_conflict_with_ledger(
     )
 
 
-MOST_SUBMISSIONS = 1_000
+MAX_SUBMISSIONS = 1_000
 """Temporal takes 2,000 Updates of a run: a decision has to find a place too, however often somebody submits a held run."""
-LARGEST_HISTORY_BYTES = 8_000_000
+MAX_HISTORY_BYTES = 8_000_000
 """Temporal ends a run at 50 MiB of history, be it paid or not. A submission is up to 2 MB of it, and ten may come at once."""
 
 # How long after a run's start its starter's own Update may come: the server repeats calls under contention.
@@ -157,7 +157,7 @@ class Successor(NamedTuple):
     earlier: EarlierRun
 
 
-class Reception:
+class SubmissionHandler:
     """The submissions of one run. A run that nobody submits does nothing for it: its history is as if there were none.
 
     The ledger decides which content owns a request id, not the order of starts: where the run's own content is not the owner's, the
@@ -172,7 +172,7 @@ class Reception:
         self._request: ImageRequest | None = None
         self._admission: Admission | None = None
         self._earlier: asyncio.Future[EarlierRun] | None = None
-        self._came_with_start = False
+        self._submitted_with_start = False
         self._starter_asked = False
         self._successor: Successor | None = None
         self._was_accepted = False
@@ -190,7 +190,7 @@ class Reception:
         Returns why the run must end without a call, where the ledger has other content under its id.
         """
         self._admission = admission
-        if not self._came_with_start or self._request is None or admission.problems:
+        if not self._submitted_with_start or self._request is None or admission.problems:
             return None
         looking = self._look_up(self._request, admission)
         await workflow.wait_condition(looking.done)
@@ -218,14 +218,14 @@ class Reception:
         """The run ends, however it does: whoever waits for a receipt is answered now."""
         self._has_ended = True
 
-    def check_room(self) -> None:
+    def check_limits(self) -> None:
         """Turns a submission down, before it is in the history, where more of them would be the end of the run.
 
         Raises:
             ApplicationError: type `NoReceipt`.
         """
-        is_full = workflow.info().get_current_history_size() > LARGEST_HISTORY_BYTES
-        if self._count < MOST_SUBMISSIONS and not is_full:
+        is_full = workflow.info().get_current_history_size() > MAX_HISTORY_BYTES
+        if self._count < MAX_SUBMISSIONS and not is_full:
             return
         message = (
             f"The run {self._workflow_id} is under way, and was submitted {self._count} times: it gives no more receipts."
@@ -242,7 +242,7 @@ class Reception:
         self._count += 1
         # An Update is handled before the run begins only where it came in the first workflow task.
         came_with_start = not self._has_begun
-        self._came_with_start |= came_with_start
+        self._submitted_with_start |= came_with_start
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
         if self._admission is None:
             raise give_none(self._workflow_id)
@@ -375,7 +375,7 @@ class Reception:
         """What the ledger knows of the run, asked once for all submissions."""
         if self._earlier is None:
             self._earlier = asyncio.create_task(
-                carry_out_money_step(
+                run_billing_activity(
                     names.FIND_EARLIER_RUN,
                     self._identify(request, admission),
                     EarlierRun,

@@ -15,8 +15,8 @@ from activities.batches.follow_runs import BatchFollower
 from activities.batches.pages import BatchPages
 from activities.batches.start_runs import BatchStarter, Started
 from activities.check_request import RequestChecker
-from activities.errors import known_failures
-from activities.heartbeats import end_early, heartbeats
+from activities.errors import translate_errors
+from activities.heartbeats import heartbeats, stop_gracefully
 from gpt_image_runs.batches.batches import Batches
 from gpt_image_runs.batches.lines import BatchEnds, BatchLines
 from gpt_image_runs.batches.models import NewLine
@@ -50,9 +50,9 @@ class BatchAdvancer:
             LedgerUnavailable, StoreUnavailable, RPCError: tried again; nothing is started or counted twice.
         """
         stop = asyncio.Event()
-        with known_failures():
+        with translate_errors():
             async with heartbeats(every=_BEAT):
-                return await end_early(self._advance(step, stop), stop)
+                return await stop_gracefully(self._advance(step, stop), stop)
 
     async def _advance(self, step: BatchStep, stop: asyncio.Event) -> BatchProgress:
         clock = asyncio.get_running_loop().time
@@ -121,7 +121,7 @@ class BatchOpener:
             BatchConflict: the id stands for other lines; not tried again.
             LedgerUnavailable, StoreUnavailable: tried again, from the first page that is not registered.
         """
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 pages = BatchPages(self._store, order.batch_id, order.digest)
                 first = await asyncio.to_thread(self._batches.open, order)

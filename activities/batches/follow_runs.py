@@ -19,13 +19,13 @@ from gpt_image_runs.batches.lines import BatchEnds, BatchLines
 from gpt_image_runs.batches.models import FollowedLine, UnbilledEnd
 from gpt_image_runs.contracts import names
 
-_SHORTEST_LIST_SECONDS, _LONGEST_LIST_SECONDS = 1.0, 5.0
+_MIN_LIST_SECONDS, _MAX_LIST_SECONDS = 1.0, 5.0
 """Between two lists of runs that ended without a bill: soon after one that had some, seldom while all goes well, as Temporal
 has to look through all runs of the batch for it."""
 _LOOK_EVERY = timedelta(seconds=5)
 _DOUBTFUL_AFTER = timedelta(minutes=3)
 """Most runs have ended by then: a picture can take 280 seconds."""
-_MOST_LOOKS = 20
+_MAX_LOOKS = 20
 _AT_ONCE = 20
 _CLOCKS_APART = timedelta(minutes=1)
 _WITHOUT_RESULT = '"Failed", "Canceled", "Terminated", "TimedOut"'
@@ -42,7 +42,7 @@ class BatchFollower:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._settled: set[str] = set()
         self._list_at = self._look_at = 0.0
-        self._list_seconds = _SHORTEST_LIST_SECONDS
+        self._list_seconds = _MIN_LIST_SECONDS
 
     async def collect(self) -> None:
         """Writes down what has ended since the last time."""
@@ -51,7 +51,7 @@ class BatchFollower:
         if now >= self._list_at:
             found = await self._collect_unbilled()
             self._list_seconds = (
-                _SHORTEST_LIST_SECONDS if found else min(2 * self._list_seconds, _LONGEST_LIST_SECONDS)
+                _MIN_LIST_SECONDS if found else min(2 * self._list_seconds, _MAX_LIST_SECONDS)
             )
             self._list_at = asyncio.get_running_loop().time() + self._list_seconds
         if now >= self._look_at:
@@ -90,7 +90,7 @@ class BatchFollower:
     async def _look_at_doubtful(self) -> None:
         for age, attached in ((_DOUBTFUL_AFTER, False), (_LOOK_EVERY, True)):
             await self._look(
-                await asyncio.to_thread(self._lines.take_doubtful, age, _MOST_LOOKS, attached=attached)
+                await asyncio.to_thread(self._lines.claim_stale, age, _MAX_LOOKS, attached=attached)
             )
 
     async def _look(self, lines: Iterable[FollowedLine]) -> None:

@@ -32,7 +32,7 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.database.engine import Database
 
-LARGEST_CHUNK = 50
+MAX_CHUNK = 50
 """Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
 _AT_ONCE = 20
 
@@ -102,7 +102,7 @@ class BatchStarter:
             RPCError: Temporal does not take them; what was started is known, the rest is settled by the next attempt.
         """
         decided = await self._start_undecided()
-        free = min(progress.window - progress.running, LARGEST_CHUNK)
+        free = min(progress.window - progress.running, MAX_CHUNK)
         if free <= 0 or not progress.waiting:
             return Started(decided, capped=False)
         waiting = await asyncio.to_thread(self._lines.list_waiting, free)

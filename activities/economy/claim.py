@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from temporalio import activity
 
 from activities.economy.documents import EconomyDocuments, PassedLine, PlannedLine, identify_line
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from activities.heartbeats import heartbeats
 from activities.provider_call.earlier_attempts import AttemptReceipts
 from gpt_image_runs.batches.economy import (
@@ -60,7 +60,7 @@ class EconomyClaimer:
         Raises:
             LedgerUnavailable, StoreUnavailable: tried again; lines that were claimed already are found.
         """
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
                 await documents.check_part(order.part)

@@ -7,7 +7,7 @@ from temporalio import activity
 
 from activities.economy.documents import EconomyDocuments
 from activities.economy.outcomes import describe_left_out, describe_silence
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
@@ -38,7 +38,7 @@ class EconomyCloser:
             BatchConflict: the part is not one of the round's plan.
             LedgerUnavailable, StoreUnavailable: tried again until it is through.
         """
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
                 await documents.check_part(order.part)
@@ -52,7 +52,7 @@ class EconomyCloser:
     @activity.defn(name=names.CLOSE_ECONOMY_ROUND)
     async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
         """What came of a round, kept for good: what is started after it is another round. Errors as for a part."""
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
                 lines = EconomyLines(self._database, order.batch.batch_id)

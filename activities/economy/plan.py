@@ -13,7 +13,7 @@ from activities.batches.advance_batch import describe_line
 from activities.batches.pages import BatchPages
 from activities.check_request import RequestChecker
 from activities.economy.documents import EconomyDocuments, PassedLine, PlannedLine
-from activities.errors import known_failures
+from activities.errors import translate_errors
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.batches import Batches, open_economy_batch
 from gpt_image_runs.batches.economy import EconomyLines
@@ -28,7 +28,7 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.images.inputs import Inputs, InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.provider.batch_api import LARGEST_FILE, MOST_LINES
+from gpt_image_runs.provider.batch_api import MAX_FILE, MAX_LINES
 from gpt_image_runs.provider.batch_files import check_fit, endpoint_of, write_request_line
 from gpt_image_runs.provider.calls import request_options
 
@@ -47,7 +47,7 @@ class _Part:
 class PartSplitter:
     """Takes lines one by one; each goes to the open file of its kind, or begins a new one. `most_bytes` of a file at most."""
 
-    def __init__(self, most_lines: int = MOST_LINES, most_bytes: int = LARGEST_FILE) -> None:
+    def __init__(self, most_lines: int = MAX_LINES, most_bytes: int = MAX_FILE) -> None:
         self._most_lines = most_lines
         self._most_bytes = most_bytes
         self._open: dict[tuple[Endpoint, str], _Part] = {}
@@ -95,7 +95,7 @@ class EconomyPlanner:
             BatchConflict: the id stands for other lines, or for a batch at the standard price; not tried again.
             LedgerUnavailable, StoreUnavailable: tried again until it is through.
         """
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 batch = await self._find_round(order)
                 await self._register(order, batch)

@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.batches.pages import BatchPages
 from activities.economy.documents import EconomyDocuments, PassedLine, PlannedLine
-from activities.errors import describe_provider_failure, known_failures
+from activities.errors import to_application_error, translate_errors
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.economy import EconomyAttempts
 from gpt_image_runs.contracts import names
@@ -134,7 +134,7 @@ class EconomySender:
         """
         mark = order.batch.part_mark(order.part.number)
         documents = EconomyDocuments(self._store, order.batch)
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 try:
                     return await self._send(order, documents)
@@ -143,7 +143,7 @@ class EconomySender:
                     if failure.outcome == "unknown":
                         raise _look_again(failure) from None
                     if failure.retryable:
-                        raise describe_provider_failure(failure) from None
+                        raise to_application_error(failure) from None
                     refused = SentPart(reason=str(failure))
                     await documents.write_sent(order.part.number, refused)
                     return refused
@@ -209,7 +209,7 @@ class EconomySender:
         except ProviderFailure as failure:
             if is_first:
                 raise
-            raise describe_provider_failure(failure, patient=True) from None
+            raise to_application_error(failure, patient=True) from None
 
     async def _find_oldest_possible(
         self, documents: EconomyDocuments, number: int, claimed_at: datetime
@@ -316,12 +316,12 @@ class EconomyWatcher:
 
 
 async def _visit(order: LookOrder, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatches:
-    with known_failures():
+    with translate_errors():
         try:
             async with heartbeats():  # hundreds of parts take longer than a heartbeat may be missed
                 seen = [await _see(batch_id, call) for batch_id in order.provider_batch_ids]
         except ProviderFailure as failure:
-            raise describe_provider_failure(failure, patient=True) from None
+            raise to_application_error(failure, patient=True) from None
     return SeenBatches(batches=tuple(seen))
 
 
@@ -361,5 +361,5 @@ def _describe_seen(batch: ProviderBatch) -> SeenBatch:
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,
         reason="; ".join(batch.errors) or None,
-        untouched=batch.is_untouched,
+        untouched=batch.not_started,
     )

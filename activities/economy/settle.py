@@ -13,21 +13,21 @@ from temporalio import activity
 
 from activities.economy.documents import EconomyDocuments, PlannedLine, identify_line
 from activities.economy.outcomes import describe_untouched, raw_answer_of
-from activities.errors import describe_provider_failure, known_failures
+from activities.errors import to_application_error, translate_errors
 from activities.heartbeats import heartbeats
 from activities.provider_call.earlier_attempts import AttemptReceipts
-from activities.provider_call.image_saving import PictureKeeper
+from activities.provider_call.image_saving import ImageSaver
 from activities.provider_call.results import (
-    describe_delivery,
-    describe_failure,
-    describe_undelivered,
-    settle_attempt,
+    apply_outcome,
+    failed_outcome,
+    succeeded_outcome,
+    undelivered_outcome,
 )
 from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.cost import compute_cost
-from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
+from gpt_image_runs.billing.pricing.paid_attempt import limit_usage_size
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
 from gpt_image_runs.contracts import names
@@ -57,7 +57,7 @@ class LineBiller:
         Raises:
             LedgerUnavailable: try again.
         """
-        usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
+        usage, usage_problem = limit_usage_size(paid.response, paid.attempt_id)
         cost = compute_cost(
             CostInput(
                 provider=paid.provider,
@@ -104,7 +104,7 @@ class EconomySettler:
     ) -> None:
         self._client = client
         self._store = store
-        self._keeper = PictureKeeper(store, downloader)
+        self._keeper = ImageSaver(store, downloader)
         self._database = database
         self._log = log
         self._attempts = EconomyAttempts(database)
@@ -119,7 +119,7 @@ class EconomySettler:
             ApplicationError: the file cannot be read now; tried again from where this stretch began.
             LedgerUnavailable, StoreUnavailable: the same.
         """
-        with known_failures():
+        with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
                 await documents.check_part(order.part)
@@ -131,7 +131,7 @@ class EconomySettler:
                 except ProviderFailure as failure:
                     if failure.http_status == _NOTHING_BEHIND:
                         return SettledLines()
-                    raise describe_provider_failure(failure, patient=True) from None
+                    raise to_application_error(failure, patient=True) from None
                 lines = EconomyLines(self._database, order.batch.batch_id)
                 await asyncio.to_thread(lines.collect_billed)
                 return settled
@@ -170,7 +170,7 @@ class EconomySettler:
             except AttemptConflict as conflict:
                 log.warning("A line has two results.", attempt_id=attempt.attempt_id, error=str(conflict))
                 return False
-            attempt = settle_attempt(attempt, outcome)
+            attempt = apply_outcome(attempt, outcome)
         if attempt.outcome == "succeeded":
             await asyncio.to_thread(self._biller.bill, line, attempt)
         return True
@@ -190,22 +190,22 @@ class EconomySettler:
         if result.untouched:
             return describe_untouched(*result.untouched)
         if result.failure:
-            return describe_failure(result.failure)
+            return failed_outcome(result.failure)
         answer = raw_answer_of(raw, result, attempt)
         try:
             read = await self._keeper.open_answer(
                 answer, line.read_request(order.part.model), result.response
             )
         except ProviderFailure as failure:
-            await self._keeper.keep_body(attempt.attempt_id, answer)
+            await self._keeper.save_raw_body(attempt.attempt_id, answer)
             if not failure.is_charged:
-                return describe_failure(failure)
-            return dataclasses.replace(describe_undelivered(answer, failure), latency_ms=None)
+                return failed_outcome(failure)
+            return dataclasses.replace(undelivered_outcome(answer, failure), latency_ms=None)
         if read.problems:
-            await self._keeper.keep_body(attempt.attempt_id, answer)
+            await self._keeper.save_raw_body(attempt.attempt_id, answer)
         # The provider keeps the file: a store that is away is left to the next attempt.
         images = await self._keeper.keep_without_waiting(read.pictures, owner=line.tenant)
-        return dataclasses.replace(describe_delivery(answer, read, images), latency_ms=None)
+        return dataclasses.replace(succeeded_outcome(answer, read, images), latency_ms=None)
 
 
 async def _in_groups(lines: AsyncIterator[ResultLine]) -> AsyncIterator[list[ResultLine]]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.errors import shorten
-from activities.provider_call.results import settle_attempt
+from activities.provider_call.results import apply_outcome
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.attempts.runs import RunIdentity, is_same
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
@@ -165,7 +165,7 @@ async def add_recovered_pictures(paid: Attempt, store: ImageStore) -> Attempt:
 TOO_MANY_UNKNOWN_OUTCOMES = "TooManyUnknownOutcomes"
 
 
-async def settle_by_receipts(
+async def apply_outcome_receipts(
     earlier: tuple[Attempt, ...], attempts: AttemptLog, receipts: AttemptReceipts
 ) -> tuple[Attempt, ...]:
     """A run's attempts as they ended, also where a worker could not record it any more."""
@@ -192,10 +192,10 @@ async def _settle(attempt: Attempt, attempts: AttemptLog, outcome: AttemptOutcom
     if outcome is None:
         return attempt
     await asyncio.to_thread(attempts.finish, attempt.attempt_id, outcome)
-    return settle_attempt(attempt, outcome)
+    return apply_outcome(attempt, outcome)
 
 
-def refuse_endless_resends(earlier: tuple[Attempt, ...], resends: int) -> None:
+def check_resend_limit(earlier: tuple[Attempt, ...], resends: int) -> None:
     """Raises an ApplicationError that lists what may have been paid for nothing, if no further attempt is allowed."""
     unknown = _list_unknown(earlier)
     if len(unknown) <= resends:
@@ -208,7 +208,7 @@ def refuse_endless_resends(earlier: tuple[Attempt, ...], resends: int) -> None:
     )
 
 
-def hold_undecided(attempts: tuple[Attempt, ...], order: CallInput) -> None:
+def hold_if_undecided(attempts: tuple[Attempt, ...], order: CallInput) -> None:
     """Raises an ApplicationError that holds the run, if an attempt may have been paid for and nobody has decided on it.
 
     Its detail is an `OpenDecision` on all attempts of unknown outcome, for those that were decided on may be paid too.
@@ -297,7 +297,7 @@ class Liveness:
         self._watched: dict[str, _Watched] = {}
 
     @contextlib.asynccontextmanager
-    async def signs_of_life(self, attempt_id: str) -> AsyncIterator[None]:
+    async def liveness_marker(self, attempt_id: str) -> AsyncIterator[None]:
         """Shows that an attempt is under way while the block runs. Its row in the ledger is the first sign."""
         self._own.add(attempt_id)
         showing = asyncio.create_task(_show(self._store, attempt_id))
@@ -309,7 +309,7 @@ class Liveness:
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
 
-    async def wait_for_open_attempts(self, earlier: tuple[Attempt, ...]) -> None:
+    async def wait_for_attempts_in_progress(self, earlier: tuple[Attempt, ...]) -> None:
         """Raises an ApplicationError that is tried again soon, until the caller of an open attempt was silent for `SILENCE`.
 
         A line of an economy batch has no caller who could show signs: its answer may take a day, and the run is refused until
@@ -321,7 +321,7 @@ class Liveness:
             if attempt.batch_part:
                 raise _waits_in_a_batch(attempt)
             if not await self._is_silent(attempt.attempt_id):
-                raise still_under_way(attempt.number)
+                raise attempt_in_progress_error(attempt.number)
 
     async def _is_silent(self, attempt_id: str) -> bool:
         # Its task may be late with a sign where this process is short of time; it lives all the same.
@@ -341,7 +341,7 @@ class Liveness:
                 del self._watched[attempt_id]
 
 
-def still_under_way(number: int) -> ApplicationError:
+def attempt_in_progress_error(number: int) -> ApplicationError:
     """The failure of an attempt that has to wait for another; nothing was sent."""
     return ApplicationError(
         f"Request {number} of this run is still under way: its answer is waited for, and nothing is sent meanwhile.",
@@ -362,7 +362,7 @@ def _waits_in_a_batch(attempt: Attempt) -> ApplicationError:
     )
 
 
-def describe_yielding() -> AttemptOutcome:
+def superseded_outcome() -> AttemptOutcome:
     """The outcome of an attempt that began at the same moment as another one, and leaves the sending to that."""
     return AttemptOutcome(
         outcome="not_sent",

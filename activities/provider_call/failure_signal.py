@@ -13,7 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import shorten
-from activities.provider_call.retry_state import TAKING_IMAGE_SLOTS, ToldFailures, pause_before_next
+from activities.provider_call.retry_state import TAKING_IMAGE_SLOTS, FailureReports, pause_before_next
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import FailedAttempt
 
@@ -23,13 +23,13 @@ log = structlog.get_logger("failure_news")
 _PATIENCE = timedelta(seconds=3)
 """For Temporal. The pause before the next attempt begins only after it."""
 _COUNT_SECONDS = 1.0
-_LONGEST_MESSAGE = 2_000
+_MAX_MESSAGE = 2_000
 """Bytes. Ours are shorter: the provider's part of one has at most 1,200."""
 
 
 @contextlib.asynccontextmanager
-async def telling_failures(
-    told: ToldFailures, count_attempts: Callable[[], Awaitable[int]]
+async def report_failures(
+    told: FailureReports, count_attempts: Callable[[], Awaitable[int]]
 ) -> AsyncIterator[None]:
     """Tells the activity's own run of the failure that leaves the block, where it is tried again and is news.
 
@@ -40,7 +40,7 @@ async def telling_failures(
         yield
     except ApplicationError as failure:
         now = told.count(failure.type or "")
-        is_news = now.tells_the_last and failure.type != TAKING_IMAGE_SLOTS
+        is_news = now.should_report and failure.type != TAKING_IMAGE_SLOTS
         is_leaving = activity.is_cancelled() or activity.is_worker_shutdown()
         if is_news and not failure.non_retryable and not is_leaving:
             await _tell_in_time(failure, now.failures, count_attempts)
@@ -77,7 +77,7 @@ async def _describe(
     facts = failure.details[0] if failure.details and isinstance(failure.details[0], dict) else {}
     return FailedAttempt(
         error_type=failure.type or type(failure).__name__,
-        message=shorten(failure.message, _LONGEST_MESSAGE),
+        message=shorten(failure.message, _MAX_MESSAGE),
         failed_at=now,
         failures=failures,
         attempts=facts.get("attempts") or await _count(count_attempts),

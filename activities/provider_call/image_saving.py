@@ -38,7 +38,7 @@ log = structlog.get_logger("picture_keeper")
 
 _PROVEN_FOR_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 15.0
+_MAX_PAUSE_SECONDS = 15.0
 # What is left of the attempt's time when the keeper gives up: enough to write the outcome down.
 _RESERVE_SECONDS = 20.0
 
@@ -51,7 +51,7 @@ class ImagesNotSaved(StoreFailure):
         self.saved = saved
 
 
-class PictureKeeper:
+class ImageSaver:
     """Stores the pictures of answers, patiently: a store that is away is waited for while the attempt has time.
 
     `downloader` fetches those that an answer only links to.
@@ -133,7 +133,7 @@ class PictureKeeper:
         self._proven_at = time.monotonic()
         return tuple(images)
 
-    async def keep_body(self, attempt_id: str, raw: RawAnswer) -> None:
+    async def save_raw_body(self, attempt_id: str, raw: RawAnswer) -> None:
         """Keep the whole body of an answer of which something could not be used; the ledger holds its beginning."""
         try:
             await self._store.put_document(f"malformed/{attempt_id}.body", raw.body)
@@ -164,7 +164,7 @@ class PictureKeeper:
                     "The store is away; what was paid for is held until it is back.", error=str(error)
                 )
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
 
 def _read_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer:
@@ -180,7 +180,7 @@ def _end_of_attempt(raw: RawAnswer) -> float:
     return time.monotonic() - raw.latency_ms / 1000 + (allowed.total_seconds() if allowed else 600.0)
 
 
-_LARGEST_ENCODED = 64 * 1024 * 1024
+_MAX_ENCODED = 64 * 1024 * 1024
 """Characters of base64: the largest picture that the provider makes has some 30 million."""
 _PATIENCE_SECONDS = 5.0
 """For what is left to be told once the answer is there and written down: a run need not wait longer for its end."""
@@ -249,8 +249,8 @@ async def _announce(
 
 
 def _open(encoded: str) -> bytes:
-    if len(encoded) > _LARGEST_ENCODED:
-        raise ValueError(f"it has {len(encoded):,} characters, more than {_LARGEST_ENCODED:,}")
+    if len(encoded) > _MAX_ENCODED:
+        raise ValueError(f"it has {len(encoded):,} characters, more than {_MAX_ENCODED:,}")
     data = decode_base64(encoded)
     verify_picture(data)
     return data

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from activities.errors import shorten
 from activities.provider_call.image_saving import ImagesNotSaved
-from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
+from gpt_image_runs.billing.pricing.paid_attempt import limit_usage_size
 from gpt_image_runs.billing.records import Attempt, AttemptOutcome
 from gpt_image_runs.contracts.calls import CallFailure, CallInput, CallResult
 from gpt_image_runs.contracts.images import ImageRef
@@ -14,15 +14,15 @@ from gpt_image_runs.provider.errors import ProviderFailure
 from gpt_image_runs.provider.responses import Answer
 
 
-def settle_attempt(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
+def apply_outcome(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
     """The attempt as the ledger holds it once the outcome is recorded."""
     learned = {name: value for name, value in vars(outcome).items() if value is not None}
     return dataclasses.replace(attempt, **learned)
 
 
-def describe_success(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
+def to_call_result(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
     """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
-    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
+    usage, usage_problem = limit_usage_size(paid.response, paid.attempt_id)
     images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
     failure = _describe_undelivered(paid) if paid.error_type and not images else None
     return CallResult(
@@ -67,7 +67,7 @@ def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> t
     return tuple(warnings)
 
 
-def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
+def succeeded_outcome(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
     """Pictures came and are in the store. The message says so where others were asked for, or some cannot be used."""
     return AttemptOutcome(
         outcome="succeeded",
@@ -86,13 +86,13 @@ def describe_delivery(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ..
     )
 
 
-def describe_undelivered(raw: RawAnswer | None, failure: ProviderFailure) -> AttemptOutcome:
+def undelivered_outcome(raw: RawAnswer | None, failure: ProviderFailure) -> AttemptOutcome:
     """The provider reported usage, but no picture can be used: paid for, and to be billed.
 
     `raw` is the answer, None where it did not come whole.
     """
     return dataclasses.replace(
-        describe_failure(failure),
+        failed_outcome(failure),
         outcome="succeeded",
         latency_ms=raw.latency_ms if raw else None,
         images=(),
@@ -100,7 +100,7 @@ def describe_undelivered(raw: RawAnswer | None, failure: ProviderFailure) -> Att
     )
 
 
-def describe_failure(failure: ProviderFailure) -> AttemptOutcome:
+def failed_outcome(failure: ProviderFailure) -> AttemptOutcome:
     """No pictures came: refused, not sent, or nobody knows."""
     body = failure.raw_body
     return AttemptOutcome(
@@ -124,7 +124,7 @@ def unsaved_outcome(raw: RawAnswer, answer: Answer, failure: ImagesNotSaved) -> 
     came, saved = len(answer.pictures), len(failure.saved)
     pictures, lost = ("1 picture", "it") if came == 1 else (f"{came} pictures", f"{came - saved} of them")
     return dataclasses.replace(
-        describe_delivery(raw, answer, failure.saved),
+        succeeded_outcome(raw, answer, failure.saved),
         error_type=None if saved else type(failure).__name__,
         error_message=(
             f"The provider answered with {pictures}, and {lost} could not be stored. This is lost, and nothing is sent again under"

@@ -60,11 +60,11 @@ def dispatch_again(times: int) -> ApplicationError:
 
 
 PROVIDER_PAUSED = "ProviderPaused"
-LONGEST_IN_PLACE_SECONDS = 2.0
+MAX_IN_PLACE_SECONDS = 2.0
 """A call waits so long within its slot. For more it goes back to the server, which dispatches it again within the rate:
 calls that had piled up here would all be sent at once."""
-_GOES_ON_SECONDS = 60.0
-_LONGEST_OF_OURS_SECONDS = 30.0
+_RESET_AFTER_SECONDS = 60.0
+_MAX_OF_OURS_SECONDS = 30.0
 # A pause that is on is logged again where it becomes longer by that much: 32 calls may be refused at once.
 _WORTH_SAYING_SECONDS = 5.0
 
@@ -76,7 +76,7 @@ def _tell_nobody(_model: str, _until: datetime) -> None:
     """Where nothing is counted."""
 
 
-class SharedPauses:
+class SharedBackoffs:
     """The pauses of one provider's client, by model. `clock` is monotonic.
 
     `on_pause` is told the model and until when its calls wait, whenever a pause begins or becomes longer.
@@ -85,7 +85,7 @@ class SharedPauses:
     def __init__(self, clock: Callable[[], float] = time.monotonic, on_pause: OnPause = _tell_nobody) -> None:
         self._clock = clock
         self._on_pause = on_pause
-        self._by_model: dict[str, SharedPause] = {}
+        self._by_model: dict[str, SharedBackoff] = {}
 
     def is_on(self, model: str) -> bool:
         """Whether calls for this model wait now."""
@@ -94,7 +94,7 @@ class SharedPauses:
     def extend(self, model: str, seconds: float) -> None:
         """Lets calls for this model wait at least so long from now."""
         self._by_model = {name: pause for name, pause in self._by_model.items() if pause.goes_on}
-        pause = self._by_model.setdefault(model, SharedPause(model, self._clock))
+        pause = self._by_model.setdefault(model, SharedBackoff(model, self._clock))
         before = pause.seconds_left
         pause.extend(seconds)
         longer = pause.seconds_left - before
@@ -111,18 +111,18 @@ class SharedPauses:
             )
 
     async def wait(self, model: str) -> None:
-        """Returns once there is no pause for this model. Raises as `SharedPause.wait`."""
+        """Returns once there is no pause for this model. Raises as `SharedBackoff.wait`."""
         if pause := self._by_model.get(model):
             await pause.wait()
 
 
-class SharedPause:
+class SharedBackoff:
     """One for all calls of a provider's client for one model. `clock` is monotonic."""
 
     def __init__(self, model: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._model = model
         self._clock = clock
-        self._until = clock() - _GOES_ON_SECONDS
+        self._until = clock() - _RESET_AFTER_SECONDS
         self._in_a_row = 0
         self._dice = random.SystemRandom()
 
@@ -134,7 +134,7 @@ class SharedPause:
     @property
     def goes_on(self) -> bool:
         """Whether the pause lasts, or a refusal now would make the next one longer."""
-        return self._clock() - self._until < _GOES_ON_SECONDS
+        return self._clock() - self._until < _RESET_AFTER_SECONDS
 
     def extend(self, seconds: float) -> None:
         """Lets the pause last at least so long from now; never shortens it.
@@ -144,8 +144,8 @@ class SharedPause:
         """
         now = self._clock()
         if now >= self._until:  # else it is the answer to a call that was under way already
-            self._in_a_row = self._in_a_row + 1 if now - self._until < _GOES_ON_SECONDS else 1
-        longer = min(seconds * max(1, self._in_a_row), _LONGEST_OF_OURS_SECONDS)
+            self._in_a_row = self._in_a_row + 1 if now - self._until < _RESET_AFTER_SECONDS else 1
+        longer = min(seconds * max(1, self._in_a_row), _MAX_OF_OURS_SECONDS)
         self._until = max(self._until, now + max(seconds, longer))
 
     async def wait(self) -> None:
@@ -156,7 +156,7 @@ class SharedPause:
         """
         while left := self.seconds_left:
             wait = with_jitter(left, self._dice)
-            if left > LONGEST_IN_PLACE_SECONDS:
+            if left > MAX_IN_PLACE_SECONDS:
                 raise ApplicationError(
                     f"The provider has asked this worker to wait with {self._model}, {left:.0f} seconds more;"
                     " nothing was sent.",
@@ -172,14 +172,14 @@ _SAME = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ToldFailures:
+class FailureReports:
     """How many attempts of a call have failed, which of them was the last that was told, and the kinds told, that one's last."""
 
     failures: int = 0
     last_told: int = 0
     kinds: tuple[str, ...] = ()
 
-    def count(self, kind: str) -> "ToldFailures":
+    def count(self, kind: str) -> "FailureReports":
         """As of one more failure, of this kind."""
         number = self.failures + 1
         if kind in self.kinds:
@@ -187,15 +187,15 @@ class ToldFailures:
             if number < patience * self.last_told:
                 return replace(self, failures=number)
         others = tuple(known for known in self.kinds if known != kind)
-        return ToldFailures(number, number, (*others, kind))
+        return FailureReports(number, number, (*others, kind))
 
     @property
-    def tells_the_last(self) -> bool:
+    def should_report(self) -> bool:
         """Whether the failure that was counted last is to be told."""
         return self.failures == self.last_told
 
 
-TRIED_FOR = timedelta(hours=6)
+MAX_RETRY_TIME = timedelta(hours=6)
 """A provider, a store or a ledger that is away for longer needs a person."""
 _WAITING = {RateLimited.__name__, PROVIDER_PAUSED, STILL_UNDER_WAY, INPUT_MEMORY_FULL}
 """Not a failure: too much in a minute, by whoever. It sets the time that was tried back."""
@@ -205,14 +205,14 @@ _OF_PROVIDER = {"provider", RateLimited.__name__}
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOn:
+class RetryState:
     """Seconds tried before this attempt, pauses included, the dispatches that it still owes, what its run was told, and how
     many attempts have failed by each fault since something else was reached.
     """
 
-    tried_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
     owed: int = 0
-    told: ToldFailures = field(default_factory=ToldFailures)
+    told: FailureReports = field(default_factory=FailureReports)
     faults: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -221,19 +221,21 @@ class HandedOn:
         return astuple(self)
 
 
-def read_handed_on() -> HandedOn:
+def load_retry_state() -> RetryState:
     """What this attempt has been handed, by the heartbeat details of the last one; nothing where that left none."""
     match list(activity.info().heartbeat_details):
-        case [tried_seconds, owed, [failures, last_told, kinds], dict(faults)]:
-            return HandedOn(tried_seconds, owed, ToldFailures(failures, last_told, tuple(kinds)), faults)
+        case [elapsed_seconds, owed, [failures, last_told, kinds], dict(faults)]:
+            return RetryState(
+                elapsed_seconds, owed, FailureReports(failures, last_told, tuple(kinds)), faults
+            )
         case _:
-            return HandedOn()
+            return RetryState()
 
 
 @contextmanager
-def handing_on(given: HandedOn, image_slots: int | None) -> Iterator[None]:
+def carry_retry_state(given: RetryState, image_slots: int | None) -> Iterator[None]:
     """Hands on what is left for the next attempt where this one fails, says when that comes, and makes the failure final
-    after `TRIED_FOR`.
+    after `MAX_RETRY_TIME`.
 
     `image_slots` is what a request has taken of the limit beyond its call's own dispatch.
 
@@ -250,7 +252,7 @@ def handing_on(given: HandedOn, image_slots: int | None) -> Iterator[None]:
         activity.heartbeat(*next_one.details)
         if failure.non_retryable:
             raise
-        if next_one.tried_seconds >= TRIED_FOR.total_seconds():
+        if next_one.elapsed_seconds >= MAX_RETRY_TIME.total_seconds():
             raise _copy(failure, non_retryable=True) from None
         if failure.next_retry_delay is not None:
             raise
@@ -258,8 +260,8 @@ def handing_on(given: HandedOn, image_slots: int | None) -> Iterator[None]:
 
 
 def _hand_on(
-    given: HandedOn, failure: ApplicationError, image_slots: int, took_seconds: float
-) -> tuple[HandedOn, timedelta]:
+    given: RetryState, failure: ApplicationError, image_slots: int, took_seconds: float
+) -> tuple[RetryState, timedelta]:
     """What the next attempt is handed, and how long it waits before."""
     if failure.type == TAKING_IMAGE_SLOTS:
         return replace(given, owed=given.owed - 1), timedelta()
@@ -268,9 +270,9 @@ def _hand_on(
     faults, in_a_row = _count_fault(given.faults, failure)
     pause = failure.next_retry_delay or _back_off(in_a_row)
     if failure.type in _WAITING:
-        return HandedOn(owed=owed, told=told, faults=faults), pause
-    tried_seconds = given.tried_seconds + took_seconds + pause.total_seconds()
-    return HandedOn(tried_seconds, owed, told, faults), pause
+        return RetryState(owed=owed, told=told, faults=faults), pause
+    elapsed_seconds = given.elapsed_seconds + took_seconds + pause.total_seconds()
+    return RetryState(elapsed_seconds, owed, told, faults), pause
 
 
 def _count_fault(given: dict[str, int], failure: ApplicationError) -> tuple[dict[str, int], int]:
@@ -299,7 +301,7 @@ def _was_sent(failure: ApplicationError) -> bool:
 
 
 def pause_before_next(failure: ApplicationError) -> timedelta:
-    """The pause before the next attempt, as `handing_on` has set it."""
+    """The pause before the next attempt, as `carry_retry_state` has set it."""
     return failure.next_retry_delay or CALL_RETRY.initial_interval
 
 

@@ -25,14 +25,14 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 
 LEAST_REACHED = 0.97
-MOST_REFUSED = 0.01
+MAX_REFUSED = 0.01
 WORKERS = 2
 LATENCY_SECONDS = 2.0
 RAMP = timedelta(seconds=70)
 _MORE_THAN_THE_LIMIT = 1.15
 _SECONDS_AT_ONCE = 8
 _TENANTS = ("acme", "globex", "initech")
-_MOST_STARTS_AT_ONCE = 16
+_MAX_STARTS_AT_ONCE = 16
 _LARGE_LIMIT = 1000
 
 
@@ -61,7 +61,7 @@ async def _measure(limit: int, seconds: int) -> bool:
             failed = (await site.client.count_workflows("ExecutionStatus = 'Failed'")).count
             figures = measure(site.read_books(), limit=limit, start=start, end=end)
     _tell(figures, failed)
-    return figures.reached >= LEAST_REACHED and figures.refused_share <= MOST_REFUSED and not failed
+    return figures.reached >= LEAST_REACHED and figures.refused_share <= MAX_REFUSED and not failed
 
 
 async def _saturate(site: Site, limit: int, length: timedelta) -> tuple[datetime, datetime]:
@@ -83,7 +83,7 @@ async def _saturate(site: Site, limit: int, length: timedelta) -> tuple[datetime
 async def _feed(client: Client, limit: int) -> None:
     """Some seconds' work at once, then somewhat more than the provider carries out, for ever."""
     loop, images = asyncio.get_running_loop(), 0
-    began, gate = loop.time(), asyncio.Semaphore(_MOST_STARTS_AT_ONCE)
+    began, gate = loop.time(), asyncio.Semaphore(_MAX_STARTS_AT_ONCE)
     async with asyncio.TaskGroup() as starts:
         for number, n in enumerate(_list_counts(limit)):
             due = began + (images * 60 / limit - _SECONDS_AT_ONCE) / _MORE_THAN_THE_LIMIT

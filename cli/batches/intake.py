@@ -22,9 +22,9 @@ from gpt_image_runs.billing.pricing.quotes import price_ceiling
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import (
-    LARGEST_PAGE,
     LINES_A_PAGE,
-    MOST_LINES,
+    MAX_LINES,
+    MAX_PAGE,
     BatchLine,
     page_key,
     write_line,
@@ -34,10 +34,10 @@ from gpt_image_runs.contracts.problems import Problem, describe_value
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import ALLOWED
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.request_rules import check_payload
 
-LONGEST_LINE = 2 * 1024 * 1024
+MAX_LINE = 2 * 1024 * 1024
 """Bytes: a request may bring pictures of a megabyte, and what it says beside them is short."""
 _HEAD_LINES = 8
 _TABLES = (".csv", ".tsv")
@@ -169,7 +169,7 @@ def _open(file: str) -> Iterator[BinaryIO]:
 def _read_json_lines(lines: Iterable[bytes | None]) -> Iterator[FileLine]:
     for number, line in enumerate(lines, start=1):
         if line is None:
-            yield FileLine(number, None, f"longer than {LONGEST_LINE:,} bytes", b"too long")
+            yield FileLine(number, None, f"longer than {MAX_LINE:,} bytes", b"too long")
         elif line.strip():
             yield _read_json(number, line)
 
@@ -225,9 +225,9 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes | None]:
             end = b"\r"
         *lines, rest = (rest + chunk).split(end)
         for line in lines:
-            yield None if is_too_long or len(line) > LONGEST_LINE else line.rstrip(b"\r\n")
+            yield None if is_too_long or len(line) > MAX_LINE else line.rstrip(b"\r\n")
             is_too_long = False
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > MAX_LINE:
             rest, is_too_long = b"", True
     if rest or is_too_long:
         yield None if is_too_long else rest.rstrip(b"\r\n")
@@ -287,7 +287,7 @@ def _decode(lines: Iterator[bytes | None], source: str) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if line is None:
             raise RequestRefused(
-                f"{source}: line {number} is longer than {LONGEST_LINE:,} bytes. Nothing was started."
+                f"{source}: line {number} is longer than {MAX_LINE:,} bytes. Nothing was started."
             )
         if b"\0" in line:
             raise RequestRefused(
@@ -361,7 +361,7 @@ class PageSpool:
         self._page += write_line(line)
         self._lines_on_page += 1
         self.lines += 1
-        if self._lines_on_page == LINES_A_PAGE or len(self._page) >= LARGEST_PAGE:
+        if self._lines_on_page == LINES_A_PAGE or len(self._page) >= MAX_PAGE:
             self.close_page()
 
     def close_page(self) -> None:
@@ -380,8 +380,8 @@ class PageSpool:
         return self._folder / f"{page:05d}"
 
 
-_MOST_TOLD = 50
-_MOST_PICTURES_REMEMBERED = 1_000
+_MAX_TOLD = 50
+_MAX_PICTURES_REMEMBERED = 1_000
 
 
 @dataclass(slots=True)
@@ -426,7 +426,7 @@ class BatchIntake:
         self._batch_id = batch_id
         self._defaults = defaults
         self._needs_price = needs_price
-        self._catalogue = Catalogue.load(session.provider)
+        self._catalogue = Catalog.load(session.provider)
         self._cards = RateCards.load(session.settings.rate_card)
         self._now = datetime.now(UTC)
         self._lines_by_run: dict[str, int] = {}
@@ -441,9 +441,9 @@ class BatchIntake:
         """
         intake, digest = Intake(PageSpool(folder)), hashlib.sha256()
         for line in lines:
-            if intake.spool.lines == MOST_LINES:
+            if intake.spool.lines == MAX_LINES:
                 raise RequestRefused(
-                    f"{source} has more than {MOST_LINES:,} lines: split it up. Nothing was started."
+                    f"{source} has more than {MAX_LINES:,} lines: split it up. Nothing was started."
                 )
             payload = None if line.payload is None else self._complete(line.payload)
             digest.update(_canonical(line, payload))
@@ -466,7 +466,7 @@ class BatchIntake:
             intake.spool.add(BatchLine(line=line.number, request=payload))
             return
         intake.wrong += 1
-        if len(intake.told) < _MOST_TOLD:
+        if len(intake.told) < _MAX_TOLD:
             intake.told.append(f"line {line.number}: {problem}")
         intake.spool.add(BatchLine(line=line.number, problem=problem))
 
@@ -521,7 +521,7 @@ class BatchIntake:
             return ()
         key = json.dumps([payload.get("images"), payload.get("mask")], sort_keys=True)
         if key not in self._pictures:
-            if len(self._pictures) >= _MOST_PICTURES_REMEMBERED:
+            if len(self._pictures) >= _MAX_PICTURES_REMEMBERED:
                 self._pictures.clear()
             self._pictures[key] = await check_pictures(payload, self._session, set())
         return self._pictures[key]

@@ -18,7 +18,7 @@ from gpt_image_runs.client.errors import BatchConflict
 from gpt_image_runs.contracts.batches import (
     ALLOWED,
     BATCH_ID_PATTERN,
-    LARGEST_WINDOW,
+    MAX_WINDOW,
     USUAL_WINDOW,
     BatchOrder,
     BatchProgress,
@@ -183,7 +183,7 @@ def make_order(known: BatchProgress, wanted: Options, retry: EconomyRetry) -> Ec
 BatchId = Annotated[str, Argument(metavar="ID", help="A batch's id.")]
 Window = Annotated[
     int | None,
-    Option(min=1, max=LARGEST_WINDOW, help=f"Runs under way at once. Default: {USUAL_WINDOW}, or as before."),
+    Option(min=1, max=MAX_WINDOW, help=f"Runs under way at once. Default: {USUAL_WINDOW}, or as before."),
 ]
 MaxCost = Annotated[
     str | None,

@@ -107,7 +107,7 @@ def _describe_unknown(progress: BatchProgress) -> str:
 
 _QUERY_PATIENCE = timedelta(seconds=3)
 _LOOK_SECONDS = 5.0
-_MOST_SHOWN = 50
+_MAX_SHOWN = 50
 
 
 async def find_parts(client: Client, batch_id: str) -> tuple[PartProgress, ...]:
@@ -128,8 +128,8 @@ async def find_parts_of(progress: BatchProgress, session: Session) -> tuple[Part
 
 def describe_parts(parts: Sequence[PartProgress]) -> list[Text]:
     """A line for each part, for people."""
-    more = [Text(f"and {len(parts) - _MOST_SHOWN:,} more parts")] if len(parts) > _MOST_SHOWN else []
-    return [*(Text(_describe(each)) for each in parts[:_MOST_SHOWN]), *more]
+    more = [Text(f"and {len(parts) - _MAX_SHOWN:,} more parts")] if len(parts) > _MAX_SHOWN else []
+    return [*(Text(_describe(each)) for each in parts[:_MAX_SHOWN]), *more]
 
 
 class PartsTeller:
@@ -148,7 +148,7 @@ class PartsTeller:
             return
         for each in await find_parts(self._client, self._batch_id):
             told = _describe(each)
-            if each.part.number < _MOST_SHOWN and self._told.get(each.part.number) != told:
+            if each.part.number < _MAX_SHOWN and self._told.get(each.part.number) != told:
                 self._told[each.part.number] = told
                 self._output.say(told)
         self._next_at = time.monotonic() + _LOOK_SECONDS

@@ -36,21 +36,19 @@ from cli.runs.view import describe_bytes
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.images.store import ImageStore
 
-_LONGEST_PROMPT, _LONGEST_ERROR, _LONGEST_ALT = 200, 160, 120
+_MAX_PROMPT, _MAX_ERROR, _MAX_ALT = 200, 160, 120
 _ACROSS = ((1, ""), (4, " across-2"), (9, " across-3"))
 
 
 def render_card(row: SheetRow, shots: Sequence[Shot], link: str | None) -> str:
     """The list item of a row. `link` is the run's page in the Web UI."""
-    error = (
-        f'<p class="error" dir="auto">{escape(shorten(row.error, _LONGEST_ERROR))}</p>\n' if row.error else ""
-    )
+    error = f'<p class="error" dir="auto">{escape(shorten(row.error, _MAX_ERROR))}</p>\n' if row.error else ""
     return (
         f'<li class="card"{_render_data(row, shots)}>\n'
         f"{_render_pictures(row, shots)}\n"
         f'<div class="facts">\n'
         f'<p class="top"><span class="line">Line {row.line:,}</span> <bdi class="state">{escape(row.state)}</bdi></p>\n'
-        f'<p class="prompt" dir="auto">{escape(_name_prompt(row, _LONGEST_PROMPT))}</p>\n'
+        f'<p class="prompt" dir="auto">{escape(_name_prompt(row, _MAX_PROMPT))}</p>\n'
         f"{error}"
         f'<p class="meta">{_describe_making(row, shots)}</p>\n'
         f'<p class="bill">{_describe_charge(row)} <bdi>{escape(row.bill)}</bdi></p>\n'
@@ -91,7 +89,7 @@ def _render_picture(row: SheetRow, shot: Shot, number: int, count: int) -> str:
     data, width, height, has_alpha = shot.thumbnail
     clear = ' class="clear"' if has_alpha else ""
     of = f", picture {number} of {count}" if count > 1 else ""
-    alt = escape(f"Line {row.line:,}{of}: {_name_prompt(row, _LONGEST_ALT)}")
+    alt = escape(f"Line {row.line:,}{of}: {_name_prompt(row, _MAX_ALT)}")
     return (
         f'<img{clear} loading="lazy" decoding="async" width="{width}" height="{height}" alt="{alt}"'
         f' src="data:image/webp;base64,{b64encode(data).decode()}">'

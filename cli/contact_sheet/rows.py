@@ -102,7 +102,7 @@ _LARGE_EDGE, _LARGE_QUALITY = 240, 60
 _SMALL_EDGE, _SMALL_QUALITY = 112, 50
 _AT_ONCE = 4
 """Pictures in memory: decoded, one of the provider's takes up to 33 MB."""
-_MOST_UNANSWERED = 3
+_MAX_UNANSWERED = 3
 """A store that fails this often in a row is away, and is not waited for thousands of times more."""
 
 Fault = Literal["missing", "damaged", "not read"]
@@ -136,7 +136,7 @@ class Thumbnailer:
         if place > SMALL_UP_TO:
             return Shot(image)
         async with self._slots:
-            if self._unanswered >= _MOST_UNANSWERED:
+            if self._unanswered >= _MAX_UNANSWERED:
                 return Shot(image, fault="not read", why="The image store did not answer any more.")
             try:
                 thumbnail = await self._make(image, large=place <= LARGE_UP_TO)

@@ -142,7 +142,7 @@ async def _find_obstacles(client: Client, handle: ComparisonHandle) -> list[str]
     ]
 
 
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 _VERDICTS: dict[Verdict, tuple[str, str]] = {
     "equal": ("✓ the provider's books say the same", "bold green"),
     "explained": ("! they differ, and what is listed below can explain it", "bold yellow"),
@@ -168,14 +168,14 @@ def describe_comparison(recorded: RecordedComparison) -> Iterable[RenderableType
         yield _tabulate_models(comparison.models)
     else:
         yield Text("No requests on either side.")
-    for window in comparison.windows[:_MOST_SHOWN]:
+    for window in comparison.windows[:_MAX_SHOWN]:
         yield Text(f"- {_describe_window(window)}")
     for model in comparison.models:
         if not _is_expected(model):
             yield Text(f"- {_describe_money(model)}")
     if comparison.doubts:
-        yield _tabulate_doubts(comparison.doubts[:_MOST_SHOWN])
-    cut = max(0, len(comparison.windows) - _MOST_SHOWN) + max(0, len(comparison.doubts) - _MOST_SHOWN)
+        yield _tabulate_doubts(comparison.doubts[:_MAX_SHOWN])
+    cut = max(0, len(comparison.windows) - _MAX_SHOWN) + max(0, len(comparison.doubts) - _MAX_SHOWN)
     if cut:
         yield Text(f"{cut:,} more; --json shows all.")
     if comparison.other_lines:

@@ -10,7 +10,7 @@ from cli import options
 from cli.output import Output, make_table
 from cli.session import open_session
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
-from gpt_image_runs.provider.catalog import Catalogue, ModelEntry, lifecycle_of
+from gpt_image_runs.provider.catalog import Catalog, ModelEntry, lifecycle_of
 
 _STYLES = {"live": "green", "deprecated": "yellow", "retired": "dim"}
 
@@ -22,7 +22,7 @@ def models(*, as_json: options.AsJson = False) -> None:
     """
     session = open_session()
     cards, now = RateCards.load(session.settings.rate_card), datetime.now(UTC)
-    listed = [_describe_model(entry, cards, now) for entry in Catalogue.load(session.provider).models()]
+    listed = [_describe_model(entry, cards, now) for entry in Catalog.load(session.provider).models()]
     document = {"provider": session.provider, "models": listed}
     title = Text(f"Models at {session.provider} on {now.date()}, prices in USD per million tokens", "bold")
     Output(as_json=as_json).answer(document, title, _tabulate(listed))

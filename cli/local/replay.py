@@ -31,11 +31,11 @@ _SHOWN_AROUND = 3
 
 def describe_failures(replayed: Sequence[Replayed]) -> str:
     """All of them and what to do, empty where every history replays."""
-    failed = [describe_failure(each) for each in replayed if each.words is not None]
+    failed = [failed_outcome(each) for each in replayed if each.words is not None]
     return "\n\n".join([*failed, INSTRUCTIONS]) if failed else ""
 
 
-def describe_failure(replayed: Replayed) -> str:
+def failed_outcome(replayed: Replayed) -> str:
     """One history: what the run did beside what this code does, and Temporal's words."""
     head = (
         f"{replayed.name} ({replayed.workflow_type}, {replayed.events} events) does not replay on this code."

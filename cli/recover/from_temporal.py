@@ -37,7 +37,7 @@ from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.temporal.run_evidence import (
     NotProven,
     PaidCall,
@@ -92,7 +92,7 @@ NO_TEMPORAL: RunsInTemporal = _NoTemporal()
 async def open_runs_in_temporal(session: Session, store: ImageStore, cards: RateCards) -> RunsInTemporal:
     """Connect to Temporal. Raises TemporalUnavailable."""
     # What was sent was sent: a model without a price waits for one.
-    terms = CallTerms(Catalogue.load(session.provider), cards, "hold")
+    terms = CallTerms(Catalog.load(session.provider), cards, "hold")
     return _Temporal(await session.connect(), store, terms)
 
 

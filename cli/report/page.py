@@ -163,7 +163,7 @@ def count_exposed(exposed: Sequence[ExposedAttempt]) -> tuple[int, int]:
     return sum(priced), len(exposed) - len(priced)
 
 
-_MOST_BARS, _MOST_ROWS = 10, 100
+_MAX_BARS, _MAX_ROWS = 10, 100
 _SPEND_COLUMNS = ("Charged", "Estimated", "Total", "List cost", "Pending bills")
 _LIST_COLUMNS = ("Runs", "Pictures", "Tokens in", "Tokens out", "Total", "List cost", "Difference")
 
@@ -227,16 +227,16 @@ def _render_days(facts: Facts) -> str:
 
 def _render_names(title: str, noun: str, by_name: dict[str, Sums], total: Sums) -> str:
     ranked = _rank(by_name)
-    groups = [_group(name, sums) for name, sums in _fold(ranked, _MOST_BARS, noun.lower())]
+    groups = [_group(name, sums) for name, sums in _fold(ranked, _MAX_BARS, noun.lower())]
     plot = draw_bars(groups, f"Bars of the {title.lower()}; the table below has them.")
-    rows = [(name, _list_spend(sums)) for name, sums in _fold(ranked, _MOST_ROWS, noun.lower())]
+    rows = [(name, _list_spend(sums)) for name, sums in _fold(ranked, _MAX_ROWS, noun.lower())]
     table = render_table(title, (noun, *_SPEND_COLUMNS), rows, _list_spend(total))
     return render_card(title, "The largest first.", f"{plot}{table}")
 
 
 def _render_comparison(models: dict[str, Sums], total: Sums) -> str:
     """What we bill beside what the provider's price list says, so that both bills can be explained."""
-    rows = [(name, _list_comparison(sums)) for name, sums in _fold(_rank(models), _MOST_ROWS, "model")]
+    rows = [(name, _list_comparison(sums)) for name, sums in _fold(_rank(models), _MAX_ROWS, "model")]
     table = render_table(
         "Charge and list cost by model", ("Model", *_LIST_COLUMNS), rows, _list_comparison(total)
     )

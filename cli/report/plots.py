@@ -12,8 +12,8 @@ from gpt_image_runs.contracts.money import format_usd
 _WIDTH = 1000
 _HEIGHT, _LEFT, _TOP, _BOTTOM = 280, 78, 12, 26
 _BAR_LABEL, _BAR_AMOUNT, _BAR_ROW = 250, 150, 30
-_LONGEST_LABEL = 28
-_MOST_TICKS = 5
+_MAX_LABEL = 28
+_MAX_TICKS = 5
 _STEPS = (1, 2, 5)
 _SMALLEST_STEP = 100
 """In micro-USD: a hundredth of a cent."""
@@ -92,7 +92,7 @@ def draw_bars(groups: Sequence[Group], sentence: str) -> str:
     for place, group in enumerate(groups):
         top = place * _BAR_ROW
         middle = top + _BAR_ROW // 2 + 6
-        name = f"<title>{escape(group.label)}</title>{escape(shorten(group.label, _LONGEST_LABEL))}"
+        name = f"<title>{escape(group.label)}</title>{escape(shorten(group.label, _MAX_LABEL))}"
         parts.append(f'<text class="before" x="{_BAR_LABEL - 12}" y="{middle}">{name}</text>')
         for mark, start, end in _stack(group):
             left, right = _BAR_LABEL + scale.place(start), _BAR_LABEL + scale.place(end)
@@ -126,7 +126,7 @@ def _choose_step(groups: Sequence[Group]) -> int:
     power = _SMALLEST_STEP
     while True:
         for step in _STEPS:
-            if span <= step * power * _MOST_TICKS:
+            if span <= step * power * _MAX_TICKS:
                 return step * power
         power *= 10
 

@@ -29,12 +29,12 @@ _STAGES = {
     "pricing": "computing the cost",
     "recording": "recording the bill",
 }
-_FIRST_PATIENCE_SECONDS = 0.2
+_FIRST_POLL_SECONDS = 0.2
 _POLL_SECONDS = 0.5
 _QUERY_PATIENCE = timedelta(seconds=2)
 
 
-class Teller(Protocol):
+class ProgressReporter(Protocol):
     """Shows a person where a run is."""
 
     def __call__(self, stage: str) -> None:
@@ -68,7 +68,7 @@ async def follow_run(
                 _tell_partial_images(status, output, told)
             return result
     except WorkflowFailureError as error:
-        raise describe_failure(handle.id, error.cause) from error
+        raise failed_outcome(handle.id, error.cause) from error
     except asyncio.CancelledError:
         raise WaitInterrupted(handle.id) from None
     except RPCError as error:
@@ -79,7 +79,7 @@ async def follow_run(
         ) from error
 
 
-def describe_failure(run_id: str, cause: BaseException) -> CommandFailed:
+def failed_outcome(run_id: str, cause: BaseException) -> CommandFailed:
     """Why a run has no result, as the end of a command."""
     failure = read_failure(run_id, cause)
     if isinstance(failure, client_errors.RunFailed):
@@ -98,11 +98,13 @@ async def ask_status(handle: RunHandle) -> RunStatus | None:
     return status
 
 
-async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller, told: set[str]) -> RunResult:
+async def _wait(
+    client: Client, handle: RunHandle, output: Output, tell: ProgressReporter, told: set[str]
+) -> RunResult:
     result = asyncio.ensure_future(handle.result())
     try:
         # A run that has ended already answers at once, and is asked for no stage.
-        await asyncio.wait({result}, timeout=_FIRST_PATIENCE_SECONDS)
+        await asyncio.wait({result}, timeout=_FIRST_POLL_SECONDS)
         while not result.done():
             status = await ask_status(handle)
             if status is None:
@@ -116,7 +118,7 @@ async def _wait(client: Client, handle: RunHandle, output: Output, tell: Teller,
         result.cancel()
 
 
-def _tell_status(status: RunStatus, output: Output, tell: Teller, told: set[str]) -> None:
+def _tell_status(status: RunStatus, output: Output, tell: ProgressReporter, told: set[str]) -> None:
     if status.stage in _STAGES:
         tell(_STAGES[status.stage])
     _tell_partial_images(status, output, told)
@@ -174,7 +176,7 @@ async def warn_without_worker(client: Client, output: Output, told: set[str]) ->
 
 
 @contextmanager
-def _telling(output: Output, run_id: str) -> Iterator[Teller]:
+def _telling(output: Output, run_id: str) -> Iterator[ProgressReporter]:
     """On a terminal a spinner with the time, that leaves no trace; elsewhere a line for each change of stage."""
     if not output.talk.is_terminal:
         yield _tell_in_lines(output, run_id)
@@ -189,7 +191,7 @@ def _telling(output: Output, run_id: str) -> Iterator[Teller]:
         yield tell
 
 
-def _tell_in_lines(output: Output, run_id: str) -> Teller:
+def _tell_in_lines(output: Output, run_id: str) -> ProgressReporter:
     started, last = time.monotonic(), ""
 
     def tell(stage: str) -> None:

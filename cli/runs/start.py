@@ -28,7 +28,7 @@ from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.contracts.submissions import SubmitReceipt
 from gpt_image_runs.images.inputs import InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
 from gpt_image_runs.temporal.connection import has_pollers
 
@@ -85,7 +85,7 @@ def check_content(payload: Any, session: Session) -> CheckedPayload:
     """What can be known of a payload without its pictures, by the rules of the provider that applies here."""
     return check_payload(
         payload,
-        Catalogue.load(session.provider),
+        Catalog.load(session.provider),
         datetime.now(UTC).date(),
         replace_retired=session.settings.retired_models == "replace",
     )
@@ -106,7 +106,7 @@ async def check_pictures(payload: Any, session: Session, known: set[str]) -> tup
 
 # How long to ask again while an execution of other content is under way. One that is not the owner's ends in milliseconds, but may
 # wait for a place at the provider first.
-LONGEST_DOUBT = timedelta(seconds=30)
+MAX_DOUBT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ async def start_run(client: Client, checked: CheckedRequest, *, patience: timede
         RPCError: Temporal did not take it.
     """
     clock = asyncio.get_running_loop().time
-    ends_at = clock() + LONGEST_DOUBT.total_seconds()
+    ends_at = clock() + MAX_DOUBT.total_seconds()
     reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
     while True:
         has_worker = await has_pollers(client, (names.RUNS_QUEUE,))

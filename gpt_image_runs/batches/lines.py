@@ -61,7 +61,7 @@ class BatchLines:
         query = select(*_FOLLOWED).where(self._mine, _line.state == "running")
         return self._list(query if run_ids is None else query.where(_line.run_id.in_(list(run_ids))))
 
-    def take_doubtful(self, age: timedelta, limit: int, *, attached: bool) -> list[FollowedLine]:
+    def claim_stale(self, age: timedelta, limit: int, *, attached: bool) -> list[FollowedLine]:
         """Lines that nobody has looked at for that long, the oldest first; they count as looked at from now on.
 
         `attached` are those whose runs others have started, which a list of the batch's own runs does not show.

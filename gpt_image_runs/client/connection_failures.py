@@ -18,7 +18,7 @@ from temporalio.service import TLSConfig
 # Together less than a person waits for `doctor`.
 _PROBE_SECONDS = 1.5
 _ALERT_SECONDS = 1.0
-_LONGEST_CAUSE = 300
+_MAX_CAUSE = 300
 
 _CA = "TEMPORAL_TLS_SERVER_CA_CERT_PATH"
 _CLIENT_CERTIFICATE = "TEMPORAL_TLS_CLIENT_CERT_PATH"
@@ -155,7 +155,7 @@ def _describe_not_yet_valid(details: str) -> str:
 
 
 def _describe_other_certificate(words: str) -> str:
-    return f"the server's certificate is not accepted ({words[:_LONGEST_CAUSE]}). Check {_CA} and TEMPORAL_TLS_SERVER_NAME."
+    return f"the server's certificate is not accepted ({words[:_MAX_CAUSE]}). Check {_CA} and TEMPORAL_TLS_SERVER_NAME."
 
 
 _INVALID_CERTIFICATES: dict[str, Callable[[str], str]] = {

@@ -21,31 +21,31 @@ Retry = Literal["unpaid", "unknown"]
 
 ENDED: tuple[BatchState, ...] = ("done", "stopped", "capped", "cancelled")
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MOST_LINES = 100_000
-USUAL_WINDOW, LARGEST_WINDOW = 500, 2_000
+MAX_LINES = 100_000
+USUAL_WINDOW, MAX_WINDOW = 500, 2_000
 """Runs under way at once. A provider that makes 250 pictures a minute with 60 s for each has 250 in its hands; twice that
 keeps it busy while runs begin and end."""
 USUAL_STEP = 20
 """Seconds between two looks of the workflow at its batch: an hour of them has 1,100 events."""
-USUAL_HISTORY, LONGEST_HISTORY = 1_000, 10_000
+USUAL_HISTORY, MAX_HISTORY = 1_000, 10_000
 """Events after which the workflow goes on in a new run: an hour's worth, and Temporal's own limit is 51,200."""
 
 ALLOWED = {
     "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
-    "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
+    "lines": f"how many lines the batch has, 1 to {MAX_LINES:,}",
     "pages": "how many pages these lines are kept in, 1 or more",
     "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
     "round": "the number of the round, 1 or more",
     "retry": "unpaid or unknown, from the second round on",
-    "window": f"runs under way at once, 1 to {LARGEST_WINDOW:,}",
+    "window": f"runs under way at once, 1 to {MAX_WINDOW:,}",
     "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
     "fail_fast": "true or false",
     "paused": "true or false",
     "cancelled": "true or false",
     "opened": "true or false",
     "step_seconds": "a number of seconds from 1 to 60",
-    "longest_history": f"a number of events from 20 to {LONGEST_HISTORY:,}",
+    "longest_history": f"a number of events from 20 to {MAX_HISTORY:,}",
 }
 
 
@@ -62,10 +62,10 @@ class BatchOrder(SparseContract):
 
     batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
-    pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    lines: Annotated[int, Field(ge=1, le=MAX_LINES)]
+    pages: Annotated[int, Field(ge=1, le=MAX_LINES)]
     template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
-    window: Annotated[int, Field(ge=1, le=LARGEST_WINDOW)] = USUAL_WINDOW
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = USUAL_WINDOW
     max_cost_usd: Usd | None = None
     fail_fast: bool = False
     round: Annotated[int, Field(ge=1)] = 1
@@ -74,7 +74,7 @@ class BatchOrder(SparseContract):
     paused: bool = False
     cancelled: bool = False
     step_seconds: Annotated[int, Field(ge=1, le=60)] = USUAL_STEP
-    longest_history: Annotated[int, Field(ge=20, le=LONGEST_HISTORY)] = USUAL_HISTORY
+    longest_history: Annotated[int, Field(ge=20, le=MAX_HISTORY)] = USUAL_HISTORY
 
     @property
     def workflow_id(self) -> str:
@@ -192,7 +192,7 @@ def _describe(location: tuple[int | str, ...], value: Any) -> str:
 
 
 LINES_A_PAGE = 500
-LARGEST_PAGE = 1024 * 1024
+MAX_PAGE = 1024 * 1024
 """Bytes after which a page ends early: requests may bring pictures along."""
 
 

@@ -14,7 +14,7 @@ from gpt_image_runs.contracts.request import TENANT_PATTERN
 
 Period = Literal["month", "day"]
 
-_LARGEST_MICRO_USD = 10**15
+_MAX_MICRO_USD = 10**15
 """A billion USD: far above any budget, and far below what a database can count."""
 
 ALLOWED = {
@@ -29,7 +29,7 @@ ALLOWED = {
 
 def _read_limit(usd: str) -> str:
     micro_usd = parse_usd(usd)
-    if not 0 <= micro_usd <= _LARGEST_MICRO_USD:
+    if not 0 <= micro_usd <= _MAX_MICRO_USD:
         raise ValueError("a budget is from 0 to a billion USD")
     return format_usd(micro_usd)
 

@@ -16,13 +16,13 @@ Action = Literal["reconcile", "reprice", "reverse"]
 Outcome = Literal["settled", "already_settled", "pending"]
 
 RUN_ID_PATTERN = f"^image:{TENANT_PATTERN[1:-1]}:{REQUEST_ID_PATTERN[1:-1]}$"
-LARGEST_USAGE = 16 * 1024
+MAX_USAGE = 16 * 1024
 """Characters of a usage as JSON: 50 times the real one."""
 
 ALLOWED = {
     "action": "reconcile, reprice or reverse",
     "run_id": "the id of a run, such as image:acme:req-1",
-    "usage": f"the provider's usage object, up to {LARGEST_USAGE:,} characters",
+    "usage": f"the provider's usage object, up to {MAX_USAGE:,} characters",
     "reason": "a text of 1 to 500 characters, not blank, without control characters",
     "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
 }
@@ -62,8 +62,8 @@ class Correction(SparseContract):
             raise ValueError("usage belongs to reconcile, and to that alone")
         if not _can_be_written(self.usage):
             raise ValueError("usage holds half a surrogate pair, which can be neither sent nor stored")
-        if len(canonical_json(self.usage)) > LARGEST_USAGE:
-            raise ValueError(f"usage is longer than {LARGEST_USAGE:,} characters")
+        if len(canonical_json(self.usage)) > MAX_USAGE:
+            raise ValueError(f"usage is longer than {MAX_USAGE:,} characters")
         return self
 
     @property

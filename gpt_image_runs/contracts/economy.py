@@ -19,13 +19,13 @@ EconomyRetry = Literal["waiting", "unpaid", "unknown"]
 EconomyStage = Literal["planning", "sending", "waiting", "settling", "closing", "done", "cancelled"]
 
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MOST_LINES = 100_000
+MAX_LINES = 100_000
 BATCH_CANCELLED = "BatchCancelled"
 """The type of error of a line that the provider did not carry out, as its batch was cancelled before."""
 ALLOWED = {
     "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
     "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
-    "lines": f"how many lines the batch has, 1 to {MOST_LINES:,}",
+    "lines": f"how many lines the batch has, 1 to {MAX_LINES:,}",
     "pages": "how many pages these lines are kept in, 1 or more",
     "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
     "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
@@ -84,8 +84,8 @@ class EconomyOrder(SparseContract):
 
     batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    lines: Annotated[int, Field(ge=1, le=MOST_LINES)]
-    pages: Annotated[int, Field(ge=1, le=MOST_LINES)]
+    lines: Annotated[int, Field(ge=1, le=MAX_LINES)]
+    pages: Annotated[int, Field(ge=1, le=MAX_LINES)]
     template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
     max_cost_usd: Usd | None = None
     retry: EconomyRetry | None = None

@@ -8,13 +8,13 @@ from gpt_image_runs.contracts.base import Contract, SparseContract
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 
-LARGEST_DATA_URIS = 1024 * 1024
+MAX_DATA_URIS = 1024 * 1024
 """All `data:` URIs of one request together, in characters: they travel through Temporal's history.
 
 The same for every way in: the argument of a run, of `submit` and of `PriceQuote`, a line of a batch, and the schema. Temporal carries
 2 MiB in one value and 4 MB in one call, and an Update that comes with a start carries the request twice.
 """
-LONGEST_REFERENCE = 2_000
+MAX_REFERENCE = 2_000
 """Characters of a reference into the image store; the longest that the store makes has some 700."""
 
 _DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
@@ -22,8 +22,8 @@ _SPELLING: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
     "anyOf": [
-        {"maxLength": LONGEST_REFERENCE},
-        {"pattern": "^[Dd][Aa][Tt][Aa]:", "maxLength": LARGEST_DATA_URIS},
+        {"maxLength": MAX_REFERENCE},
+        {"pattern": "^[Dd][Aa][Tt][Aa]:", "maxLength": MAX_DATA_URIS},
     ],
 }
 

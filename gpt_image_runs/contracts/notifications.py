@@ -10,7 +10,7 @@ from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.request import Destination
 from gpt_image_runs.contracts.result import RunResult
 
-_LONGEST_ID = 500
+_MAX_ID = 500
 
 RunEnd = Literal["completed", "failed", "cancelled"]
 
@@ -65,7 +65,7 @@ def event_id_for(run_id: str, event: RunEnd, execution_id: str) -> str:
 def notification_id_for(run_id: str, event_id: str, url: str) -> str:
     """The id of the workflow that tells one destination of one event: "notify:image:acme:req-1:5f2c01aa"."""
     # A refused run may have any id that Temporal takes, and this one has to be taken too.
-    subject = run_id if len(run_id.encode()) <= _LONGEST_ID else _digest(run_id)
+    subject = run_id if len(run_id.encode()) <= _MAX_ID else _digest(run_id)
     return f"notify:{subject}:{_digest(event_id, url)[:8]}"
 
 

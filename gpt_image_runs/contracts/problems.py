@@ -7,8 +7,8 @@ from gpt_image_runs.contracts.base import Contract
 
 _PRIVATE = {"prompt", "notify"}
 """Fields whose texts are not repeated: an address that is refused may have a password in it."""
-_LONGEST_VALUE = 80
-_LONGEST_LIST = 3_500
+_MAX_VALUE = 80
+_MAX_LIST = 3_500
 """Characters; every field of a request wrong at once takes less."""
 
 
@@ -36,12 +36,12 @@ def describe_value(field: str, value: Any) -> str:
         if isinstance(value, bool)
         else repr(value)
     )
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text):,} characters)"
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}... ({len(text):,} characters)"
 
 
 def describe_problems(problems: tuple[Problem, ...]) -> str:
     """All problems as one message: a line each, the rest by their number where a stranger has made too many of them."""
     lines = [f"- {problem}" for problem in problems]
-    told = sum(length <= _LONGEST_LIST for length in accumulate(map(len, lines)))
+    told = sum(length <= _MAX_LIST for length in accumulate(map(len, lines)))
     more = [f"- and {len(lines) - told:,} more"] if told < len(lines) else []
     return "\n".join(["The request is refused, nothing was sent:", *lines[:told], *more])

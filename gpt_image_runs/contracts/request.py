@@ -23,13 +23,13 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.base import LABEL, NOT_BLANK, PLAIN_TEXT, JsonPattern, SparseContract
 from gpt_image_runs.contracts.images import ImageInput
 
-LONGEST_URL = 2_048
+MAX_URL = 2_048
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _REST = r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*"
 URL_PATTERN = rf"^https?://{_HOST}(:[0-9]{{1,5}})?([/?]{_REST})?$"
 """Narrow on purpose: no credentials, no fragment, and nothing that two readers could take for two different hosts."""
 
-Destination = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=LONGEST_URL)]
+Destination = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=MAX_URL)]
 """An https address; plain http too by its shape, which a setting may allow to this host, for tests."""
 
 
@@ -49,7 +49,7 @@ class Notify(SparseContract):
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Both spellings, where pydantic sees only the one that it makes of them."""
         whole = handler.resolve_ref_schema(handler(core_schema))
-        spelling = {"type": "string", "maxLength": LONGEST_URL, "pattern": URL_PATTERN}
+        spelling = {"type": "string", "maxLength": MAX_URL, "pattern": URL_PATTERN}
         as_an_object = {
             "type": "object",
             "properties": {"url": spelling},
@@ -68,8 +68,8 @@ NO_CONTENT = {"request_id", "notify"}
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-LARGEST_PROMPT = 32_000
-MOST_PARTIAL_IMAGES = 3
+MAX_PROMPT = 32_000
+MAX_PARTIAL_IMAGES = 3
 _DEFAULT_COMPRESSION = 100
 
 _CONTROLS = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) - set("\t\n\r")
@@ -124,7 +124,7 @@ def _is_written_default(name: str, given: dict[str, Any]) -> bool:
     value = given[name]
     if name == "stream":
         partial = given.get("partial_images")
-        return value is False and not (type(partial) is int and 1 <= partial <= MOST_PARTIAL_IMAGES)
+        return value is False and not (type(partial) is int and 1 <= partial <= MAX_PARTIAL_IMAGES)
     if name == "partial_images":
         return type(value) is int and value == 0
     if name == "output_compression":
@@ -153,7 +153,7 @@ class ImageRequest(SparseContract):
         PlainText,
         AfterValidator(_refuse_blank),
         JsonPattern(NOT_BLANK),
-        Field(min_length=1, max_length=LARGEST_PROMPT),
+        Field(min_length=1, max_length=MAX_PROMPT),
     ]
     n: Annotated[int, Field(ge=1, le=10)] | None = None
     size: Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None
@@ -171,8 +171,8 @@ class ImageRequest(SparseContract):
     partial_images: (
         Annotated[
             int,
-            Field(ge=1, le=MOST_PARTIAL_IMAGES),
-            WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MOST_PARTIAL_IMAGES}),
+            Field(ge=1, le=MAX_PARTIAL_IMAGES),
+            WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES}),
         ]
         | None
     ) = None

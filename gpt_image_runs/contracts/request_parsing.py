@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from gpt_image_runs.contracts.images import LARGEST_DATA_URIS, LONGEST_REFERENCE
+from gpt_image_runs.contracts.images import MAX_DATA_URIS, MAX_REFERENCE
 from gpt_image_runs.contracts.problems import Problem, describe_value
 from gpt_image_runs.contracts.request import ImageRequest
 
@@ -50,8 +50,8 @@ NOT_SUPPORTED = {
     "image": "nothing: name the pictures to edit in images",
 }
 _NOT_SUPPORTED_FORMATS = {"gif", "svg"}
-_LONGEST_FIELD = 120
-_MOST_PARTS = 300
+_MAX_FIELD = 120
+_MAX_PARTS = 300
 """Fields and values, nested ones included: a request that uses everything has some 160. Each may be a problem of its
 own, and what lists too many of them could be held by no history, and would keep a workflow busy for too long."""
 
@@ -81,7 +81,7 @@ def read_request(payload: Any) -> Reading:
         problem = Problem(
             field="request",
             value=describe_value("request", payload),
-            allowed=f"at most {_MOST_PARTS} fields and values in all",
+            allowed=f"at most {_MAX_PARTS} fields and values in all",
         )
         return Reading(None, (problem,), None)
     given = {str(name): value for name, value in payload.items() if value is not None}
@@ -96,12 +96,12 @@ def read_request(payload: Any) -> Reading:
 
 def _has_too_many_parts(payload: Any) -> bool:
     count, rest = 0, [payload]
-    while rest and count <= _MOST_PARTS:
+    while rest and count <= _MAX_PARTS:
         part = rest.pop()
         inner = part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ()
         count += len(inner)
-        rest.extend(islice(inner, _MOST_PARTS))
-    return count > _MOST_PARTS
+        rest.extend(islice(inner, _MAX_PARTS))
+    return count > _MAX_PARTS
 
 
 def _problems_of(error: ValidationError) -> tuple[Problem, ...]:
@@ -122,7 +122,7 @@ def _field_of(location: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in location if part not in {"[key]", "constrained-str", "function-after"}]
     # A name that a stranger chose (an unknown field, a key of metadata) is shown like any other value.
     shown = [part if part.isprintable() and part.isascii() else ascii(part) for part in parts]
-    return ".".join(shown)[:_LONGEST_FIELD] or "request"
+    return ".".join(shown)[:_MAX_FIELD] or "request"
 
 
 def _allowed(field: str, kind: str, value: Any) -> str:
@@ -158,20 +158,20 @@ def _check_together(request: ImageRequest) -> tuple[Problem, ...]:
         Problem(
             field=field,
             value=f"a text of {len(image.uri):,} characters",
-            allowed=f"a reference of up to {LONGEST_REFERENCE:,} characters, or a data: URI",
+            allowed=f"a reference of up to {MAX_REFERENCE:,} characters, or a data: URI",
         )
         for field, image in request.inputs()
-        if not image.is_data_uri and len(image.uri) > LONGEST_REFERENCE
+        if not image.is_data_uri and len(image.uri) > MAX_REFERENCE
     ]
     embedded = [(len(image.uri), field) for field, image in request.inputs() if image.is_data_uri]
     characters = sum(length for length, _ in embedded)
-    if characters > LARGEST_DATA_URIS:
+    if characters > MAX_DATA_URIS:
         problems.append(
             Problem(
                 field="images",
                 value=f"data: URIs of {characters:,} characters in all",
                 allowed=(
-                    f"up to {LARGEST_DATA_URIS:,} characters in all, and {max(embedded)[1]} alone has {max(embedded)[0]:,};"
+                    f"up to {MAX_DATA_URIS:,} characters in all, and {max(embedded)[1]} alone has {max(embedded)[0]:,};"
                     " upload larger pictures to the image store (`python starter.py upload FILE`) and refer to them"
                 ),
             )

@@ -17,7 +17,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from gpt_image_runs.contracts.images import MediaType
 
-_MOST_PARTS = 1_000
+_MAX_PARTS = 1_000
 """Of chunks or segments before the pixels. Real files have some dozens; a crafted one could have millions."""
 _PNG_HEADER_LENGTH = 13
 _PNG_COLOUR_TYPES = frozenset({0, 2, 3, 4, 6})
@@ -119,18 +119,18 @@ def _read_png(data: bytes) -> Header:
 
 def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
     names, offset = set[bytes](), 8
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         length, name = struct.unpack_from(">I4s", data, offset)
         if name == b"IDAT":
             return names
         names.add(name)
         offset += 12 + length
-    raise NotAPicture(f"the PNG picture has more than {_MOST_PARTS:,} chunks before its pixels")
+    raise NotAPicture(f"the PNG picture has more than {_MAX_PARTS:,} chunks before its pixels")
 
 
 def _read_jpeg(data: bytes) -> Header:
     offset = 2
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if data[offset] != _JPEG_MARKER:
             break
         marker = data[offset + 1]
@@ -256,10 +256,10 @@ __all__ = [
     "verify_picture",
 ]
 
-LARGEST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 """Six times the largest picture that the provider makes (3840x2160), as much as a full-frame camera makes; decoded,
 it takes 200 MB of memory, which a worker can bear."""
-LARGEST_EDGE = 16_384
+MAX_EDGE = 16_384
 """Beyond it only crafted files are found; WebP itself ends at 16,383."""
 
 EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -330,10 +330,10 @@ def _check_limits(header: Header) -> None:
         raise NotAPicture(f"the {name} picture is animated: only single pictures are accepted")
     if not width or not height:
         raise NotAPicture(f"the {name} picture has no pixels: its header says {width}x{height}")
-    if max(width, height) > LARGEST_EDGE or width * height > LARGEST_PIXELS:
+    if max(width, height) > MAX_EDGE or width * height > MAX_PIXELS:
         raise NotAPicture(
-            f"the {name} picture has {width}x{height} pixels: at most {LARGEST_PIXELS:,} pixels"
-            f" and {LARGEST_EDGE:,} along an edge are accepted"
+            f"the {name} picture has {width}x{height} pixels: at most {MAX_PIXELS:,} pixels"
+            f" and {MAX_EDGE:,} along an edge are accepted"
         )
 
 

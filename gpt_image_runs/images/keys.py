@@ -17,7 +17,7 @@ PICTURES = "sha256/"
 OWNERS = "owners/"
 PARTIAL_PICTURES = "partial/"
 """Apart from the others, so that a rule of the bucket may let them go."""
-LONGEST_KEY = 600
+MAX_KEY = 600
 """In characters; S3 ends at 1,024 with the prefix."""
 
 KEY_RULE = "names of A-Z, a-z, 0-9, dot, hyphen and underscore, joined by slashes, none beginning with a dot or hyphen"
@@ -61,7 +61,7 @@ def document_key(name: str) -> str:
 
 def is_key(text: str) -> bool:
     """Whether a text is a well-formed key."""
-    return len(text) <= LONGEST_KEY and _KEY.fullmatch(text) is not None
+    return len(text) <= MAX_KEY and _KEY.fullmatch(text) is not None
 
 
 def key_of_reference(uri: str, root: str) -> str:

@@ -79,7 +79,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 _MAX_REQUESTS = 64
 """Downloads, each with some megabytes of memory at most. More are asked to come back."""
-_LONGEST_SECONDS = 600
+_MAX_SECONDS = 600
 """For one download: whoever is slower than this holds a place that others need."""
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -155,7 +155,7 @@ async def _give(request: web.Request, picture: StoredPicture, headers: dict[str,
     first = await anext(pieces, b"")  # what fails now can still be told
     await response.prepare(request)
     try:
-        async with asyncio.timeout(_LONGEST_SECONDS):
+        async with asyncio.timeout(_MAX_SECONDS):
             await response.write(first)
             async for piece in pieces:
                 await response.write(piece)

@@ -92,7 +92,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-_MOST_LOOKS = 100
+_MAX_LOOKS = 100
 _LOOK_AGAIN_SECONDS = 0.01
 
 
@@ -106,7 +106,7 @@ def identify(mark: Path) -> bytes | None:
         file.write(uuid.uuid4().hex.encode())
         file.flush()
         os.fsync(file.fileno())
-    for _ in range(_MOST_LOOKS):  # another process may have made it just now, and not written it yet
+    for _ in range(_MAX_LOOKS):  # another process may have made it just now, and not written it yet
         if identity := read_identity(mark):
             return identity
         time.sleep(_LOOK_AGAIN_SECONDS)

@@ -20,11 +20,11 @@ from gpt_image_runs.images.keys import KEY_RULE, is_key
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ANSWER = re.compile(r"<Code>([^<]{1,100})</Code>\s*<Message>([^<]{1,200})</Message>")
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _REQUEST_TIMEOUT = timedelta(seconds=60)
 """Enough for 50 MB at 1 MB/s."""
-_MOST_RETRIES = 4
+_MAX_RETRIES = 4
 _RETRY_TIMEOUT = timedelta(seconds=60)
 """Rides over a short outage. A longer one is for the caller, who knows what waits on it."""
 # No reference can lead to it: the name of a picture never begins with a dot.
@@ -45,7 +45,7 @@ class S3Objects:
                     "connect_timeout": _CONNECT_TIMEOUT,
                     "timeout": _REQUEST_TIMEOUT,
                 },
-                retry_config={"max_retries": _MOST_RETRIES, "retry_timeout": _RETRY_TIMEOUT},
+                retry_config={"max_retries": _MAX_RETRIES, "retry_timeout": _RETRY_TIMEOUT},
                 virtual_hosted_style_request=False,
             )
         except (BaseError, ValueError) as error:
@@ -168,4 +168,4 @@ def _reason(error: Exception) -> str:
     if "/latest/api/token" in text:  # where the library looks last: the metadata service of a cloud machine
         return "no credentials were found"
     first_line = text.partition("\n")[0].strip().rstrip(".:")
-    return first_line if len(first_line) <= _LONGEST_REASON else first_line[:_LONGEST_REASON] + "..."
+    return first_line if len(first_line) <= _MAX_REASON else first_line[:_MAX_REASON] + "..."

@@ -36,14 +36,14 @@ from gpt_image_runs.provider.sdk import ProviderSettings, check_settings, hide_k
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-MOST_LINES = 50_000
-LARGEST_FILE = 200 * 1024 * 1024
+MAX_LINES = 50_000
+MAX_FILE = 200 * 1024 * 1024
 """The provider: at most 50,000 requests and 200 MB in an input file."""
-LONGEST_URL = 20_971_520
+MAX_URL = 20_971_520
 """Characters of a data: URL in the JSON body of an edit."""
-LONGEST_LINE = 512 * 1024 * 1024
+MAX_LINE = 512 * 1024 * 1024
 """Bytes of a result line that are held at once: more than ten of the largest pictures."""
-_MOST_ERRORS = 20
+_MAX_ERRORS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class ProviderBatch:
         return self.status in ENDED
 
     @property
-    def is_untouched(self) -> bool:
+    def not_started(self) -> bool:
         """Whether nothing at all tells of a line that was carried out."""
         files = (self.output_file_id, self.error_file_id)
         return self.begun_at is None and not (self.completed or self.failed or any(files))
@@ -111,7 +111,7 @@ def describe_batch(batch: Batch) -> ProviderBatch:
             make_text_storable(
                 f"{problem.code or 'error'}{f', line {problem.line}' if problem.line else ''}: {problem.message}"
             )
-            for problem in problems[:_MOST_ERRORS]
+            for problem in problems[:_MAX_ERRORS]
         ),
     )
 
@@ -122,9 +122,9 @@ async def split_lines(
     """The lines of a file of which `chunks` begin at `offset`. Holds one line at a time, and passes no empty ones on.
 
     Raises:
-        MalformedAnswer: a line is longer than `max_line`, or than `LONGEST_LINE`.
+        MalformedAnswer: a line is longer than `max_line`, or than `MAX_LINE`.
     """
-    most = min(max_line or LONGEST_LINE, LONGEST_LINE)
+    most = min(max_line or MAX_LINE, MAX_LINE)
     parts: list[bytes] = []
     async for chunk in chunks:
         *ended, rest = chunk.split(b"\n")

@@ -13,7 +13,7 @@ from typing import Any
 from gpt_image_runs.contracts.problems import Problem
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.inputs import InputPicture, Inputs
-from gpt_image_runs.provider.batch_api import LARGEST_FILE, LONGEST_URL, Endpoint
+from gpt_image_runs.provider.batch_api import MAX_FILE, MAX_URL, Endpoint
 from gpt_image_runs.provider.calls import request_options
 from gpt_image_runs.provider.error_mapping import classify_answer, read_error
 from gpt_image_runs.provider.errors import ProviderFailure
@@ -40,7 +40,7 @@ def check_fit(inputs: Inputs) -> tuple[Problem, ...]:
     """What is too large to travel as JSON, although it could be sent by itself."""
     named = [(f"images.{index}", picture) for index, picture in enumerate(inputs.images)]
     named += [("mask", inputs.mask)] if inputs.mask else []
-    most = (LONGEST_URL - 30) // 4 * 3
+    most = (MAX_URL - 30) // 4 * 3
     problems = [
         Problem(
             field=field,
@@ -51,7 +51,7 @@ def check_fit(inputs: Inputs) -> tuple[Problem, ...]:
         if len(picture.data) > most
     ]
     total = sum(-(-len(picture.data) // 3) * 4 for _, picture in named)
-    if not problems and total > LARGEST_FILE - 1024 * 1024:
+    if not problems and total > MAX_FILE - 1024 * 1024:
         allowed = "up to 199 MB with all pictures as base64 in an economy batch; send it without --economy"
         problems.append(Problem(field="images", value=f"{total:,} bytes as base64", allowed=allowed))
     return tuple(problems)

@@ -19,7 +19,7 @@ _DATA = Path(__file__).parent / "catalog_data"
 _FOR_THE_READER_ONLY = {"family", "only_at"}
 
 
-class CatalogueError(ValueError):
+class CatalogError(ValueError):
     """The catalogue's data is wrong. The message names the file, the model and the field."""
 
 
@@ -69,7 +69,7 @@ class ModelEntry:
 _ENTRY = TypeAdapter(ModelEntry)
 
 
-class Catalogue:
+class Catalog:
     """The models of one provider, by name and by dated snapshot."""
 
     def __init__(self, provider: str, entries: tuple[ModelEntry, ...]) -> None:
@@ -78,11 +78,11 @@ class Catalogue:
         self._by_name = {name: entry for entry in entries for name in (entry.model, *entry.snapshots)}
 
     @classmethod
-    def load(cls, provider: str, folder: Path = _DATA) -> "Catalogue":
+    def load(cls, provider: str, folder: Path = _DATA) -> "Catalog":
         """The catalogue of "openai", of "azure", or of any other provider: that one has the models, but no dates.
 
         Raises:
-            CatalogueError: the data is wrong.
+            CatalogError: the data is wrong.
         """
         rules = _read_toml(folder / "models.toml")
         calendars = {path.stem: path for path in (folder / "calendars").glob("*.toml")}
@@ -109,7 +109,7 @@ def _merge_families(rules: dict[str, Any]) -> list[dict[str, Any]]:
     for raw in rules.get("models", []):
         name, family = raw.get("model"), raw.get("family")
         if family not in families:
-            raise CatalogueError(f"models.toml: {name} is of the family {family}, which is not there")
+            raise CatalogError(f"models.toml: {name} is of the family {family}, which is not there")
         merged.append({**families[family], **raw})
     return merged
 
@@ -130,7 +130,7 @@ def _make_entry(
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         message = f"The catalogue's entry of {name} at {provider} is wrong in {field}: {first['msg']}"
-        raise CatalogueError(message) from error
+        raise CatalogError(message) from error
 
 
 def _check_names(provider: str, entries: tuple[ModelEntry, ...], dated: list[Any]) -> None:
@@ -138,20 +138,18 @@ def _check_names(provider: str, entries: tuple[ModelEntry, ...], dated: list[Any
     names = [name for entry in entries for name in (entry.model, *entry.snapshots)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise CatalogueError(f"models.toml lists {', '.join(twice)} more than once: keep one")
+        raise CatalogError(f"models.toml lists {', '.join(twice)} more than once: keep one")
     calendar = f"calendars/{provider}.toml"
     for name in dated:
         if name not in names or dated.count(name) > 1:
-            raise CatalogueError(
-                f"{calendar} dates {name}, which has to be in models.toml, and be dated once"
-            )
+            raise CatalogError(f"{calendar} dates {name}, which has to be in models.toml, and be dated once")
     replacements = {entry.model: entry.replacement for entry in entries}
     for name in replacements:
         chain = [name]
         while following := replacements[chain[-1]]:
             chain.append(following)
             if following not in replacements or following in chain[:-1]:
-                raise CatalogueError(
+                raise CatalogError(
                     f"{calendar} replaces {' -> '.join(chain)}: name models of models.toml, in no circle"
                 )
 
@@ -160,9 +158,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CatalogueError(f"{path.name} of the catalogue cannot be read: {error}") from error
+        raise CatalogError(f"{path.name} of the catalogue cannot be read: {error}") from error
     if not isinstance(data.get("checked"), date):
-        raise CatalogueError(f"{path.name} of the catalogue has to say on which day it was checked")
+        raise CatalogError(f"{path.name} of the catalogue has to say on which day it was checked")
     return data
 
 
@@ -197,9 +195,7 @@ def lifecycle_of(entry: ModelEntry, today: date) -> Lifecycle:
     return "deprecated" if today >= notice else "live"
 
 
-def resolve_model(
-    requested: str, catalogue: Catalogue, today: date, *, replace_retired: bool
-) -> ResolvedModel:
+def resolve_model(requested: str, catalogue: Catalog, today: date, *, replace_retired: bool) -> ResolvedModel:
     """The model to call. A retired one is a problem, or with `replace_retired` a warning and its replacement."""
     entry = catalogue.find(requested)
     if entry is None:
@@ -222,7 +218,7 @@ def resolve_model(
     return ResolvedModel(live.model, live, warnings=(replaced, *_warn_of_shutdown(live.model, live, today)))
 
 
-def _find_live_replacement(entry: ModelEntry, catalogue: Catalogue, today: date) -> ModelEntry | None:
+def _find_live_replacement(entry: ModelEntry, catalogue: Catalog, today: date) -> ModelEntry | None:
     """Follows the replacements, which go in no circle, past those that are gone themselves."""
     current: ModelEntry | None = entry
     while current is not None and lifecycle_of(current, today) == "retired":

@@ -25,7 +25,7 @@ from gpt_image_runs.provider.error_mapping import (
     read_provider_request_id,
     without_doubt,
 )
-from gpt_image_runs.provider.errors import LARGEST_RAW_BODY, MalformedAnswer, ProviderFailure
+from gpt_image_runs.provider.errors import MAX_RAW_BODY, MalformedAnswer, ProviderFailure
 from gpt_image_runs.provider.responses import Show, StreamedAnswer, is_stream
 from gpt_image_runs.provider.sdk import (
     FailedAnswer,
@@ -205,7 +205,7 @@ def _describe_too_large(error: BodyTooLarge, call: ProviderCall, start: bytes) -
         detail=f"{error}, more than {asked} asked for can have; the rest was not read",
         http_status=error.response.status_code,
         provider_request_id=read_provider_request_id(error.response.headers),
-        raw_body=start[:LARGEST_RAW_BODY],
+        raw_body=start[:MAX_RAW_BODY],
         response=None if usage is None else {"usage": usage},
     )
 

@@ -21,9 +21,9 @@ from gpt_image_runs.provider.body_limits import BodyTooLarge
 from gpt_image_runs.provider.errors import LONGEST_MESSAGE
 from gpt_image_runs.provider.json_decoding import make_text_storable, read_json
 
-_LONGEST_LABEL = 200
-_LONGEST_PAGE = 4_000
-_MOST_CATEGORIES = 20
+_MAX_LABEL = 200
+_MAX_PAGE = 4_000
+_MAX_CATEGORIES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def read_error(payload: Any) -> ProviderError:
         type=_read_label(error.get("type")),
         param=_read_label(error.get("param")),
         moderation_stage=_read_label(details.get("moderation_stage")),
-        moderation_categories=tuple(label for label in labels if label)[:_MOST_CATEGORIES],
+        moderation_categories=tuple(label for label in labels if label)[:_MAX_CATEGORIES],
     )
 
 
@@ -76,7 +76,7 @@ def read_provider_request_id(headers: Mapping[str, str]) -> str | None:
 
 def _read_label(value: Any) -> str | None:
     is_label = isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
-    return make_text_storable(str(value))[:_LONGEST_LABEL] if is_label else None
+    return make_text_storable(str(value))[:_MAX_LABEL] if is_label else None
 
 
 def _read_message(value: Any) -> str:
@@ -85,11 +85,11 @@ def _read_message(value: Any) -> str:
 
 def _read_page(body: bytes) -> str:
     """The words of a page that is no JSON, such as a proxy's HTML."""
-    text = make_text_storable(body[:_LONGEST_PAGE].decode("utf-8", "replace"))
+    text = make_text_storable(body[:_MAX_PAGE].decode("utf-8", "replace"))
     return _read_message(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
 
 
-LONGEST_WAIT_SECONDS = 600.0
+MAX_WAIT_SECONDS = 600.0
 """A longer demand is cut to this: a run that waits for hours looks stuck, and asking again is cheap."""
 
 _JITTER = 0.25
@@ -101,7 +101,7 @@ _TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.patte
 
 
 def retry_after_seconds(
-    headers: Mapping[str, str], message: str, now: datetime, longest: float = LONGEST_WAIT_SECONDS
+    headers: Mapping[str, str], message: str, now: datetime, longest: float = MAX_WAIT_SECONDS
 ) -> float | None:
     """The wait that an answer asks for, in seconds, at most `longest`.
 
@@ -162,7 +162,7 @@ def _seconds_of(unit: str) -> float:
     return {"s": 1.0, "m": 60.0, "h": 3600.0}[unit[0]]
 
 
-_LONGEST_CAUSE = 200
+_MAX_CAUSE = 200
 
 _Kind = type[errors.ProviderFailure]
 
@@ -249,7 +249,7 @@ def classify_answer(
         retry_after_seconds=retry_after_seconds(lower_headers, error.message, now),
         # Heeded one way only: no header makes a wrong key or an empty account worth repeating.
         told_not_to_retry=lower_headers.get("x-should-retry") == "false",
-        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+        raw_body=body[: errors.MAX_RAW_BODY] if kind.outcome == "unknown" else None,
     )
 
 
@@ -279,7 +279,7 @@ def classify_error_in_success(
         provider_request_id=read_provider_request_id(headers),
         moderation_categories=error.moderation_categories,
         told_not_to_retry=True,
-        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+        raw_body=body[: errors.MAX_RAW_BODY] if kind.outcome == "unknown" else None,
     )
 
 
@@ -330,7 +330,7 @@ def classify_error_event(
         retry_after_seconds=retry_after_seconds(headers, error.message, now),
         # An empty account or a faulty request is no other the next time.
         told_not_to_retry=not told.transient,
-        raw_body=body[: errors.LARGEST_RAW_BODY] if kind.outcome == "unknown" else None,
+        raw_body=body[: errors.MAX_RAW_BODY] if kind.outcome == "unknown" else None,
     )
 
 
@@ -342,7 +342,7 @@ def classify_transport(error: Exception) -> errors.ProviderFailure:
         # Their texts can quote a header, and with it the key.
         return errors.ProviderNotConfigured(detail=f"{name}, a URL or a header that cannot be sent")
     if isinstance(cause, _NEVER_SENT):
-        text = make_text_storable(str(cause))[:_LONGEST_CAUSE]
+        text = make_text_storable(str(cause))[:_MAX_CAUSE]
         return errors.ConnectionFailed(detail=f"{name}, {text}" if text else name)
     return errors.AnswerLost(detail=str(cause) if isinstance(cause, BodyTooLarge) else name)
 

@@ -40,7 +40,7 @@ Outcome = Literal["rejected", "not_sent", "unknown"]
 
 LONGEST_MESSAGE = 2_000
 """Characters of the provider's message that are kept."""
-LARGEST_RAW_BODY = 64 * 1024
+MAX_RAW_BODY = 64 * 1024
 """Bytes of an answer's body that are kept where its outcome is unknown."""
 _CHARGED = "It was charged, and its usage is on the run's bill."
 _SEND_AGAIN = "To send it again, give the request another request_id."

@@ -12,7 +12,7 @@ from typing import Any
 from gpt_image_runs.contracts.problems import Problem, describe_value
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import ALLOWED, read_request
-from gpt_image_runs.provider.catalog import Catalogue, FlexibleSize, ModelEntry, ResolvedModel, resolve_model
+from gpt_image_runs.provider.catalog import Catalog, FlexibleSize, ModelEntry, ResolvedModel, resolve_model
 
 _DEFAULT_FORMAT = "png"
 _FORMATS_WITH_ALPHA = ("png", "webp")
@@ -187,9 +187,7 @@ class CheckedPayload:
     sound: ImageRequest | None = None
 
 
-def check_payload(
-    payload: Any, catalogue: Catalogue, today: date, *, replace_retired: bool
-) -> CheckedPayload:
+def check_payload(payload: Any, catalogue: Catalog, today: date, *, replace_retired: bool) -> CheckedPayload:
     """Everything that is wrong with a payload, in the order of the request's fields. Never raises.
 
     Args:

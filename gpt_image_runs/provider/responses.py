@@ -27,7 +27,7 @@ from gpt_image_runs.provider.error_mapping import (
     read_provider_request_id,
 )
 from gpt_image_runs.provider.errors import (
-    LARGEST_RAW_BODY,
+    MAX_RAW_BODY,
     AnswerLost,
     MalformedAnswer,
     OutputRefused,
@@ -44,7 +44,7 @@ from gpt_image_runs.provider.stream_events import (
     read_stream_body,
 )
 
-_LONGEST_OPTION = 64
+_MAX_OPTION = 64
 # No request asks for more pictures than this: of an answer that lists thousands, no more are fetched or explained.
 _MAX_EXPLAINED = 10
 # The characters of the URL-safe alphabet, as the standard one has them.
@@ -295,7 +295,7 @@ def _describe_withheld(name: str, item: dict[str, Any]) -> str | None:
     if not isinstance(results, dict):
         return None
     filtered = [
-        str(category)[:_LONGEST_OPTION]
+        str(category)[:_MAX_OPTION]
         for category, result in results.items()
         if isinstance(result, dict) and result.get("filtered") is True
     ]
@@ -309,7 +309,7 @@ def _is_data_uri(url: Any) -> bool:
 
 def _effective(response: dict[str, Any], name: str, requested: str | None) -> str | None:
     told = response.get(name)
-    if isinstance(told, str) and 0 < len(told) <= _LONGEST_OPTION and told != "auto":
+    if isinstance(told, str) and 0 < len(told) <= _MAX_OPTION and told != "auto":
         return told
     return None if requested == "auto" else requested
 
@@ -337,7 +337,7 @@ def _describe_failure(
         code=error.code,
         provider_type=error.type,
         provider_request_id=raw.provider_request_id,
-        raw_body=raw.body[:LARGEST_RAW_BODY],
+        raw_body=raw.body[:MAX_RAW_BODY],
         response=response,
     )
 

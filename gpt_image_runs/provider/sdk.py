@@ -77,9 +77,9 @@ def _check_azure(settings: ProviderSettings) -> None:
         )
 
 
-_SHORTEST_KEY_TO_HIDE = 16
+_MIN_KEY_TO_HIDE = 16
 """Shorter ones are placeholders for gateways without keys, and may be part of any word."""
-_FEWEST_CHARACTERS = 8
+_MIN_CHARACTERS = 8
 """Different ones, in a key that was drawn by chance: none of these is in a picture."""
 _PICTURES = b'"b64_json"'
 
@@ -126,7 +126,7 @@ def hide_key(body: bytes, key: str, hidden: bytes = b"[API key]") -> bytes:
 
     A key that looks like a placeholder may be part of a picture by chance, and is left in answers that have one.
     """
-    if len(key) < _SHORTEST_KEY_TO_HIDE or (len(set(key)) < _FEWEST_CHARACTERS and _PICTURES in body):
+    if len(key) < _MIN_KEY_TO_HIDE or (len(set(key)) < _MIN_CHARACTERS and _PICTURES in body):
         return body
     forms, escaped, any_escape = _key_forms(key)
     for form in forms:

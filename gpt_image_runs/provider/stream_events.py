@@ -18,8 +18,8 @@ _NAMED_PARTIAL = re.compile(r"partial|chunk|preview|progress", re.IGNORECASE)
 _NAMED_COMPLETED = re.compile(r"complete|final|finish|done|result", re.IGNORECASE)
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _END_MARK = b"[DONE]"
-_MOST_NAMES = 20
-_LONGEST_NAME = 64
+_MAX_NAMES = 20
+_MAX_NAME = 64
 _INTERIM = (
     "No finished picture came, and the usage is that of a partial one: it may be a part of what was charged."
 )
@@ -193,8 +193,8 @@ class StreamReading:
         return payload if isinstance(payload, dict) else None
 
     def _note(self, name: str) -> None:
-        if len(self.names) < _MOST_NAMES:
-            self.names.append(name[:_LONGEST_NAME] or "event without a name")
+        if len(self.names) < _MAX_NAMES:
+            self.names.append(name[:_MAX_NAME] or "event without a name")
 
     def _take_picture(self, kind: str, payload: dict[str, Any]) -> dict[str, Any] | None:
         picture = _find_picture(payload)

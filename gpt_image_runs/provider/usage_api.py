@@ -75,7 +75,7 @@ def describe_silence(error: openai.APIConnectionError) -> BooksFailure:
 
 
 _PICO_USD = Decimal(10) ** -12
-_LARGEST_AMOUNT = 10**12
+_MAX_AMOUNT = 10**12
 _UNNAMED = "unknown"
 
 
@@ -160,7 +160,7 @@ def _read_amount(value: Any) -> str:
     """An amount as a decimal string with 6 to 12 places. Texts such as "0E-6176" have been seen for zero."""
     try:
         amount = Decimal(str(value))
-        if not abs(amount) <= _LARGEST_AMOUNT:
+        if not abs(amount) <= _MAX_AMOUNT:
             raise _unreadable(f"an amount of {str(value)[:40]}")
         text = f"{amount.quantize(_PICO_USD):f}"
     except (InvalidOperation, ValueError) as error:
@@ -181,7 +181,7 @@ def _unreadable(what: str) -> BooksUnreadable:
 
 _MINUTES_IN_A_PAGE = 1440
 _SECONDS_IN_A_DAY = 86_400
-_MOST_PAGES = 100
+_MAX_PAGES = 100
 """Far more than a day has; a provider that names pages without end is not asked for ever."""
 _WITHOUT_PROJECT = {"OpenAI-Project": openai.omit}
 """An admin key belongs to no project: the SDK would name the one in the environment, which is our filter."""
@@ -295,7 +295,7 @@ async def _read_pages(ask: _Ask, key: str, **question: Any) -> list[Page]:
     pages: list[Page] = []
     cursor: Mapping[str, str] = {}
     size = 0
-    while len(pages) < _MOST_PAGES:
+    while len(pages) < _MAX_PAGES:
         body = await _ask(ask, key, {**question, **cursor})
         size += len(body)
         if size > MAX_JSON_BODY:
@@ -306,7 +306,7 @@ async def _read_pages(ask: _Ask, key: str, **question: Any) -> list[Page]:
             return pages
         cursor = {"page": page.next_page}
     raise BooksUnreadable(
-        f"The provider's books have more than {_MOST_PAGES} pages for a day: something else answers."
+        f"The provider's books have more than {_MAX_PAGES} pages for a day: something else answers."
     )
 
 

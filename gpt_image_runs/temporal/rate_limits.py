@@ -23,7 +23,7 @@ _WINDOW_SECONDS = 60.0
 # The server catches up on as much as a second's dispatches, so a queue that was idle can be a second ahead of its rate; half a
 # second more is for calls that take unlike long from their dispatch to the provider.
 _AHEAD_SECONDS = 1.5
-_DOES_NOT_TELL = {RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED}
+_UNSUPPORTED_STATUSES = {RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED}
 _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
@@ -72,7 +72,7 @@ async def read_dispatch_rate(client: Client, queue: str) -> float | None:
     try:
         described = await client.workflow_service.describe_task_queue(request)
     except RPCError as error:
-        if error.status in _DOES_NOT_TELL:
+        if error.status in _UNSUPPORTED_STATUSES:
             return None
         raise
     limit = described.config.queue_rate_limit

@@ -23,7 +23,7 @@ _LATEST_RUNS = 100
 _LATEST_FOREIGN = 20
 # Many times the longest history of a run. A longer one is somebody's attempt to fill the reader's memory.
 _MAX_EVENTS = 10_000
-_LONGEST_NAME = 160
+_MAX_NAME = 160
 
 
 class NotProven(Exception):
@@ -219,4 +219,4 @@ async def _decode(client: Client, payloads: Any, kind: type[Any]) -> Any:
 
 def _quote(text: str) -> str:
     """Format what a stranger may have chosen: without control characters, and short."""
-    return ascii(text[:_LONGEST_NAME])
+    return ascii(text[:_MAX_NAME])

@@ -32,7 +32,7 @@ _KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_
 _ENDS = (WorkerStatus.WORKER_STATUS_SHUTTING_DOWN, WorkerStatus.WORKER_STATUS_SHUTDOWN)
 # A worker polls again after a minute at the latest, and the server lists it for five minutes after its last poll.
 _POLL_INTERVAL = timedelta(seconds=75)
-_LONGEST_PROCESS = 100
+_MAX_PROCESS = 100
 
 
 class LedgersDiffer(Exception):
@@ -64,10 +64,8 @@ def format_identity(ledger_id: str, store_id: str | None) -> str:
 def parse_identity(text: str) -> WorkerIdentity:
     """Read an identity. One that another program chose says nothing of a ledger or a store."""
     if match := _IDENTITY.fullmatch(text):
-        return WorkerIdentity(
-            ascii(match["process"])[1:-1][:_LONGEST_PROCESS], match["ledger"], match["store"]
-        )
-    return WorkerIdentity(ascii(text)[1:-1][:_LONGEST_PROCESS])
+        return WorkerIdentity(ascii(match["process"])[1:-1][:_MAX_PROCESS], match["ledger"], match["store"])
+    return WorkerIdentity(ascii(text)[1:-1][:_MAX_PROCESS])
 
 
 async def list_live_workers(client: Client, queues: Sequence[str]) -> list[WorkerIdentity]:

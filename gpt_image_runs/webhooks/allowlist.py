@@ -43,7 +43,7 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 """Where a network without IPv4 puts the addresses of the old internet (NAT64)."""
 
 
-def find_objection(text: str) -> str | None:
+def blocked_reason(text: str) -> str | None:
     """Why nothing of ours may connect to this IP address, in a word or two; None where it is public."""
     try:
         address = _unwrap(ip_address(text))
@@ -78,7 +78,7 @@ def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 _HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9.-]*[a-z0-9])?)|\[[0-9a-f:.]+\]")
 _PORTS = {"https": 443, "http": 80}
 _HIGHEST_PORT = 65_535
-_LONGEST_LABEL = 63
+_MAX_LABEL = 63
 
 
 class _Rule(NamedTuple):
@@ -143,12 +143,12 @@ class Destinations:
             _matches(rule, parts.hostname or "", port, _PORTS[parts.scheme]) for rule in self.rules
         )
 
-    def find_objection(self, address: str) -> str | None:
+    def blocked_reason(self, address: str) -> str | None:
         """Why nothing may be sent to an IP address that a name has led to, None where it may."""
-        return None if self.loopback and is_loopback(address) else find_objection(address)
+        return None if self.loopback and is_loopback(address) else blocked_reason(address)
 
 
-NOWHERE = Destinations()
+NO_DESTINATIONS = Destinations()
 """What is allowed where nothing is set."""
 
 
@@ -175,11 +175,11 @@ def _matches(rule: _Rule, host: str, port: int, usual_port: int) -> bool:
 
 def _find_fault_of_host(host: str) -> str | None:
     if _is_address(host):
-        why = find_objection(host)
+        why = blocked_reason(host)
         return f"a public address, and this one is {why}" if why else None
     # No resolver takes another name: Python's fails on it with an error of its own.
-    if not all(0 < len(label) <= _LONGEST_LABEL for label in host.split(".")):
-        return f"a host with 1 to {_LONGEST_LABEL} characters before, between and after its dots"
+    if not all(0 < len(label) <= _MAX_LABEL for label in host.split(".")):
+        return f"a host with 1 to {_MAX_LABEL} characters before, between and after its dots"
     return None
 
 

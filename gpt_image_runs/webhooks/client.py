@@ -130,7 +130,7 @@ class _CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
         for one in found:
-            why = self._destinations.find_objection(one["host"])
+            why = self._destinations.blocked_reason(one["host"])
             if why:
                 raise DestinationRefused(
                     f"Nothing was sent: {host} leads to {one['host']}, which is no public address ({why})."

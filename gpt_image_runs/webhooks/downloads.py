@@ -136,7 +136,7 @@ class _PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
         for one in found:
-            why = self._hosts.find_objection(one["host"])
+            why = self._hosts.blocked_reason(one["host"])
             if why:
                 raise DownloadFailed(f"{host} leads to {one['host']}, which is not a public address ({why})")
         return found

@@ -18,7 +18,7 @@ from simulator.request_log import Books
 from simulator.request_parsing import read_json
 from simulator.responses import answer_error, hang, reset
 
-_USUAL_LIMIT, _LARGEST_LIMIT = 20, 100
+_USUAL_LIMIT, _MAX_LIMIT = 20, 100
 
 
 class BatchFaultRequest(BaseModel):
@@ -124,9 +124,9 @@ class BatchHandlers:
 def _read_limit(text: str | None) -> int:
     if text is None:
         return _USUAL_LIMIT
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_LARGEST_LIMIT)) else 0
-    if not 1 <= limit <= _LARGEST_LIMIT:
-        raise refuse("limit", "invalid_value", f"Invalid 'limit': expected 1 to {_LARGEST_LIMIT}.")
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LIMIT)) else 0
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise refuse("limit", "invalid_value", f"Invalid 'limit': expected 1 to {_MAX_LIMIT}.")
     return limit
 
 

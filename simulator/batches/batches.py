@@ -24,8 +24,8 @@ _TYPES = {
     "output_expires_after": dict,
 }
 _REQUIRED = ("input_file_id", "endpoint", "completion_window")
-_MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
-_SHORTEST_EXPIRY, _LONGEST_EXPIRY = 3_600, 2_592_000
+_MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512
+_MIN_EXPIRY, _MAX_EXPIRY = 3_600, 2_592_000
 
 
 class BatchOrder(NamedTuple):
@@ -62,16 +62,14 @@ def read_batch_order(parameters: dict[str, Any]) -> BatchOrder:
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
-    if len(metadata) > _MOST_PAIRS:
-        message = f"Invalid 'metadata': at most {_MOST_PAIRS} pairs, but there are {len(metadata)}."
+    if len(metadata) > _MAX_PAIRS:
+        message = f"Invalid 'metadata': at most {_MAX_PAIRS} pairs, but there are {len(metadata)}."
         raise refuse("metadata", "object_above_max_properties", message)
     for name, value in metadata.items():
         if not isinstance(value, str):
             raise refuse(f"metadata.{name[:80]}", "invalid_type", "Invalid 'metadata': values are texts.")
-        if not 0 < len(name) <= _LONGEST_KEY or len(value) > _LONGEST_VALUE:
-            message = (
-                f"Invalid 'metadata': keys up to {_LONGEST_KEY} characters, values up to {_LONGEST_VALUE}."
-            )
+        if not 0 < len(name) <= _MAX_KEY or len(value) > _MAX_VALUE:
+            message = f"Invalid 'metadata': keys up to {_MAX_KEY} characters, values up to {_MAX_VALUE}."
             raise refuse(f"metadata.{name[:80]}", "string_above_max_length", message)
 
 
@@ -79,11 +77,11 @@ def _check_expiry(expiry: dict[str, Any] | None) -> None:
     if expiry is None:
         return
     seconds = expiry.get("seconds")
-    sound = type(seconds) is int and _SHORTEST_EXPIRY <= seconds <= _LONGEST_EXPIRY
+    sound = type(seconds) is int and _MIN_EXPIRY <= seconds <= _MAX_EXPIRY
     if set(expiry) != {"anchor", "seconds"} or expiry["anchor"] != "created_at" or not sound:
         message = (
             "Invalid 'output_expires_after': expected {'anchor': 'created_at', 'seconds': N},"
-            f" N being {_SHORTEST_EXPIRY} to {_LONGEST_EXPIRY}."
+            f" N being {_MIN_EXPIRY} to {_MAX_EXPIRY}."
         )
         raise refuse("output_expires_after", "invalid_value", message)
 

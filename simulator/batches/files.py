@@ -92,9 +92,9 @@ class FileShelf:
             self._folder = None
 
 
-LARGEST_FILE_BYTES = 200 * 1024 * 1024
+MAX_FILE_BYTES = 200 * 1024 * 1024
 _CHUNK = 64 * 1024
-_LONGEST_FIELD = 1024
+_MAX_FIELD = 1024
 _KNOWN = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
 
 
@@ -159,7 +159,7 @@ class FileHandlers:
             if part.name == "file":
                 file = await self._keep(part)
             elif part.name in _KNOWN:
-                fields[part.name] = (await part.read_chunk(_LONGEST_FIELD)).decode()
+                fields[part.name] = (await part.read_chunk(_MAX_FIELD)).decode()
             else:
                 raise refuse(part.name, "unknown_parameter", f"Unknown parameter: '{part.name}'.")
         _check_purpose(fields)
@@ -176,11 +176,11 @@ class FileHandlers:
         with file.path.open("wb") as writing:
             while chunk := await part.read_chunk(_CHUNK):
                 size += len(chunk)
-                if size > LARGEST_FILE_BYTES:
+                if size > MAX_FILE_BYTES:
                     raise refuse(
                         "file",
                         "file_too_large",
-                        f"The file is too large: at most {LARGEST_FILE_BYTES // 1024**2} MB.",
+                        f"The file is too large: at most {MAX_FILE_BYTES // 1024**2} MB.",
                     )
                 writing.write(chunk)
         if not size:

@@ -11,7 +11,7 @@ from simulator.batches.files import StoredFile
 from simulator.orders import Endpoint
 
 ENDPOINTS: dict[str, Endpoint] = {"/v1/images/generations": "generations", "/v1/images/edits": "edits"}
-MOST_LINES = 50_000
+MAX_LINES = 50_000
 _MOST_PROBLEMS = 20
 _KEYS = {"custom_id", "method", "url", "body"}
 
@@ -51,8 +51,8 @@ def check_input(file: StoredFile, url: str) -> InputFile:
     models: list[str] = []
     problems: list[LineProblem] = []
     for number, (offset, raw) in enumerate(_read_lines(file), start=1):
-        if number > MOST_LINES:
-            problems.append(LineProblem("too_many_tasks", f"A batch has at most {MOST_LINES:,} requests."))
+        if number > MAX_LINES:
+            problems.append(LineProblem("too_many_tasks", f"A batch has at most {MAX_LINES:,} requests."))
             break
         checked = _check_line(raw, url, number)
         if isinstance(checked, LineProblem):

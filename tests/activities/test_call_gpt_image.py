@@ -37,7 +37,7 @@ from gpt_image_runs.images.input_memory import ByteBudget
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.provider import body_limits
 from gpt_image_runs.provider.body_limits import MIB
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.client import ProviderSettings, open_client
 from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
 from tests.support.picture_files import make_picture
@@ -85,7 +85,7 @@ async def open_caller(
     """A caller of a provider, by default of one that nobody reaches."""
     async with open_client(ProviderSettings(api_key="sk-test-0123456789", base_url=base_url)) as client:
         store = ImageStore.from_url((folder / "images").as_uri())
-        terms = CallTerms(Catalogue.load("openai"), RateCards.load(), "refuse")
+        terms = CallTerms(Catalog.load("openai"), RateCards.load(), "refuse")
         yield GptImageCaller(
             client, store, log, terms=terms, simulated=False, resends=1, input_memory=input_memory
         )

@@ -5,7 +5,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import describe_provider_failure, known_failures
+from activities.errors import to_application_error, translate_errors
 from gpt_image_runs.database.errors import LedgerUnavailable
 from gpt_image_runs.provider.errors import LONGEST_MESSAGE, AuthenticationFailed, RateLimited, ServerError
 
@@ -33,7 +33,7 @@ def test_a_long_message_of_the_provider_s(letter: str) -> None:
         provider_request_id="r" * 200,
     )
 
-    told = describe_provider_failure(failure, "att_" + "0" * 32)
+    told = to_application_error(failure, "att_" + "0" * 32)
 
     assert measure(told) <= KEPT_BY_TEMPORAL - STACK_TRACE
     assert told.message.startswith("The provider failed while it worked on the request (HTTP 500, ccc")
@@ -44,7 +44,7 @@ def test_a_short_message_is_told_whole() -> None:
     """What the provider says in a sentence stands in the failure as it is."""
     failure = ServerError(http_status=500, provider_message="The server had an error.")
 
-    told = describe_provider_failure(failure, "att_1")
+    told = to_application_error(failure, "att_1")
 
     assert told.message == str(failure)
     assert told.details[0]["outcome"] == "rejected"
@@ -54,8 +54,8 @@ def test_patience() -> None:
     """Where what was paid waits behind a question that costs nothing, even a refused key is tried again."""
     refused = AuthenticationFailed(http_status=401)
 
-    assert describe_provider_failure(refused).non_retryable
-    assert not describe_provider_failure(refused, patient=True).non_retryable
+    assert to_application_error(refused).non_retryable
+    assert not to_application_error(refused, patient=True).non_retryable
 
 
 @pytest.mark.parametrize(("told_seconds", "least", "most"), [(0.02, 1.0, 1.25), (8.0, 8.0, 10.0)])
@@ -63,7 +63,7 @@ def test_the_wait(told_seconds: float, least: float, most: float) -> None:
     """The provider's wait is kept with up to a quarter more, and is never below a second."""
     failure = RateLimited(http_status=429, retry_after_seconds=told_seconds)
 
-    delay = describe_provider_failure(failure, "att_1").next_retry_delay
+    delay = to_application_error(failure, "att_1").next_retry_delay
 
     assert delay is not None
     assert least <= delay.total_seconds() <= most
@@ -71,7 +71,7 @@ def test_the_wait(told_seconds: float, least: float, most: float) -> None:
 
 def test_a_long_sentence_of_our_own() -> None:
     """A ledger's failure fits too, however much its driver has to say."""
-    with pytest.raises(ApplicationError) as raised, known_failures():
+    with pytest.raises(ApplicationError) as raised, translate_errors():
         raise LedgerUnavailable("\u754c" * 10_000)
 
     assert measure(raised.value) <= KEPT_BY_TEMPORAL

@@ -8,7 +8,7 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.testing import ActivityEnvironment
 
-from activities.heartbeats import finish_what_is_paid, heartbeats
+from activities.heartbeats import heartbeats, shield_from_cancellation
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ async def test_a_paid_call_is_finished(details: ActivityCancellationDetails) -> 
         return "the picture"
 
     environment = ActivityEnvironment()
-    running = asyncio.ensure_future(environment.run(finish_what_is_paid, call()))
+    running = asyncio.ensure_future(environment.run(shield_from_cancellation, call()))
     await sent.wait()
     environment.cancel(details)
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def test_a_cancellation_at_the_moment_of_the_answer() -> None:
         asyncio.get_running_loop().call_soon(environment.cancel)
         return "the picture"
 
-    running = asyncio.ensure_future(environment.run(finish_what_is_paid, call()))
+    running = asyncio.ensure_future(environment.run(shield_from_cancellation, call()))
     await asyncio.sleep(0)
     answered.set()
 
@@ -65,7 +65,7 @@ async def test_a_call_s_own_failure_is_told() -> None:
         raise ConnectionError("reset")
 
     with pytest.raises(ConnectionError, match="reset"):
-        await ActivityEnvironment().run(finish_what_is_paid, call())
+        await ActivityEnvironment().run(shield_from_cancellation, call())
 
 
 async def test_heartbeats_come_in_the_background() -> None:

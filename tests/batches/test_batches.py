@@ -352,9 +352,9 @@ def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
     start(database, 1, 2, 3)
     lines = BatchLines(database, "autumn")
 
-    assert lines.take_doubtful(timedelta(minutes=3), 2, attached=False) == []
-    assert len(lines.take_doubtful(timedelta(0), 2, attached=False)) == 2
-    assert lines.take_doubtful(timedelta(0), 9, attached=True) == []
+    assert lines.claim_stale(timedelta(minutes=3), 2, attached=False) == []
+    assert len(lines.claim_stale(timedelta(0), 2, attached=False)) == 2
+    assert lines.claim_stale(timedelta(0), 9, attached=True) == []
 
 
 def test_lines_that_were_looked_at_in_the_future_are_doubtful(
@@ -375,8 +375,8 @@ def test_lines_that_were_looked_at_in_the_future_are_doubtful(
         start(database, 1, 2)
     lines = BatchLines(database, "autumn")
 
-    assert len(lines.take_doubtful(timedelta(minutes=3), 9, attached=False)) == 2
-    assert lines.take_doubtful(timedelta(minutes=3), 9, attached=False) == []
+    assert len(lines.claim_stale(timedelta(minutes=3), 9, attached=False)) == 2
+    assert lines.claim_stale(timedelta(minutes=3), 9, attached=False) == []
 
 
 def test_the_newest_batch_is_listed_first(database: Database) -> None:

@@ -18,7 +18,7 @@ from tests.chaos.plan import Numbers, make_plan
 from tests.chaos.tampering import tamper_with_copy
 
 _TAMPERED_ROWS_OF_EACH_KIND = 1
-_MOST_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     violations = asyncio.run(_run(options, folder))
     command = f"make chaos RUNS={options.runs} SEED={options.seed} SECONDS={options.seconds} LEDGER={options.ledger}"
     if violations:
-        shown = "\n".join(f"- {violation}" for violation in violations[:_MOST_SHOWN])
+        shown = "\n".join(f"- {violation}" for violation in violations[:_MAX_SHOWN])
         sys.stderr.write(
             f"{len(violations)} promises were broken:\n{shown}\n"
             f"Again: {command}\nThe site's files are kept in {folder}.\n"

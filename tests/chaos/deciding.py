@@ -9,7 +9,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.decisions import Choice, Decision
 
-MOST_RESENDS = 2
+MAX_RESENDS = 2
 _HELD = 'WaitsFor = "decision" AND ExecutionStatus = "Running"'
 
 
@@ -34,7 +34,7 @@ class Operator:
             return []
 
     async def _decide(self, run_id: str) -> None:
-        choice: Choice = "resend" if self.resends[run_id] < MOST_RESENDS else "give_up"
+        choice: Choice = "resend" if self.resends[run_id] < MAX_RESENDS else "give_up"
         decision = Decision(decision=choice, actor="operator", reason="the campaign goes on")
         handle = self._client.get_workflow_handle(run_id)
         counts = int(choice == "resend")

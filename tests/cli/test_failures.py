@@ -6,7 +6,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cli.error_messages import explain
 from cli.errors import RequestRefused, WaitInterrupted
-from cli.runs.follow import describe_failure
+from cli.runs.follow import failed_outcome
 
 RUN = "image:acme:req-1"
 PROBLEM = {"field": "n", "value": "0", "allowed": "a whole number from 1 to 10"}
@@ -14,7 +14,7 @@ PROBLEM = {"field": "n", "value": "0", "allowed": "a whole number from 1 to 10"}
 
 def test_a_run_that_was_refused_has_its_problems() -> None:
     """A run that the worker refused ends as a refusal, with status 2 and the worker's list."""
-    refused = describe_failure(RUN, ApplicationError("Refused.", PROBLEM, type="RequestRefused"))
+    refused = failed_outcome(RUN, ApplicationError("Refused.", PROBLEM, type="RequestRefused"))
 
     assert isinstance(refused, RequestRefused)
     assert refused.exit_status == 2
@@ -28,12 +28,12 @@ def test_a_run_that_was_refused_has_its_problems() -> None:
 
 def test_a_conflict_is_a_refusal() -> None:
     """A request id that stands for something else is refused, as nothing was sent."""
-    assert describe_failure(RUN, ApplicationError("Conflict.", type="RunConflict")).exit_status == 2
+    assert failed_outcome(RUN, ApplicationError("Conflict.", type="RunConflict")).exit_status == 2
 
 
 def test_a_failure_of_the_provider_has_status_1() -> None:
     """A run that the provider failed names the failure's type and words."""
-    failed = describe_failure(RUN, ApplicationError("Too much.", {"http_status": 429}, type="QuotaExhausted"))
+    failed = failed_outcome(RUN, ApplicationError("Too much.", {"http_status": 429}, type="QuotaExhausted"))
 
     assert failed.exit_status == 1
     assert failed.document() == {
@@ -46,7 +46,7 @@ def test_a_failure_of_the_provider_has_status_1() -> None:
 
 def test_a_cancelled_run_is_told() -> None:
     """A run that somebody cancelled ended without a result."""
-    cancelled = describe_failure(RUN, CancelledError("Workflow cancelled"))
+    cancelled = failed_outcome(RUN, CancelledError("Workflow cancelled"))
 
     assert cancelled.document()["failure_type"] == "Cancelled"
     assert str(cancelled) == f"The run {RUN} ended without a result: Workflow cancelled."

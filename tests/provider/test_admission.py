@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
 
-OPENAI = Catalogue.load("openai")
-SIMULATOR = Catalogue.load("simulator")
+OPENAI = Catalog.load("openai")
+SIMULATOR = Catalog.load("simulator")
 TODAY = date(2026, 11, 23)
 DOCUMENTED = {
     "model": "gpt-image-1",
@@ -30,7 +30,7 @@ DOCUMENTED = {
 BASE = {"model": "gpt-image-2", "prompt": "a lamp"}
 
 
-def check(payload: Any, catalogue: Catalogue = OPENAI, *, replace_retired: bool = False) -> CheckedPayload:
+def check(payload: Any, catalogue: Catalog = OPENAI, *, replace_retired: bool = False) -> CheckedPayload:
     return check_payload(payload, catalogue, TODAY, replace_retired=replace_retired)
 
 
@@ -98,7 +98,7 @@ def test_a_field_has_one_problem_only() -> None:
     """Where a mask is refused for having no images, that the model does not edit is not told as well."""
     entry = OPENAI.find("gpt-image-2")
     assert entry
-    no_edits = Catalogue("openai", (replace(entry, edits=False),))
+    no_edits = Catalog("openai", (replace(entry, edits=False),))
     assert fields(check({**BASE, "mask": "store://m.png"}, no_edits)) == ["mask"]
     assert fields(check({**BASE, "images": ["store://a.png"]}, no_edits)) == ["images"]
 

@@ -236,6 +236,6 @@ async def test_lines_whatever_the_chunks(size: int) -> None:
 
 async def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that would fill the memory ends the reading with a sentence."""
-    monkeypatch.setattr(batches, "LONGEST_LINE", 10)
+    monkeypatch.setattr(batches, "MAX_LINE", 10)
     with pytest.raises(errors.MalformedAnswer, match="longer than 10 bytes"):
         assert [line async for line in split_lines(chunked(b"x" * 20, 4), 0)]

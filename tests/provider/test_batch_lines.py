@@ -65,12 +65,12 @@ def test_a_line_is_a_line() -> None:
 
 def test_what_is_too_large_for_a_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture beyond the longest data: URL, and pictures that fill a file together, are told with what to do instead."""
-    monkeypatch.setattr(batch_lines, "LONGEST_URL", 430)
+    monkeypatch.setattr(batch_lines, "MAX_URL", 430)
     [problem] = check_fit(Inputs((picture(b"x" * 300), picture(b"x" * 301)), None))
     assert (problem.field, problem.value) == ("images.1", "301 bytes")
     assert "without --economy" in problem.allowed
 
-    monkeypatch.setattr(batch_lines, "LARGEST_FILE", 1024 * 1024 + 799)
+    monkeypatch.setattr(batch_lines, "MAX_FILE", 1024 * 1024 + 799)
     [problem] = check_fit(Inputs((picture(b"x" * 300), picture(b"x" * 300)), None))
     assert (problem.field, problem.value) == ("images", "800 bytes as base64")
     assert check_fit(Inputs((picture(b"x" * 300),), None)) == ()

@@ -23,7 +23,7 @@ from tests.support.scripted_provider import KEY, OK, ScriptedProvider, call
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
 EXPANDED = 256 * MIB
 """As much as a body of some 256 KB expands to; each limit here is far below."""
-MOST_MEMORY = 24 * MIB
+MAX_MEMORY = 24 * MIB
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def memory() -> Iterator[None]:
     yield
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < MOST_MEMORY
+    assert peak < MAX_MEMORY
 
 
 def compress(start: bytes, filling: bytes = b" ") -> bytes:
@@ -78,7 +78,7 @@ async def test_a_success_that_expands_without_end_is_a_named_failure_with_its_us
         "the body has more than 2,446,677 bytes, more than the picture that was asked for can have; the rest was not read"
     )
     assert caught.value.response == {"usage": USAGE}
-    assert len(caught.value.raw_body or b"") == errors.LARGEST_RAW_BODY
+    assert len(caught.value.raw_body or b"") == errors.MAX_RAW_BODY
     assert (caught.value.outcome, caught.value.provider_request_id) == ("unknown", "req_7")
     assert len(provider.received) == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gpt_image_runs.provider.catalog
-from gpt_image_runs.provider.catalog import Catalogue, CatalogueError
+from gpt_image_runs.provider.catalog import Catalog, CatalogError
 
 DATA = Path(gpt_image_runs.provider.catalog.__file__).parent / "catalog_data"
 
@@ -36,21 +36,21 @@ AZURE_DATES = {
 
 def test_openai_keeps_its_own_calendar() -> None:
     """Every model that OpenAI has served is listed with the day on which OpenAI shuts it down."""
-    entries = Catalogue.load("openai").models()
+    entries = Catalog.load("openai").models()
     assert {entry.model: entry.shutdown for entry in entries} == OPENAI_CALENDAR
 
 
 def test_azure_keeps_its_own_calendar() -> None:
     """Azure's dates apply at Azure, and OpenAI's do not: chatgpt-image-latest has none there."""
-    entries = Catalogue.load("azure").models()
+    entries = Catalog.load("azure").models()
     assert {entry.model: entry.shutdown for entry in entries if entry.shutdown} == AZURE_DATES
 
 
 @pytest.mark.parametrize("provider", ["simulator", "our-gateway", "../models", "models", ""])
 def test_any_other_provider_has_the_models_and_no_dates(provider: str) -> None:
     """A provider without a calendar has the same nine GPT Image models with the same rules, and none is dated."""
-    catalogue = Catalogue.load(provider)
-    openai = Catalogue.load("openai")
+    catalogue = Catalog.load(provider)
+    openai = Catalog.load("openai")
     assert [entry.model for entry in catalogue.models()] == list(OPENAI_CALENDAR)[:9]
     for entry in catalogue.models():
         twin = openai.find(entry.model)
@@ -79,7 +79,7 @@ def test_any_other_provider_has_the_models_and_no_dates(provider: str) -> None:
 )
 def test_a_dated_snapshot_is_found_under_its_model(snapshot: str, model: str) -> None:
     """A dated snapshot has the entry of the model that it is a snapshot of."""
-    catalogue = Catalogue.load("openai")
+    catalogue = Catalog.load("openai")
     entry = catalogue.find(snapshot)
     assert entry
     assert entry.model == model
@@ -89,14 +89,14 @@ def test_a_dated_snapshot_is_found_under_its_model(snapshot: str, model: str) ->
 @pytest.mark.parametrize("model", ["gpt-image-3", "gpt-image-2-2027-01-01", "GPT-IMAGE-2", ""])
 def test_an_unknown_model_is_not_guessed(model: str) -> None:
     """A name that the data does not hold has no entry, however close it is to one that it does."""
-    assert Catalogue.load("openai").find(model) is None
+    assert Catalog.load("openai").find(model) is None
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure"])
 def test_every_entry_names_its_sources(provider: str) -> None:
     """Each entry says where it was read and on which day, and each dated one says where its date was."""
-    undated = {entry.model: entry for entry in Catalogue.load("simulator").models()}
-    for entry in Catalogue.load(provider).models():
+    undated = {entry.model: entry for entry in Catalog.load("simulator").models()}
+    for entry in Catalog.load(provider).models():
         assert entry.sources
         assert entry.checked == date(2026, 11, 23)
         if entry.shutdown and entry.model in undated:
@@ -179,12 +179,12 @@ def test_wrong_data_is_told_in_a_sentence(
     text = (tmp_path / "data" / file).read_text()
     assert old in text
     (tmp_path / "data" / file).write_text(text.replace(old, new, 1))
-    with pytest.raises(CatalogueError) as raised:
-        Catalogue.load("openai", tmp_path / "data")
+    with pytest.raises(CatalogError) as raised:
+        Catalog.load("openai", tmp_path / "data")
     assert message in str(raised.value)
 
 
 def test_a_missing_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     """Data that is not there is an error of the catalogue, not a traceback from the file system."""
-    with pytest.raises(CatalogueError, match=r"models\.toml of the catalogue cannot be read"):
-        Catalogue.load("openai", tmp_path)
+    with pytest.raises(CatalogError, match=r"models\.toml of the catalogue cannot be read"):
+        Catalog.load("openai", tmp_path)

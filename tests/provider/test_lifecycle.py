@@ -5,25 +5,25 @@ from datetime import date
 
 import pytest
 
-from gpt_image_runs.provider.catalog import Catalogue, ModelEntry, lifecycle_of, resolve_model
+from gpt_image_runs.provider.catalog import Catalog, ModelEntry, lifecycle_of, resolve_model
 
-OPENAI = Catalogue.load("openai")
-AZURE = Catalogue.load("azure")
+OPENAI = Catalog.load("openai")
+AZURE = Catalog.load("azure")
 
 
-def find(catalogue: Catalogue, model: str) -> ModelEntry:
+def find(catalogue: Catalog, model: str) -> ModelEntry:
     entry = catalogue.find(model)
     assert entry
     return entry
 
 
-def make_catalogue(**changes: dict[str, date | str | None]) -> Catalogue:
+def make_catalogue(**changes: dict[str, date | str | None]) -> Catalog:
     """OpenAI's catalogue with other dates: by the last part of a model's name."""
     entries = tuple(
         replace(entry, **changes.get(entry.model.removeprefix("gpt-image-2.6-"), {}))  # type: ignore[arg-type]  # the fields of a test
         for entry in OPENAI.models()
     )
-    return Catalogue("openai", entries)
+    return Catalog("openai", entries)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,6 @@ def test_an_unknown_model_may_run() -> None:
 def test_other_providers_keep_their_own_calendar() -> None:
     """What OpenAI has shut down runs elsewhere without a word: the catalogue has no dates for a gateway."""
     resolved = resolve_model(
-        "gpt-image-1", Catalogue.load("simulator"), date(2026, 11, 23), replace_retired=False
+        "gpt-image-1", Catalog.load("simulator"), date(2026, 11, 23), replace_retired=False
     )
     assert (resolved.model, resolved.problems, resolved.warnings) == ("gpt-image-1", (), ())

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts.request import ImageRequest
-from gpt_image_runs.provider.catalog import Catalogue, ModelEntry
+from gpt_image_runs.provider.catalog import Catalog, ModelEntry
 from gpt_image_runs.provider.request_rules import check_rules
 
-CATALOGUE = Catalogue.load("simulator")
+CATALOGUE = Catalog.load("simulator")
 FIRST = ["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"]
 WITH_MORE_QUALITIES = [
     "gpt-image-2.5-sunburst",

@@ -12,7 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
+from gpt_image_runs.billing.pricing.paid_attempt import limit_usage_size
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.provider import errors
 from gpt_image_runs.provider.calls import FilePart, PartialPicture
@@ -291,7 +291,7 @@ async def test_usage_of_a_stream_that_ends_in_an_error_is_kept(events: list[Any]
 async def test_usage_of_a_partial_picture_alone_is_kept_and_no_bill_by_itself() -> None:
     async with client_of(write(INTERIM), then_broken=True) as client:
         failure, _ = await fail(client)
-    usage, problem = carry_usage(failure.response, "att_1")
+    usage, problem = limit_usage_size(failure.response, "att_1")
     assert usage == INTERIM["usage"]
     assert problem is not None
     assert "may be a part of what was charged" in problem

@@ -20,7 +20,7 @@ from temporalio.client import (
 from gpt_image_runs.contracts import names
 from tests.support.stack import Stack
 
-LONGEST_WAIT_SECONDS = 60
+MAX_WAIT_SECONDS = 60
 NIGHTS = (datetime(2026, 11, 26, 2, tzinfo=UTC), datetime(2026, 11, 27, 2, tzinfo=UTC))
 
 
@@ -56,7 +56,7 @@ async def backfill(schedule: ScheduleHandle, *nights: datetime) -> None:
 
 async def started_by(stack: Stack, schedule: ScheduleHandle, count: int) -> list[WorkflowHandle[Any, Any]]:
     """The workflows that the server has started for a schedule, the earliest time first."""
-    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while True:
             actions = (await schedule.describe()).info.recent_actions
             if len(actions) >= count:

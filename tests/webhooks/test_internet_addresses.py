@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpt_image_runs.webhooks.allowlist import find_objection, is_loopback
+from gpt_image_runs.webhooks.allowlist import blocked_reason, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ from gpt_image_runs.webhooks.allowlist import find_objection, is_loopback
 )
 def test_not_public(address: str) -> None:
     """Private, local, reserved and documented addresses, the same inside of IPv6, and what is no address, are objected to."""
-    assert find_objection(address)
+    assert blocked_reason(address)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_not_public(address: str) -> None:
 )
 def test_public(address: str) -> None:
     """Addresses beside those are public, also IPv4 ones that a network without IPv4 has translated."""
-    assert find_objection(address) is None
+    assert blocked_reason(address) is None
 
 
 @pytest.mark.parametrize(

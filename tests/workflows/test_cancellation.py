@@ -2,7 +2,7 @@
 
 import asyncio
 
-from workflows.activity_calls import finish_despite_cancellation
+from workflows.activity_calls import run_shielded
 
 
 async def test_a_cancellation_at_the_moment_of_the_record() -> None:
@@ -15,7 +15,7 @@ async def test_a_cancellation_at_the_moment_of_the_record() -> None:
         asyncio.get_running_loop().call_soon(run.cancel)
         return "the result"
 
-    run = asyncio.ensure_future(finish_despite_cancellation(bill()))
+    run = asyncio.ensure_future(run_shielded(bill()))
     await asyncio.sleep(0)
     recorded.set()
 

@@ -90,7 +90,7 @@ def _take_next_number(connection: Connection, run_id: str) -> int:
     return last + 1
 
 
-LARGEST_RAW_BODY = 64 * 1024
+MAX_RAW_BODY = 64 * 1024
 """Bytes of a malformed answer that are kept: enough to understand it."""
 _LOCK_ATTEMPT = (
     select(
@@ -279,4 +279,4 @@ def _collect_learned(outcome: AttemptOutcome) -> dict[str, Any]:
 
 
 def _shorten(raw_body: str) -> str:
-    return raw_body.encode("utf-8", "backslashreplace")[:LARGEST_RAW_BODY].decode("utf-8", "ignore")
+    return raw_body.encode("utf-8", "backslashreplace")[:MAX_RAW_BODY].decode("utf-8", "ignore")

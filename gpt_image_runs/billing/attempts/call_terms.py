@@ -16,7 +16,7 @@ from gpt_image_runs.contracts.calls import CallInput
 from gpt_image_runs.contracts.fingerprints import fingerprint, mark_content
 from gpt_image_runs.contracts.problems import Problem, describe_problems, describe_value
 from gpt_image_runs.contracts.request import find_request_id
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 
 
 class TermsRefused(Exception):
@@ -31,7 +31,7 @@ class TermsRefused(Exception):
 class CallTerms:
     """The terms of one provider's calls. `unpriced_models` as in the settings."""
 
-    catalogue: Catalogue
+    catalogue: Catalog
     cards: RateCards
     unpriced_models: Literal["hold", "refuse"]
 

@@ -95,9 +95,9 @@ def _sum_up(key: str, group: list[ExposedAttempt], *, simulated: bool) -> Exposu
     )
 
 
-LONGEST_ATTEMPT = timedelta(minutes=11)
+MAX_ATTEMPT = timedelta(minutes=11)
 """As long as an attempt may take (`workflows.retry_policies.CALL_ATTEMPT`): one that is open for longer was lost."""
-LONGEST_BATCH_LINE = timedelta(hours=30)
+MAX_BATCH_LINE = timedelta(hours=30)
 """A line of an economy batch waits for the provider's 24 hours, beside its claim before and its settling after them."""
 
 _SHOWN = provider_attempts.c[
@@ -134,7 +134,7 @@ def find_exposure(
     """Every attempt of unknown outcome. `since` is included and `until` is not, both of the moment of sending."""
     attempt = provider_attempts.c
     query = (
-        select(*_SHOWN, runs.c.tenant, may_be_answered(now).label("is_in_flight"))
+        select(*_SHOWN, runs.c.tenant, is_in_progress(now).label("is_in_flight"))
         .join_from(provider_attempts, runs)
         .where(attempt.outcome == "unknown")
         .order_by(attempt.sent_at, attempt.attempt_id)
@@ -153,9 +153,9 @@ def find_exposure(
     return Exposure(attempts=tuple(exposed), in_flight=tuple(in_flight))
 
 
-def may_be_answered(now: datetime) -> ColumnElement[bool]:
+def is_in_progress(now: datetime) -> ColumnElement[bool]:
     """Of an attempt of unknown outcome: whether it is still under way, as far as its age tells."""
     attempt = provider_attempts.c
-    by_itself = and_(attempt.batch_part.is_(None), attempt.sent_at >= now - LONGEST_ATTEMPT)
-    in_batch = and_(attempt.batch_part.is_not(None), attempt.sent_at >= now - LONGEST_BATCH_LINE)
+    by_itself = and_(attempt.batch_part.is_(None), attempt.sent_at >= now - MAX_ATTEMPT)
+    in_batch = and_(attempt.batch_part.is_not(None), attempt.sent_at >= now - MAX_BATCH_LINE)
     return and_(attempt.finished_at.is_(None), or_(by_itself, in_batch))

@@ -40,7 +40,7 @@ def settle_reservation(connection: Connection, attempt: RowMapping, outcome: Att
         count_spend(connection, was, after - before)
 
 
-def book_bill(connection: Connection, entry: Mapping[str, Any], worst_case: int | None) -> None:
+def convert_reservation(connection: Connection, entry: Mapping[str, Any], worst_case: int | None) -> None:
     """A run's bill takes the place of what its attempt reserved; one on hold leaves that reserved."""
     if entry["amount_micro_usd"] is not None:
         _book(connection, entry, reserve(worst_case))
@@ -48,7 +48,7 @@ def book_bill(connection: Connection, entry: Mapping[str, Any], worst_case: int 
 
 def book_correction(connection: Connection, entry: Mapping[str, Any], *, was_pending: bool) -> None:
     """A correction's difference is used, on the day of the attempt; the first amount after a hold releases what was reserved."""
-    _book(connection, entry, _find_held(connection, entry) if was_pending else NOTHING)
+    _book(connection, entry, _reserved_amount(connection, entry) if was_pending else NOTHING)
 
 
 def _book(connection: Connection, entry: Mapping[str, Any], released: Spend) -> None:
@@ -62,7 +62,7 @@ def _find_account(counted: tuple[Account, Spend]) -> Account:
     return counted[0]
 
 
-def _find_held(connection: Connection, entry: Mapping[str, Any]) -> Spend:
+def _reserved_amount(connection: Connection, entry: Mapping[str, Any]) -> Spend:
     query = select(provider_attempts.c.reserved_micro_usd)
     found = connection.execute(query.where(provider_attempts.c.attempt_id == entry["attempt_id"]))
     return reserve(found.scalar_one())

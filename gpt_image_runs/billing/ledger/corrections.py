@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from gpt_image_runs.billing.budgets.reservations import book_correction
 from gpt_image_runs.billing.ledger.heads import append_entry
-from gpt_image_runs.billing.ledger.ledger import make_cost_columns
+from gpt_image_runs.billing.ledger.ledger import cost_columns
 from gpt_image_runs.billing.pricing import flags
 from gpt_image_runs.billing.pricing.cost import compute_cost
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
@@ -243,7 +243,7 @@ class Corrections:
 
     def _make_row(self, order: Correction, history: RunHistory, cost: Cost) -> dict[str, Any]:
         latest = history.latest
-        row = {**{name: latest[name] for name in _REPEATED}, **make_cost_columns(cost)}
+        row = {**{name: latest[name] for name in _REPEATED}, **cost_columns(cost)}
         for column in ("amount_micro_usd", "list_cost_micro_usd"):
             if row[column] is not None:
                 row[column] -= history.sum_up(column)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from gpt_image_runs.billing.budgets.reservations import book_bill
+from gpt_image_runs.billing.budgets.reservations import convert_reservation
 from gpt_image_runs.billing.ledger.heads import append_entry
 from gpt_image_runs.billing.pricing.flags import RECOVERED
 from gpt_image_runs.billing.pricing.paid_attempt import PricedFacts, price_paid_attempt
@@ -59,7 +59,7 @@ class PaidAttempt(NamedTuple):
     recovered: bool = False
 
 
-def copy_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
+def load_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
     """The columns of a ledger entry that say who asked for what, and what was delivered for it, usage whole and verbatim.
 
     Both rows are final: a run never changes, and neither does an attempt that succeeded.
@@ -220,11 +220,11 @@ class Ledger:
         with self._database.writing() as connection:
             entry = connection.execute(_FIND_BY_KEY, key).mappings().first()
             if entry is None:
-                paid = copy_paid_attempt(connection, order.run_id, order.attempt_id)
+                paid = load_paid_attempt(connection, order.run_id, order.attempt_id)
                 cost = order.cost if price is None else price(paid)
                 row = self._make_row(order, cost, paid) | _only_set(entry_id=entry_id, actor=actor)
                 if append_entry(connection, row):
-                    book_bill(connection, row, paid.reserved_micro_usd)
+                    convert_reservation(connection, row, paid.reserved_micro_usd)
                     written = row
                 entry = connection.execute(_FIND_BY_KEY, key).mappings().one()
         if written and self._on_entry:
@@ -248,7 +248,7 @@ class Ledger:
             "entry_key": bill_key(order.run_id),
             "kind": _KINDS[cost.basis],
             **paid.columns,
-            **make_cost_columns(cost),
+            **cost_columns(cost),
             "metadata": order.metadata,
             "created_at": self._clock(),
         }
@@ -264,7 +264,7 @@ def _refuse_other_workflow(run_id: str, owner: str, workflow_id: str | None) -> 
     )
 
 
-def make_cost_columns(cost: Cost) -> dict[str, Any]:
+def cost_columns(cost: Cost) -> dict[str, Any]:
     """The columns of an entry that say what it comes to, and why."""
     return {
         "amount_micro_usd": _parse_or_none(cost.amount_usd),

@@ -114,7 +114,7 @@ def _view(row: RowMapping) -> WaitingRun:
     )
 
 
-LONGEST_BILLING = timedelta(minutes=5)
+MAX_BILLING = timedelta(minutes=5)
 """A bill follows its payment within a second; so long takes a ledger that was away for a moment, or a worker that was killed."""
 
 _SHOWN_UNBILLED = provider_attempts.c[
@@ -174,7 +174,7 @@ def find_unbilled(database: Database, now: datetime, *, tenant: str | None = Non
         query = query.where(runs.c.tenant == tenant)
     with database.reading() as connection:
         found = [_unbilled_view(row) for row in connection.execute(query).mappings()]
-    young = {each.attempt_id for each in found if now - each.finished_at <= LONGEST_BILLING}
+    young = {each.attempt_id for each in found if now - each.finished_at <= MAX_BILLING}
     return Unbilled(
         attempts=tuple(each for each in found if each.attempt_id not in young),
         in_flight=tuple(each for each in found if each.attempt_id in young),

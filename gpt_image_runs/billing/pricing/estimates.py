@@ -33,11 +33,11 @@ _FORMULA_BASES = {
     "gpt-image-2.5-flare": _BASES_2_5,
     "gpt-image-2.5-flare-2026-09-08": _BASES_2_5,
 }
-_LARGEST_SIZE = "2880x2880"
+_MAX_SIZE = "2880x2880"
 """The size with the most tokens within the formula's limits: square, and of exactly the most pixels."""
-_MOST_PIXELS = 3840 * 2160
-_LONGEST_EDGE = 3840
-_LONGEST_RATIO = 3
+_MAX_PIXELS = 3840 * 2160
+_MAX_EDGE = 3840
+_MAX_RATIO = 3
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 PARTIAL_IMAGE_TOKENS = 100
@@ -66,7 +66,7 @@ def known_sizes(model: str) -> tuple[str, ...]:
     """The sizes of which one takes the most tokens, none where no rule is known for the model."""
     if model in _TABLE_MODELS:
         return tuple(_TABLE)
-    return (_LARGEST_SIZE,) if model in _FORMULA_BASES else ()
+    return (_MAX_SIZE,) if model in _FORMULA_BASES else ()
 
 
 def known_qualities(model: str) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def _apply_formula(base: int, size: str) -> int | None:
     short, long = sorted(int(edge) for edge in matched.groups())
     pixels = short * long
     # Beyond what the provider offers, nobody has checked the formula; on thin strips it would come to zero.
-    if long > _LONGEST_EDGE or pixels > _MOST_PIXELS or long > _LONGEST_RATIO * short:
+    if long > _MAX_EDGE or pixels > _MAX_PIXELS or long > _MAX_RATIO * short:
         return None
     rounded = round(Fraction(base * short, long))
     return -(-base * rounded * (2_000_000 + pixels) // 4_000_000)

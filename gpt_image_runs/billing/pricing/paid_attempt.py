@@ -17,7 +17,7 @@ from gpt_image_runs.contracts.billing import Cost, CostInput
 from gpt_image_runs.contracts.fingerprints import has_field
 from gpt_image_runs.contracts.request import MissingUsage
 
-LARGEST_USAGE = 16 * 1024
+MAX_USAGE = 16 * 1024
 """Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
 the result would be refused after the provider was paid."""
 DEEPEST_USAGE = 20
@@ -26,7 +26,7 @@ DEEPEST_USAGE = 20
 
 # A field of ours in a recorded answer that was not had whole: why its usage is no bill by itself. The bill is held.
 USAGE_PROBLEM = "usage_problem"
-_LONGEST_NOTE = 1_000
+_MAX_NOTE = 1_000
 
 
 class PricedFacts(NamedTuple):
@@ -52,17 +52,15 @@ def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cos
     return next(same, None) or next(alike, None) or candidates[0]
 
 
-def carry_usage(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
+def limit_usage_size(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
     """Return the usage of an answer as far as it can be sent on, and why it cannot be billed by that alone, or None."""
     fields = response if isinstance(response, dict) else {}
     usage, noted = fields.get("usage"), fields.get(USAGE_PROBLEM)
     size, depth = len(json.dumps(usage)), measure_depth(usage)
-    if size <= LARGEST_USAGE and depth <= DEEPEST_USAGE:
-        return usage, noted[:_LONGEST_NOTE] if isinstance(noted, str) and noted else find_unpriced_usage(
-            response
-        )
+    if size <= MAX_USAGE and depth <= DEEPEST_USAGE:
+        return usage, noted[:_MAX_NOTE] if isinstance(noted, str) and noted else find_unpriced_usage(response)
     return None, (
-        f"The provider's usage has {size:,} characters in {depth} levels, more than the {LARGEST_USAGE:,} in"
+        f"The provider's usage has {size:,} characters in {depth} levels, more than the {MAX_USAGE:,} in"
         f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
     )
 
@@ -77,7 +75,7 @@ def _compute_candidates(paid: PricedFacts, cards: RateCards) -> Iterator[Cost]:
 
 
 def _make_input(paid: PricedFacts, missing_usage: MissingUsage, partial_images: int | None) -> CostInput:
-    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
+    usage, usage_problem = limit_usage_size(paid.response, paid.attempt_id)
     columns = paid.columns
     return CostInput(
         provider=columns["provider"],

@@ -15,7 +15,7 @@ from gpt_image_runs.billing.pricing.rates import Rate, TokenClass
 from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.request import Operation
 
-MOST_TOKENS = 10**12
+MAX_TOKENS = 10**12
 """Beyond it, a count is no usage but a mistake."""
 
 
@@ -149,10 +149,10 @@ def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | Non
     count = counts.get(name)
     if count is None:
         return None
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_TOKENS:
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
         field = f"{place}.{name}"
         raise UnbillableUsage(
-            f"{field} is {describe_value(field, count)}: a token count has to be a whole number from 0 to {MOST_TOKENS:,}."
+            f"{field} is {describe_value(field, count)}: a token count has to be a whole number from 0 to {MAX_TOKENS:,}."
         )
     return count
 
@@ -174,12 +174,12 @@ class _Counter(NamedTuple):
 
     @property
     def shown(self) -> str:
-        is_short = isinstance(self.value, int) and abs(self.value) <= MOST_TOKENS
+        is_short = isinstance(self.value, int) and abs(self.value) <= MAX_TOKENS
         return f"{self.value:,}" if is_short else describe_value("usage", self.value)
 
     @property
     def is_count(self) -> bool:
-        return isinstance(self.value, int) and 0 <= self.value <= MOST_TOKENS
+        return isinstance(self.value, int) and 0 <= self.value <= MAX_TOKENS
 
     def enter(self, step: str, name: str, value: JsonValue) -> "_Counter":
         """Describe a part of this one, as if it were a counter."""
@@ -244,7 +244,7 @@ def _refuse_exceeded_totals(raw: dict[str, JsonValue], billed: dict[str, int], m
 def _describe_left_out(counter: _Counter, billed: dict[str, int], missing: list[str]) -> str:
     if counter.is_of_tokens and not counter.is_count:
         return (
-            f"{counter} is {counter.shown}: a token count has to be a whole number from 0 to {MOST_TOKENS:,}."
+            f"{counter} is {counter.shown}: a token count has to be a whole number from 0 to {MAX_TOKENS:,}."
         )
     by = " and ".join(
         f"no {side}_tokens" if side in missing else f"{side}_tokens {billed[side]:,}" for side in _SIDES

@@ -127,7 +127,7 @@ def stretch_to_ask(day: date) -> Stretch:
 MINUTE = timedelta(minutes=1)
 CLOCK_TOLERANCE = MINUTE
 """How far the provider's clock and ours may differ: far more than clocks do, and no more than its buckets."""
-LONGEST_CALL = timedelta(minutes=11)
+MAX_CALL = timedelta(minutes=11)
 """How long a request may be worked on: as long as an attempt may take (see `workflows.retry_policies`)."""
 
 
@@ -173,7 +173,7 @@ def find_stretch(attempt: ComparedAttempt) -> Stretch:
 
     One whose outcome is unknown may have been worked on for long after we heard the last of it.
     """
-    longest = attempt.sent_at + LONGEST_CALL
+    longest = attempt.sent_at + MAX_CALL
     is_over = attempt.outcome != "unknown" and attempt.finished_at is not None
     end = min(attempt.finished_at or longest, longest) if is_over else longest
     since, until = attempt.sent_at - CLOCK_TOLERANCE, end + CLOCK_TOLERANCE

@@ -17,7 +17,7 @@ from gpt_image_runs.billing.attempts.runs import claim_run
 from gpt_image_runs.billing.budgets.spend import Account, count_spend, reserve
 from gpt_image_runs.billing.ledger.ledger import Ledger, bill_key
 from gpt_image_runs.billing.pricing.cost import compute_cost
-from gpt_image_runs.billing.pricing.paid_attempt import carry_usage
+from gpt_image_runs.billing.pricing.paid_attempt import limit_usage_size
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.billing.recovery.notes import (
@@ -257,7 +257,7 @@ def _build_cost_input(receipt: AttemptReceipt, missing_usage: MissingUsage) -> C
     attempt, outcome = receipt.attempt, receipt.outcome
     if outcome is None:
         raise ValueError(f"Attempt {attempt.attempt_id} has no outcome, and cannot be billed.")
-    usage, problem = carry_usage(outcome.response, attempt.attempt_id)
+    usage, problem = limit_usage_size(outcome.response, attempt.attempt_id)
     return CostInput(
         provider=attempt.provider,
         model=attempt.model,
@@ -345,7 +345,7 @@ def bill_recovered(database: Database, paid: Attempt, cards: RateCards) -> Billi
         LedgerUnavailable: try again.
         LedgerRefused: the attempt was not recorded as paid.
     """
-    usage, usage_problem = carry_usage(paid.response, paid.attempt_id)
+    usage, usage_problem = limit_usage_size(paid.response, paid.attempt_id)
     cost = compute_cost(
         CostInput(
             provider=paid.provider,

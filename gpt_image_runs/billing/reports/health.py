@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection, String, and_, case, cast, func, literal, select
 
-from gpt_image_runs.billing.attempts.exposure import may_be_answered
+from gpt_image_runs.billing.attempts.exposure import is_in_progress
 from gpt_image_runs.billing.budgets.spend import name_spans
 from gpt_image_runs.contracts.budgets import Period
 from gpt_image_runs.database.engine import Database
@@ -114,7 +114,7 @@ def _count_exposed(connection: Connection, now: datetime) -> dict[bool, dict[str
             func.count(attempt.reserved_micro_usd).label("priced"),
             func.sum(attempt.reserved_micro_usd).label("micro_usd"),
         )
-        .where(IS_UNKNOWN, ~may_be_answered(now))
+        .where(IS_UNKNOWN, ~is_in_progress(now))
         .group_by(attempt.simulated)
     )
     return {

@@ -12,7 +12,7 @@ from sqlalchemy.types import NullType
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries, provider_attempts, runs
 
-_LONGEST_VALUE = 200
+_MAX_VALUE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def show_value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     # Half a surrogate pair, as damaged text is read, can be neither printed nor sent.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text):,} characters)"
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}... ({len(text):,} characters)"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from gpt_image_runs.database.tables import ledger_entries, ledger_heads
 _OPENING = ("charge", "estimate", "hold")
 """The kinds that open a run's bill."""
 _TELL_EVERY = 500
-_MOST_PAGE_ERRORS = 20
+_MAX_PAGE_ERRORS = 20
 
 
 class LedgerVerification:
@@ -97,7 +97,7 @@ def _check_entry(entry: StoredEntry) -> Iterator[Finding]:
 def _check_file(connection: Connection) -> Iterator[Finding]:
     """SQLite knows its own pages and indexes. PostgreSQL has checksums, and says so when it reads."""
     if connection.dialect.name == "sqlite":
-        for (said,) in connection.execute(text(f"PRAGMA integrity_check({_MOST_PAGE_ERRORS})")):
+        for (said,) in connection.execute(text(f"PRAGMA integrity_check({_MAX_PAGE_ERRORS})")):
             if said != "ok":
                 yield Finding(what="The database file is damaged.", expected="ok", found=said)
 

@@ -9,8 +9,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.provider_call import failure_signal as failure_news
-from activities.provider_call.failure_signal import telling_failures
-from activities.provider_call.retry_state import ToldFailures, dispatch_again
+from activities.provider_call.failure_signal import report_failures
+from activities.provider_call.retry_state import FailureReports, dispatch_again
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import FailedAttempt
 from gpt_image_runs.database.errors import LedgerUnavailable
@@ -51,7 +51,7 @@ async def attempt(
     failure: BaseException,
     run: Run,
     *,
-    told: ToldFailures | None = None,
+    told: FailureReports | None = None,
     count: int | Exception = 0,
     environment: ActivityEnvironment | None = None,
 ) -> BaseException:
@@ -63,7 +63,7 @@ async def attempt(
         return count
 
     async def work() -> None:
-        async with telling_failures(told or ToldFailures(), count_attempts):
+        async with report_failures(told or FailureReports(), count_attempts):
             raise failure
 
     environment = environment or ActivityEnvironment(client=run)  # type: ignore[arg-type]  # all that is used of it
@@ -76,7 +76,7 @@ async def test_a_failure_is_told_with_its_facts() -> None:
     """Its type and words, how many attempts have failed and were sent, which one it was, and when the next one comes."""
     run = Run()
     before = datetime.now(UTC)
-    assert await attempt(AGAIN, run, told=ToldFailures(3, 1, ("RateLimited",))) is AGAIN
+    assert await attempt(AGAIN, run, told=FailureReports(3, 1, ("RateLimited",))) is AGAIN
 
     (failed,) = run.told
     assert (failed.error_type, failed.message) == ("RateLimited", "Too much.")
@@ -114,7 +114,7 @@ async def test_what_is_no_news(failure: BaseException) -> None:
 async def test_the_same_again_is_no_news() -> None:
     """A failure like the last one that was told is not told again at once."""
     run = Run()
-    assert await attempt(AGAIN, run, told=ToldFailures(1, 1, ("RateLimited",))) is AGAIN
+    assert await attempt(AGAIN, run, told=FailureReports(1, 1, ("RateLimited",))) is AGAIN
     assert run.told == []
 
 
@@ -128,7 +128,7 @@ async def test_nothing_is_told_on_leaving(leave: str) -> None:
         return 0
 
     async def work() -> None:
-        async with telling_failures(ToldFailures(), count_attempts):
+        async with report_failures(FailureReports(), count_attempts):
             getattr(environment, leave)()
             raise AGAIN
 

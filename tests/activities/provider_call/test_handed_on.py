@@ -8,14 +8,14 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.errors import describe_provider_failure
-from activities.provider_call.earlier_attempts import still_under_way
+from activities.errors import to_application_error
+from activities.provider_call.earlier_attempts import attempt_in_progress_error
 from activities.provider_call.retry_state import (
     PROVIDER_PAUSED,
     TAKING_IMAGE_SLOTS,
-    HandedOn,
-    handing_on,
-    read_handed_on,
+    RetryState,
+    carry_retry_state,
+    load_retry_state,
 )
 from gpt_image_runs.provider.errors import ConnectionFailed, ProviderFailure, RateLimited, ServerError
 
@@ -33,15 +33,13 @@ async def attempt(
     left: list[tuple[Any, ...]] = []
 
     async def work() -> None:
-        with handing_on(read_handed_on(), slots):
+        with carry_retry_state(load_retry_state(), slots):
             raise (
-                failure
-                if isinstance(failure, ApplicationError)
-                else describe_provider_failure(failure, "att_1")
+                failure if isinstance(failure, ApplicationError) else to_application_error(failure, "att_1")
             )
 
     environment = ActivityEnvironment()
-    whole = (*handed, *HandedOn().details[len(handed) :]) if len(handed) > 1 else handed
+    whole = (*handed, *RetryState().details[len(handed) :]) if len(handed) > 1 else handed
     environment.info = replace(environment.info, heartbeat_details=list(whole), attempt=number)
     environment.on_heartbeat = lambda *details: left.append(details)
     with pytest.raises(ApplicationError) as raised:
@@ -98,7 +96,12 @@ async def test_details_that_nobody_knows_count_as_none() -> None:
     """What a worker of another version has left is no reason to fail."""
     for unknown in (("something",), (1.0, 0, "something"), (1.0, 0, [1, 1, []], 5)):
         _, (tried, owed, told, faults) = await attempt(ConnectionFailed(), handed=unknown)
-        assert (round(tried), owed, told, faults) == (1, 0, (1, 1, ("ConnectionFailed",)), {"provider": 1})
+        assert (round(tried), owed, told, faults) == (
+            1,
+            0,
+            (1, 1, ("ConnectionFailed",)),
+            {"provider": 1},
+        )
 
 
 async def test_what_the_run_was_told() -> None:
@@ -142,7 +145,7 @@ async def test_back_off_doubles_up_to_a_minute() -> None:
 
 async def test_pause_uses_up_no_steps_of_the_back_off() -> None:
     """Whoever was asked to wait twenty times, or waited for another answer, fails as quickly as at first afterwards."""
-    waits = [paused(), still_under_way(1)] * 10
+    waits = [paused(), attempt_in_progress_error(1)] * 10
     assert (await back_off(*waits, ConnectionFailed()))[-1] == 1
     assert (await back_off(ConnectionFailed(), ConnectionFailed(), *waits, ConnectionFailed()))[-1] == 4
 

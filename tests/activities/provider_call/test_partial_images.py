@@ -76,7 +76,7 @@ async def test_one_that_fails_keeps_back_no_other() -> None:
 
 async def test_one_that_is_too_large_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partial picture beyond all measure is passed over; the next one is told."""
-    monkeypatch.setattr(partial_images, "_LARGEST_ENCODED", len(ENCODED))
+    monkeypatch.setattr(partial_images, "_MAX_ENCODED", len(ENCODED))
     store, run = Store(), Run()
     store.open.set()
     larger = base64.b64encode(make_picture("PNG", (64, 64))).decode()

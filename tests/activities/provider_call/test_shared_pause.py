@@ -7,7 +7,7 @@ import pytest
 import structlog
 from temporalio.exceptions import ApplicationError
 
-from activities.provider_call.retry_state import PROVIDER_PAUSED, SharedPause, SharedPauses
+from activities.provider_call.retry_state import PROVIDER_PAUSED, SharedBackoff, SharedBackoffs
 
 
 class Clock:
@@ -21,12 +21,12 @@ class Clock:
 
 async def test_no_pause() -> None:
     """Without a refusal nobody waits."""
-    await asyncio.wait_for(SharedPause("m", Clock()).wait(), timeout=1)
+    await asyncio.wait_for(SharedBackoff("m", Clock()).wait(), timeout=1)
 
 
 async def test_a_short_pause_is_waited_for() -> None:
     """Every call waits until the pause is over, at least."""
-    pause, loop = SharedPause("m"), asyncio.get_running_loop()
+    pause, loop = SharedBackoff("m"), asyncio.get_running_loop()
     pause.extend(0.2)
     began = loop.time()
     await asyncio.gather(*(pause.wait() for _ in range(5)))
@@ -36,7 +36,7 @@ async def test_a_short_pause_is_waited_for() -> None:
 
 async def test_a_long_pause_gives_the_call_back() -> None:
     """A call holds no slot for long: it fails so that it is dispatched again when the pause is over, with up to a quarter more."""
-    pause = SharedPause("m", Clock())
+    pause = SharedBackoff("m", Clock())
     pause.extend(40)
     with pytest.raises(ApplicationError, match="wait with m, 40 seconds more; nothing was sent") as raised:
         await pause.wait()
@@ -50,7 +50,7 @@ async def test_a_long_pause_gives_the_call_back() -> None:
 async def test_a_pause_is_never_shortened() -> None:
     """Of several refusals the longest delay counts."""
     clock = Clock()
-    pause = SharedPause("m", clock)
+    pause = SharedBackoff("m", clock)
     pause.extend(30)
     pause.extend(3)
     clock.now += 10
@@ -62,7 +62,7 @@ async def test_refusals_that_go_on_lengthen_the_pause() -> None:
     way together count once, and after a quiet minute all is as at first.
     """
     clock = Clock()
-    pause = SharedPause("m", clock)
+    pause = SharedBackoff("m", clock)
     lengths = []
     for quiet in (0, 1, 1, 100):
         clock.now += pause.seconds_left + quiet
@@ -79,7 +79,7 @@ async def test_refusals_that_go_on_lengthen_the_pause() -> None:
 async def test_pause_of_one_model_stops_no_other() -> None:
     """Limits are per model: a long pause for one leaves calls for another alone, also calls that come for the first time."""
     clock = Clock()
-    pauses = SharedPauses(clock)
+    pauses = SharedBackoffs(clock)
     pauses.extend("gpt-image-2", 600)
     pauses.extend("gpt-image-1", 3)
     clock.now += 4
@@ -94,7 +94,7 @@ async def test_pause_of_one_model_stops_no_other() -> None:
 async def test_pause_is_told_with_its_model_and_its_end() -> None:
     """To the log and the meter: once when it begins, and when it becomes longer by enough, however many calls are refused."""
     clock, told = Clock(), list[tuple[str, datetime]]()
-    pauses = SharedPauses(clock, on_pause=lambda model, until: told.append((model, until)))
+    pauses = SharedBackoffs(clock, on_pause=lambda model, until: told.append((model, until)))
     before = datetime.now(UTC)
     with structlog.testing.capture_logs() as logged:
         for _ in range(32):
@@ -116,7 +116,7 @@ async def test_pause_is_told_with_its_model_and_its_end() -> None:
 async def test_pauses_that_are_long_over_are_forgotten() -> None:
     """A model's name is whatever a caller writes: what is kept of them does not grow for ever."""
     clock = Clock()
-    pauses = SharedPauses(clock)
+    pauses = SharedBackoffs(clock)
     for number in range(50):
         pauses.extend(f"model-{number}", 1)
         clock.now += 61

@@ -59,7 +59,7 @@ def attempt(tmp_path: Path, request: pytest.FixtureRequest) -> Attempt:
 async def is_waited_for(watcher: Liveness, attempt: Attempt) -> bool:
     """Whether a worker that looks now waits for the attempt."""
     try:
-        await watcher.wait_for_open_attempts((attempt,))
+        await watcher.wait_for_attempts_in_progress((attempt,))
     except ApplicationError as failure:
         if failure.type == STILL_UNDER_WAY:
             return True
@@ -80,7 +80,7 @@ async def test_sign_that_fails_costs_no_answer(monkeypatch: pytest.MonkeyPatch) 
     """Whatever goes wrong with a sign of life, the call beside it keeps its answer."""
     monkeypatch.setattr(under_way, "SIGN_EVERY", timedelta(0))
     store: Any = BrokenStore()
-    async with Liveness(store).signs_of_life("att_1"):
+    async with Liveness(store).liveness_marker("att_1"):
         await store.asked.wait()
         await asyncio.sleep(0)
         answer = "the pictures"
@@ -118,7 +118,7 @@ async def test_living_worker_is_never_taken_for_dead_whatever_its_clock_says(
     monkeypatch.setattr(under_way, "datetime", Skewed)
     clock = Clock()
     watcher = Liveness(store, clock)
-    async with Liveness(store).signs_of_life(attempt.attempt_id):
+    async with Liveness(store).liveness_marker(attempt.attempt_id):
         for _ in range(10):
             assert await is_waited_for(watcher, attempt)
             clock.now += 10 * SILENCE.total_seconds()
@@ -132,7 +132,7 @@ async def test_attempt_of_the_same_process_is_known_to_live(store: ImageStore, a
     """A process that is short of time is late with its signs and with its looks alike: its own calls need no sign."""
     clock = Clock()
     worker = Liveness(store, clock)
-    async with worker.signs_of_life(attempt.attempt_id):
+    async with worker.liveness_marker(attempt.attempt_id):
         assert await is_waited_for(worker, attempt)
         clock.now += 10 * SILENCE.total_seconds()
         assert await is_waited_for(worker, attempt)

@@ -2,15 +2,15 @@
 
 from itertools import cycle, islice
 
-from activities.provider_call.retry_state import ToldFailures
+from activities.provider_call.retry_state import FailureReports
 
 
 def tell(*kinds: str) -> list[int]:
     """The numbers of the failures that are told, from 1."""
-    told, numbers = ToldFailures(), []
+    told, numbers = FailureReports(), []
     for number, kind in enumerate(kinds, 1):
         told = told.count(kind)
-        if told.tells_the_last:
+        if told.should_report:
             numbers.append(number)
     return numbers
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.attempts.exposure import (
-    LONGEST_ATTEMPT,
+    MAX_ATTEMPT,
     Grouping,
     find_exposure,
     sum_exposure,
@@ -94,7 +94,7 @@ def test_a_line_of_a_batch_waits_for_longer(database: Database) -> None:
 
 def test_an_attempt_takes_as_long_as_the_workflow_lets_it() -> None:
     """What counts as lost is what the workflow has given up."""
-    assert LONGEST_ATTEMPT == CALL_ATTEMPT
+    assert MAX_ATTEMPT == CALL_ATTEMPT
 
 
 @pytest.fixture

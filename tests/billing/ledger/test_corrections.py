@@ -154,7 +154,11 @@ def test_an_estimate_is_adjusted_by_the_difference(
         owed,
     )
     totals = total(database).real
-    assert (totals.charged_usd, totals.estimated_usd, totals.total_usd) == (owed, "0.000000", owed)
+    assert (totals.charged_usd, totals.estimated_usd, totals.total_usd) == (
+        owed,
+        "0.000000",
+        owed,
+    )
 
 
 def test_the_same_correction_again_finds_its_entry(database: Database) -> None:

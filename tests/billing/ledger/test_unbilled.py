@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
-from gpt_image_runs.billing.ledger.queries import LONGEST_BILLING, find_unbilled
+from gpt_image_runs.billing.ledger.queries import MAX_BILLING, find_unbilled
 from gpt_image_runs.database.engine import Database
 from tests.support.ledger_examples import FINISHED_AT, SUCCEEDED, identify, make_order, pay_attempt
 from tests.support.spending import ask
@@ -35,9 +35,9 @@ def test_a_paid_attempt_without_an_entry_is_found(database: Database) -> None:
 def test_what_was_just_paid_is_apart(database: Database) -> None:
     """An attempt that was paid less than five minutes ago may just be billed."""
     pay_attempt(database)
-    assert len(find_unbilled(database, FINISHED_AT + LONGEST_BILLING).in_flight) == 1
-    assert find_unbilled(database, FINISHED_AT + LONGEST_BILLING).attempts == ()
-    after = find_unbilled(database, FINISHED_AT + LONGEST_BILLING + timedelta(microseconds=1))
+    assert len(find_unbilled(database, FINISHED_AT + MAX_BILLING).in_flight) == 1
+    assert find_unbilled(database, FINISHED_AT + MAX_BILLING).attempts == ()
+    after = find_unbilled(database, FINISHED_AT + MAX_BILLING + timedelta(microseconds=1))
     assert (len(after.attempts), after.in_flight) == (1, ())
 
 

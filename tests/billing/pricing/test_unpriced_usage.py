@@ -4,7 +4,7 @@ from typing import Any
 
 from activities.economy.documents import PlannedLine
 from activities.economy.settle import LineBiller
-from activities.provider_call.results import describe_success
+from activities.provider_call.results import to_call_result
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
@@ -39,7 +39,7 @@ def test_svg_usage_is_a_problem_of_the_call(database: Database) -> None:
         fingerprint=IDENTITY.fingerprint,
     )
 
-    result = describe_success(pay(database), order, 1)
+    result = to_call_result(pay(database), order, 1)
 
     assert (result.usage, result.usage_problem) == (RESPONSE["usage"], REASON)
 

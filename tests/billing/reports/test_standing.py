@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
-from gpt_image_runs.billing.attempts.exposure import LONGEST_ATTEMPT
+from gpt_image_runs.billing.attempts.exposure import MAX_ATTEMPT
 from gpt_image_runs.billing.ledger.corrections import Corrections
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
@@ -81,8 +81,8 @@ def test_what_may_be_lost_is_counted(database: Database) -> None:
     """An attempt that nothing was heard of counts once it is older than an attempt can be, with its worst case; one that ended as
     unknown counts at once, and one without a price counts without an amount. Simulated ones are counted apart.
     """
-    lose(database, "lost", sent_at=NOW - LONGEST_ATTEMPT - timedelta(seconds=1))
-    lose(database, "young", sent_at=NOW - LONGEST_ATTEMPT + timedelta(seconds=1))
+    lose(database, "lost", sent_at=NOW - MAX_ATTEMPT - timedelta(seconds=1))
+    lose(database, "young", sent_at=NOW - MAX_ATTEMPT + timedelta(seconds=1))
     lose(database, "in-a-batch", sent_at=NOW - timedelta(hours=25), batch_part="autumn/1/0")
     lose(database, "unpriced", reserved_micro_usd=None)
     lose(database, "simulated", simulated=True)

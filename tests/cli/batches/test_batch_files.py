@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.batches.intake import LONGEST_LINE, FileLine, read_lines
+from cli.batches.intake import MAX_LINE, FileLine, read_lines
 from cli.errors import RequestRefused
 
 
@@ -40,7 +40,7 @@ def test_json_lines(tmp_path: Path) -> None:
         (b'{"n": NaN}', "NaN is not JSON"),
         (b'{"prompt": "\xfc"}', "is not UTF-8 (byte 12)"),
         (b"[" * 100_000, "is nested too deeply"),
-        (b'{"prompt": "' + b"x" * LONGEST_LINE + b'"}', "longer than 2,097,152 bytes"),
+        (b'{"prompt": "' + b"x" * MAX_LINE + b'"}', "longer than 2,097,152 bytes"),
     ],
 )
 def test_a_wrong_line_is_told_and_the_next_one_read(tmp_path: Path, line: bytes, problem: str) -> None:
@@ -98,7 +98,7 @@ def test_a_table(tmp_path: Path) -> None:
         ("", "has no column prompt"),
         ('prompt\n"unfinished\n', "is no CSV (line 2: unexpected end of data)"),
         (b"prompt\nA \xfc\n", "line 2 is not UTF-8 (byte 2)"),
-        (b"prompt\n" + b"x" * (LONGEST_LINE + 1), "line 2 is longer than 2,097,152 bytes"),
+        (b"prompt\n" + b"x" * (MAX_LINE + 1), "line 2 is longer than 2,097,152 bytes"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_none_is_refused(tmp_path: Path, table: str | bytes, why: str) -> None:

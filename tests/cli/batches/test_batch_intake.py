@@ -188,7 +188,7 @@ async def test_too_many_lines_are_refused(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file of more lines than a batch may have is refused before its end is read."""
-    monkeypatch.setattr("cli.batches.intake.MOST_LINES", 3)
+    monkeypatch.setattr("cli.batches.intake.MAX_LINES", 3)
     with pytest.raises(RequestRefused, match="has more than 3 lines: split it up"):
         await take_in(write(tmp_path, *[SOUND] * 4), tmp_path / "pages")
 

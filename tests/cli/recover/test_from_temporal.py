@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.provider_call.results import describe_success
+from activities.provider_call.results import to_call_result
 from cli.recover.from_temporal import _build
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
@@ -49,7 +49,7 @@ def restore(database: Database, **told: Any) -> CallResult:
     restore_attempt(database, receipt)
     bill_restored(database, CARDS, receipt, missing_usage="estimate", actor="ada")
     [paid] = AttemptLog(database).list_attempts(IDENTITY.run_id)
-    return describe_success(paid, ORDER, 1)
+    return to_call_result(paid, ORDER, 1)
 
 
 def read_bill(database: Database) -> tuple[str, int | None, str | None]:

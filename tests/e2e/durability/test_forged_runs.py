@@ -34,7 +34,7 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.temporal.worker_identity import format_identity
 from tests.support.ledger_examples import SUCCEEDED, begin_attempt, describe_attempt, identify, pay_attempt
@@ -44,7 +44,7 @@ from tests.support.stack import CONTRACT, run_temporal, sqlite_url
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATIENCE_SECONDS = 60
-TERMS = CallTerms(Catalogue.load("openai"), RateCards.load(), "hold")
+TERMS = CallTerms(Catalog.load("openai"), RateCards.load(), "hold")
 
 
 @dataclass(frozen=True)

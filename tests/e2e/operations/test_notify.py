@@ -25,7 +25,7 @@ from gpt_image_runs.contracts.notifications import event_id_for, message_id_for,
 from gpt_image_runs.contracts.request import Notify
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
-from gpt_image_runs.provider.catalog import Catalogue
+from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.temporal.replay import HistoryReplay
 from gpt_image_runs.webhooks.allowlist import Destinations
 from gpt_image_runs.webhooks.client import WebhookClient
@@ -389,7 +389,7 @@ async def test_a_line_of_an_economy_batch(receiver: Receiver) -> None:
         unpriced_models="hold",
         destinations=destinations,
     )
-    checker = RequestChecker(Catalogue.load("simulator"), RateCards.load(None), policy)
+    checker = RequestChecker(Catalog.load("simulator"), RateCards.load(None), policy)
     payload = asking(receiver, request_id="line-1")
 
     assert checker.check(payload, "", "standard").notify == Notify(url=receiver.url)

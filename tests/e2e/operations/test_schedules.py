@@ -18,7 +18,7 @@ from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from tests.support import batch_runs as batches
 from tests.support import economy_runs as economy
 from tests.support.commands import type_command
-from tests.support.schedules import LONGEST_WAIT_SECONDS, NIGHTS, backfill, create_schedule, started_by
+from tests.support.schedules import MAX_WAIT_SECONDS, NIGHTS, backfill, create_schedule, started_by
 from tests.support.stack import CONTRACT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -100,7 +100,7 @@ async def test_cancelled_schedule_run_is_billed_for_what_was_sent(stack: Stack) 
     await backfill(schedule, NIGHTS[0])
     (handle,) = await started_by(stack, schedule, 1)
     run_id = f"image:default:{name}-20261126T020000Z"
-    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not stack.attempts(run_id):
             await asyncio.sleep(0.05)
 

@@ -11,7 +11,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.images import LARGEST_DATA_URIS
+from gpt_image_runs.contracts.images import MAX_DATA_URIS
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.quote import Quote
 from tests.support.picture_files import make_picture
@@ -37,7 +37,7 @@ def make_edit(characters: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("characters", [300_000, 700_000, LARGEST_DATA_URIS])
+@pytest.mark.parametrize("characters", [300_000, 700_000, MAX_DATA_URIS])
 async def test_embedded_picture_within_limit_is_accepted_by_every_way(stack: Stack, characters: int) -> None:
     run_id, payload = new_run_id(), make_edit(characters)
     assert len(json.dumps(payload)) > 256 * 1024
@@ -55,7 +55,7 @@ async def test_embedded_picture_within_limit_is_accepted_by_every_way(stack: Sta
 
 
 async def test_embedded_picture_beyond_limit_is_refused_by_name_and_nothing_is_paid(stack: Stack) -> None:
-    run_id, payload = new_run_id(), make_edit(LARGEST_DATA_URIS + 4)
+    run_id, payload = new_run_id(), make_edit(MAX_DATA_URIS + 4)
 
     receipt, handle = await submit(stack.client, payload, run_id)
     with pytest.raises(WorkflowFailureError) as failed:

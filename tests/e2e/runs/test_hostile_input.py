@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = "STORE:"
 """Stands in the table for the image store's own URI."""
 WHOLE = "request"
-LONGEST_REFUSAL = 4 * 1024
+MAX_REFUSAL = 4 * 1024
 
 
 class Row(NamedTuple):
@@ -217,7 +217,7 @@ def assert_harmless(words: str) -> None:
     """What is told of a refusal: lines of printable ASCII, of a length that somebody reads."""
     lines = words.split("\n")
     assert all(line.isascii() and line.isprintable() for line in lines), ascii(words)
-    assert len(words) < LONGEST_REFUSAL
+    assert len(words) < MAX_REFUSAL
 
 
 async def send(stack: Stack, raw: bytes) -> ApplicationError:

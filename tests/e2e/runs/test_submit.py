@@ -323,7 +323,7 @@ async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
 
 async def test_a_run_that_is_submitted_too_often(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A held run gives no more receipts once it has given many, in words; somebody can still decide on it."""
-    monkeypatch.setattr(reception, "MOST_SUBMISSIONS", 2)
+    monkeypatch.setattr(reception, "MAX_SUBMISSIONS", 2)
     run_id, payload, handle = await start_held(stack, "A lighthouse asked for often")
     receipts = [(await submit(stack.client, payload, run_id))[0].status for _ in range(2)]
     with pytest.raises(WorkflowUpdateFailedError) as nothing:
