@@ -21,7 +21,7 @@ from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import provider_attempts
-from tests.support.ledger_examples import SENT_AT, SUCCEEDED, describe_attempt, identify, make_order
+from tests.support.ledger.ledger_examples import SENT_AT, SUCCEEDED, describe_attempt, identify, make_order
 
 _RUNS = 400
 

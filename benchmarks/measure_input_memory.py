@@ -17,7 +17,7 @@ from gpt_image_runs.images.input_memory import ByteBudget, hold_inputs
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.provider.calls import FilePart, ProviderCall
 from gpt_image_runs.provider.client import ProviderSettings, open_client
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 MIB = 1024 * 1024
 NO_BUDGET = 1 << 50

@@ -21,8 +21,15 @@ from gpt_image_runs.billing.reports.health import read_standing
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import ledger_entries, provider_attempts
-from tests.support.ledger_examples import CHARGE, ESTIMATE, FINISHED_AT, SENT_AT, describe_attempt, identify
-from tests.support.spending import decide
+from tests.support.ledger.ledger_examples import (
+    CHARGE,
+    ESTIMATE,
+    FINISHED_AT,
+    SENT_AT,
+    describe_attempt,
+    identify,
+)
+from tests.support.runs.spending import decide
 
 _USAGE = {"input_tokens": 50, "output_tokens": 4160, "padding": "x" * 500}
 _TIMES = 50

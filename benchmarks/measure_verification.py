@@ -13,8 +13,8 @@ from typing import Any
 from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.ledger_examples import identify
-from tests.support.priced_bills import bill_run
+from tests.support.ledger.ledger_examples import identify
+from tests.support.ledger.priced_bills import bill_run
 
 _TENANTS = ("acme", "zoo", "acmé")
 

@@ -18,7 +18,7 @@ from benchmarks.laps import Lap, LapResult, LapTimes, read_line
 from benchmarks.processes import cpu_seconds
 from gpt_image_runs.local_stack.processes import LOOPBACK, choose_port
 from gpt_image_runs.local_stack.temporal_server import wait_for_temporal
-from tests.support.site_parts import (
+from tests.support.servers.site_parts import (
     SIMULATOR,
     WORKER,
     Supervisor,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.s3_server import run_s3_server
+from tests.support.servers.s3_server import run_s3_server
 
-pytest_plugins = ["tests.support.ledger_fixtures", "tests.support.image_fixtures"]
+pytest_plugins = ["tests.support.ledger.ledger_fixtures", "tests.support.files.image_fixtures"]
 
 # Tests that wait for heartbeats, restarts and whole campaigns come first, so that none of them is what everybody waits for at the end.
 SLOW_FOLDERS = ("tests/e2e/durability", "tests/chaos", "tests/e2e/batches", "tests/e2e", "tests/examples")
@@ -25,7 +25,7 @@ def _rank(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """A real S3 over HTTP; see `tests.support.s3_server` for its bucket and its environment."""
+    """A real S3 over HTTP; see `tests.support.servers.s3_server` for its bucket and its environment."""
     with run_s3_server() as url:
         yield url
 

@@ -22,7 +22,7 @@ from workflows.registry import WORKFLOWS
 INSTRUCTIONS = """\
 Runs like these may be under way: with this code they would stand still until it is mended. Change the code, not the history:
   1. Put the change behind `if workflow.patched("what-changed"):` and leave the old way in the other branch. Then run
-     `python -m tests.support.save_histories` with a shape that takes the new way, so that it is guarded too. Or
+     `python -m tests.support.runs.save_histories` with a shape that takes the new way, so that it is guarded too. Or
   2. deploy it as a new build, WORKER_DEPLOYMENT_NAME and WORKER_BUILD_ID, and keep the old workers until their runs have
      ended: `temporal worker deployment describe --name NAME` says "drained" then.
 docs/change.md has both, step by step, and how to go back."""

@@ -39,11 +39,11 @@ from gpt_image_runs.provider import body_limits
 from gpt_image_runs.provider.body_limits import MIB
 from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.client import ProviderSettings, open_client
-from tests.support.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
-from tests.support.picture_files import make_picture
-from tests.support.scripted_provider import Handler, ScriptedProvider
-from tests.support.spending import decide
-from tests.support.tampering import tamper
+from tests.support.files.picture_files import make_picture
+from tests.support.ledger.ledger_examples import FINISHED_AT, IDENTITY, begin_attempt
+from tests.support.ledger.tampering import tamper
+from tests.support.runs.spending import decide
+from tests.support.servers.scripted_provider import Handler, ScriptedProvider
 
 REQUEST = ImageRequest(model=IDENTITY.requested_model, prompt="a lighthouse", tenant=IDENTITY.tenant)
 KNOWN = replace(IDENTITY, fingerprint=fingerprint(REQUEST))

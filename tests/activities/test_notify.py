@@ -12,7 +12,7 @@ from activities.notify import Notifier
 from gpt_image_runs.contracts.notifications import NotificationOrder, RunFailure
 from gpt_image_runs.webhooks.allowlist import Destinations
 from gpt_image_runs.webhooks.client import WebhookClient
-from tests.support.webhook_receiver import SECRET, run_receiver
+from tests.support.servers.webhook_receiver import SECRET, run_receiver
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(days=1)])

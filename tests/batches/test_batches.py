@@ -18,7 +18,7 @@ from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import BatchConflict
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     FINISHED_AT,
     HOLD,

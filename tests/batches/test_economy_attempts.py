@@ -16,7 +16,7 @@ from gpt_image_runs.billing.verification.spend import find_wrong_spend
 from gpt_image_runs.contracts.names import economy_workflow_id
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import BudgetExceeded, LedgerRefused, RunConflict
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     FINISHED_AT,
     IDENTITY,
     SUCCEEDED,
@@ -24,7 +24,7 @@ from tests.support.ledger_examples import (
     identify,
     make_order,
 )
-from tests.support.spending import TEN, WORST_CASE, decide
+from tests.support.runs.spending import TEN, WORST_CASE, decide
 
 PART = "summer/0123456789ab/1/0"
 IN_BATCH = replace(IDENTITY, workflow_id=economy_workflow_id("summer"))

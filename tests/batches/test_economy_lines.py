@@ -15,7 +15,7 @@ from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.economy import BATCH_CANCELLED, EconomyOrder
 from gpt_image_runs.contracts.names import economy_workflow_id
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     FINISHED_AT,
     HOLD,
     IDENTITY,

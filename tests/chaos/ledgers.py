@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.support.postgres_server import name_database
+from tests.support.servers.postgres_server import name_database
 
 _ROOT = Path(__file__).parents[2]
 _ATTEMPTS = (

@@ -15,7 +15,7 @@ from gpt_image_runs.local_stack.processes import LOOPBACK, choose_port
 from gpt_image_runs.local_stack.temporal_server import wait_for_temporal
 from tests.chaos.ledgers import open_ledger
 from tests.chaos.site import Site
-from tests.support.site_parts import (
+from tests.support.servers.site_parts import (
     ROOT,
     SIMULATOR,
     WORKER,
@@ -26,7 +26,7 @@ from tests.support.site_parts import (
     wait_for_text,
 )
 
-_SKEWED_WORKER = ROOT / "tests" / "support" / "skewed_worker.py"
+_SKEWED_WORKER = ROOT / "tests" / "support" / "servers" / "skewed_worker.py"
 _LIMITS = {
     # After this a worker takes an answer for lost; the slowest that comes at all takes 4.
     "PROVIDER_TIMEOUT_SECONDS": "8",

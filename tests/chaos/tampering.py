@@ -17,7 +17,7 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerRefused
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import metadata
-from tests.support.tampering import (
+from tests.support.ledger.tampering import (
     LEDGER,
     add_decisions,
     delete,

@@ -7,8 +7,8 @@ import pytest
 from gpt_image_runs.database.open import open_database
 from tests.chaos import tampering
 from tests.chaos.tampering import tamper_with_copy
-from tests.support.ledger_examples import identify
-from tests.support.priced_bills import bill_run
+from tests.support.ledger.ledger_examples import identify
+from tests.support.ledger.priced_bills import bill_run
 
 # Alterations to draw: each costs some hundredths of a second, and tests/billing/verification tries all of them.
 MOST = 30

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cli.app import main
-from tests.support.command_line import CommandLine, Ended
+from tests.support.runs.command_line import CommandLine, Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "127.0.0.1:1"

@@ -7,7 +7,7 @@ import pytest
 
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.temporal.stack_file import claim_stack, read_stack_file
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 import cli.local.models
 from cli.app import COMMANDS, load_command
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[2]
 

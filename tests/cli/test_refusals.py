@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine, Ended
+from tests.support.runs.command_line import CommandLine, Ended
 
 
 def fields(ended: Ended) -> list[str]:

@@ -17,8 +17,16 @@ from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
-from tests.support.command_line import CommandLine
-from tests.support.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE, SUCCEEDED, begin_attempt, identify
+from tests.support.ledger.ledger_examples import (
+    CHARGE,
+    ESTIMATE,
+    HOLD,
+    IMAGE,
+    SUCCEEDED,
+    begin_attempt,
+    identify,
+)
+from tests.support.runs.command_line import CommandLine
 
 USAGE: dict[str, JsonValue] = {"input_tokens": 50, "output_tokens": 4160}
 

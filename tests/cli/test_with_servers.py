@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from tests.support.running_stack import (
+from tests.support.servers.running_stack import (
     Terminal,
     Typed,
     entries_of,

@@ -38,8 +38,8 @@ from gpt_image_runs import (
 )
 from gpt_image_runs.client.runs import await_result
 from gpt_image_runs.contracts import names
-from tests.support.economy_runs import make_requests, new_batch_id, write_pages
-from tests.support.stack import Stack, run_stack, run_temporal, sqlite_url
+from tests.support.runs.economy_runs import make_requests, new_batch_id, write_pages
+from tests.support.servers.stack import Stack, run_stack, run_temporal, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,7 +14,7 @@ from gpt_image_runs import ImageUnavailable
 from gpt_image_runs.client.pictures import read_image
 from gpt_image_runs.contracts.images import ImageRef
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 
 def refer(uri: str, data: bytes) -> ImageRef:

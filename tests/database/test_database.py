@@ -13,7 +13,7 @@ from gpt_image_runs.database.errors import LedgerNotReady, LedgerRefused, Ledger
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.schema import HEAD
 from gpt_image_runs.database.tables import runs
-from tests.support.ledger_examples import SENT_AT, identify
+from tests.support.ledger.ledger_examples import SENT_AT, identify
 
 ROW = {**vars(identify("acme", "req-1")), "created_at": SENT_AT, "run_hash": "unchecked"}
 

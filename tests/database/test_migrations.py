@@ -24,8 +24,8 @@ from gpt_image_runs.database.errors import LedgerRefused
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.schema import HEAD, UNRELEASED, read_revision
 from gpt_image_runs.database.tables import batches, ledger_entries, metadata, provider_attempts
-from tests.support.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
-from tests.support.ledger_processes import run_at_once
+from tests.support.ledger.ledger_examples import SENT_AT, begin_attempt, identify, make_order, pay_attempt
+from tests.support.servers.ledger_processes import run_at_once
 
 OPEN_WHEN_TOLD = """
 import sys

@@ -14,7 +14,7 @@ from gpt_image_runs.billing.records import EndedAttempt
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import AttemptConflict, LedgerRefused
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     HOLD,
     SENT_AT,
     SUCCEEDED,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.compose_file import make_secrets
-from tests.support.compose_tools import install_tools, run_config
+from tests.support.deploy.compose_file import make_secrets
+from tests.support.deploy.compose_tools import install_tools, run_config
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.deploy.test_monitoring import ALERTS, PROMETHEUS, read_rules
-from tests.support.compose_tools import ROOT
+from tests.support.deploy.compose_tools import ROOT
 
 CASES = ROOT / "tests/deploy/alerts_test.yml"
 PROMTOOL = shutil.which("promtool")

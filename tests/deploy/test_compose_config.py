@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.support.compose_file import (
+from tests.support.deploy.compose_file import (
     find_required,
     list_required,
     list_services,
     load_compose_file,
     make_secrets,
 )
-from tests.support.compose_tools import COMPOSE_FILE, ROOT, read_schema, run_config
+from tests.support.deploy.compose_tools import COMPOSE_FILE, ROOT, read_schema, run_config
 
 
 def test_the_file_keeps_to_the_compose_specification(compose_tools: Path) -> None:

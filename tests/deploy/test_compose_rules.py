@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.registry import GRACE
-from tests.support.compose_file import (
+from tests.support.deploy.compose_file import (
     APPLICATION,
     is_required,
     list_mounted_files,
@@ -15,7 +15,7 @@ from tests.support.compose_file import (
     list_services,
     load_compose_file,
 )
-from tests.support.compose_tools import ROOT
+from tests.support.deploy.compose_tools import ROOT
 
 SERVICES = list_services()
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())

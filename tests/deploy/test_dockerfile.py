@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.support.compose_tools import ROOT
+from tests.support.deploy.compose_tools import ROOT
 
 LINES = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
 COPIED = [

@@ -6,8 +6,8 @@ from temporalio.envconfig import ClientConfig
 
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.settings import Settings, load_settings
-from tests.support.compose_file import APPLICATION, list_mounted_files, list_services
-from tests.support.s3_server import s3_client
+from tests.support.deploy.compose_file import APPLICATION, list_mounted_files, list_services
+from tests.support.servers.s3_server import s3_client
 
 # What other programs read, by image, and where that is written down. What a file of ours in a mount names is read too.
 READ_BY = {

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.support.compose_tools import ROOT
-from tests.support.s3_server import s3_client, s3_environment
+from tests.support.deploy.compose_tools import ROOT
+from tests.support.servers.s3_server import s3_client, s3_environment
 
 SCRIPT = ROOT / "deploy/image-store/create-bucket.sh"
 SHELL = shutil.which("sh")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from activities.metrics import list_error_types
-from tests.support.compose_tools import ROOT, install_tools
-from tests.support.exposition import Exposition, show_runs
-from tests.support.promql import REQUIREMENTS, Selector, parse_all
+from tests.support.deploy.compose_tools import ROOT, install_tools
+from tests.support.deploy.exposition import Exposition, show_runs
+from tests.support.deploy.promql import REQUIREMENTS, Selector, parse_all
 
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"

@@ -17,12 +17,12 @@ from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.open import open_database
-from tests.support.compose_file import list_services
-from tests.support.compose_tools import ROOT
-from tests.support.ledger_examples import SUCCEEDED, begin_attempt, identify, make_order
-from tests.support.postgres_server import PostgresServer, start_postgres_server
-from tests.support.priced_bills import bill_run
-from tests.support.spending import decide
+from tests.support.deploy.compose_file import list_services
+from tests.support.deploy.compose_tools import ROOT
+from tests.support.ledger.ledger_examples import SUCCEEDED, begin_attempt, identify, make_order
+from tests.support.ledger.priced_bills import bill_run
+from tests.support.runs.spending import decide
+from tests.support.servers.postgres_server import PostgresServer, start_postgres_server
 
 ENVIRONMENTS = {
     name: list_services()[name]["environment"] for name in ("ledger-schema", "worker", "temporal")

@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from gpt_image_runs.contracts.names import NEXUS_ENDPOINT, PROVIDER_QUEUE, RUNS_QUEUE, SEARCH_ATTRIBUTES
 from gpt_image_runs.local_stack.temporal_server import dynamic_config_arguments, find_temporal_binary
-from tests.support.compose_tools import ROOT
+from tests.support.deploy.compose_tools import ROOT
 
 SCRIPT = ROOT / "deploy/temporal/create-namespace.sh"
 NAMESPACE = "pictures"

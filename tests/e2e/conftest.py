@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.support.postgres_server import start_postgres_server
-from tests.support.s3_server import BUCKET, run_s3_server, s3_environment
-from tests.support.stack import Stack, run_stack, sqlite_url
+from tests.support.servers.postgres_server import start_postgres_server
+from tests.support.servers.s3_server import BUCKET, run_s3_server, s3_environment
+from tests.support.servers.stack import Stack, run_stack, sqlite_url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
-from tests.support.running_stack import Terminal, Typed, entries_of, run_up
+from tests.support.servers.running_stack import Terminal, Typed, entries_of, run_up
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

@@ -17,7 +17,7 @@ from gpt_image_runs.local_stack.processes import choose_port
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.webhooks.allowlist import Destinations
 from gpt_image_runs.webhooks.client import NotificationRejected, WebhookClient
-from tests.support.webhook_receiver import OTHER_SECRET, SECRET
+from tests.support.servers.webhook_receiver import OTHER_SECRET, SECRET
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "notify.md").read_text(encoding="utf-8")

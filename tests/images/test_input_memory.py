@@ -15,8 +15,8 @@ from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.provider.calls import FilePart
 from gpt_image_runs.provider.client import ImageClient
 from gpt_image_runs.provider.errors import ProviderFailure
-from tests.support.picture_files import make_picture
-from tests.support.scripted_provider import OK, ScriptedProvider, edit
+from tests.support.files.picture_files import make_picture
+from tests.support.servers.scripted_provider import OK, ScriptedProvider, edit
 
 MIB = 1024 * 1024
 

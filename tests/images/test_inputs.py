@@ -13,7 +13,7 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.backend import StoreUnavailable
 from gpt_image_runs.images.inputs import InputsRefused, load_inputs, upload_file
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_animation, make_picture, png_of_size
+from tests.support.files.picture_files import make_animation, make_picture, png_of_size
 
 CAT = make_picture("PNG", (8, 6))
 DOG = make_picture("JPEG", (31, 17))

@@ -20,7 +20,7 @@ from gpt_image_runs.images.link_server import LinksUnavailable, serve_pictures
 from gpt_image_runs.images.signed_links import PictureLinks
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.local_stack.processes import choose_port
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 SECRET = "s" * 32
 

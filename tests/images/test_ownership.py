@@ -10,7 +10,7 @@ from gpt_image_runs.images.backend import NotFound, ReferenceRefused
 from gpt_image_runs.images.inputs import InputsRefused, load_inputs
 from gpt_image_runs.images.ownership import PictureOwners
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 CAT = make_picture("PNG", (8, 6))
 SHA256 = hashlib.sha256(CAT).hexdigest()

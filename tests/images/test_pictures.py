@@ -12,7 +12,7 @@ from gpt_image_runs.images.formats import (
     media_type_of_name,
     verify_picture,
 )
-from tests.support.picture_files import (
+from tests.support.files.picture_files import (
     jpeg_of_size,
     make_animation,
     make_picture,

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from gpt_image_runs.images.formats import is_whole_png
 from simulator.pictures import Brief, Encoding, draw_picture
-from tests.support.picture_files import make_picture, png_chunk
+from tests.support.files.picture_files import make_picture, png_chunk
 
 HEAD = b"\x89PNG\r\n\x1a\n"
 NOISE = random.Random(1).randbytes(3 * 640 * 600)

@@ -9,7 +9,7 @@ import pytest
 from gpt_image_runs.images.backend import NotFound, ReferenceRefused, StoreUnavailable, TooLarge
 from gpt_image_runs.images.formats import NotAPicture
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 PICTURE = make_picture("PNG", (8, 6))
 ABSENT = "sha256/00/" + "00" * 32 + ".png"

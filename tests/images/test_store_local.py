@@ -14,7 +14,7 @@ import pytest
 
 from gpt_image_runs.images.backend import CorruptImage, NotFound, ReferenceRefused, StoreUnavailable
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 PICTURE = make_picture("PNG", (8, 6))
 
@@ -184,7 +184,7 @@ async def test_killed_while_writing(tmp_path: Path, pytestconfig: pytest.Config)
 _WRITER = """
 import asyncio, sys
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 async def write(store):
     for number in range(250):

@@ -6,8 +6,8 @@ import pytest
 
 from gpt_image_runs.images.backend import CorruptImage, ReferenceRefused, StoreUnavailable
 from gpt_image_runs.images.store import ImageStore
-from tests.support.picture_files import make_picture
-from tests.support.s3_server import BUCKET, s3_client, s3_environment
+from tests.support.files.picture_files import make_picture
+from tests.support.servers.s3_server import BUCKET, s3_client, s3_environment
 
 PICTURE = make_picture("PNG", (8, 6))
 ABSENT = "sha256/00/" + "00" * 32 + ".png"

@@ -14,7 +14,7 @@ from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.local_stack.data_folder import protect_data_dir
 from gpt_image_runs.settings import load_settings
 from gpt_image_runs.temporal.stack_file import Stack, claim_stack, publish_stack
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has rights of another kind")
 

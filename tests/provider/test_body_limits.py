@@ -17,8 +17,8 @@ from gpt_image_runs.provider.batch_api import BatchClient, open_batch_client
 from gpt_image_runs.provider.body_limits import MIB, find_usage, max_picture_answer
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings
 from gpt_image_runs.provider.usage_api import BooksSettings, BooksUnreadable, ProviderBooks
-from tests.support.picture_files import make_picture
-from tests.support.scripted_provider import KEY, OK, ScriptedProvider, call
+from tests.support.files.picture_files import make_picture
+from tests.support.servers.scripted_provider import KEY, OK, ScriptedProvider, call
 
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
 EXPANDED = 256 * MIB

@@ -7,7 +7,7 @@ import pytest
 
 from gpt_image_runs.provider import errors
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings, open_client
-from tests.support.scripted_provider import JPEG, KEY, MASK, PNG, WEBP, ScriptedProvider, call, edit
+from tests.support.servers.scripted_provider import JPEG, KEY, MASK, PNG, WEBP, ScriptedProvider, call, edit
 
 
 async def test_an_answer_comes_back_as_it_was_sent(provider: ScriptedProvider, client: ImageClient) -> None:

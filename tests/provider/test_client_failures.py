@@ -10,7 +10,7 @@ from aiohttp import web
 from gpt_image_runs.provider import errors
 from gpt_image_runs.provider import sdk as failed_answers
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings, open_client
-from tests.support.scripted_provider import (
+from tests.support.servers.scripted_provider import (
     KEY,
     OK,
     Handler,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gpt_image_runs.provider import errors
 from gpt_image_runs.provider.client import FilePart, ProviderSettings, open_client
-from tests.support.scripted_provider import KEY, OK, call, edit
+from tests.support.servers.scripted_provider import KEY, OK, call, edit
 
 WHOLE = 1 << 40
 BIG = FilePart(data=b"\x89PNG" + bytes(12_000_000), media_type="image/png")

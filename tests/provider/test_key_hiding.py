@@ -12,7 +12,7 @@ from gpt_image_runs.provider import errors
 from gpt_image_runs.provider.batch_api import open_batch_client
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings
 from gpt_image_runs.provider.sdk import hide_key
-from tests.support.scripted_provider import KEY, ScriptedProvider, call
+from tests.support.servers.scripted_provider import KEY, ScriptedProvider, call
 
 AZURE_KEY = "9Zq+7Lm/0123456789abcdefGHIJKLMNOP=="
 PICTURE = base64.b64encode(bytes(range(256)) * 400).decode()

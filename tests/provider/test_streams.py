@@ -20,7 +20,7 @@ from gpt_image_runs.provider.client import ImageClient, ProviderCall, ProviderSe
 from gpt_image_runs.provider.responses import read_answer
 from gpt_image_runs.provider.stream_events import EventSplitter, StreamEvent
 from simulator.server import Simulator
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 KEY = "sk-proj-0123456789abcdefghijklmnop"
 PARTIAL = {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "QUJD"}

@@ -25,7 +25,7 @@ from gpt_image_runs.webhooks.client import (
     WebhookClient,
     WebhookFailure,
 )
-from tests.support.webhook_receiver import OTHER_SECRET, SECRET, run_receiver
+from tests.support.servers.webhook_receiver import OTHER_SECRET, SECRET, run_receiver
 
 NAME = "hooks.example.com"
 

@@ -25,8 +25,8 @@ from gpt_image_runs.provider.batch_api import open_batch_client
 from gpt_image_runs.provider.sdk import ProviderSettings
 from simulator.batches.faults import BatchFaultKind
 from simulator.server import Simulator
-from tests.support.economy_runs import LINE, write_pages
-from tests.support.ledger_examples import IDENTITY, describe_attempt
+from tests.support.ledger.ledger_examples import IDENTITY, describe_attempt
+from tests.support.runs.economy_runs import LINE, write_pages
 
 
 @pytest.mark.parametrize("skew", [timedelta(), timedelta(days=1), timedelta(days=-1)], ids=str)

@@ -15,7 +15,7 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerBehind
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
-from tests.support.ledger_examples import pay_attempt
+from tests.support.ledger.ledger_examples import pay_attempt
 
 
 class RefusingClient:

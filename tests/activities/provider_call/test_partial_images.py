@@ -11,7 +11,7 @@ from activities.provider_call import image_saving as partial_images
 from activities.provider_call.image_saving import announcing_partial_images
 from gpt_image_runs.contracts.images import ImageRef, PartialImage
 from gpt_image_runs.provider.calls import PartialPicture
-from tests.support.picture_files import make_picture
+from tests.support.files.picture_files import make_picture
 
 ENCODED = base64.b64encode(make_picture("PNG", (16, 16))).decode()
 

@@ -14,7 +14,7 @@ from activities.provider_call.earlier_attempts import SILENCE, STILL_UNDER_WAY, 
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
-from tests.support.ledger_examples import begin_attempt
+from tests.support.ledger.ledger_examples import begin_attempt
 
 SKEWS = [
     timedelta(),

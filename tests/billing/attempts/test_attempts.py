@@ -12,7 +12,7 @@ from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import AttemptConflict, LedgerRefused, RunConflict
 from gpt_image_runs.database.open import open_database
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     FINISHED_AT,
     IDENTITY,
     SENT_AT,

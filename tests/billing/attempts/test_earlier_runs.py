@@ -6,7 +6,7 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.attempts.runs import find_earlier_run
 from gpt_image_runs.contracts.submissions import EarlierRun
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import IDENTITY, begin_attempt, identify, pay_attempt
+from tests.support.ledger.ledger_examples import IDENTITY, begin_attempt, identify, pay_attempt
 
 MARKED = replace(IDENTITY, fingerprint=f"{'a1' * 32} prompt:222222 size:333333")
 

@@ -16,7 +16,7 @@ from gpt_image_runs.billing.attempts.exposure import (
 )
 from gpt_image_runs.billing.records import NewAttempt, Outcome
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import SUCCEEDED, describe_attempt, identify
+from tests.support.ledger.ledger_examples import SUCCEEDED, describe_attempt, identify
 from workflows.retry_policies import CALL_ATTEMPT
 
 NOW = datetime(2026, 11, 24, 0, 30, tzinfo=UTC)

@@ -16,21 +16,21 @@ from gpt_image_runs.contracts.budgets import BudgetDecision
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import BudgetExceeded
 from gpt_image_runs.database.open import open_database
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     FINISHED_AT,
     SENT_AT,
     describe_attempt,
     identify,
 )
-from tests.support.ledger_processes import run_at_once
-from tests.support.spending import TEN, WORST_CASE, ask, decide, spend_and_bill
+from tests.support.runs.spending import TEN, WORST_CASE, ask, decide, spend_and_bill
+from tests.support.servers.ledger_processes import run_at_once
 
 REJECTED = AttemptOutcome(outcome="rejected", finished_at=FINISHED_AT)
 
 SPEND_WHEN_TOLD = """
 import os
 import sys
-from tests.support.spending import spend_and_bill
+from tests.support.runs.spending import spend_and_bill
 from gpt_image_runs.database.errors import BudgetExceeded
 from gpt_image_runs.database.open import open_database
 database = open_database(sys.argv[1], create=False)

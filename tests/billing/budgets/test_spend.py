@@ -18,7 +18,7 @@ from gpt_image_runs.contracts.billing import Cost
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     ESTIMATE,
     FINISHED_AT,
@@ -29,7 +29,7 @@ from tests.support.ledger_examples import (
     identify,
     make_order,
 )
-from tests.support.spending import ask
+from tests.support.runs.spending import ask
 
 LOST = AttemptOutcome(outcome="unknown", finished_at=FINISHED_AT)
 REJECTED = AttemptOutcome(outcome="rejected", finished_at=FINISHED_AT)

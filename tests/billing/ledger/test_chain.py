@@ -14,8 +14,8 @@ from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import ledger_entries
 from tests.billing.ledger.test_ledger import read_entry
 from tests.billing.verification.test_verification import verify
-from tests.support.ledger_examples import identify, make_order, pay_attempt
-from tests.support.postgres_server import PostgresServer
+from tests.support.ledger.ledger_examples import identify, make_order, pay_attempt
+from tests.support.servers.postgres_server import PostgresServer
 
 MOMENT = datetime(2026, 11, 23, 9, 30, 0, 5, tzinfo=timezone(timedelta(hours=1)))
 

@@ -16,8 +16,8 @@ from gpt_image_runs.contracts.billing import Cost
 from gpt_image_runs.contracts.corrections import Correction, Settlement
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import CorrectionRefused
-from tests.support.ledger_examples import IDENTITY, SENT_AT, identify, make_order, pay_attempt
-from tests.support.priced_bills import bill_run
+from tests.support.ledger.ledger_examples import IDENTITY, SENT_AT, identify, make_order, pay_attempt
+from tests.support.ledger.priced_bills import bill_run
 
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
 """10 * 50 + 40 * 4160 = 166,900 micro-USD; at list price, all input as text, 5 * 50 + 40 * 4160 = 166,650."""

@@ -15,7 +15,7 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import AttemptMissing, LedgerRefused
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import ledger_entries
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     ESTIMATE,
     HOLD,
@@ -27,7 +27,7 @@ from tests.support.ledger_examples import (
     make_order,
     pay_attempt,
 )
-from tests.support.ledger_processes import run_at_once
+from tests.support.servers.ledger_processes import run_at_once
 
 RECORD_WHEN_TOLD = """
 import json, sys

@@ -7,8 +7,8 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.ledger.queries import MAX_BILLING, find_unbilled
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import FINISHED_AT, SUCCEEDED, identify, make_order, pay_attempt
-from tests.support.spending import ask
+from tests.support.ledger.ledger_examples import FINISHED_AT, SUCCEEDED, identify, make_order, pay_attempt
+from tests.support.runs.spending import ask
 
 LATER = FINISHED_AT + timedelta(hours=1)
 

@@ -5,8 +5,8 @@ from gpt_image_runs.billing.ledger.queries import list_waiting
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import identify
-from tests.support.priced_bills import USAGE, bill_run
+from tests.support.ledger.ledger_examples import identify
+from tests.support.ledger.priced_bills import USAGE, bill_run
 
 
 def fill(database: Database) -> None:

@@ -21,7 +21,7 @@ from gpt_image_runs.contracts.billing import BillingRecord, Cost, CostInput
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import IDENTITY, SENT_AT, SUCCEEDED, describe_attempt, make_order
+from tests.support.ledger.ledger_examples import IDENTITY, SENT_AT, SUCCEEDED, describe_attempt, make_order
 
 CARDS = RateCards.load()
 TODAY = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.contracts.billing import BillingInput, BillingRecord, Cost
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import RunConflict
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     HOLD,
     IDENTITY,

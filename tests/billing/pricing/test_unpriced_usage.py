@@ -14,7 +14,7 @@ from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.contracts.calls import CallInput
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import IDENTITY, pay_attempt
+from tests.support.ledger.ledger_examples import IDENTITY, pay_attempt
 
 RESPONSE: dict[str, Any] = {
     "usage": {"input_tokens": 50, "output_tokens": 4160},

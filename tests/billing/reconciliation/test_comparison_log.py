@@ -24,7 +24,7 @@ from gpt_image_runs.contracts.provider_reconciliation import (
 )
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerRefused
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     ESTIMATE,
     FINISHED_AT,

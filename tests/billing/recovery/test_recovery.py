@@ -35,7 +35,7 @@ from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import RunConflict
 from gpt_image_runs.images.store import ImageStore
-from tests.support.ledger_examples import IDENTITY, SUCCEEDED, begin_attempt, identify
+from tests.support.ledger.ledger_examples import IDENTITY, SUCCEEDED, begin_attempt, identify
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,8 +10,8 @@ from gpt_image_runs.billing.reports.entries import CostRow, costs_by
 from gpt_image_runs.billing.reports.month import Cell, Sums, add_up, read_month
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.database.engine import Database
-from tests.support.dated_bills import DatedBills, correct
-from tests.support.ledger_examples import CHARGE, ESTIMATE, HOLD, describe_attempt, identify
+from tests.support.ledger.dated_bills import DatedBills, correct
+from tests.support.ledger.ledger_examples import CHARGE, ESTIMATE, HOLD, describe_attempt, identify
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 NOW = datetime(2026, 12, 9, tzinfo=UTC)

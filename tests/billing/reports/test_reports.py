@@ -5,8 +5,8 @@ import pytest
 
 from gpt_image_runs.billing.reports.entries import CostRow, costs_by, list_entries, total
 from gpt_image_runs.database.engine import Database
-from tests.support.dated_bills import MONDAY, DatedBills, correct
-from tests.support.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE
+from tests.support.ledger.dated_bills import MONDAY, DatedBills, correct
+from tests.support.ledger.ledger_examples import CHARGE, ESTIMATE, HOLD, IMAGE
 
 SATURDAY = datetime(2026, 11, 21, 23, 59, 59, 999999, tzinfo=UTC)
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)

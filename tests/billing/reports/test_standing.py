@@ -15,7 +15,7 @@ from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.billing.reports.health import BudgetStanding, MoneyStanding, read_standing
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import (
+from tests.support.ledger.ledger_examples import (
     CHARGE,
     ESTIMATE,
     FINISHED_AT,
@@ -27,7 +27,7 @@ from tests.support.ledger_examples import (
     make_order,
     pay_attempt,
 )
-from tests.support.spending import decide
+from tests.support.runs.spending import decide
 
 NOW = SENT_AT + timedelta(hours=1)
 BILLED_AT = datetime(2026, 11, 23, 8, 31, tzinfo=UTC)

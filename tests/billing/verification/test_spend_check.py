@@ -8,9 +8,9 @@ from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.verification import recount
 from gpt_image_runs.billing.verification.spend import find_wrong_spend
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import SENT_AT
-from tests.support.spending import ask, spend_and_bill
-from tests.support.tampering import tamper
+from tests.support.ledger.ledger_examples import SENT_AT
+from tests.support.ledger.tampering import tamper
+from tests.support.runs.spending import ask, spend_and_bill
 
 WRONG = "What the tenant has spent of {} in {} is counted wrong, so its budget is too."
 

@@ -15,9 +15,9 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import LedgerRefused
 from gpt_image_runs.database.tables import provider_attempts, runs
 from tests.billing.attempts.test_attempts import REJECTED, UNKNOWN
-from tests.support.ledger_examples import begin_attempt, identify
-from tests.support.priced_bills import bill_run
-from tests.support.tampering import (
+from tests.support.ledger.ledger_examples import begin_attempt, identify
+from tests.support.ledger.priced_bills import bill_run
+from tests.support.ledger.tampering import (
     LEDGER,
     add_decisions,
     delete,

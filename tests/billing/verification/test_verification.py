@@ -15,9 +15,9 @@ from gpt_image_runs.contracts.billing import BillingRecord, Cost, LineItem
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.database.tables import ledger_entries
-from tests.support.ledger_examples import identify, make_order, pay_attempt
-from tests.support.priced_bills import USAGE, bill_run
-from tests.support.tampering import forge, tamper
+from tests.support.ledger.ledger_examples import identify, make_order, pay_attempt
+from tests.support.ledger.priced_bills import USAGE, bill_run
+from tests.support.ledger.tampering import forge, tamper
 
 ALTERED = "The entry was changed after it was written: its hash is another."
 BROKEN = "The chain is broken before this entry: one was taken out, put in, moved or replaced."

@@ -14,7 +14,7 @@ from cli.batches.intake import BatchIntake, Intake, read_lines
 from cli.errors import RequestRefused
 from cli.session import open_session
 from gpt_image_runs.contracts.batches import read_page
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[3]
 SOUND = {"model": "gpt-image-2", "prompt": "A cup", "size": "1024x1024", "quality": "low"}

@@ -11,7 +11,7 @@ import pytest
 from cli.contact_sheet.render import SheetRow, write_contact_sheet
 from cli.errors import CommandFailed
 from gpt_image_runs.images.store import ImageStore
-from tests.support.sheets import HOSTILE, ReadPage, make_row, put_picture
+from tests.support.files.sheets import HOSTILE, ReadPage, make_row, put_picture
 
 
 def find_file(store: ImageStore, uri: str) -> Path:

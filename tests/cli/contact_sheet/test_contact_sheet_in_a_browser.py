@@ -7,8 +7,8 @@ import pytest
 
 from cli.contact_sheet.render import write_contact_sheet
 from gpt_image_runs.images.store import ImageStore
-from tests.support.browser import Tab, find_browser, open_browser
-from tests.support.sheets import HOSTILE, make_row, put_picture
+from tests.support.files.sheets import HOSTILE, make_row, put_picture
+from tests.support.servers.browser import Tab, find_browser, open_browser
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(

@@ -8,10 +8,10 @@ import pytest
 
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.command_line import CommandLine
-from tests.support.ledger_examples import identify, pay_attempt
-from tests.support.priced_bills import bill_run
-from tests.support.spending import ask, decide
+from tests.support.ledger.ledger_examples import identify, pay_attempt
+from tests.support.ledger.priced_bills import bill_run
+from tests.support.runs.command_line import CommandLine
+from tests.support.runs.spending import ask, decide
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from gpt_image_runs.contracts.provider_reconciliation import (
     RecordedComparison,
     RequestCount,
 )
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)

@@ -17,9 +17,9 @@ from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts.corrections import Correction
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.command_line import CommandLine
-from tests.support.ledger_examples import SUCCEEDED, begin_attempt, describe_attempt, identify
-from tests.support.priced_bills import bill_run
+from tests.support.ledger.ledger_examples import SUCCEEDED, begin_attempt, describe_attempt, identify
+from tests.support.ledger.priced_bills import bill_run
+from tests.support.runs.command_line import CommandLine
 
 USAGE = '{"input_tokens": 50, "output_tokens": 4160}'
 

@@ -10,11 +10,11 @@ from gpt_image_runs.contracts.images import ImageRef
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
-from tests.support.command_line import CommandLine
-from tests.support.ledger_examples import identify
-from tests.support.priced_bills import bill_run
-from tests.support.s3_server import BUCKET, s3_client, s3_environment
-from tests.support.tampering import forge, tamper
+from tests.support.ledger.ledger_examples import identify
+from tests.support.ledger.priced_bills import bill_run
+from tests.support.ledger.tampering import forge, tamper
+from tests.support.runs.command_line import CommandLine
+from tests.support.servers.s3_server import BUCKET, s3_client, s3_environment
 
 DAMAGED = "is damaged: its bytes do not match its name."
 

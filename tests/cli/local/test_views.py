@@ -10,7 +10,7 @@ from cli.runs.view import describe_lines, describe_result
 from gpt_image_runs.billing.reports.entries import CostTotals, make_empty_row
 from gpt_image_runs.contracts.images import ImageRef
 from gpt_image_runs.contracts.result import ResultBilling, ResultCost, ResultProvider, RunResult
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 IMAGE = ImageRef(uri="file:///p/1.png", sha256="0" * 64, media_type="image/png", bytes=1, width=1, height=1)
 LINK = "http://127.0.0.1:8233/namespaces/default/workflows/image%3Ademo%3Abare-8c21"

@@ -19,7 +19,7 @@ from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.settings import Settings
-from tests.support.ledger_examples import SUCCEEDED, begin_attempt, identify
+from tests.support.ledger.ledger_examples import SUCCEEDED, begin_attempt, identify
 
 LOST = 60
 

@@ -14,7 +14,7 @@ from gpt_image_runs.contracts.calls import CallFailure, CallInput, CallResult
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.temporal.run_evidence import PaidCall
-from tests.support.ledger_examples import FINISHED_AT, IDENTITY, IMAGE, SENT_AT
+from tests.support.ledger.ledger_examples import FINISHED_AT, IDENTITY, IMAGE, SENT_AT
 
 CARDS = RateCards.load()
 ORDER = CallInput(

@@ -13,10 +13,10 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.contracts.money import parse_usd
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.command_line import CommandLine
-from tests.support.dated_bills import DatedBills, correct
-from tests.support.ledger_examples import ESTIMATE, HOLD, describe_attempt, identify
-from tests.support.sheets import HOSTILE, ReadPage
+from tests.support.files.sheets import HOSTILE, ReadPage
+from tests.support.ledger.dated_bills import DatedBills, correct
+from tests.support.ledger.ledger_examples import ESTIMATE, HOLD, describe_attempt, identify
+from tests.support.runs.command_line import CommandLine
 
 OCTOBER, FIRST, SECOND = (
     datetime(2026, 10, 31, 9, tzinfo=UTC),

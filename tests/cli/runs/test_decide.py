@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 REQUEST = {"model": "gpt-image-2", "prompt": "a red kite", "size": "1024x1024", "quality": "low"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from cli.errors import RequestRefused
 from cli.files import read_document
-from tests.support.command_line import CommandLine
+from tests.support.runs.command_line import CommandLine
 
 REQUEST = b'{"model": "gpt-image-2", "prompt": "x"}'
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts import names
-from tests.support.batch_runs import calls_of, find, new_batch_id, sum_paid, until, write_lines
-from tests.support.command_line import Ended
-from tests.support.commands import await_end, start_command, type_command
-from tests.support.stack import Stack
+from tests.support.runs.batch_runs import calls_of, find, new_batch_id, sum_paid, until, write_lines
+from tests.support.runs.command_line import Ended
+from tests.support.runs.commands import await_end, start_command, type_command
+from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.money import format_usd, parse_usd
-from tests.support.batch_runs import (
+from tests.support.runs.batch_runs import (
     CHEAP,
     WORST_WAIT_SECONDS,
     BatchHandle,
@@ -25,7 +25,7 @@ from tests.support.batch_runs import (
     sum_paid,
     until,
 )
-from tests.support.stack import Stack, event_names
+from tests.support.servers.stack import Stack, event_names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -23,7 +23,9 @@ from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.formats import verify_picture
 from simulator.batches.faults import BatchFaultKind
-from tests.support.economy_runs import (
+from tests.support.files.picture_files import make_picture
+from tests.support.ledger.ledger_examples import SUCCEEDED
+from tests.support.runs.economy_runs import (
     finish,
     look,
     make_requests,
@@ -35,9 +37,7 @@ from tests.support.economy_runs import (
     until_sent,
     write_pages,
 )
-from tests.support.ledger_examples import SUCCEEDED
-from tests.support.picture_files import make_picture
-from tests.support.stack import CONTRACT, Stack, run_stack, sqlite_url
+from tests.support.servers.stack import CONTRACT, Stack, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

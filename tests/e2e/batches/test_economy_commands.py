@@ -9,11 +9,11 @@ import pytest
 
 from gpt_image_runs.contracts import names
 from simulator.batches.faults import BatchFaultKind
-from tests.support.batch_runs import find, new_batch_id, results_of, until, write_lines
-from tests.support.command_line import Ended
-from tests.support.commands import await_end, start_command, type_command
-from tests.support.economy_runs import finish, look, start, until_sent, write_pages
-from tests.support.stack import Stack
+from tests.support.runs.batch_runs import find, new_batch_id, results_of, until, write_lines
+from tests.support.runs.command_line import Ended
+from tests.support.runs.commands import await_end, start_command, type_command
+from tests.support.runs.economy_runs import finish, look, start, until_sent, write_pages
+from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -18,8 +18,8 @@ from gpt_image_runs.contracts.budgets import TenantBudget
 from gpt_image_runs.database.errors import LedgerUnavailable
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from tests.e2e.billing.test_settling_commands import new_tenant
-from tests.support.commands import type_command
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.runs.commands import type_command
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

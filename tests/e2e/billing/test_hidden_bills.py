@@ -6,9 +6,9 @@ import pytest
 from temporalio.client import WorkflowFailureError
 
 from gpt_image_runs.contracts.result import RunResult
-from tests.support.commands import type_command
-from tests.support.stack import CONTRACT, Stack, new_run_id
-from tests.support.submissions import submit
+from tests.support.runs.commands import type_command
+from tests.support.runs.submissions import submit
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

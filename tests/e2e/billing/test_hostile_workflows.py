@@ -19,7 +19,7 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyOrder
 from tests.e2e.billing.test_budgets import decide, limit
 from tests.e2e.billing.test_settling_commands import new_tenant
-from tests.support.economy_runs import (
+from tests.support.runs.economy_runs import (
     finish,
     make_requests,
     new_batch_id,
@@ -28,7 +28,7 @@ from tests.support.economy_runs import (
     until_sent,
     write_pages,
 )
-from tests.support.stack import CONTRACT, Stack
+from tests.support.servers.stack import CONTRACT, Stack
 from workflows import retry_policies as policies
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -34,7 +34,7 @@ from gpt_image_runs.contracts.provider_reconciliation import (
     ModelComparison,
 )
 from gpt_image_runs.contracts.result import RunResult
-from tests.support.stack import Stack, new_run_id, run_stack, sqlite_url
+from tests.support.servers.stack import Stack, new_run_id, run_stack, sqlite_url
 from workflows.provider_reconciliation import ProviderReconciliation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

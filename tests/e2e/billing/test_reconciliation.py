@@ -13,7 +13,7 @@ from gpt_image_runs.billing.reports.entries import total
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.corrections import Settlement
 from simulator.models import MODELS
-from tests.support.correction_runs import (
+from tests.support.runs.correction_runs import (
     USAGE,
     describe_reconciliation,
     run_without_usage,
@@ -21,7 +21,7 @@ from tests.support.correction_runs import (
     start_correction,
     state_of,
 )
-from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

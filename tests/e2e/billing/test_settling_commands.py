@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import type_command
-from tests.support.correction_runs import USAGE, run_without_usage, state_of
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.runs.commands import type_command
+from tests.support.runs.correction_runs import USAGE, run_without_usage, state_of
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

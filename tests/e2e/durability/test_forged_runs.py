@@ -37,9 +37,15 @@ from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.temporal.worker_identity import format_identity
-from tests.support.ledger_examples import SUCCEEDED, begin_attempt, describe_attempt, identify, pay_attempt
-from tests.support.picture_files import png_of_size
-from tests.support.stack import CONTRACT, run_temporal, sqlite_url
+from tests.support.files.picture_files import png_of_size
+from tests.support.ledger.ledger_examples import (
+    SUCCEEDED,
+    begin_attempt,
+    describe_attempt,
+    identify,
+    pay_attempt,
+)
+from tests.support.servers.stack import CONTRACT, run_temporal, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

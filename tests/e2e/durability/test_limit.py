@@ -20,7 +20,7 @@ from gpt_image_runs.temporal.rate_limits import (
     rate_within,
     read_dispatch_rate,
 )
-from tests.support.stack import Stack, new_run_id, run_application, run_temporal, sqlite_url
+from tests.support.servers.stack import Stack, new_run_id, run_application, run_temporal, sqlite_url
 
 SMALL = {"model": "gpt-image-2", "size": "1024x1024", "quality": "low", "output_format": "jpeg"}
 FAR_OFF = 60_000

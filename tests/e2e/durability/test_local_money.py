@@ -13,7 +13,7 @@ from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.cost import compute_cost
 from gpt_image_runs.contracts.billing import BillingRecord
 from gpt_image_runs.contracts.result import RunResult
-from tests.support.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
+from tests.support.servers.stack import CONTRACT, Stack, activities_in, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WORST_WAIT_SECONDS = 60

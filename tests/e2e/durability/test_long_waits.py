@@ -17,7 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.local_stack.processes import choose_port
-from tests.support.stack import CONTRACT, new_run_id, run_application, sqlite_url
+from tests.support.servers.stack import CONTRACT, new_run_id, run_application, sqlite_url
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from gpt_image_runs.database.open import open_database
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.temporal.rate_limits import hold_limit
 from simulator.server import Simulator
-from tests.support.stack import run_temporal, sqlite_url
+from tests.support.servers.stack import run_temporal, sqlite_url
 
 Wish = tuple[str, int | None]
 """A run: its tenant and its priority."""

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult, RunStatus
-from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WORST_WAIT_SECONDS = 60

@@ -22,11 +22,11 @@ from gpt_image_runs.settings import Settings
 from simulator.server import Simulator
 from tests.e2e.durability.test_outages import pending_failure, until
 from tests.e2e.durability.test_worker_process import end
-from tests.support.commands import ROOT, type_command
-from tests.support.economy_runs import make_requests, new_batch_id, run_batch, run_ids
-from tests.support.postgres_server import name_database, start_postgres_server
-from tests.support.s3_server import BUCKET, run_s3_server, s3_environment
-from tests.support.stack import CONTRACT, Stack, run_application, run_temporal, sqlite_url
+from tests.support.runs.commands import ROOT, type_command
+from tests.support.runs.economy_runs import make_requests, new_batch_id, run_batch, run_ids
+from tests.support.servers.postgres_server import name_database, start_postgres_server
+from tests.support.servers.s3_server import BUCKET, run_s3_server, s3_environment
+from tests.support.servers.stack import CONTRACT, Stack, run_application, run_temporal, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

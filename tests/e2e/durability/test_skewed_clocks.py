@@ -10,9 +10,9 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.contracts.result import RunResult
 from tests.e2e.durability.test_worker_process import Site, open_site, until
-from tests.support.skewed_worker import ROOT
+from tests.support.servers.skewed_worker import ROOT
 
-SKEWED_WORKER = ROOT / "tests" / "support" / "skewed_worker.py"
+SKEWED_WORKER = ROOT / "tests" / "support" / "servers" / "skewed_worker.py"
 A_DAY = timedelta(days=1)
 
 

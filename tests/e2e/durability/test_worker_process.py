@@ -25,7 +25,7 @@ from gpt_image_runs.temporal.connection import has_pollers
 from gpt_image_runs.temporal.rate_limits import rate_within, read_dispatch_rate
 from simulator.server import Simulator
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.stack import CONTRACT, run_temporal, sqlite_url
+from tests.support.servers.stack import CONTRACT, run_temporal, sqlite_url
 
 ROOT = Path(__file__).parents[3]
 WORST_WAIT_SECONDS = 120

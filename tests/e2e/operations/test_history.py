@@ -8,7 +8,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from cli.local.replay import describe_failures
 from gpt_image_runs.temporal.replay import HistoryReplay, read_history
-from tests.support.save_histories import (
+from tests.support.runs.save_histories import (
     BATCHES,
     BUDGET_DECISIONS,
     COMPARISONS,
@@ -26,7 +26,7 @@ from tests.support.save_histories import (
     TOLD_EARLY,
     history_path,
 )
-from tests.support.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
+from tests.support.servers.stack import CONTRACT, Stack, activities_in, event_names, new_run_id
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS, list_workflows
 

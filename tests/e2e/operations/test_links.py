@@ -12,8 +12,8 @@ import pytest_asyncio
 import worker
 from gpt_image_runs.local_stack.processes import choose_port
 from gpt_image_runs.settings import Settings, SettingsError
-from tests.support.commands import type_command
-from tests.support.stack import CONTRACT, Stack, run_stack, sqlite_url
+from tests.support.runs.commands import type_command
+from tests.support.servers.stack import CONTRACT, Stack, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -23,7 +23,7 @@ from gpt_image_runs.contracts.quote import Quote
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.temporal.connection import create_nexus_endpoint
-from tests.support.stack import CONTRACT, Stack
+from tests.support.servers.stack import CONTRACT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

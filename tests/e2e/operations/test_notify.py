@@ -31,7 +31,8 @@ from gpt_image_runs.webhooks.allowlist import Destinations
 from gpt_image_runs.webhooks.client import WebhookClient
 from tests.e2e.durability.test_long_waits import skipping_time
 from tests.e2e.runs.test_decisions import GIVE_UP, decide, until_held
-from tests.support.stack import (
+from tests.support.runs.submissions import submit
+from tests.support.servers.stack import (
     CONTRACT,
     Stack,
     event_names,
@@ -41,8 +42,7 @@ from tests.support.stack import (
     run_temporal,
     sqlite_url,
 )
-from tests.support.submissions import submit
-from tests.support.webhook_receiver import OTHER_SECRET, SECRET, Received, Receiver, run_receiver
+from tests.support.servers.webhook_receiver import OTHER_SECRET, SECRET, Received, Receiver, run_receiver
 from workflows.notification import Notification
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS

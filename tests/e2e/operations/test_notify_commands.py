@@ -12,9 +12,9 @@ from cli.runs.submit import find_doubt
 from cli.session import Session
 from gpt_image_runs.settings import Settings
 from tests.e2e.runs.test_starting import PATIENCE, check
-from tests.support.commands import type_command
-from tests.support.stack import Stack, run_stack, run_temporal, sqlite_url
-from tests.support.webhook_receiver import SECRET, Receiver, run_receiver
+from tests.support.runs.commands import type_command
+from tests.support.servers.stack import Stack, run_stack, run_temporal, sqlite_url
+from tests.support.servers.webhook_receiver import SECRET, Receiver, run_receiver
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -15,10 +15,10 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from gpt_image_runs.temporal.replay import HistoryReplay, Replayed, read_history
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.changed_workflows import AsksTwice, AsksTwiceFromNowOn, Breaks, WaitsFirst
-from tests.support.commands import type_command
-from tests.support.save_histories import history_path
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.runs.changed_workflows import AsksTwice, AsksTwiceFromNowOn, Breaks, WaitsFirst
+from tests.support.runs.commands import type_command
+from tests.support.runs.save_histories import history_path
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS
 
@@ -62,7 +62,7 @@ UpsertWorkflowSearchAttributes)
     )
     for remedy in (
         'workflow.patched("what-changed")',
-        "python -m tests.support.save_histories",
+        "python -m tests.support.runs.save_histories",
         "WORKER_BUILD_ID",
     ):
         assert remedy in told

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts import names
-from tests.support.command_line import Ended
-from tests.support.commands import type_command
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.runs.command_line import Ended
+from tests.support.runs.commands import type_command
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

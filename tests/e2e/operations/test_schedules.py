@@ -15,11 +15,11 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomySummary
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
-from tests.support import batch_runs as batches
-from tests.support import economy_runs as economy
-from tests.support.commands import type_command
-from tests.support.schedules import MAX_WAIT_SECONDS, NIGHTS, backfill, create_schedule, started_by
-from tests.support.stack import CONTRACT, Stack
+from tests.support.runs import batch_runs as batches
+from tests.support.runs import economy_runs as economy
+from tests.support.runs.commands import type_command
+from tests.support.runs.schedules import MAX_WAIT_SECONDS, NIGHTS, backfill, create_schedule, started_by
+from tests.support.servers.stack import CONTRACT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -23,7 +23,7 @@ from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from gpt_image_runs.settings import Settings
 from gpt_image_runs.temporal.search_attributes import inspect_search_attributes, register_search_attributes
 from simulator.server import Simulator
-from tests.support.stack import CONTRACT
+from tests.support.servers.stack import CONTRACT
 
 ROOT = Path(__file__).parents[3]
 OF_OTHER_TYPES = (

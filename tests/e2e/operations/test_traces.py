@@ -21,9 +21,9 @@ from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.temporal.replay import HistoryReplay
 from tests.e2e.batches.test_batch_process import start as start_batch
 from tests.e2e.durability.test_worker_process import ROOT, Site, open_site, until
-from tests.support.command_line import Ended
-from tests.support.commands import await_end
-from tests.support.otlp_receiver import Collector, Received, run_collector
+from tests.support.runs.command_line import Ended
+from tests.support.runs.commands import await_end
+from tests.support.servers.otlp_receiver import Collector, Received, run_collector
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS
 

@@ -18,7 +18,7 @@ from gpt_image_runs.temporal.versioning import describe_build, explain_idleness,
 from tests.e2e.batches.test_batch_process import start as start_batch
 from tests.e2e.durability.test_worker_process import WORST_WAIT_SECONDS, Site, open_site, until
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.webhook_receiver import SECRET, run_receiver
+from tests.support.servers.webhook_receiver import SECRET, run_receiver
 
 DEPLOYMENT = "image-runs"
 

@@ -24,8 +24,8 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.decisions import Decision, DecisionTaken
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from tests.e2e.durability.test_outages import status_of, until
-from tests.support.picture_files import make_picture
-from tests.support.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
+from tests.support.files.picture_files import make_picture
+from tests.support.servers.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

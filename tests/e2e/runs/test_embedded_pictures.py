@@ -14,9 +14,9 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.images import MAX_DATA_URIS
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.quote import Quote
-from tests.support.picture_files import make_picture
-from tests.support.stack import Stack, new_run_id
-from tests.support.submissions import submit
+from tests.support.files.picture_files import make_picture
+from tests.support.runs.submissions import submit
+from tests.support.servers.stack import Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from gpt_image_runs.contracts import names
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

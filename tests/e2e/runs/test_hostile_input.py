@@ -24,8 +24,8 @@ from cli.files import read_document
 from cli.runs.start import check_request
 from cli.session import Session
 from gpt_image_runs.contracts import names
-from tests.support.picture_files import make_animation, make_picture, png_of_size
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.files.picture_files import make_animation, make_picture, png_of_size
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

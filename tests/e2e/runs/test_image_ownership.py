@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts import names
-from tests.support import economy_runs as economy
-from tests.support.commands import type_command
-from tests.support.picture_files import make_picture
-from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
+from tests.support.files.picture_files import make_picture
+from tests.support.runs import economy_runs as economy
+from tests.support.runs.commands import type_command
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.stack import CONTRACT, Stack
+from tests.support.servers.stack import CONTRACT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

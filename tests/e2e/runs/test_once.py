@@ -8,7 +8,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.request import ImageRequest
-from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts import names
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -15,9 +15,9 @@ from gpt_image_runs.contracts.images import PartialImage
 from gpt_image_runs.images.formats import verify_picture
 from tests.e2e.durability.test_outages import status_of, until
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support import economy_runs as economy
-from tests.support.picture_files import make_picture
-from tests.support.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
+from tests.support.files.picture_files import make_picture
+from tests.support.runs import economy_runs as economy
+from tests.support.servers.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -4,7 +4,7 @@ import pytest
 
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.provider import errors
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.money import parse_usd
 from gpt_image_runs.contracts.quote import Quote
-from tests.support.stack import CONTRACT, Stack
+from tests.support.servers.stack import CONTRACT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -13,9 +13,9 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from gpt_image_runs.contracts import names
-from tests.support.picture_files import make_picture, png_of_size
-from tests.support.stack import CONTRACT, Stack, new_run_id
-from tests.support.submissions import submit
+from tests.support.files.picture_files import make_picture, png_of_size
+from tests.support.runs.submissions import submit
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

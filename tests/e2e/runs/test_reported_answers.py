@@ -12,10 +12,10 @@ from aiohttp import web
 
 from gpt_image_runs.billing.recovery.receipts import list_receipts_of_run, read_attempt_receipts
 from gpt_image_runs.billing.verification.verify import LedgerVerification
-from tests.support.commands import type_command
-from tests.support.picture_files import make_picture
-from tests.support.scripted_provider import ScriptedProvider, run_scripted_provider
-from tests.support.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
+from tests.support.files.picture_files import make_picture
+from tests.support.runs.commands import type_command
+from tests.support.servers.scripted_provider import ScriptedProvider, run_scripted_provider
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

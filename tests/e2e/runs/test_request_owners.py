@@ -15,8 +15,8 @@ from gpt_image_runs.contracts.fingerprints import fingerprint
 from gpt_image_runs.contracts.names import FINGERPRINT, SUBMISSION
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.submissions import SubmitReceipt
-from tests.support.stack import Stack, new_run_id
-from tests.support.submissions import submit
+from tests.support.runs.submissions import submit
+from tests.support.servers.stack import Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

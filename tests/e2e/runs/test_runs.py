@@ -10,8 +10,8 @@ import pytest
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult, RunStatus
 from gpt_image_runs.images.formats import verify_picture
-from tests.support.picture_files import make_picture
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.files.picture_files import make_picture
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -15,8 +15,8 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.stack import Stack, new_run_id, run_stack, run_temporal, sqlite_url
-from tests.support.submissions import rename, submit, until_looked_up
+from tests.support.runs.submissions import rename, submit, until_looked_up
+from tests.support.servers.stack import Stack, new_run_id, run_stack, run_temporal, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -20,7 +20,8 @@ from gpt_image_runs.contracts.submissions import Difference, SubmitReceipt
 from tests.e2e.durability.test_outages import WORST_WAIT_SECONDS
 from tests.e2e.runs.test_decisions import decide, until_held
 from tests.e2e.runs.test_partial_images import raw
-from tests.support.stack import (
+from tests.support.runs.submissions import rename, submit, until_looked_up
+from tests.support.servers.stack import (
     Stack,
     activities_in,
     event_names,
@@ -30,7 +31,6 @@ from tests.support.stack import (
     run_temporal,
     sqlite_url,
 )
-from tests.support.submissions import rename, submit, until_looked_up
 from workflows import submissions as reception
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -19,7 +19,7 @@ from gpt_image_runs.contracts.budgets import BudgetDecision
 from gpt_image_runs.contracts.provider_reconciliation import ComparisonOrder, ProviderDay
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import metadata
-from tests.support.ledger_examples import FINISHED_AT
+from tests.support.ledger.ledger_examples import FINISHED_AT
 
 WORKING_TABLES = {"batches", "batch_lines"}
 """No part of the ledger's truth: they change while a batch runs."""

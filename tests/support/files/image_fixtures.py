@@ -9,8 +9,8 @@ import pytest
 
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.provider.client import ImageClient, ProviderSettings, open_client
-from tests.support.s3_server import BUCKET, s3_environment
-from tests.support.scripted_provider import KEY, ScriptedProvider, run_scripted_provider
+from tests.support.servers.s3_server import BUCKET, s3_environment
+from tests.support.servers.scripted_provider import KEY, ScriptedProvider, run_scripted_provider
 
 
 @pytest.fixture

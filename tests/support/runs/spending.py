@@ -12,7 +12,14 @@ from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.contracts.budgets import BudgetDecision
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import CHARGE, SENT_AT, SUCCEEDED, describe_attempt, identify, make_order
+from tests.support.ledger.ledger_examples import (
+    CHARGE,
+    SENT_AT,
+    SUCCEEDED,
+    describe_attempt,
+    identify,
+    make_order,
+)
 
 WORST_CASE = 250_000
 """Micro-USD that an attempt of the examples reserves."""

@@ -8,7 +8,7 @@ from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.contracts.billing import Cost
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries
-from tests.support.ledger_examples import CHARGE, identify, make_order, pay_attempt
+from tests.support.ledger.ledger_examples import CHARGE, identify, make_order, pay_attempt
 
 MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

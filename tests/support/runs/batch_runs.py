@@ -15,7 +15,7 @@ from gpt_image_runs.batches.results import LineResult, list_results
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchLine, BatchProgress, page_key, write_line
 from simulator.request_log import BookEntry
-from tests.support.stack import Stack
+from tests.support.servers.stack import Stack
 
 WORST_WAIT_SECONDS = 90
 CHEAP = {"model": "gpt-image-2", "size": "1024x1024", "quality": "low"}

@@ -1,4 +1,4 @@
-"""Saves a history of each shape that has none yet: `python -m tests.support.save_histories`, after a change that adds a shape.
+"""Saves a history of each shape that has none yet: `python -m tests.support.runs.save_histories`, after a change that adds a shape.
 
 A saved history is never written again: it stands for the runs that are under way when a new version is deployed.
 """
@@ -18,12 +18,13 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from gpt_image_runs.contracts import names
 from simulator.batches.faults import BatchFaultKind
 from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support import economy_runs as economy
-from tests.support.batch_runs import start_batch, until
-from tests.support.picture_files import make_picture
-from tests.support.s3_server import BUCKET, run_s3_server, s3_environment
-from tests.support.schedules import NIGHTS, backfill, create_schedule, started_by
-from tests.support.stack import (
+from tests.support.files.picture_files import make_picture
+from tests.support.runs import economy_runs as economy
+from tests.support.runs.batch_runs import start_batch, until
+from tests.support.runs.schedules import NIGHTS, backfill, create_schedule, started_by
+from tests.support.runs.submissions import submit
+from tests.support.servers.s3_server import BUCKET, run_s3_server, s3_environment
+from tests.support.servers.stack import (
     CONTRACT,
     Stack,
     activities_in,
@@ -32,12 +33,11 @@ from tests.support.stack import (
     run_temporal,
     sqlite_url,
 )
-from tests.support.submissions import submit
-from tests.support.webhook_receiver import run_receiver
+from tests.support.servers.webhook_receiver import run_receiver
 
 T = TypeVar("T")
 
-HISTORIES = Path(__file__).parents[1] / "e2e" / "histories"
+HISTORIES = Path(__file__).parents[2] / "e2e" / "histories"
 STREAMED = {**CONTRACT, "model": "gpt-image-2", "quality": "low", "partial_images": 2}
 SHAPES: dict[str, dict[str, Any]] = {
     "generated": CONTRACT,

@@ -9,7 +9,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.corrections import Settlement
-from tests.support.stack import CONTRACT, Stack, new_run_id
+from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
 """10 * 50 + 40 * 4160 = 166,900 micro-USD by our contract."""

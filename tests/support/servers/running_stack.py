@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gpt_image_runs.temporal.stack_file import FileLock, FileLocked
-from tests.support.command_line import Ended
+from tests.support.runs.command_line import Ended
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _STARTER = [sys.executable, str(ROOT / "starter.py")]
 _OURS = ("OPENAI_", "AZURE_", "TEMPORAL_", "AWS_", "DATABASE_URL", "IMAGE_STORE_URL", "PROVIDER", "COLUMNS")
 _PATIENCE_SECONDS = 60.0

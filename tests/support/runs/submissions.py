@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.submissions import SubmitReceipt
-from tests.support.stack import Stack, activities_in
+from tests.support.servers.stack import Stack, activities_in
 
 
 async def submit(

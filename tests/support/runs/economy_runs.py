@@ -16,7 +16,7 @@ from gpt_image_runs.contracts.economy import EconomyOrder, EconomyProgress, Econ
 from gpt_image_runs.images.store import ImageStore
 from simulator.batches.batches import ENDED
 from simulator.server import Simulator
-from tests.support.stack import Stack
+from tests.support.servers.stack import Stack
 
 LINE = {"model": "gpt-image-1", "size": "1024x1024", "quality": "low"}
 

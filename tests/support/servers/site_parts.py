@@ -14,7 +14,7 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.local_stack.processes import ChildProcess, choose_port
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary, server_arguments, server_command
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKER = (sys.executable, str(ROOT / "worker.py"))
 SIMULATOR = (sys.executable, "-m", "simulator")
 _PATIENCE_SECONDS = 20

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.command_line import Ended
-from tests.support.stack import Stack
+from tests.support.runs.command_line import Ended
+from tests.support.servers.stack import Stack
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def type_command(stack: Stack, folder: Path, *arguments: str, stdin: bytes = b"") -> Ended:

@@ -1,4 +1,4 @@
-"""PromQL as a parser of its own reads it (installed apart, as `tests/support/compose_tools.py` does): no test here."""
+"""PromQL as a parser of its own reads it (installed apart, as `tests/support/deploy/compose_tools.py` does): no test here."""
 
 import json
 import os

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.compose_tools import COMPOSE_FILE, ROOT
+from tests.support.deploy.compose_tools import COMPOSE_FILE, ROOT
 
 APPLICATION = {"ledger-schema", "worker"}
 _REQUIRED = re.compile(r"\$\{([A-Z_]+):\?set \1 in \.env\}")

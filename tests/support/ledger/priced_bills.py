@@ -9,7 +9,7 @@ from gpt_image_runs.billing.pricing.rate_cards import RateCards
 from gpt_image_runs.contracts.billing import BillingRecord, CostInput
 from gpt_image_runs.contracts.request import MissingUsage
 from gpt_image_runs.database.engine import Database
-from tests.support.ledger_examples import IDENTITY, SENT_AT, make_order, pay_attempt
+from tests.support.ledger.ledger_examples import IDENTITY, SENT_AT, make_order, pay_attempt
 
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
 """By our contract 10 * 50 + 40 * 4160 = 166,900 micro-USD."""

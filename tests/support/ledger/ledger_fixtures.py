@@ -8,7 +8,7 @@ import pytest
 
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.open import open_database
-from tests.support.postgres_server import PostgresServer, name_database, start_postgres_server
+from tests.support.servers.postgres_server import PostgresServer, name_database, start_postgres_server
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from datetime import datetime as Moment  # noqa: N812 - what it is before it is 
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _time = time.time
 
 

@@ -18,7 +18,7 @@ from temporalio.client import (
 )
 
 from gpt_image_runs.contracts import names
-from tests.support.stack import Stack
+from tests.support.servers.stack import Stack
 
 MAX_WAIT_SECONDS = 60
 NIGHTS = (datetime(2026, 11, 26, 2, tzinfo=UTC), datetime(2026, 11, 27, 2, tzinfo=UTC))
