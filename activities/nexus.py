@@ -7,8 +7,11 @@ from typing import Any
 
 from nexusrpc.handler import service_handler
 from temporalio import nexus
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
 
+from gpt_image_runs.client.runs import compare_content
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.quote import Quote
 from gpt_image_runs.contracts.request_parsing import read_request
@@ -23,11 +26,18 @@ class ImageRunsHandler:
     async def generate(
         self, ctx: nexus.WorkflowRunOperationContext, request: Any
     ) -> nexus.WorkflowHandle[RunResult]:
-        """The run of this request, begun or attached to; one that is over is begun again and finds what was paid."""
+        """Start the run of this request or attach to it. A run that is over starts again and finds what was paid.
+
+        Other content may be under way with the same request id. The operation then waits in a workflow of its own until
+        that has ended, and the ledger decides whose request id it is.
+        """
+        run_id = _find_run_id(request, ctx.request_id)
+        if await _is_other_content(request, run_id):
+            run_id = f"{names.NEXUS_PREFIX}{ctx.request_id}"
         return await ctx.start_workflow(
             names.WORKFLOW,
             request,
-            id=_find_run_id(request, ctx.request_id),
+            id=run_id,
             result_type=RunResult,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
@@ -48,3 +58,19 @@ def _find_run_id(payload: Any, operation_id: str) -> str:
     request = read_request(payload).sound
     tenant = request.tenant if request else "default"
     return names.run_id_for(tenant, (request and request.request_id) or operation_id)
+
+
+async def _is_other_content(payload: Any, run_id: str) -> bool:
+    """Check whether an execution of this id is under way with other content than the request's."""
+    request = read_request(payload).sound
+    if request is None:
+        return False
+    try:
+        described = await nexus.client().get_workflow_handle(run_id).describe()
+        if described.status is not WorkflowExecutionStatus.RUNNING:
+            return False
+        return not (await compare_content(nexus.client(), described, request, run_id)).is_same
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise

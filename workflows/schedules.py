@@ -36,11 +36,16 @@ T = TypeVar("T")
 Order = TypeVar("Order", BatchOrder, EconomyOrder)
 
 _SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
-_FIRST_PAUSE, _MAX_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
+_FIRST_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(minutes=10)
 
 
 def find_scheduled_request_id(request: ImageRequest) -> str | Problem | None:
-    """The request id of a run that a schedule has started, or why there is none; None where no schedule started it."""
+    """Return the request id of the run that a child carries out, or why there is none.
+
+    None where neither a schedule nor a Nexus operation beside other content has started this workflow.
+    """
+    if workflow.info().workflow_id.startswith(names.NEXUS_PREFIX):
+        return request.request_id
     scheduled_at = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
     if scheduled_at is None:
         return None

@@ -127,6 +127,10 @@ def run_id_for(tenant: str, request_id: str) -> str:
     return f"image:{tenant}:{request_id}"
 
 
+# The workflow of a Nexus operation whose request id is in use by an execution of other content: `nexus:OPERATION`.
+NEXUS_PREFIX = "nexus:"
+
+
 def batch_workflow_id(batch_id: str) -> str:
     """The id of the workflow of a batch: "batch:autumn-catalogue"."""
     return f"batch:{batch_id}"

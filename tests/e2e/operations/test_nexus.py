@@ -132,6 +132,36 @@ async def test_other_content_is_a_conflict(stack: Stack, other_team: Client) -> 
     assert len(stack.calls(first["run_id"])) == 1
 
 
+async def test_operation_never_gets_the_result_of_other_content(stack: Stack, other_team: Client) -> None:
+    request = new_request()
+    run_id = f"image:acme:{request['request_id']}"
+    other = await stack.start(
+        {**request, "prompt": "A plate [simulate:delay=3]", "request_id": request["request_id"]},
+        run_id=run_id,
+    )
+    async with asyncio.timeout(30):
+        while not stack.attempts(run_id):
+            await asyncio.sleep(0.05)
+
+    failure = await fail(other_team, "generate", request)
+
+    assert failure.type == "RunConflict"
+    assert (await other.result())["run_id"] == run_id
+    assert len(stack.calls(run_id)) == len(stack.entries(run_id)) == 1
+
+
+async def test_paid_content_beside_other_content_gets_its_result(stack: Stack, other_team: Client) -> None:
+    request = new_request()
+    paid = await call(other_team, "generate", request)
+    run_id = paid["run_id"]
+    for _ in range(3):
+        other = await stack.start({**request, "prompt": "A plate"}, run_id=run_id)
+        assert await call(other_team, "generate", request) == paid
+        with pytest.raises(WorkflowFailureError):
+            await other.result()
+    assert len(stack.calls(run_id)) == len(stack.entries(run_id)) == 1
+
+
 @pytest.mark.parametrize("operation", ["generate", "quote"])
 @pytest.mark.parametrize("payload", [{**CONTRACT, "n": 11}, "a lamp"])
 async def test_a_wrong_request_is_refused_with_its_problems(
