@@ -1,5 +1,5 @@
-"""The provider, offline: an OpenAI-compatible Images API on loopback, stricter than the real one.
+"""Serve an OpenAI-compatible Images API on loopback, offline and stricter than the real one.
 
-Real pictures, real-sized usage, scripted faults and books of its own. It knows nothing of this project: what it counts
-and prices is an independent party's word.
+It returns real images with realistic usage, injects scripted faults, and keeps its own request log ("the books").
+It imports nothing of this project, so that what it counts and prices can be compared with the project's own ledger.
 """

@@ -1,7 +1,7 @@
-"""The simulator as a process of its own: `python -m simulator --port 0 --books FILE --latency SECONDS
+"""Run the simulator as its own process: `python -m simulator --port 0 --books FILE --latency SECONDS
 --images-per-minute LIMIT`.
 
-Prints one line of JSON with its base URL when it is ready, and ends on SIGTERM or SIGINT.
+Prints one line of JSON with its base URL when it is ready, and stops on SIGTERM or SIGINT.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from simulator.server import Simulator
 
 
 def main() -> int:
-    """Runs until a signal; the exit status is 0 then, and 1 if it cannot start."""
+    """Run until a signal arrives. Return 0 then, or 1 if the simulator cannot start."""
     options = _read_options()
     try:
         asyncio.run(_serve(options))
@@ -28,19 +28,19 @@ def main() -> int:
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m simulator", description="An offline OpenAI Images API.")
-    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (default: any free one)")
-    parser.add_argument("--books", type=Path, help="the file that keeps the books (default: in memory only)")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--books", type=Path, help="file for the request log (default: in memory only)")
     parser.add_argument(
-        "--latency", type=float, default=0.0, metavar="SECONDS", help="what every picture takes"
+        "--latency", type=float, default=0.0, metavar="SECONDS", help="delay of every image request"
     )
     parser.add_argument(
-        "--images-per-minute", type=int, metavar="LIMIT", help="the organization's limit (default: none)"
+        "--images-per-minute", type=int, metavar="LIMIT", help="the organization's rate limit (default: none)"
     )
     parser.add_argument(
         "--input-images-per-minute",
         type=int,
         metavar="LIMIT",
-        help="its limit of input images (default: the same as of images)",
+        help="its rate limit for input images (default: same as --images-per-minute)",
     )
     return parser.parse_args()
 
@@ -56,7 +56,7 @@ async def _serve(options: argparse.Namespace) -> None:
         latency_seconds=options.latency,
         images_per_minute=options.images_per_minute,
         input_images_per_minute=options.input_images_per_minute,
-        # Nobody steers a process of its own: whoever looks at a batch finds it further on.
+        # No test steers a separate process, so every request for a batch advances it by one step.
         batches_advance_when_seen=True,
     )
     await simulator.start(port=options.port)

@@ -1,4 +1,4 @@
-"""What tests and demos ask of the simulator itself, under /_simulator: its faults and its books. No key is needed."""
+"""Control endpoints for tests and demos under /_simulator: faults and the request log. No key is needed."""
 
 from typing import Annotated
 
@@ -10,11 +10,11 @@ from simulator.http import ApiError
 from simulator.images_api import ImageHandlers
 from simulator.rate_limits import RateLimits
 from simulator.request_log import Books
-from simulator.responses import answer_error
+from simulator.responses import build_error_response
 
 
 class ScriptRequest(BaseModel):
-    """Faults for the next requests, one each, whose prompt contains `match` (left out: any request)."""
+    """Faults for the next requests whose prompt contains `match` (omitted: any prompt), one fault a request."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,7 +23,7 @@ class ScriptRequest(BaseModel):
 
 
 class ControlHandlers:
-    """GET, POST and DELETE /_simulator/faults, GET /_simulator/books."""
+    """Handlers of GET, POST and DELETE /_simulator/faults and of GET /_simulator/books."""
 
     def __init__(self, books: Books, script: FaultScript, images: ImageHandlers, limits: RateLimits) -> None:
         self._books = books
@@ -32,18 +32,16 @@ class ControlHandlers:
         self._limits = limits
 
     async def script_faults(self, request: web.Request) -> web.Response:
-        """Queues faults; answers with how many wait."""
+        """Queue faults and return the length of the queue."""
         try:
             wanted = ScriptRequest.model_validate_json(await request.read())
         except ValidationError as error:
-            return answer_error(
-                ApiError(400, f"These faults cannot be scripted: {describe_problems(error)}."), {}
-            )
+            return build_error_response(ApiError(400, f"Invalid faults: {describe_problems(error)}."), {})
         self._script.add(wanted.faults, wanted.match)
         return web.json_response({"queued": len(self._script.queued)})
 
     async def show_faults(self, _: web.Request) -> web.Response:
-        """Every kind with its description and options, and what is queued."""
+        """Return every fault kind with its description and options, and the queued faults."""
         kinds = {
             kind.value: {"description": kind.description, "options": [*kind.options, "delay_seconds"]}
             for kind in FaultKind
@@ -55,17 +53,18 @@ class ControlHandlers:
         return web.json_response({"kinds": kinds, "queued": queued})
 
     async def clear_faults(self, _: web.Request) -> web.Response:
-        """Forgets what is queued; answers with how many faults that were."""
+        """Clear the queue and return how many faults were removed."""
         removed = len(self._script.queued)
         self._script.clear()
         return web.json_response({"removed": removed})
 
     async def show_books(self, _: web.Request) -> web.Response:
-        """Every entry, the totals, how many requests are being worked on, and what is used of the limits."""
-        document = {
-            "entries": [entry.model_dump(mode="json") for entry in self._books.entries],
-            "totals": self._books.sum_up(),
-            "in_progress": self._images.in_progress,
-            "limits": self._limits.sum_up(),
-        }
-        return web.json_response(document)
+        """Return all entries, their totals, the requests in progress, and the use of the rate limits."""
+        return web.json_response(
+            {
+                "entries": [entry.model_dump(mode="json") for entry in self._books.entries],
+                "totals": self._books.get_totals(),
+                "in_progress": self._images.in_progress,
+                "limits": self._limits.get_totals(),
+            }
+        )

@@ -1,7 +1,4 @@
-"""The still life that a simulated picture shows: a lit backdrop and a few studio objects, all chosen by a seed.
-
-How each object is drawn is in `stage`, lettering in `caption`, encoding in `pictures`.
-"""
+"""Draw the still life of a simulated image: a lit backdrop, a few objects and a caption, chosen by a seed."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -14,7 +11,7 @@ Rgb = tuple[int, int, int]
 
 
 class Palette(NamedTuple):
-    """The colours of one picture: two for the room, two for what stands in it, one to write with."""
+    """The colors of one image: two for the backdrop, two for the objects, one for the caption."""
 
     wall: str
     floor: str
@@ -37,7 +34,7 @@ PALETTES = (
 
 @lru_cache(maxsize=512)
 def mix(color: str, other: str, share: float) -> Rgb:
-    """`color` with `share` (0 to 1) of `other` stirred in; both as "#rrggbb"."""
+    """Return `color` blended with `share` (0 to 1) of `other`. Both are "#rrggbb"."""
     red, green, blue = (
         round(mine + (theirs - mine) * share)
         for mine, theirs in zip(ImageColor.getrgb(color), ImageColor.getrgb(other), strict=True)
@@ -46,12 +43,12 @@ def mix(color: str, other: str, share: float) -> Rgb:
 
 
 def mix_hex(color: str, other: str, share: float) -> str:
-    """The same mixture as "#rrggbb"."""
+    """Return the same blend as "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*mix(color, other, share))
 
 
 def draw_ramp(colors: Sequence[Rgb], size: tuple[int, int], *, across: bool) -> Image.Image:
-    """A smooth run of colours over `size` pixels, from left to right if `across`, else from top to bottom."""
+    """Draw a color gradient of `size` pixels, left to right if `across`, otherwise top to bottom."""
     steps = Image.new("RGB", (len(colors), 1) if across else (1, len(colors)))
     steps.putdata(colors)
     return steps.resize(size, Image.Resampling.BICUBIC)
@@ -59,8 +56,8 @@ def draw_ramp(colors: Sequence[Rgb], size: tuple[int, int], *, across: bool) -> 
 
 @lru_cache(maxsize=8)
 def draw_glow(strength_percent: int) -> Image.Image:
-    """A mask of 256 x 256 pixels that fades from its middle to nothing at its border."""
-    border = 75  # what is left of the inverted gradient where its circle meets the border
+    """Draw a mask of 256 x 256 pixels that fades from its center to nothing at its border."""
+    border = 75  # level of the inverted gradient where its circle meets the border
     levels = [
         min(255, max(0, level - border) * strength_percent * 255 // (100 * (255 - border)))
         for level in range(255, -1, -1)
@@ -73,14 +70,14 @@ Painter = Callable[[ImageDraw.ImageDraw, Box], None]
 
 
 class Stage:
-    """A picture on which objects are put, the rear ones first.
+    """An image on which objects are drawn, the rear ones first.
 
-    Lengths are in units of the picture's short side. `x` counts from the middle to the right, `y` from the ground up;
-    both name the middle of an object's foot.
+    Lengths are in units of the image's short side. `x` counts from the center to the right, `y` from the ground up;
+    both give the center of an object's foot.
     """
 
     def __init__(self, scene: Image.Image, palette: Palette, *, center: float, ground: float) -> None:
-        """`scene` is RGBA and is drawn on; `center` and `ground` are where x and y are zero, in pixels."""
+        """Draw on `scene`, an RGBA image. `center` and `ground` are the pixels where x and y are zero."""
         self.palette = palette
         self._scene = scene
         self._unit = min(scene.size)
@@ -88,14 +85,14 @@ class Stage:
         self._ground = ground
 
     def put_shadow(self, x: float, y: float, width: float) -> None:
-        """A soft shadow that lies around (x, y)."""
+        """Draw a soft shadow around (x, y)."""
         size = self._to_pixels(width, width * 0.26)
         shadow = Image.new("RGBA", size, mix(self.palette.floor, "#000000", 0.75))
         shadow.putalpha(draw_glow(60).resize(size, Image.Resampling.BILINEAR))
         self._paste(shadow, x, y - width * 0.13)
 
     def put_ball(self, x: float, y: float, diameter: float, color: str) -> None:
-        """A ball, lit from the upper left."""
+        """Draw a ball, lit from the upper left."""
         size = self._to_pixels(diameter, diameter)
         light = Image.radial_gradient("L").transform(size, Image.Transform.EXTENT, (70, 79, 240, 249))
         ball = ImageOps.colorize(
@@ -108,13 +105,13 @@ class Stage:
         self._paste_shape(ball, x, y, _paint_ellipse)
 
     def put_stone(self, x: float, y: float, width: float, height: float, color: str) -> None:
-        """A flat, smooth stone."""
+        """Draw a flat, smooth stone."""
         colors = [mix(color, "#ffffff", 0.55), mix(color, "#ffffff", 0.1), mix(color, "#000000", 0.4)]
         stone = draw_ramp(colors, self._to_pixels(width, height), across=False)
         self._paste_shape(stone, x, y, _paint_ellipse)
 
     def put_arch(self, x: float, y: float, width: float, height: float, color: str) -> None:
-        """A flat arch, such as a niche in the wall."""
+        """Draw a flat arch, such as a niche in the wall."""
 
         def paint(draw: ImageDraw.ImageDraw, box: Box) -> None:
             draw.ellipse((0, 0, box[2], box[2]), fill=255)
@@ -126,7 +123,10 @@ class Stage:
     def put_tube(
         self, x: float, y: float, width: float, height: float, color: str, *, rounding: float
     ) -> None:
-        """An upright tube: a bottle's body, neck or cap. `rounding` is the corners' radius over the shorter side."""
+        """Draw an upright tube: a bottle's body, neck or cap.
+
+        `rounding` is the radius of the corners divided by the shorter side.
+        """
 
         def paint(draw: ImageDraw.ImageDraw, box: Box) -> None:
             draw.rounded_rectangle(box, radius=round(min(box[2:]) * rounding), fill=255)
@@ -135,7 +135,7 @@ class Stage:
         self._paste_shape(tube, x, y, paint)
 
     def put_cylinder(self, x: float, y: float, width: float, height: float, color: str) -> None:
-        """An upright cylinder, seen slightly from above."""
+        """Draw an upright cylinder, seen slightly from above."""
         lid = width * 0.26
 
         def paint(draw: ImageDraw.ImageDraw, box: Box) -> None:
@@ -153,7 +153,7 @@ class Stage:
         return max(2, round(width * self._unit)), max(2, round(height * self._unit))
 
     def _paste_shape(self, fill: Image.Image, x: float, y: float, paint: Painter) -> None:
-        """Puts `fill` through a shape with smooth edges: painted twice as large, then averaged down."""
+        """Paste `fill` through an antialiased shape: the mask is painted twice as large, then averaged."""
         large = Image.new("L", (fill.width * 2, fill.height * 2))
         paint(ImageDraw.Draw(large), (0, 0, large.width - 1, large.height - 1))
         fill.putalpha(large.reduce(2))
@@ -180,20 +180,20 @@ _BACKDROP_SIDE = 192
 
 
 def draw_scene(size: tuple[int, int], palette: Palette, seed: int, *, backdrop: bool) -> Image.Image:
-    """A still life of `size` pixels as RGBA; without a backdrop everything around the objects is transparent.
+    """Draw a still life of `size` pixels as RGBA. The same arguments always give the same image.
 
-    The same arguments always give the same picture.
+    Without a backdrop everything around the objects is transparent.
     """
-    dice = random.Random(seed)  # noqa: S311 - which still life is drawn is no secret
-    light_from = dice.uniform(-0.5, 0.0)
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    light_from = rng.uniform(-0.5, 0.0)
     scene = _draw_backdrop(size, palette, light_from) if backdrop else Image.new("RGBA", size)
-    stage = Stage(scene, palette, center=size[0] * dice.uniform(0.45, 0.55), ground=size[1] * 0.66)
-    _ARRANGEMENTS[seed % len(_ARRANGEMENTS)](stage, dice)
+    stage = Stage(scene, palette, center=size[0] * rng.uniform(0.45, 0.55), ground=size[1] * 0.66)
+    _ARRANGEMENTS[seed % len(_ARRANGEMENTS)](stage, rng)
     return scene
 
 
 def _draw_backdrop(size: tuple[int, int], palette: Palette, light_from: float) -> Image.Image:
-    """A seamless sweep of paper, lit from the upper left. Drawn small and enlarged: it holds no edges."""
+    """Draw a seamless paper backdrop, small and then enlarged, because it has no edges."""
     colors = [
         mix(palette.wall, "#000000", 0.12),
         mix(palette.wall, "#ffffff", 0.05),
@@ -208,7 +208,7 @@ def _draw_backdrop(size: tuple[int, int], palette: Palette, light_from: float) -
     return room.resize(size, Image.Resampling.BICUBIC).convert("RGBA")
 
 
-def _arrange_bottle(stage: Stage, dice: random.Random) -> None:
+def _arrange_bottle(stage: Stage, rng: random.Random) -> None:
     wall, _, body, accent, _ = stage.palette
     stage.put_shadow(0.06, 0.0, 1.05)
     stage.put_cylinder(0, 0, 0.52, 0.1, mix_hex(wall, body, 0.25))
@@ -217,44 +217,44 @@ def _arrange_bottle(stage: Stage, dice: random.Random) -> None:
     stage.put_tube(0, 0.17, 0.2, 0.09, mix_hex(wall, "#ffffff", 0.5), rounding=0.02)
     stage.put_tube(0, 0.4, 0.075, 0.05, accent, rounding=0.1)
     stage.put_tube(0, 0.44, 0.1, 0.07, accent, rounding=0.2)
-    side = dice.choice((-0.33, 0.33))
+    side = rng.choice((-0.33, 0.33))
     stage.put_shadow(side, -0.05, 0.26)
-    stage.put_ball(side, -0.05, dice.uniform(0.1, 0.15), accent)
+    stage.put_ball(side, -0.05, rng.uniform(0.1, 0.15), accent)
 
 
-def _arrange_plinth(stage: Stage, dice: random.Random) -> None:
+def _arrange_plinth(stage: Stage, rng: random.Random) -> None:
     wall, _, body, accent, _ = stage.palette
-    side = dice.choice((-1, 1))
+    side = rng.choice((-1, 1))
     stage.put_arch(side * 0.12, 0.02, 0.5, 0.56, mix_hex(wall, accent, 0.35))
     stage.put_shadow(0.04, 0.0, 0.85)
     stage.put_cylinder(0, 0, 0.34, 0.2, mix_hex(wall, "#ffffff", 0.35))
     stage.put_shadow(0.0, 0.19, 0.26)
-    stage.put_ball(0, 0.18, dice.uniform(0.24, 0.3), body)
+    stage.put_ball(0, 0.18, rng.uniform(0.24, 0.3), body)
     stage.put_shadow(side * 0.31, -0.06, 0.34)
-    stage.put_cylinder(side * 0.3, -0.06, 0.15, dice.uniform(0.06, 0.14), accent)
+    stage.put_cylinder(side * 0.3, -0.06, 0.15, rng.uniform(0.06, 0.14), accent)
 
 
-def _arrange_stones(stage: Stage, dice: random.Random) -> None:
+def _arrange_stones(stage: Stage, rng: random.Random) -> None:
     wall, _, body, accent, _ = stage.palette
-    stage.put_ball(dice.uniform(-0.2, 0.2), 0.14, 0.42, mix_hex(wall, accent, 0.5))
+    stage.put_ball(rng.uniform(-0.2, 0.2), 0.14, 0.42, mix_hex(wall, accent, 0.5))
     stage.put_shadow(0.05, 0.01, 0.9)
     height, width = 0.0, 0.46
     for color in (body, mix_hex(body, wall, 0.45), accent, mix_hex(body, "#ffffff", 0.5)):
-        thickness = width * dice.uniform(0.34, 0.42)
-        stage.put_stone(dice.uniform(-0.03, 0.03), height, width, thickness, color)
+        thickness = width * rng.uniform(0.34, 0.42)
+        stage.put_stone(rng.uniform(-0.03, 0.03), height, width, thickness, color)
         height += thickness * 0.88
-        width *= dice.uniform(0.68, 0.8)
+        width *= rng.uniform(0.68, 0.8)
 
 
-def _arrange_vessels(stage: Stage, dice: random.Random) -> None:
+def _arrange_vessels(stage: Stage, rng: random.Random) -> None:
     wall, floor, body, accent, _ = stage.palette
-    side = dice.choice((-1, 1))
+    side = rng.choice((-1, 1))
     stage.put_arch(0, 0.03, 0.62, 0.6, mix_hex(floor, wall, 0.45))
     stage.put_shadow(0.02, 0.0, 1.1)
-    stage.put_cylinder(side * -0.17, 0, 0.2, dice.uniform(0.3, 0.4), mix_hex(wall, body, 0.3))
-    stage.put_cylinder(side * 0.1, -0.03, 0.24, dice.uniform(0.18, 0.24), body)
+    stage.put_cylinder(side * -0.17, 0, 0.2, rng.uniform(0.3, 0.4), mix_hex(wall, body, 0.3))
+    stage.put_cylinder(side * 0.1, -0.03, 0.24, rng.uniform(0.18, 0.24), body)
     stage.put_shadow(side * 0.33, -0.06, 0.28)
-    stage.put_ball(side * 0.32, -0.06, dice.uniform(0.12, 0.16), accent)
+    stage.put_ball(side * 0.32, -0.06, rng.uniform(0.12, 0.16), accent)
     stage.put_ball(side * -0.34, -0.05, 0.09, accent)
 
 
@@ -266,25 +266,25 @@ _ARRANGEMENTS: tuple[Callable[[Stage, random.Random], None], ...] = (
 )
 
 
-_MAX_TEXT = 400
-_MAX_WORD = 40
+_MAX_TEXT_LENGTH = 400
+_MAX_WORD_LENGTH = 40
 _MAX_LINES = 4
-_SMALLEST_SIDE = 96
-_SMALLEST_LETTERS = 9
+_MIN_SIDE = 96
+_MIN_LETTER_SIZE = 9
 
 
 def draw_caption(picture: Image.Image, text: str, note: str, palette: Palette, *, on_card: bool) -> None:
-    """Writes `text`, and smaller `note` under it, at the foot of an RGBA picture.
+    """Write `text`, and the smaller `note` below it, at the bottom of an RGBA image.
 
-    `on_card` lays a card under the letters, for pictures whose background is transparent or unknown. A picture with
-    a side below 96 pixels stays without letters.
+    `on_card` draws a card behind the letters, for a background that is transparent or unknown. An image with a side
+    below 96 pixels gets no caption.
     """
-    if min(picture.size) < _SMALLEST_SIDE:
+    if min(picture.size) < _MIN_SIDE:
         return
     unit = min(picture.size)
     margin = unit // 20
-    letters, lines = _fit(" ".join(text[:_MAX_TEXT].split()), picture.width - 4 * margin, unit)
-    font, small = _load_font(letters), _load_font(max(_SMALLEST_LETTERS, unit // 54))
+    letters, lines = _fit(" ".join(text[:_MAX_TEXT_LENGTH].split()), picture.width - 4 * margin, unit)
+    font, small = _load_font(letters), _load_font(max(_MIN_LETTER_SIZE, unit // 54))
     line_height = round(letters * 1.25)
     top = picture.height - margin * 2 - line_height * len(lines) - round(small.size * 1.6)
     if on_card:
@@ -307,8 +307,8 @@ def _lay_card(picture: Image.Image, box: tuple[int, int, int, int], palette: Pal
 
 
 def _fit(text: str, width: int, unit: int) -> tuple[int, list[str]]:
-    """The largest letters (in pixels) at which the text fits, and its lines at that size."""
-    letters, smallest = max(_SMALLEST_LETTERS, unit // 24), max(_SMALLEST_LETTERS, unit // 40)
+    """Return the largest letter size in pixels at which the text fits, and its lines at that size."""
+    letters, smallest = max(_MIN_LETTER_SIZE, unit // 24), max(_MIN_LETTER_SIZE, unit // 40)
     lines = _wrap(text, width, letters)
     while len(lines) > _MAX_LINES and letters > smallest:
         letters -= max(1, letters // 10)
@@ -323,7 +323,7 @@ def _wrap(text: str, width: int, letters: int) -> list[str]:
     lines: list[str] = []
     line = ""
     for whole_word in text.split():
-        word = whole_word[:_MAX_WORD]
+        word = whole_word[:_MAX_WORD_LENGTH]
         longer = f"{line} {word}" if line else word
         if line and font.getlength(longer) > width:
             lines.append(line)

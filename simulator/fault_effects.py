@@ -1,4 +1,4 @@
-"""Faults that answer with an error: the status, headers and body of each."""
+"""Effects of faults: error responses with their status, headers and body, and damaged success responses."""
 
 import base64
 import math
@@ -80,9 +80,11 @@ _ANSWERS = {
 
 
 def build_refusal(fault: Fault, model: str) -> ApiError | None:
-    """The error that a fault answers with, None if it does something else. Nothing is paid for it."""
+    """Build the error response of a fault, which is never paid. None if the fault does something else."""
     if fault.kind is FaultKind.ERROR_IN_SUCCESS:
-        return ApiError(200, "The gateway says no.", error_type="upstream_error", code=fault.error)
+        return ApiError(
+            200, "The gateway refused the request.", error_type="upstream_error", code=fault.error
+        )
     answer = _ANSWERS.get(fault.kind)
     if answer is None:
         return None
@@ -93,13 +95,12 @@ def build_refusal(fault: Fault, model: str) -> ApiError | None:
         error_type=answer.error_type,
         code=fault.code if fault.kind is FaultKind.INSUFFICIENT_QUOTA else answer.code,
         param=answer.param,
-        headers=_wait_headers(fault) if "header" in fault.kind.options else None,
+        headers=_build_wait_headers(fault) if "header" in fault.kind.options else None,
         details=blocked if fault.kind is FaultKind.MODERATION_BLOCKED else None,
     )
 
 
-def _wait_headers(fault: Fault) -> dict[str, str]:
-    """How long to wait, in the spelling that was asked for; whole seconds are rounded up."""
+def _build_wait_headers(fault: Fault) -> dict[str, str]:
     if fault.header == "retry-after-ms":
         return {"retry-after-ms": str(math.ceil(fault.seconds * 1000))}
     if fault.header == "http-date":
@@ -108,15 +109,15 @@ def _wait_headers(fault: Fault) -> dict[str, str]:
     return {"retry-after": str(math.ceil(fault.seconds))} if fault.header == "retry-after" else {}
 
 
+# The provider's response body as parsed JSON.
 Document = dict[str, Any]
-"""The provider's answer, as parsed JSON."""
 
 _OVERSIZE_BYTES = 3 * 1024 * 1024
-_NO_PICTURE = base64.b64encode(b"This is no picture, but it was paid for.").decode()
+_NO_PICTURE = base64.b64encode(b"This is not an image, but it was paid for.").decode()
 
 
 def spoil_document(document: Document, fault: Fault) -> None:
-    """Does to an answer what the fault says, in place. A fault of another sort leaves it as it is."""
+    """Damage a response body in place as the fault says. Other kinds of faults change nothing."""
     if fault.kind in _SPOILERS:
         _SPOILERS[fault.kind](document, fault)
 

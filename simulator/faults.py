@@ -1,4 +1,4 @@
-"""The faults that can be asked for: their kinds, their options, and how they are written down.
+"""Define the faults: their kinds, their options, and how they are written.
 
 As JSON `{"kind": "rate_limited", "seconds": 2, "header": "http-date"}`, in a prompt
 `[simulate:rate_limited,seconds=2,header=http-date]` or, for a kind's main option, `[simulate:delay=5]`.
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"\[simulate:([^\[\]]*)\]")
 
 
 class FaultKind(Enum):
-    """Every kind: its name, what it does, and its options, the main one first."""
+    """A kind of fault: its name, what it does, and its options, the main one first."""
 
     description: str
     options: tuple[str, ...]
@@ -30,70 +30,80 @@ class FaultKind(Enum):
         kind.options = options
         return kind
 
-    RATE_LIMITED = "rate_limited", "429, with the time to wait in a header of choice", "seconds", "header"
-    SLOW_DOWN = "slow_down", "429: this project grows too fast", "seconds", "header"
-    INSUFFICIENT_QUOTA = "insufficient_quota", "429: no money left, in the words of a code of choice", "code"
+    RATE_LIMITED = "rate_limited", "429, with the time to wait in the chosen header", "seconds", "header"
+    SLOW_DOWN = "slow_down", "429: the project's traffic grows too fast", "seconds", "header"
+    INSUFFICIENT_QUOTA = "insufficient_quota", "429: no money left, with the chosen error code", "code"
     BILLING_HARD_LIMIT = "billing_hard_limit", "400: the account's hard limit has been reached"
     MODERATION_BLOCKED = "moderation_blocked", "400: refused by the safety system"
-    INVALID_API_KEY = "invalid_api_key", "401: the key is not known"
-    NOT_VERIFIED = "not_verified", "403: the organisation is not verified, recognisable by its message only"
+    INVALID_API_KEY = "invalid_api_key", "401: unknown API key"
+    NOT_VERIFIED = "not_verified", "403: the organization is not verified; only the message says so"
     MODEL_NOT_FOUND = "model_not_found", "404: the model has been retired"
-    NO_ACCESS_MODEL = "no_access_model", "403: the project may not use the model"
-    SERVER_ERROR = "server_error", "500, nothing paid"
-    OVERLOADED = "overloaded", "503, nothing paid"
+    NO_ACCESS_MODEL = "no_access_model", "403: the project has no access to the model"
+    SERVER_ERROR = "server_error", "500, not paid"
+    OVERLOADED = "overloaded", "503, not paid"
     BAD_GATEWAY = "bad_gateway", "502 with an HTML page, paid or not", "paid"
     GATEWAY_TIMEOUT = "gateway_timeout", "504 with an HTML page, paid or not", "paid"
-    CONFLICT = "conflict", "409, nothing paid"
-    UNPROCESSABLE = "unprocessable", "422, nothing paid"
-    REQUEST_TIMEOUT = "request_timeout", "408, nothing paid"
-    ERROR_IN_SUCCESS = "error_in_success", "200 with an error object, nothing paid", "error"
+    CONFLICT = "conflict", "409, not paid"
+    UNPROCESSABLE = "unprocessable", "422, not paid"
+    REQUEST_TIMEOUT = "request_timeout", "408, not paid"
+    ERROR_IN_SUCCESS = "error_in_success", "200 with an error object, not paid", "error"
     RESET_BEFORE = "reset_before", "the connection is reset before anything is paid"
-    RESET_AFTER_PAYMENT = "reset_after_payment", "paid, then the connection is reset without an answer"
-    HANG = "hang", "paid, and no answer until the client goes away"
-    TRUNCATED = "truncated", "paid; half of the body, then the connection ends"
-    REDIRECT = "redirect", "paid; 307 to the same address: a client that follows pays twice"
-    MALFORMED_JSON = "malformed_json", "paid; 200 with a body that is no JSON but says it is"
+    RESET_AFTER_PAYMENT = "reset_after_payment", "paid, then the connection is reset without a response"
+    HANG = "hang", "paid, then no response until the client disconnects"
+    TRUNCATED = "truncated", "paid; half of the body, then the connection closes"
+    REDIRECT = "redirect", "paid; 307 to the same URL: a client that follows it pays twice"
+    MALFORMED_JSON = "malformed_json", "paid; 200 with a JSON content type and a body that is not JSON"
     PLAIN_TEXT = "plain_text", "paid; 200 with plain text"
-    NO_DATA = "no_data", "paid; JSON without the pictures"
-    BAD_BASE64 = "bad_base64", "paid; pictures that cannot be decoded from base64"
-    NOT_AN_IMAGE = "not_an_image", "paid; base64 of something that is no picture"
-    WRONG_FORMAT = "wrong_format", "paid; pictures in another format than asked"
-    WRONG_COUNT = "wrong_count", "paid; one picture fewer than asked"
-    ODD_BASE64 = "odd_base64", "paid; pictures in base64 as gateways write it", "spelling"
-    URL_ONLY = "url_only", "paid; a url that leads nowhere in place of each picture"
-    LOST_PICTURE = "lost_picture", "paid; something else in place of the last picture", "instead"
-    MISSING_USAGE = "missing_usage", "paid; no usage in the answer"
+    NO_DATA = "no_data", "paid; JSON without the images"
+    BAD_BASE64 = "bad_base64", "paid; images that are not valid base64"
+    NOT_AN_IMAGE = "not_an_image", "paid; base64 of something that is not an image"
+    WRONG_FORMAT = "wrong_format", "paid; images in another format than requested"
+    WRONG_COUNT = "wrong_count", "paid; one image fewer than requested"
+    ODD_BASE64 = "odd_base64", "paid; images in base64 as gateways write it", "spelling"
+    URL_ONLY = "url_only", "paid; an unreachable URL instead of each image"
+    LOST_PICTURE = "lost_picture", "paid; something else instead of the last image", "instead"
+    MISSING_USAGE = "missing_usage", "paid; no usage in the response"
     NULL_USAGE = "null_usage", "paid; usage is null"
-    ZERO_USAGE = "zero_usage", "paid; usage says that nothing was used"
+    ZERO_USAGE = "zero_usage", "paid; usage is all zeros"
     PARTIAL_USAGE = "partial_usage", "paid; one field of usage is missing", "field"
     SPARSE_USAGE = (
         "sparse_usage",
-        "paid; usage has one count, and neither the named one nor anything else",
+        "paid; usage has a single count, and it is not the named one",
         "field",
     )
-    MIXED_USAGE = "mixed_usage", "paid; usage has its counts under chat names, beside zeros under its own"
-    MALFORMED_USAGE = "malformed_usage", "paid; output_tokens (or all of usage) is of a wrong form", "form"
-    OVERSIZE_USAGE = "oversize_usage", "paid; usage holds 3 MB in a field that nobody knows"
-    DELAY = "delay", "the answer takes longer", "delay_seconds"
-    STREAM_BROKEN = "stream_broken", "paid; a stream's connection ends after so many events", "events"
-    STREAM_ENDED = "stream_ended", "paid; a stream ends in good order after so many events", "events"
-    STREAM_STALLED = "stream_stalled", "paid; a stream is silent after so many events", "events"
+    MIXED_USAGE = (
+        "mixed_usage",
+        "paid; usage has its counts under the chat API's names, and zeros under its own",
+    )
+    MALFORMED_USAGE = (
+        "malformed_usage",
+        "paid; output_tokens (or all of usage) has a wrong type or value",
+        "form",
+    )
+    OVERSIZE_USAGE = "oversize_usage", "paid; usage has 3 MB in an unknown field"
+    DELAY = "delay", "the response takes longer", "delay_seconds"
+    STREAM_BROKEN = "stream_broken", "paid; the stream's connection breaks after `events` events", "events"
+    STREAM_ENDED = "stream_ended", "paid; the stream ends normally after `events` events", "events"
+    STREAM_STALLED = "stream_stalled", "paid; the stream stalls after `events` events", "events"
     STREAM_ERROR = (
         "stream_error",
-        "a stream's error after so many events, paid or not",
+        "the stream reports an error after `events` events, paid or not",
         "events",
         "error",
         "paid",
     )
     STREAM_MALFORMED = (
         "stream_malformed",
-        "paid; after so many events of a stream comes one that is no JSON",
+        "paid; the event after `events` events of the stream is not JSON",
         "events",
     )
-    STREAM_IGNORED = "stream_ignored", "paid; an answer as a whole, although a stream was asked for"
+    STREAM_IGNORED = "stream_ignored", "paid; a single response although a stream was requested"
     STREAM_DIALECT = "stream_dialect", "paid; a stream as gateways write it", "dialect"
-    FEWER_PARTIALS = "fewer_partials", "paid; a stream with one partial picture fewer than asked, and billed"
-    BAD_PARTIAL = "bad_partial", "paid; a stream whose first partial picture is none"
+    FEWER_PARTIALS = (
+        "fewer_partials",
+        "paid; a stream with one partial image fewer than requested, and billed so",
+    )
+    BAD_PARTIAL = "bad_partial", "paid; a stream whose first partial image is not valid"
 
 
 QuotaCode = Literal[
@@ -114,7 +124,7 @@ UsageForm = Literal["negative", "string", "float", "bool", "absurd", "list"]
 
 
 class Fault(BaseModel):
-    """One fault with its options. Every kind takes `delay_seconds`; the others only where the kind names them."""
+    """One fault with its options. Every kind takes `delay_seconds`; other options only if the kind lists them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,23 +144,23 @@ class Fault(BaseModel):
 
     @model_validator(mode="after")
     def _check_options(self) -> "Fault":
-        strange = self.model_fields_set - {"kind", "delay_seconds", *self.kind.options}
-        if strange:
-            raise ValueError(f"{self.kind.value} has no option {', '.join(sorted(strange))}")
+        unknown = self.model_fields_set - {"kind", "delay_seconds", *self.kind.options}
+        if unknown:
+            raise ValueError(f"{self.kind.value} has no option {', '.join(sorted(unknown))}")
         return self
 
 
 def parse_fault(text: str) -> Fault:
-    """A fault as written in a prompt, without the brackets: "delay=5" or "rate_limited,seconds=2,header=none".
+    """Parse a fault as written in a prompt: "delay=5" or "rate_limited,seconds=2,header=none".
 
     Raises:
-        ValueError: no such kind or option, or a value that the option does not take.
+        ValueError: the kind or an option is unknown, or a value is not valid.
     """
     head, *rest = (part.strip() for part in text.split(","))
     name, has_value, value = head.partition("=")
     known = {kind.value: kind for kind in FaultKind}
     if name not in known:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(known)}")
+        raise ValueError(f"unknown fault {name!r}; known faults: {', '.join(known)}")
     options: dict[str, Any] = {"kind": name}
     if has_value:
         options[known[name].options[0] if known[name].options else "delay_seconds"] = value
@@ -164,28 +174,28 @@ def parse_fault(text: str) -> Fault:
 
 
 def find_fault(prompt: str) -> Fault | None:
-    """The fault that a prompt asks for, with all of its delays; None if it asks for none.
+    """Return the fault that a prompt contains, with the sum of its delays, or None.
 
     Raises:
-        ValueError: as `parse_fault`, or the prompt asks for two faults that are more than a delay.
+        ValueError: as `parse_fault`, or the prompt has two faults besides delays.
     """
     faults = [parse_fault(token) for token in _TOKEN.findall(prompt)]
     if not faults:
         return None
-    more_than_delays = [fault for fault in faults if fault.kind is not FaultKind.DELAY]
-    if len(more_than_delays) > 1:
-        raise ValueError(f"a request has one fault besides its delay, not {len(more_than_delays)}")
+    other_faults = [fault for fault in faults if fault.kind is not FaultKind.DELAY]
+    if len(other_faults) > 1:
+        raise ValueError(f"a request takes at most one fault besides delays, not {len(other_faults)}")
     delay_seconds = sum(fault.delay_seconds for fault in faults)
-    return (more_than_delays or faults)[0].model_copy(update={"delay_seconds": delay_seconds})
+    return (other_faults or faults)[0].model_copy(update={"delay_seconds": delay_seconds})
 
 
 def strip_fault(prompt: str) -> str:
-    """The prompt without what it asks of the simulator: this is what is drawn."""
+    """Return the prompt without its fault tokens: the text that is drawn."""
     return _TOKEN.sub("", prompt).strip()
 
 
 def describe_problems(error: ValidationError) -> str:
-    """What pydantic found, as one sentence."""
+    """Format pydantic's errors as one line."""
     parts = (
         f"{'.'.join(str(part) for part in problem['loc']) or 'fault'}: {problem['msg']}"
         for problem in error.errors()
@@ -194,47 +204,47 @@ def describe_problems(error: ValidationError) -> str:
 
 
 class Scripted(NamedTuple):
-    """A fault that waits for the next request whose prompt contains `match` (None: any request)."""
+    """A fault for the next request whose prompt contains `match` (None: any request)."""
 
     fault: Fault
     match: str | None
 
 
 class FaultScript:
-    """A queue of faults, each for one request, first in first out, and a die for random ones."""
+    """A queue of faults, each for one request, first in first out, and random faults by their rates."""
 
     def __init__(self, rates: Mapping[str, float], seed: int) -> None:
-        """`rates` are probabilities by a fault as it is written in a prompt, such as {"server_error": 0.1}.
+        """Take probabilities by a fault as written in a prompt, such as {"server_error": 0.1}.
 
         Raises:
-            StartupError: a rate is no probability, or names no fault.
+            StartupError: a rate is not a probability, or its fault is unknown.
         """
         self._queue: list[Scripted] = []
-        self._dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._rates = _read_rates(rates)
 
     @property
     def queued(self) -> tuple[Scripted, ...]:
-        """What is still waiting."""
+        """The faults that are still queued."""
         return tuple(self._queue)
 
     def add(self, faults: Iterable[Fault], match: str | None) -> None:
-        """Scripts faults for the next matching requests, one each."""
+        """Queue faults for the next matching requests, one each."""
         self._queue.extend(Scripted(fault, match) for fault in faults)
 
     def clear(self) -> None:
-        """Forgets what is still waiting."""
+        """Clear the queue."""
         self._queue.clear()
 
     def take_for(self, prompt: str) -> Fault | None:
-        """The fault of one request, None if all goes well; a scripted one is used up.
+        """Return the fault for one request, or None. A scripted fault is removed from the queue.
 
         Raises:
-            ValueError: the prompt asks for a fault that does not exist.
+            ValueError: the prompt contains an unknown fault.
         """
-        asked_for = find_fault(prompt)
-        if asked_for:
-            return asked_for
+        requested = find_fault(prompt)
+        if requested:
+            return requested
         for index, scripted in enumerate(self._queue):
             if scripted.match is None or scripted.match in prompt:
                 del self._queue[index]
@@ -242,7 +252,7 @@ class FaultScript:
         return self._roll()
 
     def _roll(self) -> Fault | None:
-        chance = self._dice.random()
+        chance = self._rng.random()
         for fault, rate in self._rates:
             if chance < rate:
                 return fault
@@ -251,7 +261,7 @@ class FaultScript:
 
 
 def read_fault(fault: Fault | FaultKind | str) -> Fault:
-    """A fault from any spelling: itself, its kind, or its text as in a prompt."""
+    """Return a fault from a `Fault`, its kind, or its text as in a prompt."""
     if isinstance(fault, Fault):
         return fault
     return Fault(kind=fault) if isinstance(fault, FaultKind) else parse_fault(fault)
@@ -260,9 +270,9 @@ def read_fault(fault: Fault | FaultKind | str) -> Fault:
 def _read_rates(rates: Mapping[str, float]) -> list[tuple[Fault, float]]:
     if any(not 0 <= rate <= 1 for rate in rates.values()) or sum(rates.values()) > 1:
         raise StartupError(
-            f"The fault rates {dict(rates)} are no probabilities: each 0 to 1, together at most 1."
+            f"The fault rates {dict(rates)} are not valid: each must be 0 to 1, and their sum at most 1."
         )
     try:
         return [(parse_fault(text), rate) for text, rate in rates.items()]
     except ValueError as error:
-        raise StartupError(f"The fault rates name no fault: {error}.") from error
+        raise StartupError(f"The fault rates are not valid: {error}.") from error

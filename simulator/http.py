@@ -1,4 +1,4 @@
-"""What travels in headers: the key, the project and the client's id of a request, and what every answer carries."""
+"""Read request headers, build response headers, and define the API's errors."""
 
 import hashlib
 import time
@@ -16,7 +16,7 @@ class StartupError(Exception):
 
 
 class ApiError(Exception):
-    """An answer with an error status. `details` are further fields of the error object."""
+    """An error response. `details` are further fields of the error object."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class ApiError(Exception):
 
 
 def refuse(param: str, code: str, message: str) -> ApiError:
-    """A request that is not well-formed: 400 `invalid_request_error`."""
+    """Build a 400 `invalid_request_error` for a request that is not well-formed."""
     return ApiError(400, message, code=code, param=param)
 
 
 def refuse_for_model(param: str, code: str, message: str) -> ApiError:
-    """A request that the model cannot carry out: 400 `image_generation_user_error`."""
+    """Build a 400 `image_generation_user_error` for a request that the model cannot serve."""
     return ApiError(400, message, error_type=IMAGE_ERROR, code=code, param=param)
 
 
-_MAX_CLIENT_REQUEST_ID = 512
+_MAX_CLIENT_REQUEST_ID_LENGTH = 512
 _RATE_LIMITS = {
     "x-ratelimit-limit-requests": "500",
     "x-ratelimit-remaining-requests": "499",
@@ -66,7 +66,7 @@ _RATE_LIMITS = {
 
 
 def check_key(request: web.Request) -> None:
-    """Whether there is a key that the simulator likes: any but "invalid" and "sk-invalid...".
+    """Check that the request has an API key. Any is accepted but "invalid" and "sk-invalid...".
 
     Raises:
         ApiError: 401 `invalid_api_key`.
@@ -74,45 +74,47 @@ def check_key(request: web.Request) -> None:
     key = read_key(request)
     if not key:
         raise ApiError(
-            401, "No API key provided: send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
+            401, "No API key provided. Send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
         )
     if key == "invalid" or key.startswith("sk-invalid"):
         raise ApiError(401, f"Incorrect API key provided: {key[:10]}***.", code="invalid_api_key")
 
 
 def read_key(request: web.Request) -> str:
-    """The key of a request, empty if it has none."""
+    """Return the API key of a request, or an empty string."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def name_key(request: web.Request) -> str:
-    """The id by which the books and the organization know a key, without holding the key itself."""
+def get_key_id(request: web.Request) -> str:
+    """Return the id that stands for a key in the books and in usage reports, a hash of the key."""
     return f"key_{hashlib.sha256(read_key(request).encode()).hexdigest()[:16]}"
 
 
 def read_project(request: web.Request) -> str:
-    """The project that a request belongs to: the one that it names, else the organization's only one."""
+    """Return the project in the request's header, or the default project."""
     return request.headers.get("OpenAI-Project") or "proj_simulator"
 
 
 def read_client_request_id(request: web.Request) -> str | None:
-    """The client's own id of this request, None if it sent none.
+    """Return the request's `X-Client-Request-Id`, or None.
 
     Raises:
-        ApiError: 400, not ASCII or longer than 512 characters.
+        ApiError: 400, it is not ASCII or is longer than 512 characters.
     """
     client_request_id = request.headers.get("X-Client-Request-Id")
     if client_request_id is None:
         return None
-    if not client_request_id.isascii() or len(client_request_id) > _MAX_CLIENT_REQUEST_ID:
-        message = f"X-Client-Request-Id must be ASCII and at most {_MAX_CLIENT_REQUEST_ID} characters long."
+    if not client_request_id.isascii() or len(client_request_id) > _MAX_CLIENT_REQUEST_ID_LENGTH:
+        message = (
+            f"X-Client-Request-Id must be ASCII and at most {_MAX_CLIENT_REQUEST_ID_LENGTH} characters long."
+        )
         raise refuse("X-Client-Request-Id", "invalid_value", message)
     return client_request_id
 
 
-def write_headers(request_id: str, started: float) -> dict[str, str]:
-    """The headers of every answer to an image request that arrived when the monotonic clock said `started`."""
+def build_headers(request_id: str, started: float) -> dict[str, str]:
+    """Build the headers of a response. `started` is the monotonic time when the request arrived."""
     return {
         "x-request-id": request_id,
         "openai-organization": "simulator",

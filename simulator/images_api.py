@@ -1,4 +1,4 @@
-"""The two image endpoints: from a request to an answer and an entry in the books."""
+"""Serve the two image endpoints: from a request to a response and an entry in the books."""
 
 import asyncio
 import base64
@@ -18,50 +18,52 @@ from simulator.fault_effects import Document, build_refusal, spoil_document
 from simulator.faults import Fault, FaultKind, FaultScript, strip_fault
 from simulator.http import (
     ApiError,
+    build_headers,
     check_key,
-    name_key,
+    get_key_id,
     read_client_request_id,
     read_project,
     refuse,
-    write_headers,
 )
 from simulator.orders import Endpoint, ImageOrder
 from simulator.pictures import Brief, Encoding, coarsen, draw_picture, edit_picture, stamp_picture
 from simulator.rate_limits import RateLimits
-from simulator.request_log import BookEntry, Books, describe_order
+from simulator.request_log import BookEntry, Books, get_order_fields
 from simulator.request_parsing import Body, read_json, read_multipart
 from simulator.responses import (
     GATEWAY_STATUSES,
     REDIRECTED,
     STREAM_FAULTS,
-    answer_error,
+    adapt_order,
+    build_error_response,
+    build_events,
     deliver,
     deliver_stream,
-    find_status,
-    fit_to_fault,
-    write_events,
+    get_status,
 )
 from simulator.tokens import Usage, price_usage
 from simulator.uploads import Inputs
 from simulator.validation import read_order
 
 
-def carry_out(order: ImageOrder, inputs: Inputs, usage: Usage, fault: Fault | None, request_id: str) -> bytes:
-    """The body of the answer, spoilt as the fault says."""
+def build_response_body(
+    order: ImageOrder, inputs: Inputs, usage: Usage, fault: Fault | None, request_id: str
+) -> bytes:
+    """Build the response body, damaged as the fault says."""
     encoding = Encoding(order.output_format, order.output_compression)
     if fault is not None and fault.kind is FaultKind.WRONG_FORMAT:
         encoding = encoding._replace(output_format="jpeg" if order.output_format == "png" else "png")
     pictures = [
         stamp_picture(_make_picture(order, inputs, encoding, index), request_id) for index in range(order.n)
     ]
-    document = _write_answer(order, pictures, usage)
+    document = _build_response_document(order, pictures, usage)
     if fault is not None:
         spoil_document(document, fault)
     return json.dumps(document).encode()
 
 
 def draw_partials(order: ImageOrder, inputs: Inputs, request_id: str) -> list[bytes]:
-    """The partial pictures of a stream, each less coarse than the one before."""
+    """Draw the partial images of a stream, each less coarse than the one before."""
     encoding = Encoding(order.output_format, order.output_compression)
     finished = _make_picture(order, inputs, encoding, 0) if order.partial_images else b""
     return [
@@ -85,7 +87,7 @@ def _make_picture(order: ImageOrder, inputs: Inputs, encoding: Encoding, index: 
     return (_draw_once if width * height <= _SMALL_PIXELS else draw_picture)(brief, encoding)
 
 
-# The same brief is the same picture; under a load of many like requests drawing would be most of what the machine does.
+# Cached, because under a load of many equal requests drawing would take most of the CPU time.
 _SMALL_PIXELS = 1024 * 1024
 
 
@@ -94,7 +96,7 @@ def _draw_once(brief: Brief, encoding: Encoding) -> bytes:
     return draw_picture(brief, encoding)
 
 
-def _write_answer(order: ImageOrder, pictures: list[bytes], usage: Usage) -> Document:
+def _build_response_document(order: ImageOrder, pictures: list[bytes], usage: Usage) -> Document:
     document: Document = {
         "created": int(time.time()),
         "background": order.background,
@@ -112,9 +114,9 @@ def _write_answer(order: ImageOrder, pictures: list[bytes], usage: Usage) -> Doc
 async def produce(
     order: ImageOrder, inputs: Inputs, fault: Fault | None, request_id: str, *, in_batch: bool = False
 ) -> tuple[bytes, dict[str, Any]]:
-    """The body of the answer, and the paid part of the entry in the books."""
+    """Return the response body, and the paid part of the entry in the books."""
     usage = order.count_usage(inputs.sizes)
-    answer = await asyncio.to_thread(carry_out, order, inputs, usage, fault, request_id)
+    answer = await asyncio.to_thread(build_response_body, order, inputs, usage, fault, request_id)
     return answer, {
         "paid": True,
         "usage": usage.to_json(with_output_details=order.model.reports_output_details),
@@ -123,7 +125,7 @@ async def produce(
 
 
 @dataclass
-class _Visit:
+class _RequestContext:
     """What is known of one request so far."""
 
     endpoint: Endpoint
@@ -136,8 +138,8 @@ class _Visit:
     order: ImageOrder | None = None
     fault: Fault | None = None
 
-    def write_entry(self, *, repeated: bool, outcome: dict[str, Any]) -> BookEntry:
-        """The entry for the books, with how it ended."""
+    def build_entry(self, *, repeated: bool, outcome: dict[str, Any]) -> BookEntry:
+        """Build the entry for the books."""
         return BookEntry(
             time=self.arrived_at,
             request_id=self.request_id,
@@ -147,16 +149,16 @@ class _Visit:
             api_key_id=self.api_key_id,
             endpoint=self.endpoint,
             fault=self.fault.kind.value if self.fault else None,
-            **(describe_order(self.order) if self.order else {}),
+            **(get_order_fields(self.order) if self.order else {}),
             **outcome,
         )
 
 
 class ImageHandlers:
-    """Serves image requests. A client that goes away does not stop the work: it is done, and paid, all the same."""
+    """Handlers of image requests. A client that disconnects does not stop the work: it is finished and paid."""
 
     def __init__(self, books: Books, script: FaultScript, limits: RateLimits, latency_seconds: float) -> None:
-        """`latency_seconds` is what every answer takes at least, apart from refusals."""
+        """Delay every response, except refusals, by `latency_seconds`."""
         self._books = books
         self._script = script
         self._limits = limits
@@ -164,67 +166,72 @@ class ImageHandlers:
         self.in_progress = 0
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/images/generations."""
-        return await self._serve(request, _Visit("generations"), read_json)
+        """Handle POST /v1/images/generations."""
+        return await self._serve(request, _RequestContext("generations"), read_json)
 
     async def edit(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/images/edits."""
-        return await self._serve(request, _Visit("edits"), read_multipart)
+        """Handle POST /v1/images/edits."""
+        return await self._serve(request, _RequestContext("edits"), read_multipart)
 
     async def _serve(
-        self, request: web.Request, visit: _Visit, read_body: Callable[[web.Request], Awaitable[Body]]
+        self,
+        request: web.Request,
+        context: _RequestContext,
+        read_body: Callable[[web.Request], Awaitable[Body]],
     ) -> web.StreamResponse:
         self.in_progress += 1
         try:
             check_key(request)
-            visit.project_id, visit.api_key_id = read_project(request), name_key(request)
-            visit.client_request_id = read_client_request_id(request)
-            return await self._work(request, visit, await read_body(request))
+            context.project_id, context.api_key_id = read_project(request), get_key_id(request)
+            context.client_request_id = read_client_request_id(request)
+            return await self._work(request, context, await read_body(request))
         except ApiError as error:
-            if visit.order is None and error.status != HTTPStatus.UNAUTHORIZED:
-                self._limits.images.count(1)  # what was asked for is not known, but it was a request
-            self._record(visit, {"status": error.status, "error_code": error.code})
-            return answer_error(error, self._write_headers(visit))
+            if context.order is None and error.status != HTTPStatus.UNAUTHORIZED:
+                self._limits.images.count(1)  # the number of images is unknown, but the request counts
+            self._record(context, {"status": error.status, "error_code": error.code})
+            return build_error_response(error, self._build_headers(context))
         finally:
             self.in_progress -= 1
 
-    async def _work(self, request: web.Request, visit: _Visit, body: Body) -> web.StreamResponse:
-        visit.order = order = read_order(visit.endpoint, body.parameters)
+    async def _work(self, request: web.Request, context: _RequestContext, body: Body) -> web.StreamResponse:
+        context.order = order = read_order(context.endpoint, body.parameters)
         self._limits.admit(order.model_name, images=order.n, input_images=len(body.inputs.images))
-        visit.fault = fault = self._take_fault(request, order)
-        visit.order = order = fit_to_fault(order, fault)
+        context.fault = fault = self._take_fault(request, order)
+        context.order = order = adapt_order(order, fault)
         seconds = self._latency_seconds + (fault.delay_seconds if fault else 0)
         refusal = build_refusal(fault, order.model_name) if fault else None
         if order.partial_images is not None and not refusal:
-            return await self._stream(request, visit, order, body, seconds)
+            return await self._stream(request, context, order, body, seconds)
         await asyncio.sleep(seconds)
         if refusal:
             raise refusal
         answer, outcome = b"", dict[str, Any]()
         if _is_paid(fault):
-            answer, outcome = await produce(order, body.inputs, fault, visit.request_id)
-        self._record(visit, {"status": find_status(fault), **outcome})
-        return await deliver(request, answer, self._write_headers(visit), fault)
+            answer, outcome = await produce(order, body.inputs, fault, context.request_id)
+        self._record(context, {"status": get_status(fault), **outcome})
+        return await deliver(request, answer, self._build_headers(context), fault)
 
     async def _stream(
-        self, request: web.Request, visit: _Visit, order: ImageOrder, body: Body, seconds: float
+        self, request: web.Request, context: _RequestContext, order: ImageOrder, body: Body, seconds: float
     ) -> web.StreamResponse:
-        """Answers event by event: the time that it takes lies before each of them."""
-        fault = visit.fault
-        partials = await asyncio.to_thread(draw_partials, order, body.inputs, visit.request_id)
+        """Send the response event by event. The delay is spread over the events."""
+        fault = context.fault
+        partials = await asyncio.to_thread(draw_partials, order, body.inputs, context.request_id)
         answer, outcome = b"", dict[str, Any]()
         if _is_paid(fault):
-            answer, outcome = await produce(order, body.inputs, fault, visit.request_id)
-        self._record(visit, {"status": 200, **outcome})
-        events = await asyncio.to_thread(write_events, order, partials, answer, fault)
-        return await deliver_stream(request, events, self._write_headers(visit), fault, seconds / len(events))
+            answer, outcome = await produce(order, body.inputs, fault, context.request_id)
+        self._record(context, {"status": 200, **outcome})
+        events = await asyncio.to_thread(build_events, order, partials, answer, fault)
+        return await deliver_stream(
+            request, events, self._build_headers(context), fault, seconds / len(events)
+        )
 
-    def _write_headers(self, visit: _Visit) -> dict[str, str]:
-        return write_headers(visit.request_id, visit.started) | self._limits.write_headers()
+    def _build_headers(self, context: _RequestContext) -> dict[str, str]:
+        return build_headers(context.request_id, context.started) | self._limits.build_headers()
 
-    def _record(self, visit: _Visit, outcome: dict[str, Any]) -> None:
-        repeated = self._books.knows_client_request_id(visit.client_request_id)
-        self._books.record(visit.write_entry(repeated=repeated, outcome=outcome))
+    def _record(self, context: _RequestContext, outcome: dict[str, Any]) -> None:
+        repeated = self._books.has_client_request_id(context.client_request_id)
+        self._books.record(context.build_entry(repeated=repeated, outcome=outcome))
 
     def _take_fault(self, request: web.Request, order: ImageOrder) -> Fault | None:
         try:
@@ -232,7 +239,7 @@ class ImageHandlers:
         except ValueError as error:
             raise refuse("prompt", "unknown_fault", f"The prompt cannot be simulated: {error}.") from error
         if fault and fault.kind in STREAM_FAULTS and order.partial_images is None:
-            message = f"The prompt cannot be simulated: {fault.kind.value} is for streams alone."
+            message = f"The prompt cannot be simulated: {fault.kind.value} applies only to streams."
             raise refuse("prompt", "unknown_fault", message)
         followed = fault is not None and fault.kind is FaultKind.REDIRECT and REDIRECTED in request.query
         return None if followed else fault

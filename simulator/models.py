@@ -1,6 +1,6 @@
-"""What each model of the simulated provider allows, and when the real one shuts it down. Data only.
+"""List what each model of the simulated provider allows, and when the real provider shuts it down. Data only.
 
-The simulator keeps its own calendar: a model with a past shutdown date still runs here. DALL-E does not exist.
+A model with a past shutdown date still runs here. DALL-E is not simulated.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MORE_QUALITIES = (*_QUALITIES, "xhigh", "max")
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model. `sizes` None means any WIDTHxHEIGHT within the rules; `input_fidelities` empty means: leave it out."""
+    """One model. `sizes` None: any WIDTHxHEIGHT within the limits; no `input_fidelities`: not supported."""
 
     family: Family
     sizes: tuple[str, ...] | None

@@ -1,4 +1,4 @@
-"""What a sound request asks for, with the provider's defaults filled in."""
+"""Define a validated request, with the provider's defaults filled in."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +11,9 @@ Endpoint = Literal["generations", "edits"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOrder:
-    """One request, checked. `size` is pixels; size, quality and background are the effective ones, never "auto".
+    """One validated request. `size` is in pixels; size, quality and background are never "auto".
 
-    `partial_images` None is an answer as a whole, a number (0 too) is a stream.
+    `partial_images` None is a single response, a number (also 0) is a stream.
     """
 
     endpoint: Endpoint
@@ -31,16 +31,16 @@ class ImageOrder:
 
     @property
     def model(self) -> Model:
-        """What the model allows."""
+        """The model's limits."""
         return MODELS[self.model_name]
 
     @property
     def size_name(self) -> str:
-        """The size as the provider writes it: "1536x1024"."""
+        """The size as the provider writes it, such as "1536x1024"."""
         return "{}x{}".format(*self.size)
 
     def count_usage(self, input_sizes: list[tuple[int, int]]) -> Usage:
-        """What the request uses, its inputs being pictures of these sizes."""
+        """Count the tokens of the request for input images of these sizes."""
         return count_usage(
             self.model.family,
             prompt=self.prompt,

@@ -1,4 +1,4 @@
-"""Pictures as encoded bytes: drawn from a prompt, or painted over a picture that was sent. CPU work: call it in a thread."""
+"""Produce encoded images: drawn from a prompt, or edited. CPU-bound: call it in a thread."""
 
 import hashlib
 import io
@@ -12,13 +12,16 @@ from PIL import Image, ImageChops
 from simulator.drawing import PALETTES, draw_caption, draw_scene
 
 _FASTEST_PNG = 1
-_INPUT_SHOWS_THROUGH = 0.6
-"""How much of the first input is still seen in the backdrop where an edit without a mask repaints the whole picture."""
+# How much of the first input shows in the backdrop of an edit without a mask, which repaints everything.
+_INPUT_OPACITY = 0.6
 _BLUR = (24, 24)
 
 
 class Brief(NamedTuple):
-    """What is drawn: `text` and the small `note` are written on it, `size` is pixels, `variant` tells the pictures of one request apart."""
+    """What to draw: `text` and the small `note` are the caption, `size` is in pixels.
+
+    `variant` tells the images of one request apart.
+    """
 
     text: str
     note: str
@@ -28,7 +31,7 @@ class Brief(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How it is encoded: png, jpeg or webp; `quality` (0 to 100) counts for jpeg and webp."""
+    """The file format: png, jpeg or webp. `quality` (0 to 100) applies to jpeg and webp."""
 
     output_format: str
     quality: int
@@ -36,16 +39,16 @@ class Encoding(NamedTuple):
 
 @lru_cache(maxsize=48)
 def draw_picture(brief: Brief, encoding: Encoding) -> bytes:
-    """A new picture, encoded. The same arguments give the same bytes, remembered for a while."""
+    """Draw and encode a new image. The same arguments give the same bytes; results are cached."""
     return encode(_draw(brief, on_card=brief.transparent), encoding)
 
 
 def edit_picture(
     brief: Brief, encoding: Encoding, first_input: Image.Image, mask: Image.Image | None
 ) -> bytes:
-    """The first input, scaled to the size and repainted exactly where the mask is transparent, encoded.
+    """Scale the first input to the size, repaint it where the mask is transparent, and encode it.
 
-    Without a mask the whole picture is repainted. The mask has an alpha channel.
+    Without a mask the whole image is repainted. The mask must have an alpha channel.
     """
     base = _to_rgba(first_input).resize(brief.size, Image.Resampling.BICUBIC)
     if mask is None:
@@ -62,7 +65,7 @@ def edit_picture(
 
 
 def coarsen(data: bytes, encoding: Encoding, step: int) -> bytes:
-    """A finished picture as it looks on the way there: after step 0 some blots, with each further step more of it."""
+    """Return a finished image as an intermediate one: very coarse at step 0, finer with each step."""
     with Image.open(io.BytesIO(data)) as finished:
         picture = _to_rgba(finished)
     sides = tuple(max(1, side * 8 * 4**step // max(picture.size)) for side in picture.size)
@@ -71,10 +74,10 @@ def coarsen(data: bytes, encoding: Encoding, step: int) -> bytes:
 
 
 def encode(picture: Image.Image, encoding: Encoding) -> bytes:
-    """An RGBA picture as the bytes of a file; jpeg has no transparency and gets a white background."""
+    """Encode an RGBA image. JPEG has no transparency and gets a white background."""
     buffer = io.BytesIO()
     if encoding.output_format == "png":
-        _without_idle_alpha(picture).save(buffer, "PNG", compress_level=_FASTEST_PNG)
+        _drop_opaque_alpha(picture).save(buffer, "PNG", compress_level=_FASTEST_PNG)
     elif encoding.output_format == "webp":
         picture.save(buffer, "WEBP", quality=encoding.quality, method=0)
     else:
@@ -84,12 +87,12 @@ def encode(picture: Image.Image, encoding: Encoding) -> bytes:
 
 
 def _repaint(brief: Brief, base: Image.Image) -> Image.Image:
-    """A new picture all over, with the light and colours of the old one in its backdrop."""
+    """Draw a new image whose backdrop shows the light and colors of the old one."""
     objects = _draw(brief._replace(transparent=True), on_card=True)
     if brief.transparent:
         return objects
     blurred = base.resize(_BLUR, Image.Resampling.BOX).resize(brief.size, Image.Resampling.BICUBIC)
-    backdrop = Image.blend(_draw(brief, on_card=False), blurred, _INPUT_SHOWS_THROUGH)
+    backdrop = Image.blend(_draw(brief, on_card=False), blurred, _INPUT_OPACITY)
     backdrop.alpha_composite(objects)
     return backdrop
 
@@ -108,7 +111,7 @@ def _to_rgba(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGBA" else picture.convert("RGBA")
 
 
-def _without_idle_alpha(picture: Image.Image) -> Image.Image:
+def _drop_opaque_alpha(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB") if picture.getchannel("A").getextrema() == (255, 255) else picture
 
 
@@ -118,12 +121,12 @@ _VP8X_BYTES, _HAS_XMP = 10, 0x04
 
 
 def stamp_picture(picture: bytes, request_id: str) -> bytes:
-    """The same PNG, JPEG or WebP with the request's id in it: as a text, a comment, or XMP."""
+    """Return the PNG, JPEG or WebP with the request's id in it, as a text chunk, a comment, or XMP."""
     text = f"Simulated by request {request_id}".encode()
     if picture.startswith(b"\x89PNG"):
         return picture.removesuffix(_PNG_END) + _png_chunk(b"tEXt", b"Comment\0" + text) + _PNG_END
     if picture.startswith(b"\xff\xd8"):
-        (length,) = struct.unpack_from(">H", picture, 4)  # of the segment that has to be the first
+        (length,) = struct.unpack_from(">H", picture, 4)  # of the segment that must come first
         end = 4 + length
         return picture[:end] + struct.pack(">HH", _JPEG_COMMENT, 2 + len(text)) + text + picture[end:]
     return _stamp_webp(picture, text)
@@ -151,6 +154,6 @@ def _webp_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _read_webp_size(chunks: bytes) -> tuple[int, int]:
-    """Of a lossy picture without alpha, which is the only kind that Pillow writes without an extended header."""
+    """Read the size of a lossy image without alpha, the only kind without VP8X that Pillow writes."""
     width, height = struct.unpack_from("<HH", chunks, 14)
     return width & 0x3FFF, height & 0x3FFF

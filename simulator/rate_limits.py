@@ -1,7 +1,7 @@
-"""The organization's limits of images per minute: a window of 60 seconds that slides, as strict as the provider can be.
+"""Enforce the organization's images per minute: a sliding window of 60 seconds, the strictest reading of the limit.
 
-Every request counts with its `n`, also one that fails or is refused, so whoever only repeats stays refused. Input images
-have a bucket of their own. One simulator is one organization.
+Every request counts with its `n`, also one that fails or is refused, so a client that only repeats stays refused.
+Input images have a limit of their own. One simulator is one organization.
 """
 
 import math
@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 
 class SlidingWindow:
-    """What was asked for in the last 60 seconds, against a limit. Without a limit everything fits."""
+    """The number of images requested in the last 60 seconds, against a limit. None: no limit."""
 
     def __init__(self, limit: int | None, clock: Clock = time.monotonic) -> None:
         self.limit = limit
@@ -26,24 +26,27 @@ class SlidingWindow:
 
     @property
     def used(self) -> int:
-        """How much of the limit is used up, never more than all of it."""
-        self._forget()
+        """How much of the limit is used, at most all of it."""
+        self._drop_expired()
         return self._used if self.limit is None else min(self._used, self.limit)
 
     def count(self, amount: int) -> None:
-        """Counts what is asked for, whether it fits or not."""
+        """Count what was requested, whether it fits or not."""
         if amount:
             self._counted.append((self._clock(), amount))
             self._used += amount
 
     def has_room_for(self, amount: int) -> bool:
-        """Whether as much may be asked for now."""
-        self._forget()
+        """Return whether `amount` fits now."""
+        self._drop_expired()
         return self.limit is None or self._used + amount <= self.limit
 
     def seconds_until(self, amount: int) -> float:
-        """How long until there is room for as much, if nothing else is asked for; a whole window where there never is."""
-        self._forget()
+        """Return the seconds until `amount` fits if nothing else is requested.
+
+        It is a whole window for an amount that never fits.
+        """
+        self._drop_expired()
         if self.limit is None or self._used + amount <= self.limit:
             return 0.0
         left = self._used
@@ -53,14 +56,14 @@ class SlidingWindow:
                 return max(0.0, when + WINDOW_SECONDS - self._clock())
         return WINDOW_SECONDS
 
-    def _forget(self) -> None:
+    def _drop_expired(self) -> None:
         start = self._clock() - WINDOW_SECONDS
         while self._counted and self._counted[0][0] <= start:
             self._used -= self._counted.popleft()[1]
 
 
 class RateLimits:
-    """Both buckets. A request that is refused by one counts in the other all the same."""
+    """Both limits. A request that one of them refuses still counts against the other."""
 
     def __init__(
         self,
@@ -68,17 +71,19 @@ class RateLimits:
         input_images_per_minute: int | None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Raises:
-        StartupError: a limit is less than one image.
+        """Set up both limits.
+
+        Raises:
+            StartupError: a limit is less than one image.
         """
         for limit in (images_per_minute, input_images_per_minute):
             if limit is not None and limit < 1:
-                raise StartupError(f"A limit of {limit} images per minute is none: name at least 1.")
+                raise StartupError(f"{limit} is not a valid limit of images per minute: use at least 1.")
         self.images = SlidingWindow(images_per_minute, clock)
         self.input_images = SlidingWindow(input_images_per_minute, clock)
 
     def admit(self, model: str, *, images: int, input_images: int) -> None:
-        """Counts a request.
+        """Count a request against both limits.
 
         Raises:
             ApiError: 429 `rate_limit_exceeded`, with the time to wait.
@@ -97,10 +102,10 @@ class RateLimits:
         if refusals:
             raise max(refusals, key=lambda refusal: int(refusal.headers["retry-after"]))
 
-    def write_headers(self) -> dict[str, str]:
-        """`x-ratelimit-*` of the buckets that have a limit, the reset spelt as the provider does ("1m0s").
+    def build_headers(self) -> dict[str, str]:
+        """Build the `x-ratelimit-*` headers of the limits that are set, with the reset as in "1m0s".
 
-        The names with `input-images` have been seen at the provider; those with `images` are not verified.
+        The names with `input-images` were seen at the provider; those with `images` are not verified.
         """
         headers: dict[str, str] = {}
         for name, bucket in (("images", self.images), ("input-images", self.input_images)):
@@ -108,11 +113,11 @@ class RateLimits:
                 headers |= {
                     f"x-ratelimit-limit-{name}": str(bucket.limit),
                     f"x-ratelimit-remaining-{name}": str(bucket.limit - bucket.used),
-                    f"x-ratelimit-reset-{name}": spell_duration(bucket.seconds_until(bucket.limit)),
+                    f"x-ratelimit-reset-{name}": format_duration(bucket.seconds_until(bucket.limit)),
                 }
         return headers
 
-    def sum_up(self) -> dict[str, dict[str, int | None]]:
+    def get_totals(self) -> dict[str, dict[str, int | None]]:
         """Limit and use of each bucket, for the control interface."""
         return {
             name: {"limit": bucket.limit, "used": bucket.used}
@@ -120,8 +125,8 @@ class RateLimits:
         }
 
 
-def spell_duration(seconds: float) -> str:
-    """A duration as in the provider's headers: "120ms", "3.5s", "1m0s"."""
+def format_duration(seconds: float) -> str:
+    """Format a duration as in the provider's headers: "120ms", "3.5s", "1m0s"."""
     milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:  # noqa: PLR2004 - a second
         return f"{milliseconds}ms"
@@ -134,7 +139,7 @@ def _refuse(bucket: SlidingWindow, model: str, amount: int, words: str) -> ApiEr
     return ApiError(
         429,
         f"Rate limit reached for {model} in organization org-simulator on {words}: Limit {bucket.limit}, "
-        f"Used {bucket.used}, Requested {amount}. Please try again in {spell_duration(seconds)}.",
+        f"Used {bucket.used}, Requested {amount}. Please try again in {format_duration(seconds)}.",
         error_type="images" if "IPM" in words else "input-images",
         code="rate_limit_exceeded",
         headers={"retry-after": str(max(1, math.ceil(seconds)))},

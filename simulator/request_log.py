@@ -1,6 +1,6 @@
-"""The simulator's own books: every image request, what came of it, and what was paid for it. Entries are never changed.
+"""Keep the books: every image request, its outcome, and what was paid for it. Entries are never changed.
 
-This is the independent party that a ledger is balanced against: it holds true usage even where an answer withheld it.
+A ledger is reconciled against these entries: they hold the true usage even where a response left it out.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from simulator.orders import Endpoint, ImageOrder
 
 
 class BookEntry(BaseModel):
-    """One HTTP request to an image endpoint.
+    """One HTTP request to an image endpoint, or one line of a batch.
 
-    `time` is when the request arrived. `status` is None where the connection ended without an answer. `paid` says whether `usage` was paid for, at a
-    list price in micro-USD. What a refused request did not get to say is None. A line of a batch counts as one request,
-    carried out at that `time`, and has the batch's id and its own.
+    `time` is when the request arrived, or when the line was executed. `status` is None if the connection ended without
+    a response. `paid` says whether `usage` was charged, at a list price in micro-USD. Fields that a refused request did
+    not reach are None. A line of a batch has the batch's id and its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,8 +48,8 @@ class BookEntry(BaseModel):
     custom_id: str | None = None
 
 
-def describe_order(order: ImageOrder) -> dict[str, Any]:
-    """What an entry says of the order."""
+def get_order_fields(order: ImageOrder) -> dict[str, Any]:
+    """Return the fields of an entry that describe the order."""
     return {
         "model": order.model_name,
         "size": order.size_name,
@@ -61,13 +61,13 @@ def describe_order(order: ImageOrder) -> dict[str, Any]:
 
 
 class Books:
-    """An append-only list of entries, in memory and, where a path is given, in a file of JSON lines."""
+    """An append-only list of entries, in memory and, given a path, in a file of JSON lines."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Reads back what an earlier simulator wrote to the same file.
+        """Load what an earlier simulator wrote to the same file.
 
         Raises:
-            StartupError: the file cannot be used, or a line of it is no entry.
+            StartupError: the file cannot be used, or a line is not a valid entry.
         """
         self._path = path
         self._entries: list[BookEntry] = []
@@ -78,7 +78,7 @@ class Books:
 
     @property
     def entries(self) -> tuple[BookEntry, ...]:
-        """All entries, the oldest first."""
+        """All entries, oldest first."""
         return tuple(self._entries)
 
     @property
@@ -86,19 +86,19 @@ class Books:
         """The entries that were paid for."""
         return tuple(entry for entry in self._entries if entry.paid)
 
-    def knows_client_request_id(self, client_request_id: str | None) -> bool:
-        """Whether an earlier request had this id: a client is to send a new one each time."""
+    def has_client_request_id(self, client_request_id: str | None) -> bool:
+        """Return whether an earlier request had this id. A client must send a new one each time."""
         return client_request_id in self._client_request_ids
 
     def record(self, entry: BookEntry) -> None:
-        """Appends one entry, as one line."""
+        """Append one entry, in the file as one line."""
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(entry.model_dump_json() + "\n")
         self._remember(entry)
 
-    def sum_up(self) -> dict[str, int]:
-        """The totals over all entries."""
+    def get_totals(self) -> dict[str, int]:
+        """Return the totals over all entries."""
         paid = self.paid
         usages = [entry.usage or {} for entry in paid]
         return {
@@ -123,12 +123,12 @@ def _read_entries(path: Path) -> Iterable[BookEntry]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(
-            f"The books cannot be kept in {path}: {error}. Name a file that can be written."
+            f"The books cannot be written to {path}: {error}. Choose a writable file."
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
             yield BookEntry.model_validate_json(line)
         except ValidationError as error:
             raise StartupError(
-                f"Line {number} of {path} is no entry of the books: move the file away, or name another one."
+                f"Line {number} of {path} is not a valid entry of the books. Move the file away, or choose another one."
             ) from error

@@ -1,4 +1,4 @@
-"""From HTTP to parameters and pictures: a JSON body or a multipart body. What they mean is not decided here."""
+"""Parse JSON and multipart bodies into parameters and images. `validation` decides what they mean."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ from simulator.uploads import (
     Inputs,
     Upload,
     check_uploads,
-    too_large,
+    file_too_large_error,
 )
 
 Parameters = Mapping[str, Any]
@@ -37,11 +37,11 @@ _COMMON = {
     "stream": bool,
     "partial_images": int,
 }
+# Every known parameter by endpoint. The files of an edit are not among them.
 TYPES: dict[Endpoint, dict[str, type]] = {
     "generations": {**_COMMON, "moderation": str},
     "edits": {**_COMMON, "input_fidelity": str},
 }
-"""Every parameter that is known, by endpoint. The files of an edit travel beside them."""
 
 _NOT_SIMULATED = {"complexity", "frame_count", "frame_duration_ms", "svg", "markup"}
 _TYPE_NAMES = {
@@ -55,10 +55,10 @@ _TYPE_NAMES = {
 
 
 def check_names_and_types(given: Parameters, types: Mapping[str, type]) -> None:
-    """Refuses what is unknown, not simulated, of a wrong type, or missing.
+    """Refuse parameters that are unknown, not simulated, of a wrong type, or missing.
 
     Raises:
-        ApiError: 400, for the first of them.
+        ApiError: 400, for the first problem.
     """
     for name, value in given.items():
         if name in _NOT_SIMULATED:
@@ -84,47 +84,47 @@ _IMAGE_NAMES = {"image", "image[]"}
 
 
 class Body(NamedTuple):
-    """What a request brings: parameters by name, and decoded pictures."""
+    """The contents of a request: parameters by name, and decoded images."""
 
     parameters: dict[str, Any]
     inputs: Inputs
 
 
 async def read_json(request: web.Request) -> Body:
-    """The parameters of a JSON body.
+    """Read the parameters of a JSON body.
 
     Raises:
-        ApiError: 400, the body is no JSON object or does not say that it is JSON.
+        ApiError: 400, the body is not a JSON object or its content type is not JSON.
     """
     if request.content_type != "application/json":
-        raise _wrong_content_type(request, "application/json")
+        raise wrong_content_type_error(request, "application/json")
     try:
         parameters = json.loads(await request.read(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "The body of the request is no valid JSON.", code="invalid_json") from error
+        raise ApiError(400, "The request body is not valid JSON.", code="invalid_json") from error
     if not isinstance(parameters, dict):
-        raise ApiError(400, "The body of the request must be a JSON object.", code="invalid_type")
+        raise ApiError(400, "The request body must be a JSON object.", code="invalid_type")
     return Body(parameters, Inputs())
 
 
 async def read_multipart(request: web.Request) -> Body:
-    """The parameters and pictures of a multipart body, as the openai SDK sends it.
+    """Read the parameters and images of a multipart body, as the openai SDK sends it.
 
     Raises:
-        ApiError: 400, a part is unknown, sent twice, too large, or not what it claims to be.
+        ApiError: 400, a part is unknown, sent twice, too large, or not of its declared type.
     """
     if request.content_type != "multipart/form-data":
-        raise _wrong_content_type(request, "multipart/form-data")
+        raise wrong_content_type_error(request, "multipart/form-data")
     parameters: dict[str, Any] = {}
     images: list[Upload] = []
     mask: Upload | None = None
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or not part.name:
-                raise ApiError(400, "Every part of the body needs a name.", code="invalid_multipart")
+                raise ApiError(400, "Every part of the body must have a name.", code="invalid_multipart")
             name = part.name
             if name in _IMAGE_NAMES:
-                _refuse_second_image(name, images)
+                _check_image_part(name, images)
                 images.append(await _read_file(part, MAX_IMAGE_BYTES))
             elif name in parameters or (name == "mask" and mask):
                 raise refuse(name, "duplicate_parameter", f"Duplicate parameter: '{name}'.")
@@ -134,16 +134,14 @@ async def read_multipart(request: web.Request) -> Body:
                 parameters[name] = await _read_field(part)
     except ValueError as error:
         raise ApiError(
-            400, "The body of the request is no valid multipart form.", code="invalid_multipart"
+            400, "The request body is not a valid multipart form.", code="invalid_multipart"
         ) from error
     return Body(parameters, await asyncio.to_thread(check_uploads, images, mask))
 
 
-def _refuse_second_image(name: str, images: list[Upload]) -> None:
+def _check_image_part(name: str, images: list[Upload]) -> None:
     if images and (name == "image" or images[0].param == "image"):
-        raise refuse(
-            name, "duplicate_parameter", "Several images are sent as 'image[]', each in a part of its own."
-        )
+        raise refuse(name, "duplicate_parameter", "Send several images as 'image[]', each in its own part.")
     if len(images) > MAX_IMAGES:
         raise refuse("image", "array_above_max_length", f"At most {MAX_IMAGES} images are allowed.")
 
@@ -158,13 +156,13 @@ async def _read_file(part: BodyPartReader, limit: int) -> Upload:
     while chunk := await part.read_chunk(64 * 1024):
         content += chunk
         if len(content) >= limit:
-            raise too_large(name, limit)
+            raise file_too_large_error(name, limit)
     content_type = part.headers.get("Content-Type", "application/octet-stream").partition(";")[0].strip()
     return Upload(name, content_type, bytes(content))
 
 
 async def _read_field(part: BodyPartReader) -> Any:
-    """A plain field, of the type that its parameter has; an unknown one stays text and is refused later."""
+    """Read a plain field as its parameter's type. Unknown ones stay text and are refused later."""
     name = str(part.name)
     if part.filename is not None:
         if name in TYPES["edits"]:
@@ -186,28 +184,28 @@ async def _read_field(part: BodyPartReader) -> Any:
     return text
 
 
-def _wrong_content_type(request: web.Request, wanted: str) -> ApiError:
+def wrong_content_type_error(request: web.Request, wanted: str) -> ApiError:
     message = f"Unsupported content type: '{request.content_type}'. This method takes '{wanted}'."
     return ApiError(400, message, code="unsupported_content_type")
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
-_MAX_URL = 20_971_520
+_MAX_URL_LENGTH = 20_971_520
 _TYPES = {"image/png", "image/jpeg", "image/webp"}
 
 
 def read_json_edit(body: dict[str, Any]) -> Body:
-    """The parameters and the decoded pictures.
+    """Read the parameters and decoded images of an edit with a JSON body.
 
     Raises:
-        ApiError: 400, a picture is missing, of a wrong form, or none.
+        ApiError: 400, an image is missing, of a wrong type, or not readable.
     """
     parameters = {name: value for name, value in body.items() if name not in {"images", "mask"}}
     if "image" in parameters:
-        raise refuse("image", "unknown_parameter", "Unknown parameter: 'image'. In JSON it is 'images'.")
+        raise refuse("image", "unknown_parameter", "Unknown parameter: 'image'. In JSON use 'images'.")
     images = body.get("images")
     if not isinstance(images, list):
         raise refuse("images", "missing_required_parameter", "Missing required parameter: 'images'.")
@@ -218,21 +216,23 @@ def read_json_edit(body: dict[str, Any]) -> Body:
 
 def _read(param: str, given: Any, limit: int) -> Upload:
     if not isinstance(given, dict) or set(given) != {"image_url"} or not isinstance(given["image_url"], str):
-        message = f"Invalid '{param}': the simulator takes an object with 'image_url', a data: URL."
+        message = f"Invalid '{param}': the simulator expects an object with 'image_url', a data: URL."
         raise refuse(param, "invalid_type", message)
     url = given["image_url"]
-    if len(url) > _MAX_URL:
+    if len(url) > _MAX_URL_LENGTH:
         raise refuse(
             f"{param}.image_url", "string_above_max_length", f"Invalid '{param}.image_url': too long."
         )
     head, _, data = url.partition(",")
     media_type = head.removeprefix("data:").removesuffix(";base64")
     if head != f"data:{media_type};base64" or media_type not in _TYPES:
-        raise refuse(f"{param}.image_url", "invalid_value", f"Invalid '{param}.image_url': no data: URL.")
+        raise refuse(f"{param}.image_url", "invalid_value", f"Invalid '{param}.image_url': not a data: URL.")
     try:
         content = base64.b64decode(data, validate=True)
     except ValueError as error:
-        raise ApiError(400, f"Invalid '{param}.image_url': no base64.", code="invalid_base64") from error
+        raise ApiError(
+            400, f"Invalid '{param}.image_url': not valid base64.", code="invalid_base64"
+        ) from error
     if len(content) >= limit:
-        raise too_large(param, limit)
+        raise file_too_large_error(param, limit)
     return Upload(param, media_type, content)

@@ -1,4 +1,4 @@
-"""How an answer reaches the client, or does not: bodies, resets, half answers, silence."""
+"""Deliver responses, or fail to: bodies, streams, resets, half responses, silence."""
 
 import asyncio
 import base64
@@ -15,20 +15,20 @@ from simulator.faults import Fault, FaultKind, StreamDialect, StreamErrorCode
 from simulator.http import IMAGE_ERROR, ApiError
 from simulator.orders import Endpoint, ImageOrder
 
+# The query parameter of a request that follows a redirect.
 REDIRECTED = "redirected"
-"""The query parameter that marks a request as sent again after a redirect."""
 
 GATEWAY_STATUSES = {FaultKind.BAD_GATEWAY: 502, FaultKind.GATEWAY_TIMEOUT: 504}
 _SILENT = {FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER_PAYMENT, FaultKind.HANG}
-BEFORE_ANY_STREAM = {
+# Faults that happen before a stream could begin.
+_BEFORE_STREAM_FAULTS = {
     *GATEWAY_STATUSES,
     *_SILENT,
     FaultKind.MALFORMED_JSON,
     FaultKind.PLAIN_TEXT,
     FaultKind.REDIRECT,
 }
-"""Faults that strike before a stream could begin."""
-_SECONDS_BETWEEN_LOOKS = 0.02
+_HANG_POLL_SECONDS = 0.02
 _GATEWAY_PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\n"
 _TEXTS = {
     FaultKind.MALFORMED_JSON: ("application/json", '{"created": 1763856000, "data": [{"b64_json": "iVBORw0'),
@@ -36,8 +36,8 @@ _TEXTS = {
 }
 
 
-def find_status(fault: Fault | None) -> int | None:
-    """The status that a request which is not refused is answered with, None if it gets no answer."""
+def get_status(fault: Fault | None) -> int | None:
+    """Return the status of a request that is not refused, or None if it gets no response."""
     if fault is None:
         return 200
     if fault.kind in _SILENT:
@@ -48,10 +48,10 @@ def find_status(fault: Fault | None) -> int | None:
 async def deliver(
     request: web.Request, body: bytes, headers: Mapping[str, str], fault: Fault | None
 ) -> web.StreamResponse:
-    """Answers with a JSON body, or does what the fault says instead."""
+    """Send a JSON body, or do what the fault says instead."""
     kind = fault.kind if fault else None
     if kind in GATEWAY_STATUSES:
-        return _answer_as_gateway(GATEWAY_STATUSES[kind])
+        return _build_gateway_page(GATEWAY_STATUSES[kind])
     if kind in _TEXTS:
         content_type, text = _TEXTS[kind]
         return web.Response(text=text, content_type=content_type, headers=headers)
@@ -64,8 +64,8 @@ async def deliver(
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-def answer_error(error: ApiError, headers: Mapping[str, str]) -> web.Response:
-    """The provider's error body."""
+def build_error_response(error: ApiError, headers: Mapping[str, str]) -> web.Response:
+    """Build the provider's error response."""
     return web.Response(
         status=error.status,
         body=json.dumps(error.body).encode(),
@@ -74,14 +74,14 @@ def answer_error(error: ApiError, headers: Mapping[str, str]) -> web.Response:
     )
 
 
-def _answer_as_gateway(status: int) -> web.Response:
-    """A proxy's own page: none of the provider's headers, not even the id of the request."""
+def _build_gateway_page(status: int) -> web.Response:
+    """Build a proxy's error page, without the provider's headers or request id."""
     title = {502: "502 Bad Gateway", 504: "504 Gateway Time-out"}[status]
     return web.Response(status=status, text=_GATEWAY_PAGE.format(title), content_type="text/html")
 
 
 def reset(request: web.Request) -> web.Response:
-    """Ends the connection at once, with a reset: nothing that was or will be written arrives."""
+    """Reset the connection at once, so that nothing written arrives."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -90,14 +90,14 @@ def reset(request: web.Request) -> web.Response:
 
 
 async def hang(request: web.Request) -> web.Response:
-    """Says nothing until the client leaves."""
+    """Send nothing until the client disconnects."""
     while request.transport and not request.transport.is_closing():  # noqa: ASYNC110
-        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        await asyncio.sleep(_HANG_POLL_SECONDS)
     return web.Response()
 
 
 async def _send_half(request: web.Request, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Promises the whole body, sends its first half, and closes the connection."""
+    """Announce the whole body, send its first half, and close the connection."""
     response = web.StreamResponse(headers={**headers, "Content-Type": "application/json"})
     response.content_length = len(body)
     await response.prepare(request)
@@ -108,11 +108,12 @@ async def _send_half(request: web.Request, body: bytes, headers: Mapping[str, st
 
 
 def _redirect(request: web.Request, headers: Mapping[str, str]) -> web.Response:
-    """To the same address, marked, so that a client that follows gets its answer there."""
+    """Redirect to the same URL, marked so that a client that follows gets a normal response."""
     address = request.url.update_query({REDIRECTED: "1"})
     return web.Response(status=307, headers={**headers, "Location": str(address)})
 
 
+# Faults that only a streamed response can have.
 STREAM_FAULTS = {
     FaultKind.STREAM_BROKEN,
     FaultKind.STREAM_ENDED,
@@ -124,10 +125,9 @@ STREAM_FAULTS = {
     FaultKind.FEWER_PARTIALS,
     FaultKind.BAD_PARTIAL,
 }
-"""Faults that only a streamed answer can have."""
 
 _PREFIXES: dict[Endpoint, str] = {"generations": "image_generation", "edits": "image_edit"}
-_BREAKS = {
+_STREAM_BREAKS = {
     FaultKind.STREAM_BROKEN,
     FaultKind.STREAM_ENDED,
     FaultKind.STREAM_STALLED,
@@ -152,46 +152,46 @@ _ERRORS: dict[StreamErrorCode, dict[str, Any]] = {
 }
 
 
-def fit_to_fault(order: ImageOrder, fault: Fault | None) -> ImageOrder:
-    """The order as it is carried out: without a stream where the fault leaves none, or with fewer partial pictures."""
+def adapt_order(order: ImageOrder, fault: Fault | None) -> ImageOrder:
+    """Return the order as it is executed: the fault may disable streaming or drop a partial image."""
     if fault is None or order.partial_images is None:
         return order
-    if fault.kind in BEFORE_ANY_STREAM or fault.kind is FaultKind.STREAM_IGNORED:
+    if fault.kind in _BEFORE_STREAM_FAULTS or fault.kind is FaultKind.STREAM_IGNORED:
         return replace(order, partial_images=None)
     if fault.kind is FaultKind.FEWER_PARTIALS:
         return replace(order, partial_images=max(0, order.partial_images - 1))
     return order
 
 
-def write_events(
+def build_events(
     order: ImageOrder, partials: Sequence[bytes], answer: bytes, fault: Fault | None
 ) -> list[bytes]:
-    """The events of a stream: one for each partial picture, and the answer itself as the last one, without an end."""
+    """Build the events of a stream: one for each partial image, then the completed response."""
     prefix, document = _PREFIXES[order.endpoint], json.loads(answer or b"{}")
-    told = {
+    common = {
         "created_at": document.pop("created", 0),
         "size": order.size_name,
         "quality": order.quality,
         "background": order.background,
         "output_format": order.output_format,
     }
-    spoilt = fault is not None and fault.kind is FaultKind.BAD_PARTIAL
+    damaged = fault is not None and fault.kind is FaultKind.BAD_PARTIAL
     events = [
         {
             "type": f"{prefix}.partial_image",
             "partial_image_index": index,
-            "b64_json": "!not base64" if spoilt and index == 0 else base64.b64encode(picture).decode(),
-            **told,
+            "b64_json": "!not base64" if damaged and index == 0 else base64.b64encode(picture).decode(),
+            **common,
         }
         for index, picture in enumerate(partials)
     ]
     if isinstance(document.get("usage"), dict):
-        document["usage"].pop("output_tokens_details", None)  # no event of the provider's has it
+        document["usage"].pop("output_tokens_details", None)  # the provider's events never have it
     pictures = document.pop("data", [{}]) or [{}]
-    events.append({"type": f"{prefix}.completed", **pictures[0], **told, **document})
+    events.append({"type": f"{prefix}.completed", **pictures[0], **common, **document})
     if fault is not None and fault.kind is FaultKind.STREAM_DIALECT:
-        return _write_as_gateway(events, {**told, **document, "data": pictures}, fault.dialect)
-    return [_write(event) for event in events]
+        return _build_gateway_events(events, {**common, **document, "data": pictures}, fault.dialect)
+    return [_format_event(event) for event in events]
 
 
 async def deliver_stream(
@@ -201,7 +201,7 @@ async def deliver_stream(
     fault: Fault | None,
     pause_seconds: float,
 ) -> web.StreamResponse:
-    """Sends the events, a pause before each, and goes wrong where the fault says so."""
+    """Send the events, with a pause before each, and apply the fault."""
     response = web.StreamResponse(
         headers={**headers, "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
     )
@@ -209,12 +209,12 @@ async def deliver_stream(
     for number, event in enumerate(events):
         await asyncio.sleep(pause_seconds)
         is_last = number == len(events) - 1
-        if fault and fault.kind in _BREAKS and (number == fault.events or is_last):
+        if fault and fault.kind in _STREAM_BREAKS and (number == fault.events or is_last):
             await _break(request, response, fault)
             return response
         if fault and fault.kind is FaultKind.TRUNCATED and is_last:
             await response.write(event[: len(event) // 2])
-            _hang_up(request)
+            _close_abruptly(request)
             return response
         await response.write(event)
     await response.write_eof()
@@ -225,30 +225,32 @@ async def _break(request: web.Request, response: web.StreamResponse, fault: Faul
     if fault.kind is FaultKind.STREAM_STALLED:
         await hang(request)
     elif fault.kind is FaultKind.STREAM_BROKEN:
-        _hang_up(request)
+        _close_abruptly(request)
     elif fault.kind is FaultKind.STREAM_ERROR:
         error = {**_ERRORS[fault.error], "code": fault.error, "param": None}
-        await response.write(_write({"type": "error", "error": error}))
+        await response.write(_format_event({"type": "error", "error": error}))
     elif fault.kind is FaultKind.STREAM_MALFORMED:
         await response.write(_HALF_AN_EVENT)
 
 
-def _hang_up(request: web.Request) -> None:
-    """Without the mark that ends a body, so that the client sees a broken connection. What was sent arrives."""
+def _close_abruptly(request: web.Request) -> None:
+    """Close without the mark that ends a body, so that the client sees a broken connection."""
     if request.transport is not None:
         request.transport.close()
 
 
-def _write_as_gateway(
+def _build_gateway_events(
     events: list[dict[str, Any]], document: dict[str, Any], dialect: StreamDialect
 ) -> list[bytes]:
     if dialect == "wrapped":
         return [f"data: {json.dumps(document)}\n\n".encode(), b"data: [DONE]\n\n"]
     if dialect == "event_line":
-        return [_write(event).replace(json.dumps(event["type"]).encode(), b"null", 1) for event in events]
+        return [
+            _format_event(event).replace(json.dumps(event["type"]).encode(), b"null", 1) for event in events
+        ]
     names = [*["image.chunk"] * (len(events) - 1), "image.complete"]
-    return [_write({**event, "type": name}) for event, name in zip(events, names, strict=True)]
+    return [_format_event({**event, "type": name}) for event, name in zip(events, names, strict=True)]
 
 
-def _write(event: dict[str, Any]) -> bytes:
+def _format_event(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()

@@ -1,4 +1,4 @@
-"""The simulated provider as an HTTP server: its routes, its start and its end."""
+"""Run the simulated provider as an HTTP server: its routes, start and stop."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -16,10 +16,10 @@ from simulator.images_api import ImageHandlers
 from simulator.models import MODELS
 from simulator.rate_limits import RateLimits
 from simulator.request_log import Books
-from simulator.responses import answer_error
+from simulator.responses import build_error_response
 from simulator.usage_api import OrganizationHandlers
 
-_MAX_JSON_BODY = 1024 * 1024
+_MAX_JSON_BODY_BYTES = 1024 * 1024
 _SHUTDOWN_SECONDS = 0.2
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,7 +32,7 @@ class Simulator:
             ...
             simulator.books.paid
 
-    Requests under way when it stops are cut off, and are not paid unless the books already say so.
+    Requests in progress when it stops are aborted, and are not paid unless the books already say so.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Simulator:
         input_images_per_minute: int | None = None,
         batches_advance_when_seen: bool = False,
     ) -> None:
-        """`books_path` keeps the books in a file, `latency_seconds` slows every image request down.
+        """Configure a simulator; `start` makes it listen.
 
-        `fault_rates` are probabilities by fault, such as {"server_error": 0.1, "delay=2": 0.2}, drawn with `seed`.
-        `images_per_minute` is the organization's limit (see `simulator.limits`; None: no limit), and its limit of input
-        images too unless `input_images_per_minute` says another.
-        A batch moves on when it is told to (see `batches`), or with every look at it.
+        `books_path` writes the books to a file, `latency_seconds` delays every image request. `fault_rates` are
+        probabilities by fault, such as {"server_error": 0.1, "delay=2": 0.2}, drawn with `seed`. `images_per_minute` is the
+        organization's limit (None: no limit), and also that of input images unless `input_images_per_minute` is given.
+        A batch advances when a test calls `batches.advance`, or with every request for it if `batches_advance_when_seen`.
 
         Raises:
-            StartupError: the books cannot be read, a rate is none, or a limit is.
+            StartupError: the books cannot be read, or a rate or a limit is not valid.
         """
         self.books = Books(books_path)
         self._script = FaultScript(fault_rates or {}, seed)
@@ -69,31 +69,31 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base URL: "http://127.0.0.1:PORT/v1". Only while it runs."""
+        """The client's base URL, "http://127.0.0.1:PORT/v1". Only while the simulator runs."""
         if self._runner is None:
-            raise RuntimeError("The simulator has no address: start it first.")
+            raise RuntimeError("The simulator is not running: start it first.")
         return self._base_url
 
     @property
     def in_progress(self) -> int:
-        """How many image requests have arrived and are not answered yet."""
+        """How many image requests have arrived and have no response yet."""
         return self._images.in_progress
 
     def script(self, *faults: Fault | FaultKind | str, match: str | None = None) -> None:
-        """Lets faults strike the next image requests, one each, whose prompt contains `match`.
+        """Queue faults for the next image requests whose prompt contains `match`, one each.
 
         A fault is a `Fault`, a `FaultKind` or text as in a prompt: "rate_limited,seconds=2,header=http-date".
 
         Raises:
-            ValueError: there is no such fault.
+            ValueError: a fault is unknown.
         """
         self._script.add([read_fault(fault) for fault in faults], match)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listens; port 0 takes any free one.
+        """Listen. Port 0 takes any free one.
 
         Raises:
-            StartupError: the port is taken, or is none.
+            StartupError: the port is taken or not valid.
         """
         runner = web.AppRunner(self._build_app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
@@ -108,11 +108,11 @@ class Simulator:
         self._base_url = f"http://{host}:{runner.addresses[0][1]}/v1"
 
     async def stop(self) -> None:
-        """Stops listening and cuts off what is under way. Does nothing if it does not run."""
+        """Stop listening and abort requests in progress. Do nothing if it is not running."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-            self.batches.shelf.close()
+            self.batches.file_store.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -126,7 +126,7 @@ class Simulator:
     def _build_app(self) -> web.Application:
         control = ControlHandlers(self.books, self._script, self._images, self._limits)
         organization = OrganizationHandlers(self.books)
-        app = web.Application(client_max_size=_MAX_JSON_BODY, middlewares=[_answer_in_json])
+        app = web.Application(client_max_size=_MAX_JSON_BODY_BYTES, middlewares=[_format_errors])
         app.add_routes(
             [
                 web.post("/v1/images/generations", self._images.generate),
@@ -145,23 +145,23 @@ class Simulator:
 
 
 @web.middleware
-async def _answer_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Unknown addresses, wrong methods and bodies that are too large, as the provider says it."""
+async def _format_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn errors, also unknown paths, wrong methods and too large bodies, into the provider's format."""
     try:
         return await handler(request)
     except ApiError as error:
-        return answer_error(error, {})
+        return build_error_response(error, {})
     except ConnectionError:
-        return web.Response()  # to nobody: the client left before its request was complete
+        return web.Response()  # the client disconnected before its request was complete
     except web.HTTPException as error:
         what = {404: "Invalid URL", 405: "Not allowed", 413: "The body is too large"}.get(
             error.status, error.reason
         )
-        return answer_error(ApiError(error.status, f"{what} ({request.method} {request.path})"), {})
+        return build_error_response(ApiError(error.status, f"{what} ({request.method} {request.path})"), {})
 
 
 async def _list_models(request: web.Request) -> web.Response:
-    """GET /v1/models."""
+    """Handle GET /v1/models."""
     check_key(request)
     models = [
         {

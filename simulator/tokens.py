@@ -1,6 +1,6 @@
-"""How many tokens a request uses: the simulator's own reading of the published tables and formulas.
+"""Count the tokens of a request and price them, from the published tables and formulas.
 
-Independent on purpose: a ledger that is balanced against these numbers must not have computed them itself.
+Implemented independently of the project's own pricing, so that comparing the two proves something.
 """
 
 import math
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from simulator.models import Family
 
-TEXT_TOKENS_WRITTEN = 40
-"""Text that gpt-image-1.5 writes beside each picture, billed at its own price."""
+# Text tokens that gpt-image-1.5 writes with each image, billed at their own price.
+OUTPUT_TEXT_TOKENS = 40
 
+# Output tokens of each partial image.
 PARTIAL_IMAGE_TOKENS = 100
-"""Of each partial picture that is shown."""
 
 _GPT_IMAGE_1 = {
     "1024x1024": {"low": 272, "medium": 1056, "high": 4160},
@@ -26,8 +26,8 @@ _BASES = {
     "2": {"low": 16, "medium": 48, "high": 96},
     "2.5": {"low": 16, "medium": 24, "high": 48, "xhigh": 64, "max": 96},
 }
+# gpt-image-2.6 has no published formula. As measured, low and medium cost about three times those of 2.5.
 _MEASURED_2_6 = {"low": 3, "medium": 3}
-"""gpt-image-2.6 has no published formula; measured, low and medium cost some three times what 2.5 costs."""
 
 _HIGH_FIDELITY_SQUARE, _HIGH_FIDELITY_OTHER = 4160, 6240
 _PATCH_PIXELS, _PATCH_BUDGET = 32, 1536
@@ -35,7 +35,7 @@ _PATCH_PIXELS, _PATCH_BUDGET = 32, 1536
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one request, all of its pictures together. `text_out` is zero for models that write no text."""
+    """Tokens of one request, over all of its images. `text_out` is zero for models that write no text."""
 
     text_in: int
     image_in: int
@@ -43,7 +43,7 @@ class Usage:
     text_out: int
 
     def to_json(self, *, with_output_details: bool) -> dict[str, object]:
-        """The provider's usage object."""
+        """Return the provider's usage object."""
         usage: dict[str, object] = {
             "input_tokens": self.text_in + self.image_in,
             "input_tokens_details": {"text_tokens": self.text_in, "image_tokens": self.image_in},
@@ -56,7 +56,7 @@ class Usage:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """What a usage object that `Usage.to_json` has written says."""
+    """Parse a usage object written by `Usage.to_json`."""
     inputs = usage["input_tokens_details"]
     text_out = usage.get("output_tokens_details", {}).get("text_tokens", 0)
     return Usage(inputs["text_tokens"], inputs["image_tokens"], usage["output_tokens"] - text_out, text_out)
@@ -73,7 +73,7 @@ def count_usage(
     high_fidelity: bool = False,
     partial_images: int = 0,
 ) -> Usage:
-    """The usage of one request. n pictures are billed like n requests, so the input counts n times too."""
+    """Count the usage of one request. n images are billed like n requests, so the input counts n times."""
     image_in = sum(
         count_input_image(family, input_size, high_fidelity=high_fidelity) for input_size in input_sizes
     )
@@ -81,28 +81,28 @@ def count_usage(
         text_in=n * count_text(prompt),
         image_in=n * image_in,
         image_out=n * count_output_image(family, size, quality) + partial_images * PARTIAL_IMAGE_TOKENS,
-        text_out=n * TEXT_TOKENS_WRITTEN if family == "1.5" else 0,
+        text_out=n * OUTPUT_TEXT_TOKENS if family == "1.5" else 0,
     )
 
 
 def count_text(prompt: str) -> int:
-    """About what the real tokenizer counts: a token per four bytes, and six around the prompt."""
+    """Estimate what the real tokenizer counts: a token per four bytes, and six around the prompt."""
     return 6 + max(1, math.ceil(len(prompt.encode()) / 4))
 
 
 def count_output_image(family: Family, size: tuple[int, int], quality: str) -> int:
-    """Tokens of one picture of `size` pixels."""
+    """Count the output tokens of one image of `size` pixels."""
     if family in {"1", "1-mini", "1.5"}:
         return _GPT_IMAGE_1["{}x{}".format(*size)][quality]
     base = _BASES["2" if family == "2" else "2.5"][quality]
     width, height = size
-    short_side_units = round(Fraction(base * min(size), max(size)))  # an exact half goes to the even number
+    short_side_units = round(Fraction(base * min(size), max(size)))  # an exact half rounds to even
     tokens = math.ceil(Fraction(base * short_side_units * (2_000_000 + width * height), 4_000_000))
     return tokens * (_MEASURED_2_6.get(quality, 1) if family == "2.6" else 1)
 
 
 def count_input_image(family: Family, size: tuple[int, int], *, high_fidelity: bool) -> int:
-    """Tokens of one picture that is sent to be edited."""
+    """Count the input tokens of one image to be edited."""
     if family in {"1", "1-mini", "1.5"}:
         extra = _HIGH_FIDELITY_SQUARE if size[0] == size[1] else _HIGH_FIDELITY_OTHER
         return _count_tiles(size) + (extra if high_fidelity else 0)
@@ -110,7 +110,7 @@ def count_input_image(family: Family, size: tuple[int, int], *, high_fidelity: b
 
 
 def _count_tiles(size: tuple[int, int]) -> int:
-    """Shrunk into 2048 x 2048, then to a short side of 512: 65 tokens, and 129 per tile of 512 pixels."""
+    """Fit into 2048 x 2048, then a short side of 512: 65 tokens, and 129 per tile of 512 pixels."""
     scale = min(Fraction(1), Fraction(2048, max(size)))
     scale *= min(Fraction(1), Fraction(512) / (min(size) * scale))
     tiles = math.ceil(size[0] * scale / 512) * math.ceil(size[1] * scale / 512)
@@ -118,7 +118,10 @@ def _count_tiles(size: tuple[int, int]) -> int:
 
 
 def _count_patches(size: tuple[int, int]) -> int:
-    """Patches of 32 pixels, at most 1536, after small pictures were enlarged towards a long side of 1024."""
+    """Count patches of 32 pixels, at most 1536.
+
+    Small images are first enlarged towards a long side of 1024, at most two times.
+    """
     width, height = (min(side, 3 * min(size)) for side in size)
     enlarge = min(2.0, max(1.0, 1024 / max(width, height)))
     across, down = width * enlarge / _PATCH_PIXELS, height * enlarge / _PATCH_PIXELS
@@ -131,7 +134,7 @@ def _count_patches(size: tuple[int, int]) -> int:
 
 
 class Prices(NamedTuple):
-    """Nano-USD by class of tokens: for one token each, or for all that were used."""
+    """Nano-USD by token class, for one token each or for all tokens used."""
 
     text_in: int
     image_in: int
@@ -150,12 +153,12 @@ _PRICES: dict[Family, Prices] = {
 
 
 def price_usage(family: Family, usage: Usage, *, in_batch: bool = False) -> int:
-    """The list price in micro-USD; half a micro-USD is rounded up."""
+    """Return the list price in micro-USD. Half a micro-USD is rounded up."""
     return (sum(price_by_class(family, usage, in_batch=in_batch)) + 500) // 1000
 
 
 def price_by_class(family: Family, usage: Usage, *, in_batch: bool = False) -> Prices:
-    """The list price of each class of tokens, all of its tokens together, in nano-USD. In a batch everything costs half."""
+    """Return the list price in nano-USD by token class. Batches cost half."""
     prices = _PRICES[family]
     share = 2 if in_batch else 1  # every price is even
     return Prices(

@@ -1,4 +1,4 @@
-"""The pictures that an edit brings: are they what they claim to be? CPU work: call it in a thread."""
+"""Check that uploaded images are what they claim to be. CPU-bound: call it in a thread."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.er
 
 
 class Upload(NamedTuple):
-    """A file of a multipart body, below its limit, with the content type that its part declares."""
+    """A file of a multipart body, below its size limit, with its declared content type."""
 
     param: str
     content_type: str
@@ -26,19 +26,19 @@ class Upload(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The decoded pictures of an edit; a generation has none."""
+    """The decoded images of an edit. A generation has none."""
 
     images: tuple[Image.Image, ...] = ()
     mask: Image.Image | None = None
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """Width and height of each picture; a mask does not count as input."""
+        """Width and height of each image. The mask does not count as input."""
         return [image.size for image in self.images]
 
 
 def check_uploads(images: list[Upload], mask: Upload | None) -> Inputs:
-    """The decoded pictures.
+    """Decode and check the images and the mask.
 
     Raises:
         ApiError: 400 `invalid_image_file` or `image_too_large`.
@@ -52,8 +52,8 @@ def check_uploads(images: list[Upload], mask: Upload | None) -> Inputs:
     return Inputs(decoded, _check_mask(mask, decoded[0].size) if mask else None)
 
 
-def too_large(param: str, limit: int) -> ApiError:
-    """The refusal of a file that is not below its limit."""
+def file_too_large_error(param: str, limit: int) -> ApiError:
+    """Build the error for a file that is not below its size limit."""
     message = f"The file '{param}' is too large: it must be below {limit // (1024 * 1024)} MB."
     return refuse_for_model(param, "image_too_large", message)
 
@@ -63,7 +63,7 @@ def _check_mask(mask: Upload, size: tuple[int, int]) -> Image.Image:
         raise _invalid("mask", f"must be a PNG, but is declared as '{mask.content_type}'")
     picture = _decode(mask)
     if not picture.has_transparency_data:
-        raise _invalid("mask", "has no alpha channel: its transparent parts say what to repaint")
+        raise _invalid("mask", "has no alpha channel: its transparent parts mark what to repaint")
     if picture.size != size:
         wanted, got = "{}x{}".format(*size), "{}x{}".format(*picture.size)
         raise _invalid("mask", f"is {got}, but must have the dimensions of the first image, {wanted}")
@@ -73,7 +73,9 @@ def _check_mask(mask: Upload, size: tuple[int, int]) -> Image.Image:
 def _decode(upload: Upload) -> Image.Image:
     if upload.content_type not in _FORMATS:
         supported = ", ".join(f"'{name}'" for name in _FORMATS)
-        raise _invalid(upload.param, f"is declared as '{upload.content_type}', supported are {supported}")
+        raise _invalid(
+            upload.param, f"is declared as '{upload.content_type}'; supported types are {supported}"
+        )
     try:
         picture = Image.open(io.BytesIO(upload.content), formats=[_FORMATS[upload.content_type]])
         if picture.width * picture.height > _MAX_PIXELS:
@@ -82,7 +84,7 @@ def _decode(upload: Upload) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
         raise _too_many_pixels(upload.param) from bomb
     except _UNREADABLE as error:
-        raise _invalid(upload.param, f"is no readable picture of type '{upload.content_type}'") from error
+        raise _invalid(upload.param, f"is not a readable image of type '{upload.content_type}'") from error
     return picture
 
 

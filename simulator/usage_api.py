@@ -1,6 +1,6 @@
-"""The organisation's endpoints: how often images were made and what they cost, summed up from the books for an admin.
+"""Serve the organization's usage and costs endpoints from the books, for admin keys.
 
-GET /v1/organization/usage/images counts paid requests and pictures, GET /v1/organization/costs adds up money by day.
+GET /v1/organization/usage/images counts paid requests and images, GET /v1/organization/costs adds up money by day.
 """
 
 import time
@@ -23,16 +23,16 @@ _MAX_TIME = 253_402_300_799  # the last second of the year 9999
 
 @dataclass(frozen=True)
 class Width:
-    """A width of buckets: its seconds, and how many an answer has by default and at most."""
+    """A bucket width in seconds, with the default and maximum number of buckets in a response."""
 
     seconds: int
     default_limit: int
-    largest_limit: int
+    max_limit: int
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What an endpoint takes. `filters` are its parameters by the field that each narrows down."""
+    """The parameters of an endpoint. `filters` maps each filter parameter to the field that it filters."""
 
     widths: Mapping[str, Width]
     group_by: Sequence[str]
@@ -41,7 +41,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Query:
-    """One question. `start` and `end` are Unix seconds; `first` is the first bucket of this page."""
+    """One query. `start` and `end` are Unix seconds; `first` is the first bucket of this page."""
 
     start: int
     end: int
@@ -53,10 +53,10 @@ class Query:
 
 
 def check_admin_key(request: web.Request) -> None:
-    """Whether the key is an admin's: it starts with "sk-admin-".
+    """Check that the key is an admin key, which starts with "sk-admin-".
 
     Raises:
-        ApiError: 401 without a sound key, 403 with one that is no admin's.
+        ApiError: 401 without a valid key, 403 with one that is not an admin key.
     """
     check_key(request)
     if not read_key(request).startswith(_ADMIN_KEY):
@@ -65,10 +65,10 @@ def check_admin_key(request: web.Request) -> None:
 
 
 def read_query(request: web.Request, endpoint: Endpoint) -> Query:
-    """The question that a request asks.
+    """Parse the query of a request.
 
     Raises:
-        ApiError: 400, for the first parameter that is unknown or has a value that it does not take.
+        ApiError: 400, for the first parameter that is unknown or has a value that is not valid.
     """
     given = _collect(request)
     known = {"start_time", "end_time", "bucket_width", "group_by", "limit", "page", *endpoint.filters}
@@ -91,13 +91,13 @@ def read_query(request: web.Request, endpoint: Endpoint) -> Query:
     )
 
 
-def write_page(first: int) -> str:
-    """The cursor of the page whose first bucket starts then."""
+def format_page(first: int) -> str:
+    """Format the cursor of the page whose first bucket starts at `first`."""
     return f"{_PAGE}{first}"
 
 
 def _collect(request: web.Request) -> dict[str, list[str]]:
-    """The values by parameter; a list is written as `name=a&name=b` or as `name[]=a&name[]=b`."""
+    """Collect the values by parameter. A list is `name=a&name=b` or `name[]=a&name[]=b`."""
     given: dict[str, list[str]] = {}
     for name, value in request.query.items():
         given.setdefault(name.removesuffix("[]"), []).append(value)
@@ -127,7 +127,7 @@ def _read_time(given: Mapping[str, list[str]], name: str, default: int | None) -
 
 def _read_limit(given: Mapping[str, list[str]], width: Width) -> int:
     text = _only(given, "limit")
-    return width.default_limit if text is None else _read_number("limit", text, largest=width.largest_limit)
+    return width.default_limit if text is None else _read_number("limit", text, largest=width.max_limit)
 
 
 def _read_number(name: str, text: str, *, largest: int) -> int:
@@ -153,7 +153,7 @@ def _read_page(given: Mapping[str, list[str]], first: int) -> int:
     if text is None:
         return first
     if not text.startswith(_PAGE):
-        raise refuse("page", "invalid_value", "Invalid 'page': expected the next_page of an answer.")
+        raise refuse("page", "invalid_value", "Invalid 'page': expected the next_page of a response.")
     return _read_number("page", text.removeprefix(_PAGE), largest=_MAX_TIME)
 
 
@@ -184,7 +184,7 @@ _COSTS = Endpoint(
 
 @dataclass(frozen=True)
 class _Row:
-    """Something that happened: its labels, and the amounts that are added up."""
+    """One event: its labels, and the amounts that are added up."""
 
     time: int
     labels: Mapping[str, str | None]
@@ -192,22 +192,22 @@ class _Row:
 
 
 class OrganizationHandlers:
-    """Answers an admin's questions from the books alone."""
+    """Handlers of the usage and costs endpoints."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
 
     async def show_image_usage(self, request: web.Request) -> web.Response:
-        """GET /v1/organization/usage/images."""
+        """Handle GET /v1/organization/usage/images."""
         check_admin_key(request)
         query = read_query(request, _USAGE)
         return _answer(query, map(_count, self._books.paid), _USAGE, _describe_usage)
 
     async def show_costs(self, request: web.Request) -> web.Response:
-        """GET /v1/organization/costs."""
+        """Handle GET /v1/organization/costs."""
         check_admin_key(request)
         query = read_query(request, _COSTS)
-        rows = (row for entry in self._books.paid for row in _itemise(entry))
+        rows = (row for entry in self._books.paid for row in _itemize(entry))
         return _answer(query, rows, _COSTS, _describe_cost)
 
 
@@ -220,8 +220,8 @@ def _count(entry: BookEntry) -> _Row:
     return _Row(int(entry.time.timestamp()), labels, {"requests": 1, "images": entry.n or 0})
 
 
-def _itemise(entry: BookEntry) -> Iterator[_Row]:
-    """A row for each class of tokens: its exact price, of which only the sum of a day is ever rounded."""
+def _itemize(entry: BookEntry) -> Iterator[_Row]:
+    """Yield a row for each token class with its exact price. Only the sum of a day is rounded."""
     model, usage = entry.model or "", read_usage(entry.usage or {})
     in_batch = entry.batch_id is not None
     prices = price_by_class(MODELS[model].family, usage, in_batch=in_batch)
@@ -240,7 +240,7 @@ def _itemise(entry: BookEntry) -> Iterator[_Row]:
 def _answer(query: Query, rows: Iterable[_Row], endpoint: Endpoint, describe: Describe) -> web.Response:
     wanted = [row for row in rows if _is_wanted(row, query)]
     width = query.width_seconds
-    # The future has no buckets yet.
+    # There are no buckets for the future.
     starts = range(query.first, min(query.end, int(time.time()) + 1), width)
     shown, has_more = starts[: query.limit], len(starts) > query.limit
     by_start: dict[int, list[_Row]] = {start: [] for start in shown}
@@ -262,7 +262,7 @@ def _answer(query: Query, rows: Iterable[_Row], endpoint: Endpoint, describe: De
         "object": "page",
         "data": buckets,
         "has_more": has_more,
-        "next_page": write_page(starts[query.limit]) if has_more else None,
+        "next_page": format_page(starts[query.limit]) if has_more else None,
     }
     return web.json_response(page, headers={"x-simulated": "true"})
 

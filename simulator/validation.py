@@ -1,7 +1,6 @@
-"""From a request's parameters to an order, or to the error that the provider would answer with.
+"""Turn a request's parameters into an order, or into the error that the provider would return.
 
-Stricter than the provider where it is lenient: what has no effect is refused. Which parameters there are is in
-`parameters`; sizes are read in `sizes`, pictures checked in `uploads`, bodies read in `reading`.
+Stricter than the provider where it is lenient: parameters without an effect are refused.
 """
 
 import re
@@ -14,12 +13,12 @@ from simulator.request_parsing import TYPES, Parameters, check_names_and_types
 
 _AUTO_SIZE = (1024, 1024)
 _WIDTH_X_HEIGHT = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
-_STEP, _MAX_EDGE, _WIDEST_RATIO = 16, 3840, 3
+_STEP, _MAX_EDGE, _MAX_RATIO = 16, 3840, 3
 _MIN_PIXELS, _MAX_PIXELS = 655_360, 8_294_400
 
 
 def read_size(name: str, model: Model) -> tuple[int, int]:
-    """Width and height in pixels; "auto" is 1024 x 1024.
+    """Parse a size to width and height in pixels. "auto" is 1024 x 1024.
 
     Raises:
         ApiError: 400 `invalid_value`.
@@ -28,7 +27,7 @@ def read_size(name: str, model: Model) -> tuple[int, int]:
         return _AUTO_SIZE
     if model.sizes is not None and name not in model.sizes:
         supported = ", ".join(f"'{size}'" for size in ("auto", *model.sizes))
-        raise _invalid(name, f"supported are {supported}")
+        raise _invalid(name, f"supported values are {supported}")
     if not _WIDTH_X_HEIGHT.fullmatch(name):
         raise _invalid(name, "expected 'auto' or WIDTHxHEIGHT")
     width, height = (int(side) for side in name.split("x"))
@@ -42,8 +41,8 @@ def _check_limits(name: str, width: int, height: int) -> None:
         raise _invalid(name, f"width and height must be divisible by {_STEP}")
     if max(width, height) > _MAX_EDGE:
         raise _invalid(name, f"no edge may be longer than {_MAX_EDGE} pixels")
-    if max(width, height) > _WIDEST_RATIO * min(width, height):
-        raise _invalid(name, f"the ratio must be between 1:{_WIDEST_RATIO} and {_WIDEST_RATIO}:1")
+    if max(width, height) > _MAX_RATIO * min(width, height):
+        raise _invalid(name, f"the ratio must be between 1:{_MAX_RATIO} and {_MAX_RATIO}:1")
     if width * height < _MIN_PIXELS:
         raise _invalid(name, f"it is below the current minimum pixel budget of {_MIN_PIXELS}")
     if width * height > _MAX_PIXELS:
@@ -54,15 +53,15 @@ def _invalid(name: str, problem: str) -> ApiError:
     return refuse_for_model("size", "invalid_value", f"Invalid size '{name[:80]}': {problem}.")
 
 
-_MAX_PROMPT = 32_000
-_MAX_IDENTIFIER = 64
+_MAX_PROMPT_LENGTH = 32_000
+_MAX_IDENTIFIER_LENGTH = 64
 
 
 def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
-    """The order that the parameters make; null counts as left out.
+    """Validate the parameters and build the order. A null parameter counts as omitted.
 
     Raises:
-        ApiError: 400, for the first thing that is wrong.
+        ApiError: 400, for the first problem.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     check_names_and_types(given, TYPES[endpoint])
@@ -88,9 +87,9 @@ def read_order(endpoint: Endpoint, parameters: Parameters) -> ImageOrder:
 
 def _check_texts(given: Parameters) -> None:
     for name, longest in (
-        ("prompt", _MAX_PROMPT),
-        ("safety_identifier", _MAX_IDENTIFIER),
-        ("user", _MAX_IDENTIFIER),
+        ("prompt", _MAX_PROMPT_LENGTH),
+        ("safety_identifier", _MAX_IDENTIFIER_LENGTH),
+        ("user", _MAX_IDENTIFIER_LENGTH),
     ):
         text = given.get(name, "")
         if len(text) > longest:
@@ -99,7 +98,7 @@ def _check_texts(given: Parameters) -> None:
             )
             raise refuse(name, "string_above_max_length", message)
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise refuse(name, "invalid_value", f"Invalid '{name}': it holds half a surrogate pair.")
+            raise refuse(name, "invalid_value", f"Invalid '{name}': it contains half of a surrogate pair.")
     if not given["prompt"]:
         raise refuse(
             "prompt", "empty_string", "Invalid 'prompt': at least 1 character is needed, but it is empty."
@@ -124,7 +123,7 @@ def _check_range(given: Parameters, name: str, lowest: int, highest: int, *, def
 
 
 def _check_choice(given: Parameters, name: str, allowed: tuple[str, ...]) -> str:
-    """The value, by default the first allowed one."""
+    """Return the value, by default the first allowed one."""
     value: str = given.get(name, allowed[0])
     if value not in allowed:
         supported = ", ".join(f"'{choice}'" for choice in allowed)
@@ -144,10 +143,10 @@ def _check_output(given: Parameters) -> dict[str, Any]:
         raise refuse_for_model(
             "background",
             "invalid_transparent_background_output_format",
-            "A transparent background needs output_format 'png' or 'webp', not 'jpeg'.",
+            "A transparent background requires output_format 'png' or 'webp', not 'jpeg'.",
         )
     if "output_compression" in given and output_format == "png":
-        message = "output_compression is only for output_format 'jpeg' and 'webp': leave it out with 'png'."
+        message = "output_compression applies only to output_format 'jpeg' and 'webp': omit it for 'png'."
         raise refuse_for_model("output_compression", "invalid_value", message)
     return {
         "output_format": output_format,
@@ -157,11 +156,11 @@ def _check_output(given: Parameters) -> dict[str, Any]:
 
 
 def _check_stream(given: Parameters, n: int) -> int | None:
-    """How many partial pictures are streamed, None where nothing is."""
+    """Return the number of partial images to stream, or None without a stream."""
     partial_images = _check_range(given, "partial_images", 0, 3, default=0)
     if not given.get("stream"):
         if "partial_images" in given:
-            raise refuse("partial_images", "invalid_value", "'partial_images' needs 'stream': true.")
+            raise refuse("partial_images", "invalid_value", "'partial_images' requires 'stream': true.")
         return None
     if n > 1:
         raise ApiError(400, "Streaming is only supported with n=1.", param="n")
@@ -170,6 +169,6 @@ def _check_stream(given: Parameters, n: int) -> int | None:
 
 def _check_fidelity(given: Parameters, model: Model) -> str:
     if "input_fidelity" in given and not model.input_fidelities:
-        message = f"The model '{given['model']}' does not take 'input_fidelity': leave it out."
+        message = f"The model '{given['model']}' does not support 'input_fidelity': omit it."
         raise refuse_for_model("input_fidelity", "invalid_value", message)
     return _check_choice(given, "input_fidelity", model.input_fidelities or ("low",))

@@ -1,4 +1,4 @@
-"""The batch endpoints, and what tests and demos ask of batches under /_simulator."""
+"""Serve the batch endpoints, and the control endpoints for batches under /_simulator."""
 
 import time
 import uuid
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simulator.batches.batches import Batch, Batches, read_batch_order
 from simulator.batches.faults import BatchFault, BatchFaultKind, BatchScript
-from simulator.batches.files import FileHandlers, FileShelf
+from simulator.batches.files import FileHandlers, FileStore
 from simulator.batches.lines import LineWorker
 from simulator.faults import FaultScript, describe_problems
-from simulator.http import ApiError, check_key, name_key, read_project, refuse, write_headers
+from simulator.http import ApiError, build_headers, check_key, get_key_id, read_project, refuse
 from simulator.request_log import Books
 from simulator.request_parsing import read_json
-from simulator.responses import answer_error, hang, reset
+from simulator.responses import build_error_response, hang, reset
 
-_USUAL_LIMIT, _MAX_LIMIT = 20, 100
+_DEFAULT_LIMIT, _MAX_LIMIT = 20, 100
 
 
 class BatchFaultRequest(BaseModel):
@@ -30,7 +30,7 @@ class BatchFaultRequest(BaseModel):
 
 
 class StepRequest(BaseModel):
-    """One step of a batch, of at most so many lines."""
+    """One step of a batch, of at most `lines` lines."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class StepRequest(BaseModel):
 
 
 class BatchHandlers:
-    """Serves batches. With `advance_when_seen` each look at a batch moves it on by a step: time, for demos."""
+    """Handlers of batch requests. `advance_when_seen` advances a batch by a step with each GET of it."""
 
     def __init__(self, batches: Batches, script: BatchScript, *, advance_when_seen: bool) -> None:
         self._batches = batches
@@ -46,12 +46,12 @@ class BatchHandlers:
         self._advance_when_seen = advance_when_seen
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/batches."""
+        """Handle POST /v1/batches."""
         started = time.monotonic()
         check_key(request)
         body = await read_json(request)
         order = read_batch_order(body.parameters)
-        batch = self._batches.create(order, read_project(request), name_key(request))
+        batch = self._batches.create(order, read_project(request), get_key_id(request))
         if self._script.take(BatchFaultKind.CREATE_REPLY_LOST):
             return reset(request)
         if self._script.take(BatchFaultKind.CREATE_REPLY_HANGS):
@@ -59,7 +59,7 @@ class BatchHandlers:
         return _answer(batch.describe(), started)
 
     async def show(self, request: web.Request) -> web.Response:
-        """GET /v1/batches/{batch_id}."""
+        """Handle GET /v1/batches/{batch_id}."""
         started = time.monotonic()
         check_key(request)
         batch = self._batches.find(request.match_info["batch_id"])
@@ -68,7 +68,7 @@ class BatchHandlers:
         return _answer(batch.describe(), started)
 
     async def list(self, request: web.Request) -> web.Response:
-        """GET /v1/batches, the newest first."""
+        """Handle GET /v1/batches, newest first."""
         started = time.monotonic()
         check_key(request)
         for name in request.query.keys() - {"after", "limit"}:
@@ -88,7 +88,7 @@ class BatchHandlers:
         return _answer(page, started)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """POST /v1/batches/{batch_id}/cancel."""
+        """Handle POST /v1/batches/{batch_id}/cancel."""
         started = time.monotonic()
         check_key(request)
         batch = self._batches.find(request.match_info["batch_id"])
@@ -96,34 +96,32 @@ class BatchHandlers:
         return _answer(batch.describe(), started)
 
     async def show_all(self, _: web.Request) -> web.Response:
-        """GET /_simulator/batches: every batch, the oldest first."""
+        """Handle GET /_simulator/batches: all batches, oldest first."""
         return web.json_response({"batches": [batch.describe() for batch in self._batches.all]})
 
     async def advance(self, request: web.Request) -> web.Response:
-        """POST /_simulator/batches/{batch_id}/advance: one step."""
+        """Handle POST /_simulator/batches/{batch_id}/advance: run one step."""
         batch = self._batches.find(request.match_info["batch_id"])
         try:
             step = StepRequest.model_validate_json(await request.read() or b"{}")
         except ValidationError as error:
-            return answer_error(ApiError(400, f"This is no step: {describe_problems(error)}."), {})
+            return build_error_response(ApiError(400, f"Invalid step: {describe_problems(error)}."), {})
         await self._batches.advance(batch, step.lines)
         return web.json_response(batch.describe())
 
     async def script_faults(self, request: web.Request) -> web.Response:
-        """POST /_simulator/batch_faults: queues faults; answers with how many wait."""
+        """Handle POST /_simulator/batch_faults: queue faults and return the length of the queue."""
         try:
             wanted = BatchFaultRequest.model_validate_json(await request.read())
         except ValidationError as error:
-            return answer_error(
-                ApiError(400, f"These faults cannot be scripted: {describe_problems(error)}."), {}
-            )
+            return build_error_response(ApiError(400, f"Invalid faults: {describe_problems(error)}."), {})
         self._script.add(*wanted.faults)
         return web.json_response({"queued": len(self._script.queued)})
 
 
 def _read_limit(text: str | None) -> int:
     if text is None:
-        return _USUAL_LIMIT
+        return _DEFAULT_LIMIT
     limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LIMIT)) else 0
     if not 1 <= limit <= _MAX_LIMIT:
         raise refuse("limit", "invalid_value", f"Invalid 'limit': expected 1 to {_MAX_LIMIT}.")
@@ -131,38 +129,38 @@ def _read_limit(text: str | None) -> int:
 
 
 def _answer(document: Any, started: float) -> web.Response:
-    return web.json_response(document, headers=write_headers(f"req_{uuid.uuid4().hex}", started))
+    return web.json_response(document, headers=build_headers(f"req_{uuid.uuid4().hex}", started))
 
 
 class BatchService:
-    """The batches of a simulator, as tests steer them: a batch moves on when it is told to, or with every look at it."""
+    """The batches of a simulator, as tests steer them."""
 
     def __init__(self, books: Books, script: FaultScript, seed: int, *, advance_when_seen: bool) -> None:
         self._script = BatchScript()
-        self.shelf = FileShelf()
-        self._batches = Batches(self.shelf, LineWorker(books, script), self._script, seed)
+        self.file_store = FileStore()
+        self._batches = Batches(self.file_store, LineWorker(books, script), self._script, seed)
         self._handlers = BatchHandlers(self._batches, self._script, advance_when_seen=advance_when_seen)
 
     @property
     def all(self) -> tuple[Batch, ...]:
-        """Every batch that was created, the oldest first."""
+        """All batches, oldest first."""
         return self._batches.all
 
     async def advance(self, batch: Batch, lines: int | None = None) -> None:
-        """Moves a batch on by one step: its check, all of its lines (or only so many), its end."""
+        """Advance a batch by one step: validation, its lines (all or `lines` of them), or completion."""
         await self._batches.advance(batch, lines)
 
     async def finish(self, batch: Batch) -> None:
-        """Moves a batch on to its end."""
+        """Advance a batch until it has ended."""
         await self._batches.finish(batch)
 
     def script(self, kind: BatchFaultKind, lines: int = 0) -> None:
-        """Lets a fault strike the next batch, or the next download of a file."""
+        """Queue a fault for the next batch, or for the next download of a file."""
         self._script.add(BatchFault(kind=kind, lines=lines))
 
     def list_routes(self) -> Iterable[web.RouteDef]:
-        """The provider's routes, and those under /_simulator."""
-        files, batches = FileHandlers(self.shelf, self._script), self._handlers
+        """List the provider's routes, and those under /_simulator."""
+        files, batches = FileHandlers(self.file_store, self._script), self._handlers
         return [
             web.post("/v1/files", files.upload),
             web.get("/v1/files/{file_id}", files.show),

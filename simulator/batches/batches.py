@@ -1,4 +1,4 @@
-"""Batches: their states and what moves them on. Nothing happens by itself and nothing waits: a step is taken when it is asked for.
+"""Keep the batches and their states. A batch changes only when it is advanced: nothing happens in the background.
 
 validating -> in_progress -> finalizing -> completed, or failed, expired, cancelling -> cancelled.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from simulator.batches.faults import BatchFault, BatchFaultKind, BatchScript
-from simulator.batches.files import FileShelf, StoredFile
+from simulator.batches.files import FileStore, StoredFile
 from simulator.batches.input import ENDPOINTS, InputFile, LineProblem, Place, check_input, read_body
-from simulator.batches.lines import LineWorker, Sender, now, write_untouched
+from simulator.batches.lines import LineWorker, Sender, format_unexecuted_line, now
 from simulator.http import ApiError, refuse
 
 _TYPES = {
@@ -24,12 +24,12 @@ _TYPES = {
     "output_expires_after": dict,
 }
 _REQUIRED = ("input_file_id", "endpoint", "completion_window")
-_MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512
-_MIN_EXPIRY, _MAX_EXPIRY = 3_600, 2_592_000
+_MAX_PAIRS, _MAX_KEY_LENGTH, _MAX_VALUE_LENGTH = 16, 64, 512
+_MIN_EXPIRY_SECONDS, _MAX_EXPIRY_SECONDS = 3_600, 2_592_000
 
 
 class BatchOrder(NamedTuple):
-    """A sound request: `url` is the endpoint as it is written on every line."""
+    """A validated request. `url` is the endpoint as written on every line."""
 
     input_file_id: str
     url: str
@@ -37,10 +37,10 @@ class BatchOrder(NamedTuple):
 
 
 def read_batch_order(parameters: dict[str, Any]) -> BatchOrder:
-    """The order that the parameters make; null counts as left out.
+    """Validate the parameters and build the order. A null parameter counts as omitted.
 
     Raises:
-        ApiError: 400, for the first thing that is wrong.
+        ApiError: 400, for the first problem.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     for name, value in given.items():
@@ -63,13 +63,17 @@ def read_batch_order(parameters: dict[str, Any]) -> BatchOrder:
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
     if len(metadata) > _MAX_PAIRS:
-        message = f"Invalid 'metadata': at most {_MAX_PAIRS} pairs, but there are {len(metadata)}."
+        message = (
+            f"Invalid 'metadata': at most {_MAX_PAIRS} pairs are allowed, but there are {len(metadata)}."
+        )
         raise refuse("metadata", "object_above_max_properties", message)
     for name, value in metadata.items():
         if not isinstance(value, str):
-            raise refuse(f"metadata.{name[:80]}", "invalid_type", "Invalid 'metadata': values are texts.")
-        if not 0 < len(name) <= _MAX_KEY or len(value) > _MAX_VALUE:
-            message = f"Invalid 'metadata': keys up to {_MAX_KEY} characters, values up to {_MAX_VALUE}."
+            raise refuse(
+                f"metadata.{name[:80]}", "invalid_type", "Invalid 'metadata': values must be strings."
+            )
+        if not 0 < len(name) <= _MAX_KEY_LENGTH or len(value) > _MAX_VALUE_LENGTH:
+            message = f"Invalid 'metadata': keys up to {_MAX_KEY_LENGTH} characters, values up to {_MAX_VALUE_LENGTH}."
             raise refuse(f"metadata.{name[:80]}", "string_above_max_length", message)
 
 
@@ -77,11 +81,11 @@ def _check_expiry(expiry: dict[str, Any] | None) -> None:
     if expiry is None:
         return
     seconds = expiry.get("seconds")
-    sound = type(seconds) is int and _MIN_EXPIRY <= seconds <= _MAX_EXPIRY
-    if set(expiry) != {"anchor", "seconds"} or expiry["anchor"] != "created_at" or not sound:
+    is_valid = type(seconds) is int and _MIN_EXPIRY_SECONDS <= seconds <= _MAX_EXPIRY_SECONDS
+    if set(expiry) != {"anchor", "seconds"} or expiry["anchor"] != "created_at" or not is_valid:
         message = (
             "Invalid 'output_expires_after': expected {'anchor': 'created_at', 'seconds': N},"
-            f" N being {_MIN_EXPIRY} to {_MAX_EXPIRY}."
+            f" with N from {_MIN_EXPIRY_SECONDS} to {_MAX_EXPIRY_SECONDS}."
         )
         raise refuse("output_expires_after", "invalid_value", message)
 
@@ -91,8 +95,8 @@ Status = Literal[
 ]
 ENDED: tuple[Status, ...] = ("failed", "completed", "expired", "cancelled")
 WINDOW_SECONDS = 86_400
-_AT = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
-_STRUCK = (
+_TIMESTAMPS_OF = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+_BATCH_FAULTS = (
     BatchFaultKind.VALIDATION_FAILED,
     BatchFaultKind.EXPIRED,
     BatchFaultKind.OUTPUT_GONE,
@@ -102,7 +106,7 @@ _STRUCK = (
 
 @dataclass
 class Batch:
-    """One batch. `todo` are the lines that were not carried out yet, in the order in which they will be."""
+    """One batch. `pending` are the lines that were not executed yet; the last one is the next."""
 
     order: BatchOrder
     sender: Sender
@@ -110,7 +114,7 @@ class Batch:
     status: Status = "validating"
     times: dict[str, int] = field(default_factory=lambda: {"created": now()})
     model: str | None = None
-    todo: list[Place] = field(default_factory=list)
+    pending: list[Place] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     usage: Counter[str] = field(default_factory=Counter)
     problems: list[LineProblem] = field(default_factory=list)
@@ -120,17 +124,17 @@ class Batch:
 
     @property
     def batch_id(self) -> str:
-        """The provider's id of the batch."""
+        """The batch's id."""
         return self.sender.batch_id
 
     def move(self, status: Status) -> None:
-        """Enters a state, now."""
+        """Change to a state, now."""
         self.status = status
         self.times[status] = now()
 
     def describe(self) -> dict[str, Any]:
-        """The provider's batch object."""
-        told = self.status in ENDED
+        """Return the provider's batch object."""
+        ended = self.status in ENDED
         return {
             "id": self.batch_id,
             "object": "batch",
@@ -142,11 +146,11 @@ class Batch:
             "input_file_id": self.order.input_file_id,
             "completion_window": "24h",
             "status": self.status,
-            "output_file_id": self.output.file_id if told and self.output else None,
-            "error_file_id": self.errors.file_id if told and self.errors else None,
+            "output_file_id": self.output.file_id if ended and self.output else None,
+            "error_file_id": self.errors.file_id if ended and self.errors else None,
             "created_at": self.times["created"],
             "expires_at": self.times["created"] + WINDOW_SECONDS,
-            **{f"{status}_at": self.times.get(status) for status in _AT},
+            **{f"{status}_at": self.times.get(status) for status in _TIMESTAMPS_OF},
             "request_counts": {name: self.counts[name] for name in ("total", "completed", "failed")},
             "usage": {
                 "input_tokens": self.usage["input_tokens"],
@@ -160,44 +164,44 @@ class Batch:
 
 
 class Batches:
-    """All batches, and the one way in which they move on."""
+    """All batches, and how they advance."""
 
-    def __init__(self, shelf: FileShelf, worker: LineWorker, script: BatchScript, seed: int) -> None:
-        self._shelf = shelf
+    def __init__(self, file_store: FileStore, worker: LineWorker, script: BatchScript, seed: int) -> None:
+        self._file_store = file_store
         self._worker = worker
         self._script = script
-        self._dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._batches: dict[str, Batch] = {}
 
     @property
     def all(self) -> tuple[Batch, ...]:
-        """Every batch, the oldest first."""
+        """All batches, oldest first."""
         return tuple(self._batches.values())
 
     def create(self, order: BatchOrder, project_id: str | None, api_key_id: str | None) -> Batch:
-        """A new batch of an uploaded file; its lines are checked with its first step.
+        """Create a batch of an uploaded file. Its lines are validated in its first step.
 
         Raises:
-            ApiError: 404, there is no such file.
+            ApiError: 404, the file is unknown.
         """
-        self._shelf.find(order.input_file_id)
+        self._file_store.find(order.input_file_id)
         sender = Sender(f"batch_{uuid.uuid4().hex[:24]}", project_id, api_key_id)
-        batch = Batch(order, sender, self._script.take(*_STRUCK))
+        batch = Batch(order, sender, self._script.take(*_BATCH_FAULTS))
         self._batches[batch.batch_id] = batch
         return batch
 
     def find(self, batch_id: str) -> Batch:
-        """A batch by its id.
+        """Return a batch by its id.
 
         Raises:
-            ApiError: 404, there is none.
+            ApiError: 404, the batch is unknown.
         """
         if batch_id not in self._batches:
             raise ApiError(404, f"No batch found with id '{batch_id[:80]}'.", param="id")
         return self._batches[batch_id]
 
     def cancel(self, batch: Batch) -> None:
-        """Asks a batch to stop: what was carried out stays.
+        """Request cancellation. Lines that were executed stay.
 
         Raises:
             ApiError: 409, it has ended.
@@ -208,19 +212,19 @@ class Batches:
             batch.move("cancelling")
 
     async def advance(self, batch: Batch, lines: int | None = None) -> None:
-        """One step: its check, all of its lines (or only so many), or its end."""
+        """Run one step: validation, the lines (all or `lines` of them), or completion."""
         async with batch.lock:
             if batch.status == "validating":
                 await self._validate(batch)
             elif batch.status == "in_progress":
-                await self._carry_out(batch, lines)
+                await self._run_lines(batch, lines)
             elif batch.status == "finalizing":
                 self._end(batch, "completed", None)
             elif batch.status == "cancelling":
                 self._end(batch, "cancelled", "batch_cancelled")
 
     async def finish(self, batch: Batch) -> None:
-        """Every step to its end."""
+        """Run all remaining steps."""
         while batch.status not in ENDED:
             await self.advance(batch)
 
@@ -237,61 +241,64 @@ class Batches:
 
     def _begin(self, batch: Batch, checked: InputFile) -> None:
         batch.model = checked.model
-        batch.todo = list(checked.places)
-        self._dice.shuffle(batch.todo)
-        batch.counts["total"] = len(batch.todo)
-        batch.output = self._shelf.prepare(f"{batch.batch_id}_output.jsonl", "batch_output")
-        batch.errors = self._shelf.prepare(f"{batch.batch_id}_error.jsonl", "batch_output")
+        batch.pending = list(checked.places)
+        self._rng.shuffle(batch.pending)
+        batch.counts["total"] = len(batch.pending)
+        batch.output = self._file_store.prepare(f"{batch.batch_id}_output.jsonl", "batch_output")
+        batch.errors = self._file_store.prepare(f"{batch.batch_id}_error.jsonl", "batch_output")
         batch.move("in_progress")
 
-    async def _carry_out(self, batch: Batch, lines: int | None) -> None:
-        fault, left = batch.fault, lines if lines is not None else len(batch.todo)
+    async def _run_lines(self, batch: Batch, lines: int | None) -> None:
+        fault, left = batch.fault, lines if lines is not None else len(batch.pending)
         done = batch.counts["completed"] + batch.counts["failed"]
         if fault and fault.kind is BatchFaultKind.EXPIRED:
             left = min(left, fault.lines - done)
-        for _ in range(min(left, len(batch.todo))):
-            await self._carry_out_next(batch)
+        for _ in range(min(left, len(batch.pending))):
+            await self._run_next_line(batch)
         done = batch.counts["completed"] + batch.counts["failed"]
         if fault and fault.kind is BatchFaultKind.EXPIRED and done >= fault.lines:
             self._end(batch, "expired", "batch_expired")
-        elif not batch.todo:
+        elif not batch.pending:
             batch.move("finalizing")
 
-    async def _carry_out_next(self, batch: Batch) -> None:
-        place = batch.todo.pop()
+    async def _run_next_line(self, batch: Batch) -> None:
+        place = batch.pending.pop()
         body = await asyncio.to_thread(read_body, self._file_of(batch), place)
-        result = await self._worker.carry_out(batch.sender, ENDPOINTS[batch.order.url], place.custom_id, body)
+        result = await self._worker.run(batch.sender, ENDPOINTS[batch.order.url], place.custom_id, body)
         batch.counts["failed" if result.failed else "completed"] += 1
         batch.usage.update(
             {name: count for name, count in (result.usage or {}).items() if isinstance(count, int)}
         )
-        untold = batch.fault and batch.fault.kind is BatchFaultKind.LINES_UNTOLD
-        if untold and batch.fault and len(batch.todo) < batch.fault.lines:
+        is_omitting = batch.fault and batch.fault.kind is BatchFaultKind.LINES_UNTOLD
+        if is_omitting and batch.fault and len(batch.pending) < batch.fault.lines:
             return
         file = batch.errors if result.failed else batch.output
         if file:
             await asyncio.to_thread(_append, file, result.document)
 
-    def _end(self, batch: Batch, status: Status, untouched: str | None) -> None:
-        if untouched and batch.errors:
-            for place in batch.todo:
-                _append(batch.errors, write_untouched(place.custom_id, untouched))
+    def _end(self, batch: Batch, status: Status, unexecuted: str | None) -> None:
+        if unexecuted and batch.errors:
+            for place in batch.pending:
+                _append(batch.errors, format_unexecuted_line(place.custom_id, unexecuted))
                 batch.counts["failed"] += 1
-        batch.todo = []
-        batch.output, batch.errors = self._tell(batch.output), self._tell(batch.errors)
+        batch.pending = []
+        batch.output, batch.errors = (
+            self._publish_if_not_empty(batch.output),
+            self._publish_if_not_empty(batch.errors),
+        )
         batch.move(status)
         if batch.output and batch.fault and batch.fault.kind is BatchFaultKind.OUTPUT_GONE:
-            self._shelf.remove(batch.output.file_id)
+            self._file_store.remove(batch.output.file_id)
 
-    def _tell(self, file: StoredFile | None) -> StoredFile | None:
-        """A file that holds nothing is not there at all."""
+    def _publish_if_not_empty(self, file: StoredFile | None) -> StoredFile | None:
+        """Publish a file, or return None for an empty one, which does not exist for clients."""
         if file is None or not file.path.stat().st_size:
             return None
-        self._shelf.put(file)
+        self._file_store.put(file)
         return file
 
     def _file_of(self, batch: Batch) -> StoredFile:
-        return self._shelf.find(batch.order.input_file_id)
+        return self._file_store.find(batch.order.input_file_id)
 
 
 def _append(file: StoredFile, document: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The faults of a whole batch that can be asked for, each for the next batch or download. Those of a line are in `faults`."""
+"""Define the faults of whole batches, each for the next batch or download. `simulator.faults` has those of lines."""
 
 from enum import Enum
 from typing import Annotated, Self
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BatchFaultKind(Enum):
-    """Every kind: its name and what it does."""
+    """A kind of fault: its name and what it does."""
 
     description: str
 
@@ -17,20 +17,20 @@ class BatchFaultKind(Enum):
         kind.description = description
         return kind
 
-    VALIDATION_FAILED = "validation_failed", "the batch fails after its creation, nothing is carried out"
+    VALIDATION_FAILED = "validation_failed", "the batch fails after its creation, nothing is executed"
     EXPIRED = "expired", "the window closes after `lines` lines"
     CREATE_REPLY_LOST = "create_reply_lost", "the batch is created, then the connection is reset"
     CREATE_REPLY_HANGS = (
         "create_reply_hangs",
-        "the batch is created, and no answer until the client goes away",
+        "the batch is created, then no response until the client disconnects",
     )
-    OUTPUT_GONE = "output_gone", "the output file is gone when the batch ends"
+    OUTPUT_GONE = "output_gone", "the output file is missing when the batch ends"
     LINES_UNTOLD = "lines_untold", "`lines` lines are in neither file"
-    DOWNLOAD_CUT_OFF = "download_cut_off", "one download ends half-way"
+    DOWNLOAD_CUT_OFF = "download_cut_off", "one download ends halfway"
 
 
 class BatchFault(BaseModel):
-    """One fault; `lines` counts for the kinds that say so."""
+    """One fault. `lines` applies to the kinds that mention it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,22 +39,22 @@ class BatchFault(BaseModel):
 
 
 class BatchScript:
-    """What is to strike next: one fault for one event, first in first out for each kind."""
+    """A queue of faults, each for one event, first in first out for each kind."""
 
     def __init__(self) -> None:
         self._queue: list[BatchFault] = []
 
     @property
     def queued(self) -> tuple[BatchFault, ...]:
-        """What is still waiting."""
+        """The faults that are still queued."""
         return tuple(self._queue)
 
     def add(self, *faults: BatchFault) -> None:
-        """Scripts faults."""
+        """Queue faults."""
         self._queue.extend(faults)
 
     def take(self, *kinds: BatchFaultKind) -> BatchFault | None:
-        """The next fault of one of these kinds, used up; None where none waits."""
+        """Remove and return the next fault of one of these kinds, or None."""
         for index, fault in enumerate(self._queue):
             if fault.kind in kinds:
                 return self._queue.pop(index)

@@ -1,4 +1,4 @@
-"""The files that clients upload and that batches write: on disk, as they can be larger than anybody wants in memory."""
+"""Store the files that clients upload and batches write. On disk, because they can be large."""
 
 import time
 import uuid
@@ -10,15 +10,15 @@ from typing import Any, Literal
 from aiohttp import BodyPartReader, web
 
 from simulator.batches.faults import BatchFaultKind, BatchScript
-from simulator.http import ApiError, check_key, refuse, write_headers
+from simulator.http import ApiError, build_headers, check_key, refuse
 
 Purpose = Literal["batch", "batch_output"]
-_KEPT_SECONDS = 30 * 86_400
+_RETENTION_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file and what is told of it. It is written to `path` before anybody hears of it."""
+    """A file and its metadata. It is complete before it is published with `put`."""
 
     file_id: str
     filename: str
@@ -27,21 +27,21 @@ class StoredFile:
     path: Path
 
     def describe(self) -> dict[str, Any]:
-        """The provider's file object."""
+        """Return the provider's file object."""
         return {
             "id": self.file_id,
             "object": "file",
             "bytes": self.path.stat().st_size,
             "created_at": self.created_at,
-            "expires_at": self.created_at + _KEPT_SECONDS,
+            "expires_at": self.created_at + _RETENTION_SECONDS,
             "filename": self.filename,
             "purpose": self.purpose,
             "status": "processed",
         }
 
 
-class FileShelf:
-    """Files by id, in a temporary folder that goes with the simulator."""
+class FileStore:
+    """Files by id, in a temporary folder that is removed with the simulator."""
 
     def __init__(self) -> None:
         self._folder: TemporaryDirectory[str] | None = None
@@ -49,11 +49,11 @@ class FileShelf:
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        """All files that were put here and not removed, the oldest first."""
+        """All published files, oldest first."""
         return tuple(self._files.values())
 
     def prepare(self, filename: str, purpose: Purpose) -> StoredFile:
-        """A place for a new file: write to its path, then `put` it."""
+        """Create an empty file: write to its path, then `put` it."""
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="simulator-files-", ignore_cleanup_errors=True)
         file_id = f"file-{uuid.uuid4().hex[:24]}"
@@ -62,30 +62,30 @@ class FileShelf:
         return StoredFile(file_id, filename, purpose, int(time.time()), path)
 
     def put(self, file: StoredFile) -> None:
-        """Lets everybody see a file that is written."""
+        """Publish a complete file."""
         self._files[file.file_id] = file
 
     def find(self, file_id: str) -> StoredFile:
-        """A file by its id.
+        """Return a file by its id.
 
         Raises:
-            ApiError: 404, there is none.
+            ApiError: 404, the file is unknown.
         """
         if file_id not in self._files:
             raise ApiError(404, f"No such File object: {file_id[:80]}", param="id")
         return self._files[file_id]
 
     def remove(self, file_id: str) -> None:
-        """Removes a file for good.
+        """Delete a file.
 
         Raises:
-            ApiError: 404, there is none.
+            ApiError: 404, the file is unknown.
         """
         self.find(file_id).path.unlink(missing_ok=True)
         del self._files[file_id]
 
     def close(self) -> None:
-        """Forgets and removes everything."""
+        """Delete all files."""
         self._files.clear()
         if self._folder is not None:
             self._folder.cleanup()
@@ -94,19 +94,19 @@ class FileShelf:
 
 MAX_FILE_BYTES = 200 * 1024 * 1024
 _CHUNK = 64 * 1024
-_MAX_FIELD = 1024
+_MAX_FIELD_BYTES = 1024
 _KNOWN = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
 
 
 class FileHandlers:
-    """Serves files of a shelf."""
+    """Handlers of file requests."""
 
-    def __init__(self, shelf: FileShelf, script: BatchScript) -> None:
-        self._shelf = shelf
+    def __init__(self, file_store: FileStore, script: BatchScript) -> None:
+        self._file_store = file_store
         self._script = script
 
     async def upload(self, request: web.Request) -> web.Response:
-        """POST /v1/files."""
+        """Handle POST /v1/files."""
         started = time.monotonic()
         check_key(request)
         if request.content_type != "multipart/form-data":
@@ -116,24 +116,24 @@ class FileHandlers:
             file = await self._read(request)
         except ValueError as error:
             raise ApiError(
-                400, "The body of the request is no valid multipart form.", code="invalid_multipart"
+                400, "The request body is not a valid multipart form.", code="invalid_multipart"
             ) from error
-        self._shelf.put(file)
+        self._file_store.put(file)
         return _answer(file.describe(), started)
 
     async def show(self, request: web.Request) -> web.Response:
-        """GET /v1/files/{file_id}."""
+        """Handle GET /v1/files/{file_id}."""
         started = time.monotonic()
         check_key(request)
-        return _answer(self._shelf.find(request.match_info["file_id"]).describe(), started)
+        return _answer(self._file_store.find(request.match_info["file_id"]).describe(), started)
 
     async def read(self, request: web.Request) -> web.StreamResponse:
-        """GET /v1/files/{file_id}/content, also from an offset on (Range)."""
+        """Handle GET /v1/files/{file_id}/content, also from an offset (Range)."""
         started = time.monotonic()
         check_key(request)
-        file = self._shelf.find(request.match_info["file_id"])
+        file = self._file_store.find(request.match_info["file_id"])
         headers = {
-            **write_headers(f"req_{uuid.uuid4().hex}", started),
+            **build_headers(f"req_{uuid.uuid4().hex}", started),
             "Content-Type": "application/octet-stream",
         }
         if self._script.take(BatchFaultKind.DOWNLOAD_CUT_OFF):
@@ -141,11 +141,11 @@ class FileHandlers:
         return web.FileResponse(file.path, headers=headers)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """DELETE /v1/files/{file_id}."""
+        """Handle DELETE /v1/files/{file_id}."""
         started = time.monotonic()
         check_key(request)
         file_id = request.match_info["file_id"]
-        self._shelf.remove(file_id)
+        self._file_store.remove(file_id)
         return _answer({"id": file_id, "object": "file", "deleted": True}, started)
 
     async def _read(self, request: web.Request) -> StoredFile:
@@ -153,13 +153,13 @@ class FileHandlers:
         file: StoredFile | None = None
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or not part.name:
-                raise ApiError(400, "Every part of the body needs a name.", code="invalid_multipart")
+                raise ApiError(400, "Every part of the body must have a name.", code="invalid_multipart")
             if part.name in fields or (part.name == "file" and file):
                 raise refuse(part.name, "duplicate_parameter", f"Duplicate parameter: '{part.name}'.")
             if part.name == "file":
-                file = await self._keep(part)
+                file = await self._store(part)
             elif part.name in _KNOWN:
-                fields[part.name] = (await part.read_chunk(_MAX_FIELD)).decode()
+                fields[part.name] = (await part.read_chunk(_MAX_FIELD_BYTES)).decode()
             else:
                 raise refuse(part.name, "unknown_parameter", f"Unknown parameter: '{part.name}'.")
         _check_purpose(fields)
@@ -167,12 +167,12 @@ class FileHandlers:
             raise refuse("file", "missing_required_parameter", "Missing required parameter: 'file'.")
         return file
 
-    async def _keep(self, part: BodyPartReader) -> StoredFile:
+    async def _store(self, part: BodyPartReader) -> StoredFile:
         if part.filename is None:
             raise refuse(
                 "file", "invalid_type", "Invalid type for 'file': expected a file, but got a string instead."
             )
-        file, size = self._shelf.prepare(part.filename, "batch"), 0
+        file, size = self._file_store.prepare(part.filename, "batch"), 0
         with file.path.open("wb") as writing:
             while chunk := await part.read_chunk(_CHUNK):
                 size += len(chunk)
@@ -194,16 +194,16 @@ def _check_purpose(fields: dict[str, str]) -> None:
         raise refuse("purpose", "missing_required_parameter", "Missing required parameter: 'purpose'.")
     if purpose != "batch":
         raise refuse(
-            "purpose", "invalid_value", f"The simulator takes files for 'batch' alone, not '{purpose[:80]}'."
+            "purpose", "invalid_value", f"The simulator accepts files only for 'batch', not '{purpose[:80]}'."
         )
 
 
 def _answer(document: object, started: float) -> web.Response:
-    return web.json_response(document, headers=write_headers(f"req_{uuid.uuid4().hex}", started))
+    return web.json_response(document, headers=build_headers(f"req_{uuid.uuid4().hex}", started))
 
 
 async def _send_half(request: web.Request, file: StoredFile, headers: dict[str, str]) -> web.StreamResponse:
-    """Promises the whole file, sends its first half, and closes the connection."""
+    """Announce the whole file, send its first half, and close the connection."""
     content = file.path.read_bytes()
     response = web.StreamResponse(headers=headers)
     response.content_length = len(content)

@@ -1,6 +1,6 @@
-"""The input file of a batch: is every line a request of the same endpoint and model, with an id of its own?
+"""Check the input file of a batch: one endpoint and one model, and a unique id on every line.
 
-What a request's own parameters may be is decided when it is carried out, and is an error of its line alone.
+A request's own parameters are validated when it is executed. A problem there is an error of that line only.
 """
 
 import json
@@ -12,12 +12,12 @@ from simulator.orders import Endpoint
 
 ENDPOINTS: dict[str, Endpoint] = {"/v1/images/generations": "generations", "/v1/images/edits": "edits"}
 MAX_LINES = 50_000
-_MOST_PROBLEMS = 20
+_MAX_PROBLEMS = 20
 _KEYS = {"custom_id", "method", "url", "body"}
 
 
 class Place(NamedTuple):
-    """Where a line stands in its file: bytes from `offset` on."""
+    """Where a line is in its file: `length` bytes from `offset`."""
 
     custom_id: str
     offset: int
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 class LineProblem(NamedTuple):
-    """What is wrong with a file, and on which line (from 1, None: on the whole)."""
+    """A problem of a file, and its line (from 1; None: the whole file)."""
 
     code: str
     message: str
@@ -33,7 +33,7 @@ class LineProblem(NamedTuple):
     param: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """The provider's batch error."""
+        """Return the provider's batch error object."""
         return self._asdict()
 
 
@@ -46,7 +46,7 @@ class InputFile(NamedTuple):
 
 
 def check_input(file: StoredFile, url: str) -> InputFile:
-    """Reads a whole input file, a line at a time."""
+    """Check a whole input file, reading a line at a time."""
     places: dict[str, Place] = {}
     models: list[str] = []
     problems: list[LineProblem] = []
@@ -63,12 +63,12 @@ def check_input(file: StoredFile, url: str) -> InputFile:
             problems += _check_together(custom_id, model, number, places, models[0])
             places[custom_id] = Place(custom_id, offset, len(raw))
     if not places and not problems:
-        problems.append(LineProblem("empty_file", "The input file holds no request."))
-    return InputFile(list(places.values()), models[0] if models else None, problems[:_MOST_PROBLEMS])
+        problems.append(LineProblem("empty_file", "The input file contains no requests."))
+    return InputFile(list(places.values()), models[0] if models else None, problems[:_MAX_PROBLEMS])
 
 
 def read_body(file: StoredFile, place: Place) -> dict[str, Any]:
-    """The request of a line that was checked."""
+    """Read the request body of a line that was checked."""
     with file.path.open("rb") as reading:
         reading.seek(place.offset)
         body: dict[str, Any] = json.loads(reading.read(place.length))["body"]
@@ -88,9 +88,9 @@ def _check_line(raw: bytes, url: str, number: int) -> tuple[str, str] | LineProb
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
-        return LineProblem("invalid_json_line", "This line is no valid JSON.", number)
+        return LineProblem("invalid_json_line", "This line is not valid JSON.", number)
     if not isinstance(line, dict):
-        return LineProblem("invalid_json_line", "This line is no JSON object.", number)
+        return LineProblem("invalid_json_line", "This line is not a JSON object.", number)
     problem = next(_find_problems(line, url), None)
     return (
         LineProblem(problem[0], problem[2], number, problem[1])
@@ -100,16 +100,16 @@ def _check_line(raw: bytes, url: str, number: int) -> tuple[str, str] | LineProb
 
 
 def _find_problems(line: dict[str, Any], url: str) -> Iterator[tuple[str, str, str]]:
-    """Code, parameter and message of whatever is wrong, the first thing first."""
+    """Yield code, parameter and message of each problem."""
     for name in sorted(line.keys() ^ _KEYS):
         code = "missing_required_parameter" if name in _KEYS else "unknown_parameter"
         yield code, name, f"{'Missing' if name in _KEYS else 'Unknown'} parameter: '{name}'."
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
-        yield "invalid_value", "custom_id", "'custom_id' has to be a text."
+        yield "invalid_value", "custom_id", "'custom_id' must be a non-empty string."
     if line["method"] != "POST":
-        yield "invalid_method", "method", "'method' has to be POST."
+        yield "invalid_method", "method", "'method' must be POST."
     if line["url"] != url:
-        yield "invalid_url", "url", f"'url' has to be the batch's endpoint, {url}."
+        yield "invalid_url", "url", f"'url' must be the batch's endpoint, {url}."
     if not isinstance(line["body"], dict) or not isinstance(line["body"].get("model"), str):
         yield "missing_required_parameter", "body.model", "Missing required parameter: 'body.model'."
 
@@ -119,11 +119,9 @@ def _check_together(
 ) -> list[LineProblem]:
     problems = []
     if custom_id in places:
-        message = f"The custom_id '{custom_id[:80]}' stands on another line too."
+        message = f"The custom_id '{custom_id[:80]}' is also used on another line."
         problems.append(LineProblem("duplicate_custom_id", message, number, "custom_id"))
     if model != first_model:
-        message = (
-            f"The model is '{model[:80]}', and '{first_model[:80]}' on the first line: one model a file."
-        )
+        message = f"The model is '{model[:80]}', but '{first_model[:80]}' on the first line: a file must use one model."
         problems.append(LineProblem("mismatched_model", message, number, "body.model"))
     return problems

@@ -77,7 +77,7 @@ async def test_reading_goes_on_where_it_stopped(
     lines = [{**LINE, "custom_id": f"image:acme:req-{index}"} for index in range(4)]
     await create(client, tmp_path, *lines)
     await simulator.batches.finish(simulator.batches.all[0])
-    [output] = [file for file in simulator.batches.shelf.files if file.purpose == "batch_output"]
+    [output] = [file for file in simulator.batches.file_store.files if file.purpose == "batch_output"]
 
     whole = [line async for line in client.read_lines(output.file_id)]
     for index, line in enumerate(whole[:-1]):
@@ -202,12 +202,12 @@ async def test_azure_is_told_that_its_batches_are_not_supported(tmp_path: Path) 
 
 async def test_a_large_file_is_never_in_memory(client: BatchClient, simulator: Simulator) -> None:
     """Of a result file of 300 MB at most some lines of 3 MB are in memory at any time."""
-    output = simulator.batches.shelf.prepare("output.jsonl", "batch_output")
+    output = simulator.batches.file_store.prepare("output.jsonl", "batch_output")
     line = b'{"b64_json": "' + b"x" * 3_000_000 + b'"}\n'
     with output.path.open("wb") as file:
         for _ in range(100):
             file.write(line)
-    simulator.batches.shelf.put(output)
+    simulator.batches.file_store.put(output)
 
     tracemalloc.start()
     try:

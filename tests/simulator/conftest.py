@@ -1,4 +1,4 @@
-"""A simulator of each test's own, the real SDK against it, and pictures to send."""
+"""Provide a simulator for each test, the real SDK connected to it, and images to send."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ async def client(simulator: Simulator) -> AsyncIterator[AsyncOpenAI]:
 
 @pytest.fixture
 async def http(simulator: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
-    """For what the SDK cannot send."""
+    """Provide a plain HTTP client for requests that the SDK cannot send."""
     headers = {"Authorization": "Bearer sk-test"}
     async with httpx2.AsyncClient(base_url=simulator.base_url, headers=headers, timeout=20) as raw:
         yield raw
@@ -37,7 +37,7 @@ async def http(simulator: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def make_picture() -> MakePicture:
-    """Makes the bytes of a plain picture: make_picture("RGB", (64, 64), "red", "PNG")."""
+    """Provide a factory of image bytes: make_picture("RGB", (64, 64), "red", "PNG")."""
 
     def make(mode: str, size: tuple[int, int], color: object, file_format: str = "PNG") -> bytes:
         buffer = io.BytesIO()
@@ -49,7 +49,7 @@ def make_picture() -> MakePicture:
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Waits until something holds, and fails if it never does."""
+    """Provide a wait for a condition, which fails if it never holds."""
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

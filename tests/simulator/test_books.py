@@ -1,4 +1,4 @@
-"""The books: every request, in order, with what was paid; in memory, over HTTP and in a file that outlives a restart."""
+"""The books: every request in order with what was paid, in memory, over HTTP and in a file."""
 
 import asyncio
 import hashlib
@@ -13,8 +13,7 @@ from simulator.http import StartupError
 from simulator.server import Simulator
 
 
-async def test_entry_tells_what_was_asked_and_paid(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A paid request is an entry with the client's id, the effective options, true usage and the list price."""
+async def test_entry_records_request_usage_and_list_price(client: AsyncOpenAI, simulator: Simulator) -> None:
     await client.images.generate(
         model="gpt-image-1", prompt="abcd", n=2, size="auto", extra_headers={"X-Client-Request-Id": "run-1:1"}
     )
@@ -46,8 +45,8 @@ async def test_entry_tells_what_was_asked_and_paid(client: AsyncOpenAI, simulato
     }
 
 
-async def test_books_over_http_with_totals(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """The totals count what was paid: pictures, tokens, micro-USD; refused requests count as requests only."""
+async def test_book_totals_count_only_paid_requests(client: AsyncOpenAI, simulator: Simulator) -> None:
+    """Refused requests count as requests only."""
     await client.images.generate(model="gpt-image-1", prompt="abcd", n=2, quality="low")
     await client.images.generate(model="gpt-image-1-mini", prompt="abcd", quality="low")
     with pytest.raises(APIStatusError):
@@ -69,8 +68,10 @@ async def test_books_over_http_with_totals(client: AsyncOpenAI, simulator: Simul
     ]
 
 
-async def test_repeated_client_request_id_is_noted(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A second request with the same client id is carried out, paid, and marked: the provider does not deduplicate."""
+async def test_repeated_client_request_id_is_paid_and_marked(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    """Like the provider, the simulator does not deduplicate."""
     for client_request_id in ("a", "b", "a"):
         headers = {"X-Client-Request-Id": client_request_id, "Idempotency-Key": "same"}
         await client.images.generate(model="gpt-image-1", prompt="abcd", quality="low", extra_headers=headers)
@@ -78,8 +79,7 @@ async def test_repeated_client_request_id_is_noted(client: AsyncOpenAI, simulato
     assert len(simulator.books.paid) == 3
 
 
-async def test_books_survive_a_restart(tmp_path: Path) -> None:
-    """A simulator that is started on the same file goes on in the same books."""
+async def test_books_file_is_continued_after_restart(tmp_path: Path) -> None:
     path = tmp_path / "new" / "books.jsonl"
 
     async def generate_once() -> tuple[Any, ...]:
@@ -99,23 +99,20 @@ async def test_books_survive_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["not json\n", '{"request_id": "req_1"}\n'])
-def test_file_that_holds_no_books(tmp_path: Path, content: str) -> None:
-    """A file with something else in it is not written on: the sentence names the line and the file."""
+def test_invalid_books_file_is_refused_with_its_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "books.jsonl"
     path.write_text(content)
-    with pytest.raises(StartupError, match=r"Line 1 of .*books\.jsonl is no entry of the books"):
+    with pytest.raises(StartupError, match=r"Line 1 of .*books\.jsonl is not a valid entry of the books"):
         Simulator(books_path=path)
     assert path.read_text() == content
 
 
-def test_books_that_cannot_be_kept(tmp_path: Path) -> None:
-    """A path that cannot be written is refused before anything is paid."""
-    with pytest.raises(StartupError, match="cannot be kept in"):
+def test_unwritable_books_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="cannot be written to"):
         Simulator(books_path=tmp_path)
 
 
-async def test_many_requests_at_once(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """Twenty requests at once are twenty entries with twenty ids."""
+async def test_concurrent_requests_are_recorded_once_each(client: AsyncOpenAI, simulator: Simulator) -> None:
     prompts = [f"Picture {number % 3}" for number in range(20)]
     await asyncio.gather(
         *(client.images.generate(model="gpt-image-1", prompt=prompt, quality="low") for prompt in prompts)

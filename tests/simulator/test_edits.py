@@ -19,21 +19,20 @@ IMAGE_ERROR = "image_generation_user_error"
 
 
 def picture(name: str, content: bytes, content_type: str = "image/png") -> Part:
-    """A multipart part with a file."""
+    """Build a multipart part with a file."""
     return name, ("file", content, content_type)
 
 
 async def refusal_of(http: httpx2.AsyncClient, parts: list[Part]) -> tuple[int, str, str]:
-    """Status, code and parameter of what an edit is answered with."""
+    """Return the status, code and parameter of the error that an edit gets."""
     answer = await http.post("/images/edits", files=parts)
     error = answer.json()["error"]
     return answer.status_code, error["code"], error["param"]
 
 
-async def test_edit_of_two_pictures_with_a_mask(
+async def test_edit_with_two_images_and_mask_bills_both_images(
     client: AsyncOpenAI, simulator: Simulator, make_picture: MakePicture
 ) -> None:
-    """The SDK's own multipart request is understood: two pictures, a mask, numbers; both pictures are billed."""
     mask = Image.new("RGBA", (1024, 1024), "black")
     mask.paste((0, 0, 0, 0), (256, 256, 512, 512))
     buffer = io.BytesIO()
@@ -66,8 +65,10 @@ async def test_edit_of_two_pictures_with_a_mask(
     assert simulator.books.entries[0].endpoint == "edits"
 
 
-async def test_edit_of_one_picture(client: AsyncOpenAI, make_picture: MakePicture) -> None:
-    """A single picture travels in a part named image, without brackets, and is scaled to the asked size."""
+async def test_edit_with_one_image_is_scaled_to_the_requested_size(
+    client: AsyncOpenAI, make_picture: MakePicture
+) -> None:
+    """The SDK sends a single image in a part named `image`, without brackets."""
     answer = await client.images.edit(
         model="gpt-image-2",
         prompt="Make it blue",
@@ -80,8 +81,9 @@ async def test_edit_of_one_picture(client: AsyncOpenAI, make_picture: MakePictur
     assert Image.open(io.BytesIO(base64.b64decode(edited.b64_json or ""))).size == (1024, 768)
 
 
-async def test_picture_must_be_what_it_claims(http: httpx2.AsyncClient, make_picture: MakePicture) -> None:
-    """Text, half a file, another format than declared, and an undeclared type are invalid image files."""
+async def test_image_of_another_type_than_declared_is_refused(
+    http: httpx2.AsyncClient, make_picture: MakePicture
+) -> None:
     png = make_picture("RGB", (64, 64), "red")
     noise = Image.effect_noise((64, 64), 90)
     buffer = io.BytesIO()
@@ -98,8 +100,9 @@ async def test_picture_must_be_what_it_claims(http: httpx2.AsyncClient, make_pic
     assert answers == [(400, "invalid_image_file", "image")] * 6
 
 
-async def test_mask_must_fit(http: httpx2.AsyncClient, make_picture: MakePicture) -> None:
-    """A mask is a PNG with alpha of the first picture's dimensions."""
+async def test_mask_without_alpha_or_of_another_size_is_refused(
+    http: httpx2.AsyncClient, make_picture: MakePicture
+) -> None:
     first = picture("image[]", make_picture("RGB", (64, 64), "red"))
     second = picture("image[]", make_picture("RGB", (32, 32), "red"))
     wrong = [
@@ -113,8 +116,8 @@ async def test_mask_must_fit(http: httpx2.AsyncClient, make_picture: MakePicture
     assert (await http.post("/images/edits", files=[*FIELDS, first, second, fitting])).status_code == 200
 
 
-async def test_files_that_are_too_large(http: httpx2.AsyncClient, make_picture: MakePicture) -> None:
-    """A picture of 50 MB, a mask of 4 MB and a picture that would unpack to more than 50 megapixels are too large."""
+async def test_too_large_files_are_refused(http: httpx2.AsyncClient, make_picture: MakePicture) -> None:
+    """The limits are 50 MB an image, 4 MB a mask, and 50 megapixels when decoded."""
     small = picture("image", make_picture("RGB", (64, 64), "red"))
     png = make_picture("RGB", (64, 64), "red")
     bomb = make_picture("1", (7_200, 7_200), 0)
@@ -130,8 +133,10 @@ async def test_files_that_are_too_large(http: httpx2.AsyncClient, make_picture: 
     ]
 
 
-async def test_number_of_pictures(http: httpx2.AsyncClient, make_picture: MakePicture) -> None:
-    """None is missing, sixteen are allowed, seventeen are too many, and several need brackets."""
+async def test_image_count_outside_1_to_16_is_refused(
+    http: httpx2.AsyncClient, make_picture: MakePicture
+) -> None:
+    """Several images must be sent as `image[]`."""
     png = make_picture("RGB", (16, 16), "red")
     assert await refusal_of(http, [*FIELDS]) == (400, "missing_required_parameter", "image")
     sixteen = [picture("image[]", png)] * 16
@@ -158,16 +163,14 @@ async def test_number_of_pictures(http: httpx2.AsyncClient, make_picture: MakePi
         (("partial_images", (None, "2")), "invalid_value"),
     ],
 )
-async def test_refused_fields(
+async def test_invalid_form_field_is_refused(
     http: httpx2.AsyncClient, make_picture: MakePicture, part: Part, code: str
 ) -> None:
-    """Plain fields of a form are as strict as JSON."""
     parts = [*FIELDS, picture("image", make_picture("RGB", (16, 16), "red")), part]
     assert await refusal_of(http, parts) == (400, code, part[0])
 
 
-async def test_picture_that_is_a_text_field(http: httpx2.AsyncClient) -> None:
-    """A picture has to be a file: a URL in its place is refused."""
+async def test_image_sent_as_text_field_is_refused(http: httpx2.AsyncClient) -> None:
     parts: list[Part] = [*FIELDS, ("image", (None, "https://example.com/a.png"))]
     assert await refusal_of(http, parts) == (400, "invalid_type", "image")
 
@@ -182,10 +185,10 @@ async def test_picture_that_is_a_text_field(http: httpx2.AsyncClient) -> None:
         ("gpt-image-2.6-flare", "high", False),
     ],
 )
-async def test_input_fidelity_depends_on_the_model(
+async def test_unsupported_input_fidelity_is_refused(
     http: httpx2.AsyncClient, make_picture: MakePicture, model: str, fidelity: str, *, accepted: bool
 ) -> None:
-    """The mini model knows low only, and from gpt-image-2 on it must be left out."""
+    """The mini model supports only low; gpt-image-2 and later do not support the parameter."""
     parts: list[Part] = [
         ("model", (None, model)),
         ("prompt", (None, "Make it blue")),
@@ -197,8 +200,7 @@ async def test_input_fidelity_depends_on_the_model(
     assert accepted or answer.json()["error"]["code"] == "invalid_value"
 
 
-async def test_json_is_no_edit(http: httpx2.AsyncClient) -> None:
-    """An edit sent as JSON, and a form without an end, are refused with an error body."""
+async def test_edit_without_complete_multipart_form_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/images/edits", json={"model": "gpt-image-1", "prompt": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_content_type")
     cut_off = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nMake it'

@@ -1,4 +1,4 @@
-"""Each scripted fault does what it says, to the real SDK, and is paid exactly when it says so."""
+"""Each scripted fault does what it says to the real SDK, and is paid exactly when it says so."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ REFUSALS = [
 
 
 async def generate(client: AsyncOpenAI, **changes: Any) -> ImagesResponse:
-    """One small order: 7 tokens in and 272 out, 10,915 micro-USD."""
+    """Send one small request: 7 tokens in and 272 out, 10,915 micro-USD."""
     answer: ImagesResponse = await client.images.generate(
         **{"model": "gpt-image-1", "quality": "low", "prompt": "abcd", **changes}
     )
@@ -56,10 +56,9 @@ def paid_and_status(simulator: Simulator) -> list[tuple[bool, int | None]]:
 
 
 @pytest.mark.parametrize(("fault", "status", "code"), REFUSALS)
-async def test_refusal(
+async def test_refused_request_is_unpaid_and_the_next_succeeds(
     client: AsyncOpenAI, simulator: Simulator, fault: str, status: int, code: str | None
 ) -> None:
-    """An error answer has its status and code, costs nothing, and the next request goes well."""
     simulator.script(fault)
     with pytest.raises(APIStatusError) as refusal:
         await generate(client)
@@ -69,8 +68,10 @@ async def test_refusal(
     assert paid_and_status(simulator) == [(False, status), (True, 200)]
 
 
-async def test_details_that_classifiers_read(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A blocked prompt brings moderation_details; an organisation that is not verified is known by its message."""
+async def test_refusals_have_the_details_that_clients_classify_by(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    """Covers moderation_details, and the message of an organization that is not verified."""
     simulator.script("moderation_blocked", "not_verified")
     with pytest.raises(APIStatusError) as blocked:
         await generate(client)
@@ -84,8 +85,7 @@ async def test_details_that_classifiers_read(client: AsyncOpenAI, simulator: Sim
     assert "organization must be verified to use the model `gpt-image-1`" in not_verified.value.message
 
 
-async def test_spellings_of_the_time_to_wait(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """The time to wait is sent in seconds, in milliseconds, as a date, or in the message only."""
+async def test_retry_time_is_sent_in_the_chosen_header(client: AsyncOpenAI, simulator: Simulator) -> None:
     for header in ("retry-after", "retry-after-ms", "http-date", "none"):
         simulator.script(f"rate_limited,seconds=90,header={header}")
     answers = []
@@ -102,8 +102,10 @@ async def test_spellings_of_the_time_to_wait(client: AsyncOpenAI, simulator: Sim
 
 
 @pytest.mark.parametrize(("fault", "status"), [("bad_gateway", 502), ("gateway_timeout", 504)])
-async def test_gateway_page(client: AsyncOpenAI, simulator: Simulator, fault: str, status: int) -> None:
-    """A proxy's page is HTML without the provider's headers, and only the books know whether it was paid."""
+async def test_gateway_page_has_no_provider_headers(
+    client: AsyncOpenAI, simulator: Simulator, fault: str, status: int
+) -> None:
+    """Only the books know whether the request was paid."""
     simulator.script(fault, f"{fault},paid=true")
     for _ in range(2):
         with pytest.raises(APIStatusError) as refusal:
@@ -118,22 +120,20 @@ async def test_gateway_page(client: AsyncOpenAI, simulator: Simulator, fault: st
     ("fault", "status", "micro_usd"),
     [("reset_before", None, 0), ("reset_after_payment", None, 10_915), ("truncated", 200, 10_915)],
 )
-async def test_connection_that_breaks(
+async def test_broken_connection_is_a_connection_error_in_the_sdk(
     client: AsyncOpenAI, simulator: Simulator, fault: str, status: int | None, micro_usd: int
 ) -> None:
-    """A reset and a half answer look like a lost connection to the client, whether paid or not."""
     simulator.script(fault)
     with pytest.raises(APIConnectionError) as broken:
         await generate(client)
     assert isinstance(broken.value.__cause__, (httpx2.ReadError, httpx2.RemoteProtocolError))
     assert paid_and_status(simulator) == [(micro_usd > 0, status)]
-    assert simulator.books.sum_up()["list_price_micro_usd"] == micro_usd
+    assert simulator.books.get_totals()["list_price_micro_usd"] == micro_usd
 
 
-async def test_truncated_answer_is_half_of_what_was_promised(
+async def test_truncated_response_is_half_of_the_announced_body(
     http: httpx2.AsyncClient, simulator: Simulator
 ) -> None:
-    """Half of the promised body arrives before the connection ends."""
     simulator.script("truncated")
     body = {"model": "gpt-image-1", "prompt": "abcd", "quality": "low"}
     received = bytearray()
@@ -145,10 +145,9 @@ async def test_truncated_answer_is_half_of_what_was_promised(
     assert len(received) == promised // 2
 
 
-async def test_hang_ends_when_the_client_leaves(
+async def test_hanging_request_is_paid_at_once_and_ends_with_the_client(
     client: AsyncOpenAI, simulator: Simulator, eventually: Eventually
 ) -> None:
-    """A hanging request is paid at once, stays open until the client gives up, and is done with then."""
     simulator.script("hang")
     call = asyncio.create_task(generate(client))
     await eventually(lambda: len(simulator.books.paid) == 1)
@@ -158,10 +157,9 @@ async def test_hang_ends_when_the_client_leaves(
     assert paid_and_status(simulator) == [(True, None)]
 
 
-async def test_client_that_leaves_early_pays_all_the_same(
+async def test_disconnected_client_is_charged(
     client: AsyncOpenAI, simulator: Simulator, eventually: Eventually
 ) -> None:
-    """The work goes on without its client: giving up does not make a picture free."""
     simulator.script("delay=0.3")
     call = asyncio.create_task(generate(client))
     await eventually(lambda: simulator.in_progress == 1)
@@ -171,8 +169,8 @@ async def test_client_that_leaves_early_pays_all_the_same(
     assert paid_and_status(simulator) == [(True, 200)]
 
 
-async def test_client_that_follows_a_redirect_pays_twice(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """The SDK follows a 307 by default and sends the picture's order again: two payments, the same client id."""
+async def test_client_following_a_redirect_pays_twice(client: AsyncOpenAI, simulator: Simulator) -> None:
+    """The SDK follows a 307 by default and sends the request again with the same client id."""
     headers = {"X-Client-Request-Id": "run-1:1"}
     answer = await generate(client, prompt="abcd [simulate:redirect]", extra_headers=headers)
     assert len(answer.data or []) == 1
@@ -181,8 +179,9 @@ async def test_client_that_follows_a_redirect_pays_twice(client: AsyncOpenAI, si
 
 
 @pytest.mark.parametrize("fault", ["malformed_json", "plain_text"])
-async def test_answer_that_is_no_json(http: httpx2.AsyncClient, simulator: Simulator, fault: str) -> None:
-    """A 200 whose body is no JSON, labelled as JSON or as text, and paid."""
+async def test_response_body_that_is_not_json_is_paid(
+    http: httpx2.AsyncClient, simulator: Simulator, fault: str
+) -> None:
     simulator.script(fault)
     answer = await http.post("/images/generations", json={"model": "gpt-image-1", "prompt": "abcd"})
     assert answer.status_code == 200
@@ -194,15 +193,14 @@ async def test_answer_that_is_no_json(http: httpx2.AsyncClient, simulator: Simul
     assert paid_and_status(simulator) == [(True, 200)]
 
 
-async def test_spoilt_pictures(http: httpx2.AsyncClient, simulator: Simulator) -> None:
-    """Pictures are absent, undecodable, no pictures, of another format, or one too few; all of it is paid."""
+async def test_damaged_images_are_paid(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     simulator.script("no_data", "bad_base64", "not_an_image", "wrong_format", "wrong_count")
     answers = [await generate_json(http, n=2) for _ in range(5)]
     assert "data" not in answers[0]
     with pytest.raises(ValueError, match="base64"):
         base64.b64decode(answers[1]["data"][0]["b64_json"], validate=True)
     assert base64.b64decode(answers[2]["data"][0]["b64_json"], validate=True).startswith(
-        b"This is no picture"
+        b"This is not an image"
     )
     assert answers[3]["output_format"] == "png"
     assert base64.b64decode(answers[3]["data"][0]["b64_json"]).startswith(b"\xff\xd8\xff")
@@ -210,8 +208,7 @@ async def test_spoilt_pictures(http: httpx2.AsyncClient, simulator: Simulator) -
     assert paid_and_status(simulator) == [(True, 200)] * 5
 
 
-async def test_pictures_as_gateways_send_them(http: httpx2.AsyncClient, simulator: Simulator) -> None:
-    """The same picture in another spelling, or with something else in place of the last one; all of it is paid."""
+async def test_gateway_base64_variants_are_paid(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     simulator.script(
         "odd_base64", "odd_base64=data_uri_in_url", "lost_picture=filter", "lost_picture=damaged"
     )
@@ -223,8 +220,7 @@ async def test_pictures_as_gateways_send_them(http: httpx2.AsyncClient, simulato
     assert paid_and_status(simulator) == [(True, 200)] * 4
 
 
-async def test_withheld_usage_is_known_to_the_books(http: httpx2.AsyncClient, simulator: Simulator) -> None:
-    """Usage that is missing, null or zero in the answer was used, and paid, all the same."""
+async def test_missing_usage_is_recorded_in_the_books(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     simulator.script("missing_usage", FaultKind.NULL_USAGE, Fault(kind=FaultKind.ZERO_USAGE))
     answers = [await generate_json(http) for _ in range(3)]
     assert "usage" not in answers[0]
@@ -240,8 +236,9 @@ async def test_withheld_usage_is_known_to_the_books(http: httpx2.AsyncClient, si
 
 
 @pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "total_tokens", "input_tokens_details"])
-async def test_partial_usage(http: httpx2.AsyncClient, simulator: Simulator, field: str) -> None:
-    """Exactly the named field is missing."""
+async def test_partial_usage_omits_the_named_field(
+    http: httpx2.AsyncClient, simulator: Simulator, field: str
+) -> None:
     simulator.script(f"partial_usage={field}")
     usage = (await generate_json(http))["usage"]
     everything = {"input_tokens", "output_tokens", "total_tokens", "input_tokens_details"}
@@ -252,27 +249,22 @@ async def test_partial_usage(http: httpx2.AsyncClient, simulator: Simulator, fie
     ("form", "output_tokens"),
     [("negative", -272), ("string", "272"), ("float", 272.5), ("bool", True), ("absurd", 10**13)],
 )
-async def test_malformed_usage(
+async def test_malformed_usage_has_the_requested_form(
     http: httpx2.AsyncClient, simulator: Simulator, form: str, output_tokens: object
 ) -> None:
-    """output_tokens has the form that was asked for."""
     simulator.script(f"malformed_usage={form}")
     given = (await generate_json(http))["usage"]["output_tokens"]
     assert (given, type(given)) == (output_tokens, type(output_tokens))
 
 
-async def test_usage_of_a_wrong_type_and_of_a_wrong_size(
-    http: httpx2.AsyncClient, simulator: Simulator
-) -> None:
-    """Usage can be a list, and it can hold 3 MB that nobody asked for beside true numbers."""
+async def test_usage_can_be_a_list_or_oversize(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     simulator.script("malformed_usage=list", "oversize_usage")
     assert (await generate_json(http))["usage"] == [272]
     usage = (await generate_json(http))["usage"]
     assert (usage["output_tokens"], len(usage["trace"])) == (272, 3 * 1024 * 1024)
 
 
-async def test_prompt_asks_for_a_fault(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A prompt brings its own fault and its delay, before anything that is queued."""
+async def test_fault_in_the_prompt_precedes_queued_faults(client: AsyncOpenAI, simulator: Simulator) -> None:
     simulator.script("server_error")
     answer = await generate(client, prompt="A bicycle [simulate:delay=0.01] [simulate:missing_usage]")
     assert answer.usage is None
@@ -281,8 +273,7 @@ async def test_prompt_asks_for_a_fault(client: AsyncOpenAI, simulator: Simulator
         await generate(client)
 
 
-def test_delays_add_up() -> None:
-    """All delays of a prompt count, beside its one fault."""
+def test_delays_in_a_prompt_add_up() -> None:
     fault = find_fault("[simulate:delay=2] A bicycle [simulate:delay=3] [simulate:hang,delay_seconds=4]")
     assert fault is not None
     assert (fault.kind, fault.delay_seconds) == (FaultKind.HANG, 9)
@@ -301,8 +292,8 @@ def test_delays_add_up() -> None:
         "[simulate:rate_limited,header=fax]",
     ],
 )
-async def test_fault_that_does_not_exist(client: AsyncOpenAI, simulator: Simulator, token: str) -> None:
-    """A misspelt fault is refused, so that no test passes because its fault never struck."""
+async def test_unknown_fault_is_refused(client: AsyncOpenAI, simulator: Simulator, token: str) -> None:
+    """A misspelled fault must not let a test pass because nothing happened."""
     with pytest.raises(APIStatusError) as refusal:
         await generate(client, prompt=f"A bicycle {token}")
     assert refusal.value.code == "unknown_fault"
@@ -310,8 +301,10 @@ async def test_fault_that_does_not_exist(client: AsyncOpenAI, simulator: Simulat
         simulator.script(token.removeprefix("[simulate:").removesuffix("]"))
 
 
-async def test_faults_wait_for_the_prompt_that_they_match(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A fault with a match strikes the first prompt that contains it, others go by, refused ones do not use it up."""
+async def test_matching_fault_applies_to_the_first_matching_prompt(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    """Other prompts and refused requests do not use the fault up."""
     simulator.script("overloaded", match="bicycle")
     await generate(client, prompt="A car")
     with pytest.raises(APIStatusError):
@@ -322,8 +315,9 @@ async def test_faults_wait_for_the_prompt_that_they_match(client: AsyncOpenAI, s
     assert [entry.status for entry in simulator.books.entries] == [200, 400, 503, 200]
 
 
-async def test_faults_are_scripted_over_http(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """Another process queues, sees and forgets faults over HTTP; a wrong one is refused in a sentence."""
+async def test_faults_are_queued_listed_and_cleared_over_http(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
     root = simulator.base_url.removesuffix("/v1")
     async with httpx2.AsyncClient(base_url=f"{root}/_simulator") as control:
         faults = [{"kind": "rate_limited", "seconds": 2, "header": "retry-after-ms"}, {"kind": "hang"}]
@@ -346,11 +340,10 @@ async def test_faults_are_scripted_over_http(client: AsyncOpenAI, simulator: Sim
         for wrong in wrong_scripts:
             answer = await control.post("/faults", json=wrong)
             assert answer.status_code == 400
-            assert answer.json()["error"]["message"].startswith("These faults cannot be scripted: ")
+            assert answer.json()["error"]["message"].startswith("Invalid faults: ")
 
 
-async def test_random_faults_repeat_with_their_seed() -> None:
-    """The same seed and rates give the same faults in the same order, another seed gives others."""
+async def test_random_faults_are_reproducible_by_seed() -> None:
 
     async def outcomes(seed: int) -> list[str | None]:
         async with Simulator(fault_rates={"server_error": 0.4, "overloaded": 0.2}, seed=seed) as simulator:
@@ -369,7 +362,6 @@ async def test_random_faults_repeat_with_their_seed() -> None:
 @pytest.mark.parametrize(
     "rates", [{"server_error": 1.2}, {"hang": -0.1}, {"hang": 0.6, "delay=1": 0.6}, {"rain": 0.1}]
 )
-def test_rates_that_are_none(rates: dict[str, float]) -> None:
-    """Rates that are no probabilities or name no fault are refused at once."""
+def test_invalid_fault_rates_are_refused(rates: dict[str, float]) -> None:
     with pytest.raises(StartupError, match="fault rates"):
         Simulator(fault_rates=rates)

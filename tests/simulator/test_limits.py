@@ -1,4 +1,4 @@
-"""The organization's limit of images per minute: what counts, what is refused, and what an answer says of it."""
+"""The organization's limit of images per minute: what counts, what is refused, what a response says about it."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from simulator.http import ApiError, StartupError
-from simulator.rate_limits import RateLimits, SlidingWindow, spell_duration
+from simulator.rate_limits import RateLimits, SlidingWindow, format_duration
 from simulator.server import Simulator
 from tests.simulator.conftest import MakePicture
 
@@ -25,8 +25,8 @@ class Clock:
         return self.now
 
 
-def test_the_window_slides() -> None:
-    """What was asked for counts for 60 seconds from when it was asked for, and not until the next full minute."""
+def test_window_counts_requests_for_60_seconds() -> None:
+    """The limit is not reset with each full minute."""
     clock = Clock()
     window = SlidingWindow(5, clock)
     window.count(3)
@@ -42,8 +42,8 @@ def test_the_window_slides() -> None:
     assert window.used == 0
 
 
-def test_what_is_refused_counts_too() -> None:
-    """Whoever repeats a refused request stays refused: it counts like any other."""
+def test_refused_requests_count() -> None:
+    """A client that only repeats a refused request stays refused."""
     clock = Clock()
     limits = RateLimits(4, None, clock)
     limits.admit("gpt-image-2", images=4, input_images=0)
@@ -58,8 +58,7 @@ def test_what_is_refused_counts_too() -> None:
     assert refused.value.headers == {"retry-after": "59"}
 
 
-async def test_a_refusal_says_which_limit_and_how_long() -> None:
-    """429 `rate_limit_exceeded` with n counted as n, the provider's words, `retry-after`, and nothing paid; in the books too."""
+async def test_refusal_names_the_limit_and_the_time_to_wait() -> None:
     async with (
         Simulator(images_per_minute=5) as simulator,
         AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
@@ -83,8 +82,7 @@ async def test_a_refusal_says_which_limit_and_how_long() -> None:
     ]
 
 
-async def test_failed_requests_count_keys_that_are_not_known_do_not() -> None:
-    """A request that is not well-formed and one that fails count; one without a key of the organization does not."""
+async def test_failed_and_malformed_requests_count_unknown_keys_do_not() -> None:
     async with (
         Simulator(images_per_minute=3) as simulator,
         httpx2.AsyncClient(base_url=simulator.base_url) as http,
@@ -104,8 +102,7 @@ async def test_failed_requests_count_keys_that_are_not_known_do_not() -> None:
     assert books["limits"] == {"images": {"limit": 3, "used": 3}, "input_images": {"limit": 3, "used": 0}}
 
 
-async def test_input_images_have_a_bucket_of_their_own(make_picture: MakePicture) -> None:
-    """An edit's pictures count against the limit of input images, and its n against that of images."""
+async def test_input_images_have_their_own_limit(make_picture: MakePicture) -> None:
     pictures = [(f"{index}.png", make_picture("RGB", (64, 64), "red"), "image/png") for index in range(3)]
     async with (
         Simulator(images_per_minute=50, input_images_per_minute=5) as simulator,
@@ -121,8 +118,7 @@ async def test_input_images_have_a_bucket_of_their_own(make_picture: MakePicture
     assert raw.headers["x-ratelimit-remaining-images"] == "47"
 
 
-async def test_many_at_once_get_as_many_as_there_are() -> None:
-    """Of many requests at one moment exactly the limit is carried out."""
+async def test_concurrent_requests_get_exactly_the_limit() -> None:
     async with (
         Simulator(images_per_minute=5) as simulator,
         AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
@@ -135,15 +131,13 @@ async def test_many_at_once_get_as_many_as_there_are() -> None:
     assert (statuses.count(200), statuses.count(429)) == (5, 7)
 
 
-async def test_no_limit_unless_asked(client: AsyncOpenAI) -> None:
-    """Without a limit nothing is counted against one, and no header speaks of one."""
+async def test_no_limit_headers_without_a_limit(client: AsyncOpenAI) -> None:
     raw = await client.images.with_raw_response.generate(**ORDER, n=10)  # type: ignore[call-overload]
     assert not [name for name in raw.headers if name.endswith("-images")]
 
 
-def test_a_limit_that_is_none() -> None:
-    """A limit of nothing is said in a sentence."""
-    with pytest.raises(StartupError, match="0 images per minute is none"):
+def test_limit_below_one_is_refused() -> None:
+    with pytest.raises(StartupError, match="0 is not a valid limit of images per minute"):
         Simulator(images_per_minute=0)
 
 
@@ -151,6 +145,5 @@ def test_a_limit_that_is_none() -> None:
     ("seconds", "text"),
     [(0, "0ms"), (0.12, "120ms"), (3, "3s"), (3.5, "3.5s"), (60, "1m0s"), (65.25, "1m5.25s")],
 )
-def test_durations_as_the_provider_spells_them(seconds: float, text: str) -> None:
-    """The spelling of the provider's headers: "120ms", "3s", "1m0s"."""
-    assert spell_duration(seconds) == text
+def test_durations_are_formatted_as_the_provider_does(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""The organisation's endpoints, asked by the real SDK with an admin key: counts by bucket, money by day, strict queries."""
+"""The organization's endpoints, called by the real SDK with an admin key: counts by bucket, money by day, strict queries."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ DAY = 86_400
 
 
 def note(simulator: Simulator, at: datetime, *, model: str = "gpt-image-1", **changes: Any) -> None:
-    """A paid picture in the books, of 50 tokens of text and 4160 of picture."""
+    """Record a paid image of 50 text tokens and 4160 image tokens."""
     entry = {
         "time": at,
         "request_id": f"req_{len(simulator.books.entries)}",
@@ -53,8 +53,9 @@ async def admin(simulator: Simulator) -> AsyncIterator[AsyncOpenAI]:
         yield sdk
 
 
-async def test_paid_requests_are_counted_by_the_minute(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """What was paid is counted in the minute in which it arrived, by model and source; what was refused is not."""
+async def test_usage_counts_paid_requests_by_minute_model_and_source(
+    simulator: Simulator, admin: AsyncOpenAI
+) -> None:
     note(simulator, TEN_PAST_NINE)
     note(simulator, TEN_PAST_NINE + timedelta(seconds=59), endpoint="edits", n=3)
     note(simulator, TEN_PAST_NINE + timedelta(seconds=60), model="gpt-image-2")
@@ -81,10 +82,9 @@ async def test_paid_requests_are_counted_by_the_minute(simulator: Simulator, adm
     assert {bucket.end_time - bucket.start_time for bucket in page.data} == {60}
 
 
-async def test_what_was_generated_is_what_is_told(
+async def test_usage_and_costs_of_a_key_contain_only_its_requests(
     simulator: Simulator, client: AsyncOpenAI, admin: AsyncOpenAI
 ) -> None:
-    """A picture that a client bought is in the counts and the costs of its key, and in nobody else's."""
     await client.images.generate(model="gpt-image-1", prompt="abcd", quality="low", n=2)
     [entry] = simulator.books.entries
     start = int(entry.time.timestamp())
@@ -102,8 +102,9 @@ async def test_what_was_generated_is_what_is_told(
     assert (await costs(start_time=start, api_key_ids=others)).data[0].results == []
 
 
-async def test_costs_are_told_by_line_item(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """Each model and class of tokens is a line with its money and its tokens, exact over many requests."""
+async def test_costs_by_line_item_are_exact_over_many_requests(
+    simulator: Simulator, admin: AsyncOpenAI
+) -> None:
     for _ in range(3):
         note(simulator, TEN_PAST_NINE, model="gpt-image-1-mini")
     page = await admin.admin.organization.usage.costs(
@@ -122,8 +123,9 @@ async def test_costs_are_told_by_line_item(simulator: Simulator, admin: AsyncOpe
     }
 
 
-async def test_a_day_of_minutes_comes_in_pages(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """1500 minutes are more than an answer holds: the rest comes by the page that it names, without a gap."""
+async def test_usage_pages_cover_a_day_of_minutes_without_gaps(
+    simulator: Simulator, admin: AsyncOpenAI
+) -> None:
     begin = START - DAY
     note(simulator, YESTERDAY - timedelta(days=1))
     note(simulator, YESTERDAY)
@@ -151,10 +153,10 @@ async def test_a_day_of_minutes_comes_in_pages(simulator: Simulator, admin: Asyn
     [("", 401, "invalid_api_key"), ("sk-invalid", 401, "invalid_api_key"), ("sk-proj", 403, "missing_scope")],
 )
 @pytest.mark.parametrize("path", ["usage/images", "costs"])
-async def test_only_an_admin_is_told(
+async def test_key_without_admin_rights_is_refused(
     simulator: Simulator, key: str, status: int, code: str, path: str
 ) -> None:
-    """Without a sound key it is 401, and with one that makes pictures but is no admin's 403."""
+    """An invalid key is a 401, a valid key that is not an admin key a 403."""
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}".strip()}) as http:
         answer = await http.get(f"{simulator.base_url}/organization/{path}?start_time={START}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -178,15 +180,16 @@ async def test_only_an_admin_is_told(
         (f"start_time={START}&colour=red", "colour"),
     ],
 )
-async def test_a_strange_query_is_refused(simulator: Simulator, query: str, param: str) -> None:
-    """A query that the provider would refuse names its parameter: nothing is guessed."""
+async def test_invalid_query_is_refused_with_its_parameter(
+    simulator: Simulator, query: str, param: str
+) -> None:
     async with httpx2.AsyncClient(headers={"Authorization": "Bearer sk-admin-test"}) as http:
         answer = await http.get(f"{simulator.base_url}/organization/usage/images?{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-async def test_a_time_within_a_bucket_cuts_it(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """Start is included and end is not, to the second, also where they are no bounds of a bucket."""
+async def test_times_within_a_bucket_limit_its_entries(simulator: Simulator, admin: AsyncOpenAI) -> None:
+    """The start is inclusive and the end exclusive, to the second, also within a bucket."""
     for second in (29, 30, 44, 45):
         note(simulator, TEN_PAST_NINE + timedelta(seconds=second))
     minute = int(TEN_PAST_NINE.timestamp())
@@ -199,15 +202,13 @@ async def test_a_time_within_a_bucket_cuts_it(simulator: Simulator, admin: Async
     assert (bucket.start_time, result.num_model_requests) == (minute, 2)
 
 
-async def test_costs_come_by_day_only(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """Costs have no buckets of an hour."""
+async def test_costs_by_hour_are_refused(simulator: Simulator, admin: AsyncOpenAI) -> None:
     costs: Any = admin.admin.organization.usage.costs
     with pytest.raises(APIStatusError, match="bucket_width"):
         await costs(start_time=START, bucket_width="1h")
 
 
-async def test_books_of_an_earlier_version_are_read(simulator: Simulator, admin: AsyncOpenAI) -> None:
-    """Entries that name no project and no key count for the organisation."""
+async def test_entries_without_project_and_key_are_counted(simulator: Simulator, admin: AsyncOpenAI) -> None:
     note(simulator, TEN_PAST_NINE, project_id=None, api_key_id=None)
     page = await admin.admin.organization.usage.images(start_time=START, end_time=START + DAY)
     assert len(page.data[0].results) == 1

@@ -1,4 +1,4 @@
-"""The pictures of the simulator: real files of the asked size, format and transparency."""
+"""The simulator's images are complete files of the requested size, format and transparency."""
 
 import base64
 import io
@@ -30,10 +30,9 @@ def brief(size: tuple[int, int], text: str = "A red bicycle", *, transparent: bo
 @pytest.mark.parametrize(
     ("output_format", "pillow_name"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")]
 )
-async def test_picture_is_of_the_asked_size_and_format(
+async def test_image_has_the_requested_size_and_format(
     client: AsyncOpenAI, output_format: Literal["png", "jpeg", "webp"], pillow_name: str
 ) -> None:
-    """What comes back is a whole file of the format and size that were asked for, and the answer says so."""
     answer = await client.images.generate(
         model="gpt-image-1",
         prompt="A red bicycle",
@@ -46,14 +45,12 @@ async def test_picture_is_of_the_asked_size_and_format(
     assert (answer.output_format, answer.size, answer.background) == (output_format, "1536x1024", "opaque")
 
 
-async def test_n_pictures_differ(client: AsyncOpenAI) -> None:
-    """n=4 gives four different pictures."""
+async def test_images_of_one_request_differ(client: AsyncOpenAI) -> None:
     answer = await client.images.generate(model="gpt-image-1-mini", prompt="A red bicycle", n=4)
     assert len({picture.tobytes() for picture in decode(answer)}) == 4
 
 
-async def test_transparent_background_is_transparent(client: AsyncOpenAI) -> None:
-    """Around the objects of a transparent picture alpha is 0, and the objects themselves are opaque."""
+async def test_transparent_background_has_zero_alpha_around_the_objects(client: AsyncOpenAI) -> None:
     answer = await client.images.generate(
         model="gpt-image-1.5", prompt="A red bicycle", background="transparent", output_format="webp"
     )
@@ -65,10 +62,9 @@ async def test_transparent_background_is_transparent(client: AsyncOpenAI) -> Non
 
 
 @pytest.mark.parametrize("output_format", ["jpeg", "webp"])
-async def test_compression_makes_smaller_files(
+async def test_output_compression_makes_smaller_files(
     client: AsyncOpenAI, output_format: Literal["jpeg", "webp"]
 ) -> None:
-    """output_compression 10 gives a much smaller file than the default of 100."""
     answers = [
         await client.images.generate(
             model="gpt-image-1",
@@ -82,14 +78,12 @@ async def test_compression_makes_smaller_files(
     assert small * 2 < large
 
 
-def test_variants_are_different_still_lifes() -> None:
-    """The pictures of one request share their palette, not their objects."""
+def test_variants_share_the_palette_but_not_the_objects() -> None:
     first, second = (draw_picture(brief((256, 256))._replace(variant=variant), PNG) for variant in (0, 1))
     assert first != second
 
 
-def test_prompt_is_written_on_the_picture() -> None:
-    """At the foot of the picture there are letters in the palette's ink, and none without a text."""
+def test_prompt_is_drawn_at_the_bottom_in_the_ink_color() -> None:
 
     inks = {ImageColor.getrgb(palette.ink) for palette in PALETTES}
 
@@ -103,8 +97,7 @@ def test_prompt_is_written_on_the_picture() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 32_000, "word " * 6_400, "図" * 200, "a\x00b\tc\nd", " "])
-def test_any_prompt_is_written_within_the_picture(text: str) -> None:
-    """Endless words, many words, foreign letters and control characters stay within the margins."""
+def test_any_prompt_is_drawn_within_the_margins(text: str) -> None:
     picture = Image.new("RGBA", (1024, 640))
     draw_caption(picture, text, "Simulated", PALETTES[0], on_card=False)
     box = picture.getbbox()
@@ -116,7 +109,6 @@ def test_any_prompt_is_written_within_the_picture(text: str) -> None:
 
 
 def test_edit_repaints_exactly_where_the_mask_is_transparent() -> None:
-    """Outside the hole of the mask every pixel is the input's, inside it the picture has changed."""
     original = Image.new("RGB", (320, 320), (10, 200, 30))
     mask = Image.new("RGBA", (320, 320), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (40, 60, 200, 260))
@@ -127,8 +119,7 @@ def test_edit_repaints_exactly_where_the_mask_is_transparent() -> None:
     assert (inside.histogram()[255]) / (160 * 200) > 0.95
 
 
-def test_edit_without_mask_repaints_everything_and_keeps_the_light_of_the_input() -> None:
-    """Without a mask no pixel stays, and a dark and a light input still make a dark and a light backdrop."""
+def test_edit_without_mask_repaints_everything_but_keeps_the_light() -> None:
     corners = []
     for color in ("black", "white"):
         edited = edit_picture(brief((320, 320)), PNG, Image.new("RGB", (64, 64), color), None)
@@ -143,8 +134,7 @@ def test_edit_without_mask_repaints_everything_and_keeps_the_light_of_the_input(
 
 @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("transparent", [False, True])
-def test_a_stamp_changes_the_file_and_no_pixel(output_format: str, *, transparent: bool) -> None:
-    """Two requests for the same picture get files that differ and pixels that do not, in every format."""
+def test_stamp_changes_the_file_but_no_pixel(output_format: str, *, transparent: bool) -> None:
     drawn = draw_picture(brief((320, 256), transparent=transparent), Encoding(output_format, 90))
     stamped = [stamp_picture(drawn, request_id) for request_id in ("req_1", "req_22")]
     assert len({drawn, *stamped}) == 3
@@ -153,8 +143,8 @@ def test_a_stamp_changes_the_file_and_no_pixel(output_format: str, *, transparen
         assert Image.open(io.BytesIO(data)).tobytes() == Image.open(io.BytesIO(drawn)).tobytes()
 
 
-async def test_no_two_answers_have_the_same_bytes(client: AsyncOpenAI) -> None:
-    """The same request twice: two files, as with the provider, whose pictures carry their origin."""
+async def test_equal_requests_get_different_bytes(client: AsyncOpenAI) -> None:
+    """As with the provider, whose images carry their origin."""
     answers = [
         await client.images.generate(model="gpt-image-1", prompt="A red bicycle", quality="low")
         for _ in range(2)

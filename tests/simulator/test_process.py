@@ -1,4 +1,4 @@
-"""The simulator's life: as a process of its own, on a port of choice, stopped while it works."""
+"""The simulator's process: its port, its start and its end."""
 
 import asyncio
 import json
@@ -33,8 +33,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_process_says_where_it_is_and_ends_cleanly(tmp_path: Path, ending: signal.Signals) -> None:
-    """One line of JSON with the base URL, books in the file, and on a signal exit status 0 without a word."""
+def test_process_prints_base_url_and_exits_cleanly_on_signal(tmp_path: Path, ending: signal.Signals) -> None:
     books = tmp_path / "books.jsonl"
     with started("--port", "0", "--books", str(books), "--latency", "0.01") as process:
         assert process.stdout is not None
@@ -49,8 +48,8 @@ def test_process_says_where_it_is_and_ends_cleanly(tmp_path: Path, ending: signa
     assert json.loads(books.read_text())["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_port_that_is_taken(simulator: Simulator) -> None:
-    """A port that is taken, and one that is none, is said in a sentence, by the class and by the process."""
+async def test_unusable_port_is_reported_by_class_and_process(simulator: Simulator) -> None:
+    """Covers a port that is taken and one out of range."""
     port = httpx2.URL(simulator.base_url).port
     with pytest.raises(StartupError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"):
         await Simulator().start(port=port or 0)
@@ -63,8 +62,7 @@ async def test_port_that_is_taken(simulator: Simulator) -> None:
     assert "Traceback" not in errors
 
 
-async def test_stop_cuts_off_what_is_under_way(eventually: Eventually) -> None:
-    """Stopping does not wait for slow work: the client loses its connection and nothing is paid."""
+async def test_stop_aborts_requests_in_progress_unpaid(eventually: Eventually) -> None:
     simulator = Simulator(latency_seconds=3600)
     await simulator.start()
     async with httpx2.AsyncClient(headers={"Authorization": "Bearer a"}, timeout=None) as http:
@@ -80,10 +78,9 @@ async def test_stop_cuts_off_what_is_under_way(eventually: Eventually) -> None:
         _ = simulator.base_url
 
 
-async def test_client_that_leaves_while_it_sends(
+async def test_client_disconnecting_while_sending_leaves_no_entry(
     simulator: Simulator, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a request costs nothing, leaves no entry and no traceback."""
     host, port = httpx2.URL(simulator.base_url).host, httpx2.URL(simulator.base_url).port
     _, writer = await asyncio.open_connection(host, port)
     head = "POST /v1/images/generations HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n"
@@ -97,8 +94,7 @@ async def test_client_that_leaves_while_it_sends(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_simulator_can_be_started_again() -> None:
-    """After a stop it starts on the same port, with the same books: a provider that was away for a while."""
+async def test_simulator_restarts_on_same_port_with_same_books() -> None:
     simulator = Simulator()
     await simulator.start()
     port = httpx2.URL(simulator.base_url).port or 0

@@ -1,4 +1,4 @@
-"""Streamed answers of the simulator, as the real SDK reads them."""
+"""The simulator's streamed responses, as the real SDK reads them."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ ASKED: dict[str, Any] = {"model": "gpt-image-2", "size": "1024x1024", "quality":
 
 
 async def stream(client: AsyncOpenAI, prompt: str = "abcd", **asked: Any) -> list[Any]:
-    """The events of one streamed generation."""
+    """Return the events of one streamed generation."""
     whole = {**ASKED, "partial_images": 2, **asked}
     return [event async for event in await client.images.generate(prompt=prompt, stream=True, **whole)]
 
@@ -30,8 +30,9 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     return sum(ImageStat.Stat(ImageChops.difference(one, other)).rms)
 
 
-async def test_a_stream_becomes_clearer(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """Partial pictures come first, each nearer to the finished one, whose event alone has the usage: 100 tokens for each."""
+async def test_stream_partial_images_get_clearer_and_cost_100_tokens_each(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
     first, second, last = await stream(client)
 
     assert [event.type for event in (first, second)] == ["image_generation.partial_image"] * 2
@@ -48,24 +49,22 @@ async def test_a_stream_becomes_clearer(client: AsyncOpenAI, simulator: Simulato
     assert entry.list_price_micro_usd == 35 + 396 * 30  # 7 tokens of text at 5
 
 
-async def test_none_and_all_of_them(client: AsyncOpenAI) -> None:
-    """Zero partial pictures are a stream of one event, three are the most."""
+async def test_stream_partial_image_count_zero_and_max_are_accepted(client: AsyncOpenAI) -> None:
+    """Zero partial images are a stream of one event; three are the maximum."""
     assert [event.type for event in await stream(client, partial_images=0)] == ["image_generation.completed"]
     assert len(await stream(client, partial_images=3)) == 4
 
 
-async def test_two_pictures_are_not_streamed(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """With n over 1 a stream is refused in the provider's words, and nothing is paid."""
+async def test_stream_with_n_above_one_is_refused_unpaid(client: AsyncOpenAI, simulator: Simulator) -> None:
     with pytest.raises(openai.BadRequestError, match=r"Streaming is only supported with n=1\.") as refused:
         await stream(client, n=2)
     assert (refused.value.code, refused.value.type) == (None, "invalid_request_error")
     assert simulator.books.paid == ()
 
 
-async def test_an_edit_is_streamed_under_its_own_names(
+async def test_edit_stream_uses_image_edit_event_names(
     client: AsyncOpenAI, make_picture: MakePicture
 ) -> None:
-    """The events of an edit are called image_edit, in the form's text as in JSON."""
     picture = ("a.png", make_picture("RGB", (64, 64), "red"), "image/png")
     answer = await client.images.edit(
         image=picture,
@@ -79,8 +78,8 @@ async def test_an_edit_is_streamed_under_its_own_names(
     assert [event.type async for event in answer] == ["image_edit.partial_image", "image_edit.completed"]
 
 
-async def test_a_stream_hides_text_from_picture(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """What gpt-image-1.5 streams has one sum of output tokens, where its books have text and picture apart."""
+async def test_stream_usage_omits_output_details(client: AsyncOpenAI, simulator: Simulator) -> None:
+    """A gpt-image-1.5 stream reports one sum of output tokens; the books split text and image."""
     *_, last = await stream(client, model="gpt-image-1.5")
     assert last.usage.output_tokens == 272 + 40 + 200
     assert "output_tokens_details" not in last.usage.to_dict()
@@ -102,10 +101,10 @@ async def test_a_stream_hides_text_from_picture(client: AsyncOpenAI, simulator: 
         ("reset_before", openai.APIConnectionError, False),
     ],
 )
-async def test_streams_that_fail(
+async def test_stream_fault_raises_in_the_sdk(
     client: AsyncOpenAI, simulator: Simulator, fault: str, error: type[Exception], *, paid: bool
 ) -> None:
-    """Before the first event, between them or within one: the SDK raises, and only the books know what was paid."""
+    """The SDK raises for a fault before, between and within events; only the books know what was paid."""
     with pytest.raises(error):
         await stream(client, f"abcd [simulate:{fault}]")
     assert [entry.paid for entry in simulator.books.entries] == [paid]
@@ -120,10 +119,10 @@ async def test_streams_that_fail(
         ("missing_usage", ["partial_image", "partial_image", "completed"], 396),
     ],
 )
-async def test_streams_that_say_less(
+async def test_incomplete_stream_is_paid(
     client: AsyncOpenAI, simulator: Simulator, fault: str, kinds: list[str], output_tokens: int
 ) -> None:
-    """A stream may end early without a word, bring fewer pictures, or no usage; it was paid for all the same."""
+    """A stream may end early without an error, or bring fewer images or no usage."""
     events = await stream(client, f"abcd [simulate:{fault}]")
     assert [event.type.removeprefix("image_generation.") for event in events] == kinds
     told = [event for event in events if "usage" in event.to_dict()]

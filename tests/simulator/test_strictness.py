@@ -1,4 +1,4 @@
-"""What the real API refuses, the simulator refuses: same status, same error body, nothing paid."""
+"""The simulator refuses what the real API refuses: same status, same error body, nothing paid."""
 
 from typing import Any
 
@@ -69,14 +69,13 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     [(change, code, (param, error_type)) for change, code, param, error_type in REFUSED],
     ids=lambda value: str(value)[:40],
 )
-async def test_refused_generation(
+async def test_invalid_generation_is_refused_unpaid(
     http: httpx2.AsyncClient,
     simulator: Simulator,
     change: dict[str, Any],
     code: str,
     where: tuple[str, str],
 ) -> None:
-    """A request that is wrong in one thing is answered 400 with its code, parameter and type, and not paid."""
     answer = await http.post("/images/generations", json={**SOUND, **change})
     error = answer.json()["error"]
     assert answer.status_code == 400
@@ -103,14 +102,14 @@ async def test_refused_generation(
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_accepted_at_the_border(http: httpx2.AsyncClient, change: dict[str, Any]) -> None:
-    """What is just allowed is carried out; null counts as left out."""
+async def test_values_at_their_limits_are_accepted(http: httpx2.AsyncClient, change: dict[str, Any]) -> None:
+    """A null parameter counts as omitted."""
     answer = await http.post("/images/generations", json={**SOUND, **change})
     assert answer.status_code == 200, answer.text
 
 
-async def test_unknown_model_is_told_as_the_provider_tells_it(client: AsyncOpenAI) -> None:
-    """A model that does not exist is a 400 of the image API, not a 404."""
+async def test_unknown_model_is_a_400_of_the_image_api(client: AsyncOpenAI) -> None:
+    """The provider returns a 400 here, not a 404."""
     with pytest.raises(BadRequestError) as refusal:
         await client.images.generate(model="dall-e-2", prompt="A bicycle")
     assert refusal.value.body == {
@@ -124,8 +123,9 @@ async def test_unknown_model_is_told_as_the_provider_tells_it(client: AsyncOpenA
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer invalid", "Bearer sk-invalid-1", "Basic sk-test"]
 )
-async def test_key_is_required(http: httpx2.AsyncClient, simulator: Simulator, authorization: str) -> None:
-    """Without a key, or with one that is known to be wrong, nothing is done."""
+async def test_missing_or_invalid_key_is_refused(
+    http: httpx2.AsyncClient, simulator: Simulator, authorization: str
+) -> None:
     headers = {"Authorization": authorization}
     answer = await http.post("/images/generations", json=SOUND, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -133,8 +133,7 @@ async def test_key_is_required(http: httpx2.AsyncClient, simulator: Simulator, a
     assert simulator.books.paid == ()
 
 
-async def test_refused_key_is_an_authentication_error_of_the_sdk(simulator: Simulator) -> None:
-    """The SDK understands the refusal."""
+async def test_invalid_key_raises_authentication_error_in_the_sdk(simulator: Simulator) -> None:
     async with AsyncOpenAI(base_url=simulator.base_url, api_key="sk-invalid", max_retries=0) as client:
         with pytest.raises(AuthenticationError):
             await client.images.generate(model="gpt-image-1", prompt="A bicycle")
@@ -152,16 +151,15 @@ async def test_refused_key_is_an_authentication_error_of_the_sdk(simulator: Simu
         (b"model=gpt-image-1&prompt=a", "application/x-www-form-urlencoded", "unsupported_content_type"),
     ],
 )
-async def test_body_that_is_no_json_object(
+async def test_body_that_is_not_a_json_object_is_refused(
     http: httpx2.AsyncClient, body: bytes, content_type: str, code: str
 ) -> None:
-    """Broken, hostile or mislabelled JSON is a 400 with an error body, never a 500."""
+    """Malformed, hostile or mislabeled JSON is a 400 with an error body, never a 500."""
     answer = await http.post("/images/generations", content=body, headers={"Content-Type": content_type})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
-async def test_body_beyond_a_megabyte(http: httpx2.AsyncClient) -> None:
-    """A JSON body that no request needs is refused as too large, in JSON."""
+async def test_body_above_one_megabyte_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/images/generations", json={**SOUND, "prompt": "x" * 1_100_000})
     assert (answer.status_code, answer.json()["error"]["type"]) == (413, SCHEMA)
 
@@ -169,22 +167,23 @@ async def test_body_beyond_a_megabyte(http: httpx2.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/images", 404), ("GET", "/images/edits", 405)]
 )
-async def test_unknown_address(http: httpx2.AsyncClient, method: str, path: str, status: int) -> None:
-    """An unknown address or method has the provider's error body too."""
+async def test_unknown_path_or_method_gets_the_provider_error_body(
+    http: httpx2.AsyncClient, method: str, path: str, status: int
+) -> None:
     answer = await http.request(method, path)
     assert (answer.status_code, answer.json()["error"]["type"]) == (status, SCHEMA)
 
 
 @pytest.mark.parametrize("client_request_id", [b"x" * 513, "é".encode()])
-async def test_client_request_id_out_of_bounds(http: httpx2.AsyncClient, client_request_id: bytes) -> None:
-    """A client request id that is not ASCII or longer than 512 characters is refused."""
+async def test_invalid_client_request_id_is_refused(
+    http: httpx2.AsyncClient, client_request_id: bytes
+) -> None:
     headers = [(b"X-Client-Request-Id", client_request_id)]
     answer = await http.post("/images/generations", json=SOUND, headers=headers)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "X-Client-Request-Id")
 
 
-async def test_models_name_their_shutdown_date(client: AsyncOpenAI) -> None:
-    """The list of models tells when each is shut down, null where nothing is announced."""
+async def test_model_list_includes_shutdown_dates(client: AsyncOpenAI) -> None:
     dates = {model.id: model.shutdown_date async for model in client.models.list()}
     assert dates["gpt-image-1"] == "2026-10-23"
     assert dates["gpt-image-1-mini"] == "2026-12-01"
@@ -192,8 +191,7 @@ async def test_models_name_their_shutdown_date(client: AsyncOpenAI) -> None:
     assert "dall-e-3" not in dates
 
 
-async def test_answer_carries_the_headers_of_the_provider(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """Every answer has an id that the books know, limits, and a mark that it is simulated."""
+async def test_response_has_the_provider_headers(client: AsyncOpenAI, simulator: Simulator) -> None:
     raw = await client.images.with_raw_response.generate(
         model="gpt-image-1", prompt="A bicycle", quality="low"
     )
@@ -212,9 +210,9 @@ async def test_answer_carries_the_headers_of_the_provider(client: AsyncOpenAI, s
         ({"user": "u", "safety_identifier": ""}, "u"),
     ],
 )
-async def test_safety_identifier_is_echoed(
+async def test_effective_safety_identifier_is_echoed(
     http: httpx2.AsyncClient, given: dict[str, str], echoed: str
 ) -> None:
-    """The answer names the identifier that counts: safety_identifier, or user where that is empty."""
+    """The `user` parameter is used where `safety_identifier` is empty."""
     answer = await http.post("/images/generations", json={**SOUND, **given})
     assert answer.json()["safety_identifier"] == echoed

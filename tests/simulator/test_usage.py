@@ -1,4 +1,4 @@
-"""What the simulator counts and prices, against published numbers and sums worked by hand."""
+"""Token counts and prices against published numbers and sums worked out by hand."""
 
 import pytest
 from openai import AsyncOpenAI
@@ -24,8 +24,9 @@ from simulator.tokens import Usage, count_input_image, count_output_image, count
         ("2.6", (1024, 1024), "high", 1756),
     ],
 )
-def test_output_tokens(family: Family, size: tuple[int, int], quality: str, tokens: int) -> None:
-    """Output tokens follow the published tables and formula."""
+def test_output_tokens_follow_published_tables_and_formula(
+    family: Family, size: tuple[int, int], quality: str, tokens: int
+) -> None:
     assert count_output_image(family, size, quality) == tokens
 
 
@@ -43,18 +44,16 @@ def test_output_tokens(family: Family, size: tuple[int, int], quality: str, toke
         ("2.5", (1179, 2556), False, 1482),
     ],
 )
-def test_input_tokens_of_a_picture(
+def test_input_image_tokens_follow_observed_tiles_and_patches(
     family: Family, size: tuple[int, int], *, high_fidelity: bool, tokens: int
 ) -> None:
-    """Input pictures are counted by tiles or patches, as observed."""
     assert count_input_image(family, size, high_fidelity=high_fidelity) == tokens
 
 
 @pytest.mark.parametrize(
     ("prompt", "tokens"), [("a", 7), ("abcd", 7), ("abcde", 8), ("ééé", 8), ("x" * 400, 106)]
 )
-def test_text_tokens(prompt: str, tokens: int) -> None:
-    """A token per four bytes of UTF-8, and six around them."""
+def test_text_tokens_are_a_quarter_of_the_bytes_plus_six(prompt: str, tokens: int) -> None:
     assert count_text(prompt) == tokens
 
 
@@ -67,13 +66,11 @@ def test_text_tokens(prompt: str, tokens: int) -> None:
         ("2", Usage(text_in=10, image_in=40, image_out=4160, text_out=0), 125_170),
     ],
 )
-def test_list_price(family: Family, usage: Usage, micro_usd: int) -> None:
-    """List prices in micro-USD, token class by token class."""
+def test_list_price_sums_token_classes_in_micro_usd(family: Family, usage: Usage, micro_usd: int) -> None:
     assert price_usage(family, usage) == micro_usd
 
 
-async def test_usage_of_several_pictures_counts_the_input_each_time(client: AsyncOpenAI) -> None:
-    """n=3 is one usage for the whole request: three times the output and three times the input."""
+async def test_usage_of_several_images_counts_the_input_each_time(client: AsyncOpenAI) -> None:
     answer = await client.images.generate(model="gpt-image-1", prompt="abcd", n=3, quality="low")
     assert answer.usage is not None
     assert answer.usage.model_dump(exclude_unset=True) == {
@@ -84,8 +81,9 @@ async def test_usage_of_several_pictures_counts_the_input_each_time(client: Asyn
     }
 
 
-async def test_text_output_is_itemised_by_gpt_image_1_5(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """gpt-image-1.5 writes text too, says so in output_tokens_details, and the books price it as text."""
+async def test_gpt_image_1_5_text_output_is_reported_and_priced_as_text(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
     answer = await client.images.generate(model="gpt-image-1.5", prompt="abcd", quality="low")
     assert answer.usage is not None
     assert answer.usage.output_tokens_details is not None
@@ -103,8 +101,9 @@ async def test_text_output_is_itemised_by_gpt_image_1_5(client: AsyncOpenAI, sim
         ("gpt-image-1", "medium", 1056),
     ],
 )
-async def test_auto_is_resolved(client: AsyncOpenAI, model: str, quality: str, tokens: int) -> None:
-    """Where size and quality are left to the model, the answer names those that it used, and bills them."""
+async def test_auto_size_and_quality_are_resolved_in_response_and_bill(
+    client: AsyncOpenAI, model: str, quality: str, tokens: int
+) -> None:
     answer = await client.images.generate(model=model, prompt="abcd", size="auto", quality="auto")
     assert answer.usage is not None
     assert (answer.size, answer.quality, answer.usage.output_tokens) == ("1024x1024", quality, tokens)

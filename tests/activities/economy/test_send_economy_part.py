@@ -114,7 +114,7 @@ async def test_part_is_not_sent_while_the_ledger_is_behind(ledger: Database, loc
             with pytest.raises(ApplicationError, match="Nothing was sent") as refused:
                 await environment().run(sender.send_economy_part, order)
         assert (refused.value.type, refused.value.non_retryable) == ("LedgerBehind", False)
-        assert (list(simulator.batches.shelf.files), simulator.batches.all) == ([], ())
+        assert (list(simulator.batches.file_store.files), simulator.batches.all) == ([], ())
         # A batch that is there already is found all the same: it is paid, and has to be followed.
         async with open_sender(simulator, ledger, local_store) as sender:
             sent = await environment().run(sender.send_economy_part, order)

@@ -65,7 +65,7 @@ async def test_a_killed_worker_loses_and_repeats_nothing(tmp_path: Path) -> None
 
         assert (ended.state, ended.done, ended.failed, ended.unknown) == ("done", LINES, 0, 0)
         assert len(site.simulator.books.entries) == LINES
-        assert parse_usd(ended.charged_usd) == site.simulator.books.sum_up()["list_price_micro_usd"]
+        assert parse_usd(ended.charged_usd) == site.simulator.books.get_totals()["list_price_micro_usd"]
         assert (ended.running, ended.waiting, ended.reserved_usd) == (0, 0, "0.000000")
         results = list(list_results(site.database, "killed"))
         assert len({picture.sha256 for result in results for picture in result.pictures}) == LINES

@@ -180,7 +180,9 @@ async def test_a_large_output_is_settled_in_little_memory(tmp_path: Path) -> Non
         handle = await start(stack.client, order)
         await until_sent(stack.simulator, 1)
         await stack.simulator.batches.finish(stack.simulator.batches.all[0])
-        [output] = [file for file in stack.simulator.batches.shelf.files if file.purpose == "batch_output"]
+        [output] = [
+            file for file in stack.simulator.batches.file_store.files if file.purpose == "batch_output"
+        ]
         padded = [
             json.dumps({**json.loads(line), "padding": "x" * 6_000_000}).encode()
             for line in output.path.read_bytes().splitlines()

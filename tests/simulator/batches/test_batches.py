@@ -1,4 +1,4 @@
-"""The simulator's batches: strict at the door, out of order inside, half price in the books, and time only when it is told."""
+"""The simulator's batches: strict validation, unordered results, half price, and steps only on request."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ async def create(client: AsyncOpenAI, *lines: Any, url: str = GENERATIONS, **mor
 
 
 async def read(client: AsyncOpenAI, file_id: str | None) -> dict[str, Any]:
-    """The lines of a result file by their custom_id, in the file's order."""
+    """Return the lines of a result file by custom_id, in the file's order."""
     if file_id is None:
         return {}
     content = (await client.files.content(file_id)).content
@@ -48,10 +48,9 @@ async def read(client: AsyncOpenAI, file_id: str | None) -> dict[str, Any]:
     return {each["custom_id"]: each for each in lines}
 
 
-async def test_a_batch_goes_through_its_states_and_only_when_told(
+async def test_batch_advances_through_its_states_step_by_step(
     client: AsyncOpenAI, simulator: Simulator
 ) -> None:
-    """A batch waits in each state until a step is taken; its counts and times tell how far it is."""
     created = await create(client, *(line(f"run-{index}") for index in range(3)))
     [batch] = simulator.batches.all
     seen = [created.status]
@@ -71,10 +70,9 @@ async def test_a_batch_goes_through_its_states_and_only_when_told(
     assert done.usage.output_tokens == 3 * 272
 
 
-async def test_results_come_out_of_order_with_their_own_usage(
+async def test_batch_results_are_unordered_with_their_own_usage(
     client: AsyncOpenAI, simulator: Simulator
 ) -> None:
-    """Every line has one result with a picture and its usage, in another order than they were sent."""
     ids = [f"run-{index}" for index in range(8)]
     created = await create(client, *(line(custom_id) for custom_id in ids))
     await simulator.batches.finish(simulator.batches.all[0])
@@ -89,8 +87,8 @@ async def test_results_come_out_of_order_with_their_own_usage(
         assert body["usage"]["output_tokens"] == 272
 
 
-async def test_the_books_charge_half(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A line costs half of the same request by itself: 272 tokens at 20, 8 at 2.50, to the micro-USD; and in the costs as well."""
+async def test_batch_line_costs_half_in_books_and_costs(client: AsyncOpenAI, simulator: Simulator) -> None:
+    """272 tokens at 20, 8 at 2.50, exact to the micro-USD."""
     await client.images.generate(**BODY)  # type: ignore[call-overload]  # as the lines have it
     await create(client, line("run-1"))
     await simulator.batches.finish(simulator.batches.all[0])
@@ -113,8 +111,9 @@ async def test_the_books_charge_half(client: AsyncOpenAI, simulator: Simulator) 
     assert lines["gpt-image-1, image_out"] == 2 * lines["gpt-image-1, batch image_out"] == 0.01088
 
 
-async def test_an_edit_in_json(client: AsyncOpenAI, simulator: Simulator, make_picture: MakePicture) -> None:
-    """Lines for edits bring their pictures and mask as data: URLs, and are carried out and counted as multipart edits are."""
+async def test_edit_line_with_data_urls_is_counted_like_a_multipart_edit(
+    client: AsyncOpenAI, simulator: Simulator, make_picture: MakePicture
+) -> None:
     red, mask = make_picture("RGB", (512, 512), "red"), make_picture("RGBA", (512, 512), (0, 0, 0, 0))
     urls = [f"data:image/png;base64,{base64.b64encode(each).decode()}" for each in (red, mask)]
     sound = line("run-1", EDITS, images=[{"image_url": urls[0]}], mask={"image_url": urls[1]})
@@ -135,10 +134,7 @@ async def test_an_edit_in_json(client: AsyncOpenAI, simulator: Simulator, make_p
     assert (paid.endpoint, (paid.usage or {})["input_tokens_details"]["image_tokens"]) == ("edits", 194)
 
 
-async def test_a_line_that_is_refused_is_an_error_of_its_own(
-    client: AsyncOpenAI, simulator: Simulator
-) -> None:
-    """Refused and failed lines are in the error file with the status and body of the endpoint, unpaid; the others are done."""
+async def test_refused_line_does_not_affect_other_lines(client: AsyncOpenAI, simulator: Simulator) -> None:
     created = await create(
         client,
         line("sound"),
@@ -167,8 +163,9 @@ async def test_a_line_that_is_refused_is_an_error_of_its_own(
     assert (done.request_counts.completed, done.request_counts.failed) == (1, 4)
 
 
-async def test_expiry_keeps_and_charges_what_was_done(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """When the window closes, finished lines are in the output file and charged, the others are errors and are not."""
+async def test_expired_batch_keeps_and_charges_finished_lines(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
     simulator.batches.script(BatchFaultKind.EXPIRED, lines=2)
     created = await create(client, *(line(f"run-{index}") for index in range(5)))
     await simulator.batches.finish(simulator.batches.all[0])
@@ -182,8 +179,10 @@ async def test_expiry_keeps_and_charges_what_was_done(client: AsyncOpenAI, simul
     assert {entry.custom_id for entry in simulator.books.paid} == output.keys()
 
 
-async def test_a_cancelled_batch_keeps_what_was_done(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """A cancelled batch stops between lines; what was done stays and is charged, a second cancel changes nothing."""
+async def test_cancelled_batch_keeps_and_charges_finished_lines(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    """A second cancel changes nothing."""
     created = await create(client, *(line(f"run-{index}") for index in range(3)))
     [batch] = simulator.batches.all
     await simulator.batches.advance(batch)
@@ -216,10 +215,9 @@ async def test_a_cancelled_batch_keeps_what_was_done(client: AsyncOpenAI, simula
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_a_file_that_is_wrong_fails_the_batch(
+async def test_invalid_line_fails_the_whole_batch_with_code_and_line(
     client: AsyncOpenAI, simulator: Simulator, lines: list[Any], code: str, number: int | None
 ) -> None:
-    """One wrong line fails the whole batch before anything is carried out, naming code and line."""
     created = await create(client, *lines)
     await simulator.batches.finish(simulator.batches.all[0])
 
@@ -231,8 +229,7 @@ async def test_a_file_that_is_wrong_fails_the_batch(
     assert simulator.books.entries == ()
 
 
-async def test_more_lines_than_a_batch_may_have(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """50,000 lines are taken, one more is not."""
+async def test_batch_above_50000_lines_fails(client: AsyncOpenAI, simulator: Simulator) -> None:
     lines = [line(f"run-{index}") for index in range(50_001)]
     for given, status in ((lines[:-1], "in_progress"), (lines, "failed")):
         await create(client, *given)
@@ -261,10 +258,9 @@ SOUND = {"endpoint": GENERATIONS, "completion_window": "24h"}
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_refused_batch(
+async def test_invalid_batch_request_is_refused(
     client: AsyncOpenAI, http: httpx2.AsyncClient, simulator: Simulator, change: dict[str, Any], code: str
 ) -> None:
-    """A request for a batch that is wrong in one thing is answered 400 with its code, and there is no batch."""
     file_id = await upload(client, line("a"))
     answer = await http.post("/batches", json={"input_file_id": file_id, **SOUND, **change})
 
@@ -272,15 +268,14 @@ async def test_refused_batch(
     assert simulator.batches.all == ()
 
 
-async def test_metadata_at_the_border(client: AsyncOpenAI) -> None:
-    """16 pairs of 64 and 512 characters are taken, and given back."""
+async def test_metadata_at_its_limits_is_accepted(client: AsyncOpenAI) -> None:
+    """The limits are 16 pairs of 64 and 512 characters."""
     metadata = {f"{index:0>64}": "v" * 512 for index in range(16)}
 
     assert (await create(client, line("a"), metadata=metadata)).metadata == metadata
 
 
-async def test_batches_are_listed_in_pages_newest_first(client: AsyncOpenAI) -> None:
-    """A list goes on after the last id of the page before, and the newest comes first."""
+async def test_batch_list_is_paged_newest_first(client: AsyncOpenAI) -> None:
     ids = [(await create(client, line("a"))).id for _ in range(5)]
 
     page = await client.batches.list(limit=2)
@@ -290,8 +285,7 @@ async def test_batches_are_listed_in_pages_newest_first(client: AsyncOpenAI) -> 
         await client.batches.list(limit=101)
 
 
-async def test_a_lost_reply_leaves_a_batch_behind(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """The connection breaks after the batch exists: it is found by its metadata and nowhere else."""
+async def test_batch_with_lost_reply_is_found_by_metadata(client: AsyncOpenAI, simulator: Simulator) -> None:
     simulator.batches.script(BatchFaultKind.CREATE_REPLY_LOST)
     with pytest.raises(APIConnectionError):
         await create(client, line("a"), metadata={"ours": "7"})
@@ -300,8 +294,7 @@ async def test_a_lost_reply_leaves_a_batch_behind(client: AsyncOpenAI, simulator
     assert found.id == simulator.batches.all[0].batch_id
 
 
-async def test_files(client: AsyncOpenAI, http: httpx2.AsyncClient) -> None:
-    """A file is described, read whole or from an offset on, and gone once it is deleted."""
+async def test_file_is_described_read_and_deleted(client: AsyncOpenAI, http: httpx2.AsyncClient) -> None:
     content = json.dumps(line("a")).encode() + b"\n"
     file_id = await upload(client, line("a"))
 
@@ -326,29 +319,26 @@ async def test_files(client: AsyncOpenAI, http: httpx2.AsyncClient) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_refused_upload(
+async def test_invalid_upload_is_refused_and_not_stored(
     http: httpx2.AsyncClient, simulator: Simulator, parts: dict[str, Any], code: str
 ) -> None:
-    """A file is for batches, not empty, and comes with what is known: all else is refused, and kept nowhere."""
     answer = await http.post("/files", **parts)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
-    assert simulator.batches.shelf.files == ()
+    assert simulator.batches.file_store.files == ()
 
 
-async def test_a_file_above_200_mb_is_refused(http: httpx2.AsyncClient, simulator: Simulator) -> None:
-    """200 MB are taken, one byte more is not."""
+async def test_file_above_200_mb_is_refused(http: httpx2.AsyncClient, simulator: Simulator) -> None:
     most = 200 * 1024 * 1024
     for size, status in ((most, 200), (most + 1, 400)):
         answer = await http.post("/files", files={"file": b"x" * size}, data={"purpose": "batch"})
         assert answer.status_code == status
-    assert len(simulator.batches.shelf.files) == 1
+    assert len(simulator.batches.file_store.files) == 1
 
 
-async def test_an_output_that_is_gone_and_lines_that_nobody_tells_of(
+async def test_scripted_faults_remove_output_or_omit_paid_lines(
     client: AsyncOpenAI, simulator: Simulator
 ) -> None:
-    """By script, an output file is gone at the end, or lines are in neither file although they are paid."""
     simulator.batches.script(BatchFaultKind.OUTPUT_GONE)
     simulator.batches.script(BatchFaultKind.LINES_UNTOLD, lines=1)
     gone, untold = [await create(client, line("a"), line("b")) for _ in range(2)]
@@ -361,8 +351,9 @@ async def test_an_output_that_is_gone_and_lines_that_nobody_tells_of(
     assert len(simulator.books.paid) == 4
 
 
-async def test_a_download_that_is_cut_off(client: AsyncOpenAI, simulator: Simulator) -> None:
-    """By script, one download ends half-way, and the next is whole."""
+async def test_scripted_download_fault_cuts_one_download_off(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
     file_id = await upload(client, line("a"))
     simulator.batches.script(BatchFaultKind.DOWNLOAD_CUT_OFF)
 
@@ -371,8 +362,7 @@ async def test_a_download_that_is_cut_off(client: AsyncOpenAI, simulator: Simula
     assert (await client.files.content(file_id)).content
 
 
-async def test_a_process_moves_its_batches_on_when_they_are_looked_at() -> None:
-    """Where nobody steers, each look at a batch finds it a step further, until it has ended."""
+async def test_batches_advance_when_seen_if_configured() -> None:
     async with (
         Simulator(batches_advance_when_seen=True) as simulator,
         AsyncOpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client,
@@ -383,8 +373,9 @@ async def test_a_process_moves_its_batches_on_when_they_are_looked_at() -> None:
     assert seen == ["in_progress", "finalizing", "completed", "completed"]
 
 
-async def test_control_over_http(client: AsyncOpenAI, http: httpx2.AsyncClient, simulator: Simulator) -> None:
-    """Another process scripts faults, takes steps and lists batches under /_simulator; what it cannot mean is refused."""
+async def test_batches_are_controlled_over_http(
+    client: AsyncOpenAI, http: httpx2.AsyncClient, simulator: Simulator
+) -> None:
     root = simulator.base_url.removesuffix("/v1") + "/_simulator"
     queued = await http.post(f"{root}/batch_faults", json={"faults": [{"kind": "expired", "lines": 1}]})
     created = await create(client, line("a"), line("b"))
