@@ -1,4 +1,4 @@
-"""The floor's worker, with the SDK's own settings: `python -m benchmarks.bare_worker`."""
+"""Run the baseline's worker with the SDK's default settings: `python -m benchmarks.bare_worker`."""
 
 import asyncio
 import os

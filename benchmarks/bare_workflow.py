@@ -1,4 +1,4 @@
-"""The floor: a workflow of three activities that do nothing. What it takes is what this engine takes."""
+"""The baseline: a workflow of three activities that do nothing. It costs what the engine itself costs."""
 
 from datetime import timedelta
 

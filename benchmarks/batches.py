@@ -1,8 +1,8 @@
-"""What a line of a batch costs, by the batch's length: `python -m benchmarks.batches --lines 1000 3000 10000`.
+"""Measure the cost of a batch's line by the batch's length: `python -m benchmarks.batches --lines 1000 3000 10000`.
 
-Each batch is a file that `starter.py batch run` carries out, all of them one after the other on one site, so that the
-ledger and Temporal's file grow as they do for users. Cost is CPU time for each line, of every process. Prints a table
-in Markdown.
+Each batch is a file for `starter.py batch run`. All batches run one after the other on one site, so that the ledger
+and Temporal's file grow as they do for users. Cost is the CPU time of all processes for each line. Prints a Markdown
+table.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _PARTS = ("server", "worker", "simulator")
 
 @dataclass(frozen=True, kw_only=True)
 class BatchCost:
-    """A batch of so many lines: its seconds, and the milliseconds of CPU time for each line, by process."""
+    """A batch of `lines` lines: its seconds, and the milliseconds of CPU time for each line, by process."""
 
     lines: int
     seconds: float
@@ -32,26 +32,26 @@ class BatchCost:
 
 
 def main() -> int:
-    """Carries out each batch, and prints what its lines cost."""
+    """Run each batch and print the cost of its lines."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batches", description=__doc__)
     parser.add_argument("--lines", type=int, nargs="+", default=[1000, 3000, 10_000])
     costs = asyncio.run(measure_batches(parser.parse_args().lines))
-    sys.stdout.write(describe(costs))
+    sys.stdout.write(format_table(costs))
     return 0
 
 
 async def measure_batches(sizes: list[int]) -> list[BatchCost]:
-    """One batch of each size, after a small one that warms the site up."""
+    """Run one batch of each size, after a small one that warms the site up."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with open_bench_site(Path(folder), in_flight=50) as site:
-            await _carry_out(site, Path(folder), "warm-up", 100)
+            await _run_batch(site, Path(folder), "warm-up", 100)
             return [
-                await _carry_out(site, Path(folder), f"batch-{turn}", lines)
+                await _run_batch(site, Path(folder), f"batch-{turn}", lines)
                 for turn, lines in enumerate(sizes)
             ]
 
 
-async def _carry_out(site: BenchSite, folder: Path, name: str, lines: int) -> BatchCost:
+async def _run_batch(site: BenchSite, folder: Path, name: str, lines: int) -> BatchCost:
     file = folder / f"{name}.jsonl"
     with file.open("w", encoding="utf-8") as out:
         for number in range(lines):
@@ -66,17 +66,17 @@ async def _carry_out(site: BenchSite, folder: Path, name: str, lines: int) -> Ba
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    told, _ = await command.communicate()
+    output, _ = await command.communicate()
     seconds = time.monotonic() - began
-    done = json.loads(told)["done"]
-    assert done == lines, f"{done} of {lines} lines were done"
+    done = json.loads(output)["done"]
+    assert done == lines, f"{done} of {lines} lines succeeded"
     spent = {part: (cpu_seconds(site.pids[part]) - before[part]) * 1000 / lines for part in _PARTS}
     sys.stderr.write(f"{lines:,} lines in {seconds:.0f} s\n")
     return BatchCost(lines=lines, seconds=seconds, milliseconds=spent)
 
 
-def describe(costs: list[BatchCost]) -> str:
-    """A row for each batch; the last column is its cost over the first one's."""
+def format_table(costs: list[BatchCost]) -> str:
+    """Format a row for each batch. The last column is its cost divided by the first batch's."""
     sums = [sum(cost.milliseconds.values()) for cost in costs]
     rows = [
         f"| {cost.lines:,} | {cost.lines / cost.seconds:.1f} |"
@@ -85,7 +85,7 @@ def describe(costs: list[BatchCost]) -> str:
         for cost, in_all in zip(costs, sums, strict=True)
     ]
     head = [
-        "| lines | lines/s | server | worker | provider | CPU a line | of the first |",
+        "| lines | lines/s | server | worker | provider | CPU per line | vs. first |",
         "| --- " * 7 + "|",
     ]
     return "\n".join([f"Load {os.getloadavg()[0]:.1f} at the end.", "", *head, *rows, ""])

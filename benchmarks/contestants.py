@@ -1,7 +1,7 @@
-"""The contestants: how each carries out one run. Each is driven by a process of its own (`benchmarks.driver`).
+"""Define how each contestant executes one run. Each is driven by its own process (`benchmarks.driver`).
 
-`bare` is the floor of the engine, `full` our run, `plain` the SDK call without anything, and `dbos` the same three steps
-on another engine (`benchmarks.dbos_run`).
+`bare` is the engine's baseline, `full` our run, `plain` the SDK call without anything, and `dbos` the same three
+steps on another engine (`benchmarks.dbos_run`).
 """
 
 import os
@@ -18,8 +18,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from benchmarks.bare_workflow import QUEUE, BareRun
 from gpt_image_runs.contracts import names
 
+# Executes one run with a payload, to its end.
 RunOne = Callable[[dict[str, Any]], Awaitable[None]]
-"""Carries out one run with a payload, to its end."""
 
 
 @asynccontextmanager
@@ -34,7 +34,7 @@ async def open_bare() -> AsyncIterator[RunOne]:
 
 @asynccontextmanager
 async def open_full() -> AsyncIterator[RunOne]:
-    """As a backend does it: by names and plain JSON."""
+    """Start runs as a backend does: by names and plain JSON."""
     client = await _connect()
 
     async def run_one(payload: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ async def open_plain() -> AsyncIterator[RunOne]:
 
 @asynccontextmanager
 async def open_sdk() -> AsyncIterator[openai.AsyncOpenAI]:
-    """The SDK as its documentation has it, apart from retries; its address and key are in the environment."""
+    """Open the SDK as documented, but without retries. Its URL and key are in the environment."""
     limits = httpx2.Limits(max_connections=None)
     async with openai.AsyncOpenAI(
         max_retries=0, http_client=httpx2.AsyncClient(timeout=600, limits=limits)

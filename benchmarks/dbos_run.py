@@ -1,8 +1,8 @@
-"""The same three steps on DBOS: call, cost, bill, as a good user of it would write them.
+"""Run the same three steps on DBOS (call, cost, bill) as an experienced user of DBOS would write them.
 
-DBOS keeps its checkpoints in a SQLite file with a write-ahead log, synced as Temporal's file is here; the picture is forced
-to the disk before its step ends, and the bill is a row in a file of its own, synced as our ledger is. An attempt is not
-written down before it is sent, no picture is verified, and nothing estimates, chains or explains a bill.
+DBOS keeps its checkpoints in a SQLite file with a write-ahead log, synced like Temporal's file here. The image is
+fsynced before its step ends, and the bill is a row in its own file, synced like our ledger. Attempts are not recorded
+before they are sent, images are not verified, and bills are not estimated, chained or explained.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ async def call_provider(payload: dict[str, Any]) -> dict[str, Any]:
     answer = await _sdk[0].images.generate(**payload)
     assert answer.data
     assert answer.usage
-    picture = await asyncio.to_thread(_keep_picture, answer.data[0].b64_json or "")
+    picture = await asyncio.to_thread(_save_image, answer.data[0].b64_json or "")
     return {"picture": picture, "usage": answer.usage.model_dump()}
 
 
@@ -59,12 +59,12 @@ async def dbos_run(payload: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_dbos(sdk: openai.AsyncOpenAI) -> AsyncIterator[None]:
-    """DBOS, launched while the block runs: `run_on_dbos` works in it."""
+    """Launch DBOS while the block runs, for `run_on_dbos`."""
     _sdk[:] = [sdk]
     with closing(_connect(_BILLS_FILE)) as connection:
         connection.execute(_BILLS)
     _connect(_CHECKPOINTS).close()
-    event.listen(Engine, "connect", _sync_as_temporal_does)
+    event.listen(Engine, "connect", _set_synchronous_normal)
     DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{_CHECKPOINTS}", "log_level": "WARNING"})
     DBOS.launch()
     try:
@@ -74,12 +74,12 @@ async def open_dbos(sdk: openai.AsyncOpenAI) -> AsyncIterator[None]:
 
 
 async def run_on_dbos(payload: dict[str, Any]) -> None:
-    """One run, to its end."""
+    """Execute one run to its end."""
     with SetWorkflowID(f"dbos-{uuid.uuid4().hex}"):
         await dbos_run(payload)
 
 
-def _keep_picture(encoded: str) -> str:
+def _save_image(encoded: str) -> str:
     data = base64.b64decode(encoded)
     path = _FOLDER / f"dbos-{hashlib.sha256(data).hexdigest()}.png"
     with path.open("wb") as file:
@@ -102,5 +102,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _sync_as_temporal_does(connection: sqlite3.Connection, _record: object) -> None:
+def _set_synchronous_normal(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")

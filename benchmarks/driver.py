@@ -1,6 +1,6 @@
-"""The process that drives one contestant: `python -m benchmarks.driver NAME`. Orders come as JSON lines on stdin.
+"""Drive one contestant: `python -m benchmarks.driver NAME`. Laps arrive as JSON lines on stdin.
 
-Each order, a `Lap`, is answered by one JSON line, a `LapTimes`, once all of its runs have ended.
+Each `Lap` is answered by one JSON line, a `LapTimes`, when all of its runs have ended.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The arithmetic of a benchmark: from laps to the numbers in its tables. Pure."""
+"""Compute the figures of a benchmark's tables from laps. Pure."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from benchmarks.laps import LapResult
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What was wished for, what was measured, and whether that is enough."""
+    """A goal: what was wanted, what was measured, and whether that meets it."""
 
     name: str
     wanted: str
@@ -19,28 +19,31 @@ class Goal:
 
 
 def median_rate(laps: Sequence[LapResult]) -> float:
-    """Runs per second in the middle one of the laps."""
+    """Return the runs per second of the median lap."""
     return statistics.median(lap.runs_per_second for lap in laps)
 
 
 def median_ratio(laps: Sequence[LapResult], others: Sequence[LapResult]) -> float:
-    """How much faster than the others', round by round: what slows a whole round down hits both."""
+    """Return the median of the ratios of both rates, round by round.
+
+    A slow round affects both alike.
+    """
     return statistics.median(
         lap.runs_per_second / other.runs_per_second for lap, other in zip(laps, others, strict=True)
     )
 
 
 def cpu_per_run(laps: Sequence[LapResult]) -> dict[str, float]:
-    """Milliseconds of CPU for each run, by process, over all laps."""
+    """Return the milliseconds of CPU per run, by process, over all laps."""
     runs = sum(lap.runs for lap in laps)
     return {name: 1000 * sum(lap.cpu_seconds[name] for lap in laps) / runs for name in laps[0].cpu_seconds}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that at least `share` (0 to 1) of them do not exceed."""
+    """Return the smallest value that at least `share` (0 to 1) of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def latencies(laps: Sequence[LapResult]) -> list[float]:
-    """Milliseconds of every run."""
+    """Return the milliseconds of every run."""
     return [1000 * seconds for lap in laps for seconds in lap.times.latencies]

@@ -1,6 +1,7 @@
-"""The simulator with pictures as large as the provider's: `python -m benchmarks.grainy_simulator`, options as `simulator`.
+"""Run the simulator with images as large as the provider's: `python -m benchmarks.grainy_simulator`.
 
-Drawn pictures are smooth and compress well; with grain one of 1024x1024 has some 2 MB as a PNG, as a photograph has.
+It takes the options of `simulator`. Drawn images are smooth and compress well; with noise, one of 1024x1024 has about
+2 MB as a PNG, like a photograph.
 """
 
 import io
@@ -9,7 +10,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops
 
-from simulator import images_api as studio
+from simulator import images_api
 from simulator.__main__ import main
 from simulator.pictures import Brief, Encoding, draw_picture, encode
 
@@ -18,12 +19,12 @@ _GRAIN = 8
 
 @lru_cache(maxsize=8)
 def draw_with_grain(brief: Brief, encoding: Encoding) -> bytes:
-    """A picture with noise in each of its colours."""
+    """Draw an image with noise in each color channel."""
     smooth = Image.open(io.BytesIO(draw_picture(brief, encoding))).convert("RGB")
     grain = Image.merge("RGB", [Image.effect_noise(brief.size, _GRAIN) for _ in range(3)])
     return encode(ImageChops.add(smooth, grain, offset=-128).convert("RGBA"), encoding)
 
 
 if __name__ == "__main__":
-    setattr(studio, draw_picture.__name__, draw_with_grain)
+    setattr(images_api, draw_picture.__name__, draw_with_grain)
     sys.exit(main())

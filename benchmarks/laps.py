@@ -1,4 +1,4 @@
-"""A lap: so many runs of one contestant, and what they took. Values only, and how they travel between processes."""
+"""Define laps: a number of runs of one contestant, and what they took. Sent between processes as JSON lines."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import IO, Any
 
 @dataclass(frozen=True, kw_only=True)
 class Lap:
-    """An order: `runs` runs of a payload, `in_flight` at once."""
+    """`runs` runs of a payload, `in_flight` at once."""
 
     runs: int
     in_flight: int
@@ -16,7 +16,7 @@ class Lap:
 
 @dataclass(frozen=True, kw_only=True)
 class LapTimes:
-    """What the driver saw: seconds for the whole lap, and for each of its runs."""
+    """What the driver measured: seconds for the whole lap, and for each run."""
 
     seconds: float
     latencies: list[float] = field(repr=False)
@@ -24,7 +24,7 @@ class LapTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class LapResult:
-    """A lap as the bench keeps it: its times, and the CPU seconds of each process by its name."""
+    """A lap's times, and the CPU seconds of each process by name."""
 
     runs: int
     times: LapTimes
@@ -37,12 +37,12 @@ class LapResult:
 
 
 def write_line(pipe: IO[str], value: dict[str, Any]) -> None:
-    """One JSON object as one line, at once."""
+    """Write one JSON object as a line and flush it."""
     pipe.write(json.dumps(value) + "\n")
     pipe.flush()
 
 
 def read_line(line: str) -> dict[str, Any]:
-    """The object of a line."""
+    """Parse the object of a line."""
     value: dict[str, Any] = json.loads(line)
     return value

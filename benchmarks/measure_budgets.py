@@ -1,7 +1,7 @@
-"""What budgets cost a request: `python -m benchmarks.measure_budgets [ATTEMPTS [URL]]`.
+"""Measure what budgets cost a request: `python -m benchmarks.measure_budgets [ATTEMPTS [URL]]`.
 
-Begins, ends and bills runs in an empty month, and again after so many attempts in it. Without a URL of an empty PostgreSQL
-database, a SQLite file in a temporary directory. No test: it asserts no time.
+Begins, finishes and bills runs in an empty month, and again after ATTEMPTS attempts in that month. URL is an empty
+PostgreSQL database; without it, a SQLite file in a temporary directory. Not a test: it asserts no times.
 """
 
 import statistics
@@ -29,7 +29,7 @@ _RUNS = 400
 def main(attempts: str = "100000", url: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(url or f"sqlite:///{folder}/ledger.db", create=True)
-        carry_out(database, "warm")
+        run_lifecycles(database, "warm")
         measure(database, "empty")
         fill(database, int(attempts))
         measure(database, f"after {attempts} attempts")
@@ -37,16 +37,16 @@ def main(attempts: str = "100000", url: str | None = None) -> None:
 
 
 def measure(database: Database, name: str) -> None:
-    steps = carry_out(database, name)
-    told = (
+    steps = run_lifecycles(database, name)
+    shown = (
         f"{step} {statistics.median(wall) * 1e6:.0f} ({statistics.median(cpu) * 1e6:.0f})"
         for step, (wall, cpu) in steps.items()
     )
-    sys.stdout.write(f"{name}: median microseconds (of our processor): {', '.join(told)}\n")
+    sys.stdout.write(f"{name}: median microseconds (our CPU time): {', '.join(shown)}\n")
 
 
-def carry_out(database: Database, name: str) -> dict[str, tuple[list[float], list[float]]]:
-    """The whole way of some runs; returns the seconds that each step took, and those of the processor."""
+def run_lifecycles(database: Database, name: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Run the whole lifecycle of some runs; return wall and CPU seconds by step."""
     log, ledger = AttemptLog(database), Ledger(database)
     steps: dict[str, tuple[list[float], list[float]]] = {
         step: ([], []) for step in ("begin", "finish", "record")
@@ -69,7 +69,7 @@ def carry_out(database: Database, name: str) -> dict[str, tuple[list[float], lis
 
 
 def fill(database: Database, attempts: int) -> None:
-    """Attempts of the same tenant and month, all at once: in the ledger's tables, and in the counters by one change."""
+    """Insert attempts of the same tenant and month in bulk, and count them in the spend counters at once."""
     rows = []
     for place in range(attempts):
         new = asdict(describe_attempt(identify("acme", f"filling-{place // 50}").run_id))

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.measure_input_memory [CALLS] [PICTURES] [MB] [MIB_OF_BUDGET]`: what edits take in memory. No test here.
+"""Measure the memory that edits take: `python -m benchmarks.measure_input_memory [CALLS] [IMAGES] [MB] [MIB_OF_BUDGET]`.
 
-So many calls at once, each with so many different pictures, to a provider that draws for five seconds. Shown is how much the
-process has grown at its most: with the budget, and without one.
+Sends CALLS calls at once, each with its own images, to a provider that responds after five seconds. Prints by how
+much the process grew at its peak, with the budget and without one. Not a test.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from tests.support.files.picture_files import make_picture
 
 MIB = 1024 * 1024
 NO_BUDGET = 1 << 50
-DRAWS_SECONDS = 5
+RESPONSE_SECONDS = 5
 
 
 async def draw(request: web.Request) -> web.Response:
-    """Reads the pictures, and takes its time."""
+    """Read the images, then respond after a delay."""
     async for _ in request.content.iter_chunked(MIB):
         pass
-    await asyncio.sleep(DRAWS_SECONDS)
+    await asyncio.sleep(RESPONSE_SECONDS)
     return web.Response(body=b'{"data": [{"b64_json": "QUJD"}]}')
 
 
 async def serve(port_of: "asyncio.Future[int]") -> None:
-    """The provider, in this process: it holds a chunk of each request."""
+    """Serve the provider in this process. It holds one chunk of each request."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", draw)
     runner = web.AppRunner(app)
@@ -44,12 +44,12 @@ async def serve(port_of: "asyncio.Future[int]") -> None:
 
 
 async def measure(store: ImageStore, uris: list[list[str]], limit: int) -> None:
-    """Sends all edits at once and shows what they took."""
+    """Send all edits at once and print what they took."""
     port_of: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     await serve(port_of)
     budget = ByteBudget(limit)
     settings = ProviderSettings(api_key="none", base_url=f"http://127.0.0.1:{await port_of}/v1")
-    before, began = _forget_the_peak(), time.monotonic()
+    before, began = _reset_peak_memory(), time.monotonic()
     async with open_client(settings) as client:
 
         async def send(number: int) -> None:
@@ -60,7 +60,7 @@ async def measure(store: ImageStore, uris: list[list[str]], limit: int) -> None:
                     FilePart(data=each.data, media_type=each.media_type) for each in held.hand_over().images
                 ]
 
-                def let_go() -> None:
+                def release_parts() -> None:
                     parts.clear()
                     held.release()
 
@@ -69,7 +69,7 @@ async def measure(store: ImageStore, uris: list[list[str]], limit: int) -> None:
                     model="m",
                     images=parts,
                     client_request_id=str(number),
-                    on_uploaded=let_go,
+                    on_uploaded=release_parts,
                 )
                 await client.send(call)
             finally:
@@ -81,7 +81,7 @@ async def measure(store: ImageStore, uris: list[list[str]], limit: int) -> None:
     sys.stdout.write(f"{shown}: grew by {(_read('VmHWM') - before) // MIB:,} MiB at most, {took:.1f} s\n")
 
 
-def _forget_the_peak() -> int:
+def _reset_peak_memory() -> int:
     Path("/proc/self/clear_refs").write_text("5")
     return _read("VmRSS")
 
@@ -92,19 +92,19 @@ def _read(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def main(calls: int = 8, pictures: int = 4, megabytes: int = 20, budget: int = 256) -> None:
-    """Measures both ways, the budget first: the allocator gives back late."""
+async def main(calls: int = 8, images: int = 4, megabytes: int = 20, budget: int = 256) -> None:
+    """Measure with the budget first, because the allocator returns memory late."""
     with tempfile.TemporaryDirectory() as folder:
         store = ImageStore.from_url(Path(folder, "images").as_uri())
         uris: list[list[str]] = []
         for call in range(calls):
             uris.append([])
-            for number in range(pictures):
+            for number in range(images):
                 data = (
                     make_picture("PNG", (8, 8)) + bytes(megabytes * 1_000_000) + f"{call}-{number}".encode()
                 )
                 uris[-1].append((await store.put_image(data)).uri)
-        sys.stdout.write(f"{calls} calls with {pictures} pictures of {megabytes} MB\n")
+        sys.stdout.write(f"{calls} calls with {images} images of {megabytes} MB\n")
         await measure(store, uris, budget * MIB)
         await measure(store, uris, NO_BUDGET)
 

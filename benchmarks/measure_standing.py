@@ -1,7 +1,8 @@
-"""What it costs to ask a ledger where it stands: `python -m benchmarks.measure_standing [ENTRIES [WAITING [URL]]]`.
+"""Measure what a ledger's health report costs: `python -m benchmarks.measure_standing [ENTRIES [WAITING [URL]]]`.
 
-So many entries, of which WAITING are estimates on an attempt that was lost before, and 100 tenants with budgets. Without a URL of
-an empty PostgreSQL database, a SQLite file in a temporary directory. No test: it asserts no time.
+The ledger has ENTRIES entries, of which WAITING are estimates of an attempt that was lost before, and 100 tenants
+with budgets. URL is an empty PostgreSQL database; without it, a SQLite file in a temporary directory. Not a test: it
+asserts no times.
 """
 
 import statistics
@@ -51,13 +52,13 @@ def main(entries: str = "100000", waiting: str = "1000", url: str | None = None)
         sys.stdout.write(
             f"{database.dialect}, {entries} entries, {standing.money[False].estimated} estimated,"
             f" {standing.money[False].exposed} exposed: median {statistics.median(wall) * 1000:.1f} ms"
-            f" ({statistics.median(cpu) * 1000:.1f} of our processor), longest {max(wall) * 1000:.1f} ms\n"
+            f" ({statistics.median(cpu) * 1000:.1f} ms of our CPU time), longest {max(wall) * 1000:.1f} ms\n"
         )
         database.close()
 
 
 def fill(database: Database, entries: int, waiting: int) -> None:
-    """Rows of the usual size, written past the chain, which is not asked."""
+    """Insert rows of the usual size. They are not chained, which this report does not check."""
     AttemptLog(database).claim_run(identify("acme", "filling"))
     for first in range(0, entries, 1000):
         places = range(first, min(first + 1000, entries))

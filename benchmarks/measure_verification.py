@@ -1,6 +1,7 @@
 """Measure how long a ledger takes to verify: `python -m benchmarks.measure_verification [ENTRIES [URL]]`.
 
-Without a URL of an empty PostgreSQL database, a SQLite file in a temporary directory. No test: it asserts no time.
+URL is an empty PostgreSQL database; without it, a SQLite file in a temporary directory. Not a test: it asserts no
+times.
 """
 
 import resource

@@ -1,4 +1,4 @@
-"""What is measured, one after the other, on a site: throughput in rounds, latency one run at a time, histories, memory."""
+"""Measure on a site: throughput in rounds, latency one run at a time, histories, memory."""
 
 import tempfile
 import uuid
@@ -27,42 +27,43 @@ PAYLOAD = {
 IN_FLIGHT_FOR_MEMORY = 50
 _LATENCY_RUNS = 15
 _WARM_UP = Lap(runs=20, in_flight=10, payload=PAYLOAD)
-_LEAST_BYTES = 1_500_000
+_MIN_IMAGE_BYTES = 1_500_000
+# The provider's time for each picture while memory is measured: long enough for all to be in flight at
+# once.
 _SECONDS_IN_FLIGHT = 5.0
-"""The provider's time for each picture while memory is measured: long enough for all to be in flight at once."""
 
 Laps = dict[str, list[LapResult]]
-Tell = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class HistorySize:
-    """What a run leaves in Temporal."""
+    """The size of a run's history in Temporal."""
 
     events: int
     size_bytes: int
 
 
 async def measure_throughput(
-    site: BenchSite, *, rounds: int, runs: int, in_flight: int, tell: Tell
+    site: BenchSite, *, rounds: int, runs: int, in_flight: int, report_progress: ReportProgress
 ) -> tuple[Laps, Laps]:
-    """In each round every contestant has its turn: laps with many runs in flight, and laps with one at a time."""
+    """Run laps of every contestant in each round: with many runs in flight, and one at a time."""
     full = Lap(runs=runs, in_flight=in_flight, payload=PAYLOAD)
     single = Lap(runs=_LATENCY_RUNS, in_flight=1, payload=PAYLOAD)
-    crowded: Laps = {name: [] for name in CONTESTANTS}
-    lonely: Laps = {name: [] for name in CONTESTANTS}
+    concurrent: Laps = {name: [] for name in CONTESTANTS}
+    sequential: Laps = {name: [] for name in CONTESTANTS}
     for name in CONTESTANTS:
         await site.run_lap(name, _WARM_UP)
     for number in range(1, rounds + 1):
         for name in CONTESTANTS:
-            tell(f"Round {number} of {rounds}: {name} ...")
-            crowded[name].append(await site.run_lap(name, full))
-            lonely[name].append(await site.run_lap(name, single))
-    return crowded, lonely
+            report_progress(f"Round {number} of {rounds}: {name} ...")
+            concurrent[name].append(await site.run_lap(name, full))
+            sequential[name].append(await site.run_lap(name, single))
+    return concurrent, sequential
 
 
 async def measure_histories(site: BenchSite) -> dict[str, HistorySize]:
-    """One run of each contestant that has a history."""
+    """Run each contestant that has a history once."""
     bare = await site.client.start_workflow(
         BareRun.run, "nothing", id=f"bare-{uuid.uuid4().hex}", task_queue=QUEUE
     )
@@ -78,13 +79,15 @@ async def _measure_history(handle: WorkflowHandle[Any, Any]) -> HistorySize:
 
 
 def _check_sizes(images: Path) -> None:
-    """That the pictures were as large as is said of them."""
     sizes = [path.stat().st_size for path in images.rglob("*.png")]
-    assert min(sizes, default=0) > _LEAST_BYTES, f"the pictures are not large: {sizes}"
+    assert min(sizes, default=0) > _MIN_IMAGE_BYTES, f"images are too small for this measurement: {sizes}"
 
 
 async def measure_memory() -> dict[str, float]:
-    """Peak megabytes of a worker, and of a process that only uses the SDK, with 50 pictures of 2 MB in flight; and idle."""
+    """Return the peak megabytes of a worker and of a process that only uses the SDK.
+
+    Each is measured idle and with 50 images of 2 MB in flight.
+    """
     lap = Lap(runs=IN_FLIGHT_FOR_MEMORY, in_flight=IN_FLIGHT_FOR_MEMORY, payload=PAYLOAD)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with open_bench_site(

@@ -1,4 +1,4 @@
-"""The site of a benchmark: every server, worker and driver a process of its own on one machine, all there from the start."""
+"""Run the site of a benchmark: every server, worker and driver is its own process on one machine."""
 
 import asyncio
 import json
@@ -31,12 +31,15 @@ from tests.support.servers.site_parts import (
 
 GRAINY_SIMULATOR = (sys.executable, "-m", "benchmarks.grainy_simulator")
 _BARE_WORKER = (sys.executable, "-m", "benchmarks.bare_worker")
-_MAX_LINE = 16 * 1024 * 1024
+_MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSite:
-    """A running site. `pids` are its servers and workers by name, `environment` what a command needs to find them."""
+    """A running site. `pids` are its servers and workers by name.
+
+    `environment` is what a command needs to find them.
+    """
 
     client: Client
     environment: Mapping[str, str]
@@ -44,10 +47,10 @@ class BenchSite:
     drivers: Mapping[str, asyncio.subprocess.Process]
 
     async def run_lap(self, contestant: str, lap: Lap) -> LapResult:
-        """One contestant alone, the others idle."""
+        """Run a lap of one contestant while the others are idle."""
         watched = {**self.pids, "driver": self.drivers[contestant].pid}
         before = {name: cpu_seconds(pid) for name, pid in watched.items()}
-        times = await order(self.drivers[contestant], lap)
+        times = await send_lap(self.drivers[contestant], lap)
         spent = {name: cpu_seconds(pid) - before[name] for name, pid in watched.items()}
         return LapResult(runs=lap.runs, times=times, cpu_seconds=spent)
 
@@ -56,7 +59,7 @@ class BenchSite:
 async def open_bench_site(
     folder: Path, *, in_flight: int, simulator: Sequence[str] = SIMULATOR
 ) -> AsyncIterator[BenchSite]:
-    """The embedded Temporal server on its file, the simulator, both workers, and a driver for each contestant."""
+    """Start the Temporal server on its file, the simulator, both workers, and a driver for each contestant."""
     async with AsyncExitStack() as parts:
         supervisor = Supervisor(folder, parts)
         provider_port, temporal_port = choose_port(), choose_port()
@@ -90,7 +93,7 @@ async def open_bench_site(
 async def start_driver(
     name: str, folder: Path, environment: Mapping[str, str], parts: AsyncExitStack
 ) -> asyncio.subprocess.Process:
-    """A driver that is ready, and ends when its orders do."""
+    """Start a driver and wait until it is ready. It ends when its stdin is closed."""
     log = parts.enter_context((folder / f"driver-{name}.log").open("ab"))
     driver = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.driver", name),
@@ -98,15 +101,15 @@ async def start_driver(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
-        limit=_MAX_LINE,
+        limit=_MAX_LINE_BYTES,
     )
     parts.push_async_callback(_end, driver)
     await _read(driver)
     return driver
 
 
-async def order(driver: asyncio.subprocess.Process, lap: Lap) -> LapTimes:
-    """Lets a driver run a lap."""
+async def send_lap(driver: asyncio.subprocess.Process, lap: Lap) -> LapTimes:
+    """Have a driver run a lap."""
     assert driver.stdin
     driver.stdin.write((json.dumps(vars(lap)) + "\n").encode())
     await driver.stdin.drain()
@@ -116,7 +119,7 @@ async def order(driver: asyncio.subprocess.Process, lap: Lap) -> LapTimes:
 async def _read(driver: asyncio.subprocess.Process) -> dict[str, Any]:
     assert driver.stdout
     line = await driver.stdout.readline()
-    assert line, "A driver ended before its time: its log is in the site's folder."
+    assert line, "A driver ended early: see its log in the site's folder."
     return read_line(line.decode())
 
 

@@ -1,9 +1,10 @@
-"""How much of the provider's limit is reached, and how often it is run into: `python -m benchmarks.saturation --limit 250`.
+"""Measure how much of the provider's limit is reached, and how often it is exceeded.
 
-Two worker processes, a real Temporal server and a ledger on files, and a provider that enforces its limit. Runs of unlike
-`n` are started faster than the limit allows, so that there is always more work; the stretch measured begins
-once what an idle queue lets through at first has left the provider's window, and ends when no more runs are started. Exit status 0 where at least
-0.97 of the limit is reached with at most 1 % of calls answered 429 and no run has failed, else 1.
+`python -m benchmarks.saturation --limit 250` uses two worker processes, a real Temporal server, a ledger on files,
+and a provider that enforces its limit. Runs of varying `n` are started faster than the limit allows, so that there is
+always more work. The measurement begins when the burst of an idle queue has left the provider's window, and ends when
+no more runs are started. The exit status is 0 if at least 0.97 of the limit is reached, at most 1 % of calls are
+answered 429 and no run has failed, otherwise 1.
 """
 
 import argparse
@@ -24,20 +25,20 @@ from benchmarks.saturation.site import Site, open_site
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts import names as priorities
 
-LEAST_REACHED = 0.97
+MIN_REACHED = 0.97
 MAX_REFUSED = 0.01
 WORKERS = 2
 LATENCY_SECONDS = 2.0
 RAMP = timedelta(seconds=70)
-_MORE_THAN_THE_LIMIT = 1.15
-_SECONDS_AT_ONCE = 8
+_OVERLOAD_FACTOR = 1.15
+_BURST_SECONDS = 8
 _TENANTS = ("acme", "globex", "initech")
-_MAX_STARTS_AT_ONCE = 16
+_MAX_CONCURRENT_STARTS = 16
 _LARGE_LIMIT = 1000
 
 
 def main() -> int:
-    """Measures each limit and tells what came of it."""
+    """Measure each limit and print the results."""
     options = _read_options()
     results = [asyncio.run(_measure(limit, options.seconds)) for limit in options.limit]
     return 0 if all(results) else 1
@@ -46,7 +47,7 @@ def main() -> int:
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.saturation", description=__doc__)
     parser.add_argument("--limit", type=int, nargs="+", default=[250, 1500], help="images per minute")
-    parser.add_argument("--seconds", type=int, default=120, help="how long is measured (default: 120)")
+    parser.add_argument("--seconds", type=int, default=120, help="length of the measurement (default: 120)")
     return parser.parse_args()
 
 
@@ -55,17 +56,17 @@ async def _measure(limit: int, seconds: int) -> bool:
         async with open_site(
             Path(folder), images_per_minute=limit, latency_seconds=LATENCY_SECONDS, workers=WORKERS
         ) as site:
-            _say(f"{limit} images a minute, {WORKERS} workers: measuring for {seconds} s ...")
+            _print(f"{limit} images a minute, {WORKERS} workers: measuring for {seconds} s ...")
             start, end = await _saturate(site, limit, timedelta(seconds=seconds))
             await site.stop_workers()
             failed = (await site.client.count_workflows("ExecutionStatus = 'Failed'")).count
             figures = measure(site.read_books(), limit=limit, start=start, end=end)
-    _tell(figures, failed)
-    return figures.reached >= LEAST_REACHED and figures.refused_share <= MAX_REFUSED and not failed
+    _print_results(figures, failed)
+    return figures.reached >= MIN_REACHED and figures.refused_share <= MAX_REFUSED and not failed
 
 
 async def _saturate(site: Site, limit: int, length: timedelta) -> tuple[datetime, datetime]:
-    """Starts more than the limit until the stretch is over; returns when it began and ended."""
+    """Start more than the limit for the whole measurement; return its start and end."""
     feeding = asyncio.create_task(_feed(site.client, limit))
     try:
         while not (books := site.read_books()):
@@ -81,12 +82,12 @@ async def _saturate(site: Site, limit: int, length: timedelta) -> tuple[datetime
 
 
 async def _feed(client: Client, limit: int) -> None:
-    """Some seconds' work at once, then somewhat more than the provider carries out, for ever."""
+    """Start some seconds' work at once, then forever slightly more than the provider executes."""
     loop, images = asyncio.get_running_loop(), 0
-    began, gate = loop.time(), asyncio.Semaphore(_MAX_STARTS_AT_ONCE)
+    began, gate = loop.time(), asyncio.Semaphore(_MAX_CONCURRENT_STARTS)
     async with asyncio.TaskGroup() as starts:
         for number, n in enumerate(_list_counts(limit)):
-            due = began + (images * 60 / limit - _SECONDS_AT_ONCE) / _MORE_THAN_THE_LIMIT
+            due = began + (images * 60 / limit - _BURST_SECONDS) / _OVERLOAD_FACTOR
             await asyncio.sleep(max(0.0, due - loop.time()))
             await gate.acquire()
             starts.create_task(_start(client, number, n)).add_done_callback(lambda _: gate.release())
@@ -94,10 +95,10 @@ async def _feed(client: Client, limit: int) -> None:
 
 
 def _list_counts(limit: int) -> Iterator[int]:
-    """How many pictures each run asks for: one to four, or up to ten where the limit is that of a large account."""
-    dice = random.Random(limit)
+    """Yield each run's `n`: one to four, or up to ten for the limit of a large account."""
+    rng = random.Random(limit)
     while True:
-        yield dice.randint(1, 4 if limit < _LARGE_LIMIT else 10)
+        yield rng.randint(1, 4 if limit < _LARGE_LIMIT else 10)
 
 
 async def _start(client: Client, number: int, n: int) -> None:
@@ -106,7 +107,7 @@ async def _start(client: Client, number: int, n: int) -> None:
         names.WORKFLOW,
         {
             "model": "gpt-image-2",
-            "prompt": "Cups",  # few enough pictures for the provider to draw each one once
+            "prompt": "Cups",  # few different images, so that the provider draws each once
             "tenant": tenant,
             "size": "816x816",
             "quality": "low",
@@ -120,18 +121,18 @@ async def _start(client: Client, number: int, n: int) -> None:
     )
 
 
-def _tell(figures: Figures, failed: int) -> None:
+def _print_results(figures: Figures, failed: int) -> None:
     shares = ", ".join(f"{worker} {images} images" for worker, images in figures.images_by_worker.items())
-    _say(
+    _print(
         f"  reached {figures.reached:.4f} of the limit: {figures.images} images in {figures.seconds:.0f} s"
         f" ({figures.images / figures.seconds * 60:.1f} a minute)\n"
         f"  answered 429: {figures.refused} of {figures.calls} calls ({figures.refused_share:.2%})\n"
-        f"  busiest 60 s: {figures.busiest_minute} images asked for\n"
+        f"  busiest 60 s: {figures.busiest_minute} images requested\n"
         f"  {shares}; failed runs: {failed}; load {os.getloadavg()[0]:.1f}"
     )
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

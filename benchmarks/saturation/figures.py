@@ -1,4 +1,4 @@
-"""What a saturated site reached, from the provider's own books alone. Pure."""
+"""Compute what a saturated site reached, from the provider's own books. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ WINDOW = timedelta(seconds=60)
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One measurement. `reached` is images carried out over images allowed, between `start` and `end`; `refused_share` is
-    of all calls that there were, from the first to the last. `busiest_minute` is the most images that were asked for in
-    any 60 seconds, refused ones included. `images_by_worker` is of the stretch.
+    """One measurement. `reached` is images made divided by images allowed, between `start` and `end`.
+
+    `refused_share` is of all calls, from the first to the last. `busiest_minute` is the most images requested in any 60
+    seconds, refused ones included. `images_by_worker` is between `start` and `end`.
     """
 
     limit: int
@@ -28,12 +29,12 @@ class Figures:
 
     @property
     def refused_share(self) -> float:
-        """Calls answered 429 over all calls."""
+        """Calls answered 429 divided by all calls."""
         return self.refused / self.calls
 
 
 def measure(entries: Sequence[BookEntry], *, limit: int, start: datetime, end: datetime) -> Figures:
-    """The figures of a stretch in which there was more work than the limit. A request counts when it arrives."""
+    """Compute the figures of a period with more work than the limit. Requests count on arrival."""
     done = [entry for entry in entries if entry.status == 200 and start <= entry.time < end]
     images = sum(entry.n or 0 for entry in done)
     seconds = (end - start).total_seconds()

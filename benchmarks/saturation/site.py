@@ -1,4 +1,4 @@
-"""A site whose provider has a limit: a real Temporal server on a file, the simulator, and worker processes."""
+"""Run a site whose provider has a limit: a Temporal server on a file, the simulator, and worker processes."""
 
 import asyncio
 import json
@@ -31,18 +31,18 @@ _DRAIN_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A running site. Each worker has a project of its name, by which the provider's books tell them apart."""
+    """A running site. Each worker uses its name as project, which tells them apart in the provider's books."""
 
     folder: Path
     client: Client
     workers: tuple[ChildProcess, ...]
 
     async def stop_workers(self) -> None:
-        """Lets the calls under way end, and come into the books."""
+        """Stop the workers after their calls in flight, which then appear in the books."""
         await asyncio.gather(*(worker.stop(patience_seconds=_DRAIN_SECONDS) for worker in self.workers))
 
     def read_books(self) -> list[BookEntry]:
-        """Every request that the provider has had so far."""
+        """Return every request that the provider received so far."""
         lines = (self.folder / "books.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         return [BookEntry.model_validate_json(line) for line in lines if line.endswith("\n")]
 
@@ -51,7 +51,7 @@ class Site:
 async def open_site(
     folder: Path, *, images_per_minute: int, latency_seconds: float, workers: int
 ) -> AsyncIterator[Site]:
-    """Runs a site while the block runs, whose workers know the provider's limit."""
+    """Run a site while the block runs. Its workers know the provider's limit."""
     async with AsyncExitStack() as parts:
         address = await _start_temporal(folder, parts)
         client = await Client.connect(address, data_converter=pydantic_data_converter)
@@ -68,7 +68,7 @@ async def open_site(
 async def _start_temporal(folder: Path, parts: AsyncExitStack) -> str:
     binary = find_temporal_binary()
     if binary is None:
-        raise RuntimeError("The temporal binary is missing: make setup installs it.")
+        raise RuntimeError("The temporal binary is missing: install it with `make setup`.")
     port, ui_port = choose_port(), choose_port()
     command = server_command(binary, port, ui_port, server_arguments(folder / "temporal.db", {}))
     child = await _start(folder, parts, "temporal", command, {})
