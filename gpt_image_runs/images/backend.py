@@ -1,74 +1,75 @@
-"""What a place for bytes has to offer to be an image store: `gpt_image_runs.images.local_backend` and `gpt_image_runs.images.s3_backend` do."""
+"""Define what an image store's backend must provide, and the store's errors."""
 
 from pathlib import Path
 from typing import Protocol
 
 
 class Objects(Protocol):
-    """Bytes by key, in some place. All methods but `path_of` raise StoreUnavailable where the place fails.
+    """Bytes by key in some place.
 
-    Keys come from `gpt_image_runs.images.keys`, which has made sure that they are well-formed.
+    All methods but `path_of` raise StoreUnavailable if the place fails. Keys come from `gpt_image_runs.images.keys`,
+    which ensures that they are well-formed.
     """
 
     @property
     def root(self) -> str:
-        """The URI of the place, with a slash at its end: root and key together are a reference."""
+        """The URI of the place, ending with a slash. Root and key together are a reference."""
 
     def path_of(self, key: str) -> Path | None:
-        """The file of an object on this machine, None where objects are no files."""
+        """Return the file of an object on this machine, or None if objects are not files."""
 
     async def add(self, key: str, data: bytes, media_type: str) -> None:
-        """Writes an object whose key tells its content, unless it is there already."""
+        """Write an object whose key identifies its content, unless it exists."""
 
     async def replace(self, key: str, data: bytes, media_type: str) -> None:
-        """Writes an object, in place of what was there. Readers see the one or the other, whole."""
+        """Write an object, replacing an existing one. Readers see either the old or the new one, complete."""
 
     async def read(self, key: str, max_bytes: int | None) -> bytes | None:
-        """An object's bytes, None where there is none.
+        """Return an object's bytes, or None if it does not exist.
 
         Raises:
             TooLarge: it has more than `max_bytes`; nothing was read.
-            ReferenceRefused: the key leads to something that is no object.
+            ReferenceRefused: the key leads to something that is not an object.
         """
 
     async def measure(self, key: str) -> int | None:
-        """An object's size in bytes, None where there is none. Errors as for `read`."""
+        """Return an object's size in bytes, or None if it does not exist. Errors as for `read`."""
 
     async def read_piece(self, key: str, start: int, length: int) -> bytes:
-        """So many bytes of an object that is there. Fewer where it is shorter, or gone meanwhile."""
+        """Return `length` bytes of an existing object, fewer if it is shorter or was removed meanwhile."""
 
     async def identify(self) -> bytes:
-        """Return what tells this place from others, created where there is none yet. A copy of the place has the same."""
+        """Return the id of this place, created if it has none yet. A copy of the place has the same id."""
 
     async def find_identity(self) -> bytes | None:
-        """Return the same without creating anything, None where there is none yet."""
+        """Return the same id without creating it, or None if there is none yet."""
 
     async def list_keys(self, folder: str) -> list[str]:
-        """The keys of all objects below a folder's key, in no order."""
+        """Return the keys of all objects below a folder's key, unordered."""
 
 
 class StoreFailure(Exception):
-    """Anything that the image store could not do."""
+    """The base of the image store's errors."""
 
 
 class StoreUnavailable(StoreFailure):
-    """The store is not configured well, cannot be reached, or refuses to read or write."""
+    """The store is misconfigured, cannot be reached, or refuses to read or write."""
 
 
 class ReferenceRefused(StoreFailure, ValueError):
-    """The reference leaves the store, or is no reference to a picture at all."""
+    """The reference leads out of the store, or is not a reference to a picture."""
 
 
 class NotFound(StoreFailure):
-    """There is no such picture in the store."""
+    """The picture does not exist in the store."""
 
 
 class CorruptImage(StoreFailure):
-    """The bytes of a picture do not match the hash that is its name."""
+    """The bytes of a picture do not match the hash in its name."""
 
 
 class TooLarge(StoreFailure):
-    """The picture has more bytes than the caller takes; nothing was read. `size` is in bytes."""
+    """The picture has more bytes than the caller accepts; nothing was read. `size` is in bytes."""
 
     def __init__(self, uri: str, size: int, max_bytes: int) -> None:
         super().__init__(f"The picture {uri} has {size:,} bytes, at most {max_bytes:,} are accepted.")

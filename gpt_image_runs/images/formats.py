@@ -1,7 +1,7 @@
-"""Which bytes are pictures that we take: from their header, or for certain by decoding them.
+"""Recognize accepted pictures by their header, or verify them by decoding.
 
-Pure: bytes in, facts out, no I/O. Both functions belong in a thread when they are called from an event loop: the
-second one takes some 3 to 300 ms for a picture of the provider's.
+Pure: no I/O. CPU-bound: call it in a thread from an event loop. Verifying takes some 3 to 300 ms for a picture of the
+provider's.
 """
 
 import struct
@@ -17,11 +17,11 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from gpt_image_runs.contracts.images import MediaType
 
-_MAX_PARTS = 1_000
-"""Of chunks or segments before the pixels. Real files have some dozens; a crafted one could have millions."""
+# Chunks or segments before the pixels. Real files have dozens; a crafted one could have millions.
+_MAX_HEADER_PARTS = 1_000
 _PNG_HEADER_LENGTH = 13
-_PNG_COLOUR_TYPES = frozenset({0, 2, 3, 4, 6})
-_PNG_COLOUR_TYPES_WITH_ALPHA = frozenset({4, 6})
+_PNG_COLOR_TYPES = frozenset({0, 2, 3, 4, 6})
+_PNG_COLOR_TYPES_WITH_ALPHA = frozenset({4, 6})
 _JPEG_MARKER = 0xFF
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -30,11 +30,11 @@ _WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
 
 
 class NotAPicture(ValueError):
-    """The bytes are no picture that is accepted here; the message says why."""
+    """The bytes are not an accepted picture; the message says why."""
 
 
 class Header(NamedTuple):
-    """What a header says of its picture; `width` and `height` are pixels."""
+    """The contents of a picture's header; `width` and `height` are pixels."""
 
     media_type: MediaType
     width: int
@@ -44,7 +44,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the header of a PNG, JPEG or WebP picture.
+    """Read the header of a PNG, JPEG or WebP picture.
 
     Raises:
         NotAPicture: another type, or a header that is damaged or cut off.
@@ -58,10 +58,10 @@ def read_header(data: bytes) -> Header:
             return _read_webp(data)
     except (struct.error, IndexError) as error:
         raise NotAPicture(f"the picture is cut off inside its header, after {len(data):,} bytes") from error
-    raise NotAPicture(_describe_other_format(data))
+    raise NotAPicture(_describe_unsupported_format(data))
 
 
-_NEITHER = "the bytes are neither a PNG nor a JPEG nor a WebP picture"
+_NOT_ACCEPTED = "the bytes are neither a PNG nor a JPEG nor a WebP picture"
 _ISO_BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
     **dict.fromkeys(
@@ -90,13 +90,13 @@ _DOCUMENTS = (
 )
 
 
-def _describe_other_format(data: bytes) -> str:
-    """What the bytes are instead, by their first few, so that people know what to convert."""
+def _describe_unsupported_format(data: bytes) -> str:
+    """Name the format by its first bytes, so that users know what to convert."""
     if not data:
-        return f"{_NEITHER}: there are none"
+        return f"{_NOT_ACCEPTED}: they are empty"
     found = next((name for start, name in _SIGNATURES if data.startswith(start)), None)
     if data[4:8] == b"ftyp":
-        # The major brand, and the compatible ones: many HEIC and AVIF files have "mif1" first.
+        # The major brand and the compatible ones: many HEIC and AVIF files have "mif1" first.
         size = min(int.from_bytes(data[:4], "big"), 256)
         brands = [data[at : at + 4] for at in (8, *range(16, size - 3, 4))]
         found = next((_ISO_BRANDS[brand] for brand in sorted(brands) if brand in _ISO_BRANDS), "a video")
@@ -105,32 +105,32 @@ def _describe_other_format(data: bytes) -> str:
         found = next((name for start, name in _DOCUMENTS if text.startswith(start)), None)
         if found is None and text.startswith(b"<?xml") and b"<svg" in text:
             found = "an SVG drawing"
-    return f"{_NEITHER}, but {found}: convert it to PNG or JPEG" if found else _NEITHER
+    return f"{_NOT_ACCEPTED}, but {found}: convert it to PNG or JPEG" if found else _NOT_ACCEPTED
 
 
 def _read_png(data: bytes) -> Header:
-    length, name, width, height, _, colour_type = struct.unpack_from(">I4sIIBB", data, 8)
-    if name != b"IHDR" or length != _PNG_HEADER_LENGTH or colour_type not in _PNG_COLOUR_TYPES:
+    length, name, width, height, _, color_type = struct.unpack_from(">I4sIIBB", data, 8)
+    if name != b"IHDR" or length != _PNG_HEADER_LENGTH or color_type not in _PNG_COLOR_TYPES:
         raise NotAPicture("the PNG picture has a damaged header")
     names = _png_chunks_before_pixels(data)
-    has_alpha = colour_type in _PNG_COLOUR_TYPES_WITH_ALPHA or b"tRNS" in names
+    has_alpha = color_type in _PNG_COLOR_TYPES_WITH_ALPHA or b"tRNS" in names
     return Header("image/png", width, height, has_alpha, is_animated=b"acTL" in names)
 
 
 def _png_chunks_before_pixels(data: bytes) -> set[bytes]:
     names, offset = set[bytes](), 8
-    for _ in range(_MAX_PARTS):
+    for _ in range(_MAX_HEADER_PARTS):
         length, name = struct.unpack_from(">I4s", data, offset)
         if name == b"IDAT":
             return names
         names.add(name)
         offset += 12 + length
-    raise NotAPicture(f"the PNG picture has more than {_MAX_PARTS:,} chunks before its pixels")
+    raise NotAPicture(f"the PNG picture has more than {_MAX_HEADER_PARTS:,} chunks before its pixels")
 
 
 def _read_jpeg(data: bytes) -> Header:
     offset = 2
-    for _ in range(_MAX_PARTS):
+    for _ in range(_MAX_HEADER_PARTS):
         if data[offset] != _JPEG_MARKER:
             break
         marker = data[offset + 1]
@@ -173,34 +173,34 @@ def _read_webp(data: bytes) -> Header:
 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# By color type, for 8-bit samples: gray and true color, each without and with alpha.
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
-"""By colour type, where a sample is a byte: grey and true colour, each without and with alpha."""
-_PLAIN = b"\x08%c\0\0\0"
-"""Of a header, behind the size: eight bits a sample, the colour type, and no interlacing."""
+# The header after the size: eight bits a sample, the color type, and no interlacing.
+_SIMPLE_FORMAT = b"\x08%c\0\0\0"
 _LAST_FILTER = 4
-_FEED, _PIECE = 64 * 1024, 1024 * 1024
-"""Bytes that are inflated, and at most made of them, at once."""
+# Bytes that are inflated at once, and the most that one step may produce.
+_INPUT_CHUNK, _OUTPUT_CHUNK = 64 * 1024, 1024 * 1024
 
 
-def is_whole_png(data: bytes) -> bool:
-    """Whether `data` is a PNG of a known kind and all of it is there, unharmed. False means: ask a decoder."""
+def is_complete_png(data: bytes) -> bool:
+    """Return whether `data` is a complete, undamaged PNG of a simple kind. False: ask a decoder."""
     try:
         chunks = list(_list_chunks(memoryview(data)))
         (width, height), channels = struct.unpack_from(">II", chunks[0][1]), _count_channels(chunks[0][1])
         pixels = [body for name, body in chunks if name == b"IDAT"]
         return (
             channels is not None
-            and _are_in_order([name for name, _ in chunks], len(pixels))
-            and _are_whole_rows(pixels, width * channels + 1, height)
+            and _are_chunks_in_order([name for name, _ in chunks], len(pixels))
+            and _are_rows_complete(pixels, width * channels + 1, height)
         )
     except (struct.error, zlib.error, IndexError, ValueError):
         return False
 
 
 def _list_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The chunks up to the one that ends the file. Raises where a checksum is wrong or the end is missing."""
+    """Yield the chunks up to IEND. Raise if a checksum is wrong or the end is missing."""
     if data[: len(_SIGNATURE)] != _SIGNATURE:
-        raise ValueError("no PNG")
+        raise ValueError("not a PNG")
     offset, name = len(_SIGNATURE), b""
     while name != b"IEND":
         length, name = struct.unpack_from(">I4s", data, offset)
@@ -212,8 +212,8 @@ def _list_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         offset = end + 4
 
 
-def _are_in_order(names: list[bytes], pixels: int) -> bool:
-    """One header, in front; the pixels in one stretch; and nothing that a decoder has to know and may not."""
+def _are_chunks_in_order(names: list[bytes], pixels: int) -> bool:
+    """Return whether the chunks are one header, then the pixels without a gap, and no unknown critical chunk."""
     first = names.index(b"IDAT")
     needed = [name for name in names if name[:1].isupper()]
     return names[first : first + pixels] == [b"IDAT"] * pixels and needed == [
@@ -224,18 +224,18 @@ def _are_in_order(names: list[bytes], pixels: int) -> bool:
 
 
 def _count_channels(header: memoryview) -> int | None:
-    colour_type = header[9]
-    return _CHANNELS.get(colour_type) if header[8:] == _PLAIN % colour_type else None
+    color_type = header[9]
+    return _CHANNELS.get(color_type) if header[8:] == _SIMPLE_FORMAT % color_type else None
 
 
-def _are_whole_rows(pixels: list[memoryview], row: int, height: int) -> bool:
-    """Whether the compressed stream ends well and holds `height` rows of `row` bytes, each led by a filter that exists."""
+def _are_rows_complete(pixels: list[memoryview], row: int, height: int) -> bool:
+    """Return whether the stream holds `height` rows of `row` bytes, each with a valid filter."""
     inflater, made = zlib.decompressobj(), 0
     for body in pixels:
-        for start in range(0, len(body), _FEED):
-            fed: memoryview | bytes = body[start : start + _FEED]
+        for start in range(0, len(body), _INPUT_CHUNK):
+            fed: memoryview | bytes = body[start : start + _INPUT_CHUNK]
             while fed:
-                piece = inflater.decompress(fed, _PIECE)
+                piece = inflater.decompress(fed, _OUTPUT_CHUNK)
                 filters = piece[-made % row :: row]
                 if filters and max(filters) > _LAST_FILTER:
                     return False
@@ -256,11 +256,11 @@ __all__ = [
     "verify_picture",
 ]
 
+# Six times the provider's largest picture (3840x2160), about what a full-frame camera makes. Decoded, it takes
+# 200 MB of memory.
 MAX_PIXELS = 50_000_000
-"""Six times the largest picture that the provider makes (3840x2160), as much as a full-frame camera makes; decoded,
-it takes 200 MB of memory, which a worker can bear."""
+# Larger edges are only found in crafted files; WebP's maximum is 16,383.
 MAX_EDGE = 16_384
-"""Beyond it only crafted files are found; WebP itself ends at 16,383."""
 
 EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _MEDIA_TYPES: dict[str, MediaType] = {
@@ -269,16 +269,16 @@ _MEDIA_TYPES: dict[str, MediaType] = {
     "jpeg": "image/jpeg",
     "webp": "image/webp",
 }
+# Each type's own reader, because `Image.open` depends on process-wide settings and warning filters.
 READERS: dict[MediaType, type[ImageFile]] = {
     "image/png": PngImageFile,
     "image/jpeg": JpegImageFile,
     "image/webp": WebPImageFile,
 }
-"""Each type's own reader: `Image.open` would also ask process-wide settings, and warn by process-wide filters."""
 
 
 class Picture(NamedTuple):
-    """What is known of a picture; `width` and `height` are pixels."""
+    """The properties of a picture; `width` and `height` are pixels."""
 
     media_type: MediaType
     width: int
@@ -287,10 +287,10 @@ class Picture(NamedTuple):
 
 
 def inspect_picture(data: bytes) -> Picture:
-    """Looks at the header alone, in microseconds and without copying.
+    """Check the header only, in microseconds and without copying.
 
     Raises:
-        NotAPicture: no PNG, JPEG or WebP, a damaged or cut-off header, an animation, or too many pixels.
+        NotAPicture: not a PNG, JPEG or WebP, a damaged or truncated header, animated, or too many pixels.
     """
     header = read_header(data)
     _check_limits(header)
@@ -298,34 +298,36 @@ def inspect_picture(data: bytes) -> Picture:
 
 
 def verify_picture(data: bytes) -> Picture:
-    """Looks at the whole picture as well, so that what is missing or damaged further down is found.
+    """Check the whole picture, which also finds damage after the header.
 
     Raises:
-        NotAPicture: as `inspect_picture`, or the pixels cannot be decoded, or are not those that the header tells of.
+        NotAPicture: as `inspect_picture`, or the pixels cannot be decoded, or do not match the header.
     """
     picture = inspect_picture(data)
-    if picture.media_type == "image/png" and is_whole_png(data):
+    if picture.media_type == "image/png" and is_complete_png(data):
         return picture
     try:
         decoded_size = _decode(data, picture.media_type)
-    except Exception as error:  # decoders fail in many ways over bytes that nobody vouches for
-        raise NotAPicture(f"the {_name(picture.media_type)} picture cannot be decoded: {error}") from error
+    except Exception as error:  # decoders raise all kinds of errors for untrusted bytes
+        raise NotAPicture(
+            f"the {_get_format_name(picture.media_type)} picture cannot be decoded: {error}"
+        ) from error
     if decoded_size != (picture.width, picture.height):
         raise NotAPicture(
-            f"the {_name(picture.media_type)} picture says that it is {picture.width}x{picture.height} pixels,"
+            f"the {_get_format_name(picture.media_type)} picture claims {picture.width}x{picture.height} pixels,"
             f" but decodes to {decoded_size[0]}x{decoded_size[1]}"
         )
     return picture
 
 
 def media_type_of_name(name: str) -> MediaType | None:
-    """The type that a file's name claims, None where it claims none of ours."""
+    """Return the media type by a file name's extension, or None for any other."""
     _, dot, extension = name.rpartition(".")
     return _MEDIA_TYPES.get(extension.lower()) if dot else None
 
 
 def _check_limits(header: Header) -> None:
-    name, width, height = _name(header.media_type), header.width, header.height
+    name, width, height = _get_format_name(header.media_type), header.width, header.height
     if header.is_animated:
         raise NotAPicture(f"the {name} picture is animated: only single pictures are accepted")
     if not width or not height:
@@ -340,7 +342,7 @@ def _check_limits(header: Header) -> None:
 def _decode(data: bytes, media_type: MediaType) -> tuple[int, int]:
     reader = READERS[media_type]
     if media_type == "image/png":
-        # Decoding stops at the last row; only the checksums show that the rest of the file is whole.
+        # Decoding stops at the last row; only the checksums cover the rest of the file.
         with reader(BytesIO(data)) as image:
             image.verify()
     with reader(BytesIO(data)) as image:
@@ -348,5 +350,5 @@ def _decode(data: bytes, media_type: MediaType) -> tuple[int, int]:
         return image.size
 
 
-def _name(media_type: MediaType) -> str:
+def _get_format_name(media_type: MediaType) -> str:
     return {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}[media_type]

@@ -1,7 +1,7 @@
-"""The memory that the pictures of edits may take in one worker: a budget in bytes that all of its calls share.
+"""Limit the memory for the pictures of edits in one worker to a budget in bytes shared by all calls.
 
-A call takes what its pictures weigh before it reads them, and gives it back as soon as they are on their way to the provider:
-for the minutes in which the provider draws nobody needs them here.
+A call acquires the size of its pictures before it reads them, and releases it as soon as they are uploaded, because
+nothing needs them during the minutes in which the provider works.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.images.inputs import Inputs, load_inputs, measure_inputs
 from gpt_image_runs.images.store import ImageStore
 
-_NOTHING = Inputs((), None)
+_NO_INPUTS = Inputs((), None)
 
 
 class InputMemoryFull(Exception):
-    """Other calls hold the memory for pictures, and did not give enough of it back in time."""
+    """Other calls hold the memory for pictures and did not release enough of it in time."""
 
 
 class ByteBudget:
-    """So many bytes, given out in the order in which they are asked for. Safe to use by many tasks of one event loop.
+    """A budget of bytes, granted first come, first served, to the tasks of one event loop.
 
-    What is larger than the whole budget waits until nobody holds anything, and then goes alone: it could wait for ever else.
-    Nobody overtakes whoever waits, so that large requests are not starved by small ones.
+    A request larger than the whole budget waits until nothing is held, and is then granted alone; otherwise it would wait
+    forever. No request overtakes a waiting one, so small requests do not starve large ones.
     """
 
     def __init__(self, limit: int) -> None:
@@ -34,7 +34,7 @@ class ByteBudget:
         self.held = 0
 
     async def acquire(self, size: int) -> int:
-        """Waits for so many bytes; returns what `release` is to be given."""
+        """Wait for `size` bytes. Return the amount to pass to `release`."""
         share = min(size, self._limit)
         if not self._waiting and self.held + share <= self._limit:
             self.held += share
@@ -45,14 +45,14 @@ class ByteBudget:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._admit()  # those behind it may fit
-            else:  # given at the same moment
+                self._admit()  # those behind it may fit now
+            else:  # granted at the same moment
                 self.release(share)
             raise
         return share
 
     def release(self, share: int) -> None:
-        """Gives bytes back."""
+        """Return an acquired amount to the budget."""
         self.held -= share
         self._admit()
 
@@ -68,20 +68,20 @@ class ByteBudget:
 
 
 class HeldInputs:
-    """The pictures of one request, and their share of a budget. Release it in any case; twice does no harm."""
+    """The pictures of one request, and their share of a budget. Always release it; repeating is harmless."""
 
-    def __init__(self, inputs: Inputs = _NOTHING, on_release: Callable[[], None] | None = None) -> None:
+    def __init__(self, inputs: Inputs = _NO_INPUTS, on_release: Callable[[], None] | None = None) -> None:
         self._inputs = inputs
         self._on_release = on_release
 
     def hand_over(self) -> Inputs:
-        """The pictures, which are no longer kept here: whoever has them drops them."""
-        inputs, self._inputs = self._inputs, _NOTHING
+        """Return the pictures and drop them here. The caller must drop its references too."""
+        inputs, self._inputs = self._inputs, _NO_INPUTS
         return inputs
 
     def release(self) -> None:
-        """Gives their share of the budget back. Nobody may hold the pictures any more."""
-        self._inputs = _NOTHING
+        """Release the share of the budget. No references to the pictures may remain."""
+        self._inputs = _NO_INPUTS
         on_release, self._on_release = self._on_release, None
         if on_release:
             on_release()
@@ -90,10 +90,10 @@ class HeldInputs:
 async def hold_inputs(
     request: ImageRequest, store: ImageStore, budget: ByteBudget, patience_seconds: float
 ) -> HeldInputs:
-    """Loads and checks the pictures of a request within a budget. Errors as for `load_inputs`.
+    """Load and check the pictures of a request within a budget. Errors as for `load_inputs`.
 
     Raises:
-        InputMemoryFull: others have held the budget for all that time; nothing was read.
+        InputMemoryFull: the budget was not available within `patience_seconds`; nothing was read.
     """
     size = await measure_inputs(request, store)
     if not size:
@@ -103,8 +103,8 @@ async def hold_inputs(
             share = await budget.acquire(size)
     except TimeoutError:
         raise InputMemoryFull(
-            f"The pictures of other calls take all the memory that INPUT_MEMORY_MIB allows, and this one's take {size:,}"
-            " bytes; nothing was sent."
+            f"Other calls hold the memory for input pictures (INPUT_MEMORY_MIB), and this call needs {size:,}"
+            " bytes. Nothing was sent. Try again later, or raise INPUT_MEMORY_MIB."
         ) from None
     try:
         inputs = await load_inputs(request, store)
@@ -115,7 +115,7 @@ async def hold_inputs(
 
 
 class Upload(io.RawIOBase):
-    """A picture as a file that is read once, from its beginning to its end, and is gone from memory then."""
+    """A picture as a file that is read once, from start to end, and then dropped from memory."""
 
     def __init__(self, data: bytes, on_end: Callable[[], None]) -> None:
         super().__init__()
@@ -125,24 +125,23 @@ class Upload(io.RawIOBase):
         self._on_end: Callable[[], None] | None = on_end
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def seekable(self) -> bool:
-        """Yes: its size is found by that."""
+        """Return True: HTTP clients find the size by seeking."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to a place."""
+        """Move to an offset."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
-        """The place."""
+        """Return the current offset."""
         return self._at
 
     def readinto(self, buffer: Any, /) -> int:
-        """Reads on. What was read to its end is let go."""
+        """Read into a buffer. At the end, drop the data and call `on_end`."""
         target = memoryview(buffer)
         piece = self._data[self._at : self._at + len(target)]
         target[: len(piece)] = piece

@@ -1,7 +1,6 @@
-"""The pictures that a request brings: fetched, looked at, and refused with every problem at once.
+"""Load and check the pictures of a request, reporting every problem at once.
 
-Knows the provider's limits for pictures to edit and for masks. Where pictures lie is the store's business, what a
-picture is that of `gpt_image_runs.images.formats`.
+Holds the provider's limits for pictures to edit and for masks.
 """
 
 import asyncio
@@ -22,10 +21,10 @@ from gpt_image_runs.images.formats import EXTENSIONS, Picture, inspect_picture, 
 from gpt_image_runs.images.store import ImageStore
 
 MIB = 1024 * 1024
+# The provider's limit: each picture under 50 MB.
 IMAGE_BYTES_LIMIT = 50 * MIB
-"""The provider: each picture under 50 MB."""
+# The provider's pages contradict each other, 4 MB or 50 MB; the smaller one is safe.
 MASK_BYTES_LIMIT = 4 * MIB
-"""The provider's own pages disagree, 4 MB or 50 MB; the smaller one is safe."""
 
 PICTURE_RULE = "a PNG, JPEG or WebP picture, not animated"
 _WHITESPACE = re.compile(rb"[\x00-\x20]+")
@@ -33,29 +32,29 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class CheckedPicture(NamedTuple):
-    """A picture's bytes, and what they turned out to be."""
+    """A picture's bytes, and their properties."""
 
     data: bytes
     picture: Picture
 
 
-def examine_data_uri(uri: str, sha256: str | None, *, bytes_limit: int) -> CheckedPicture:
-    """Decode and check a picture that travels in the request itself. Errors as for `examine`."""
+def check_data_uri(uri: str, sha256: str | None, *, bytes_limit: int) -> CheckedPicture:
+    """Decode and check a data: URI of a request. Errors as for `check_picture`."""
     data = _decode_data_uri(uri)
     if len(data) >= bytes_limit:
         raise ValueError(f"{len(data):,} bytes, {bytes_limit // MIB} MB or more")
-    return examine(data, sha256)
+    return check_picture(data, sha256)
 
 
 def _decode_data_uri(uri: str) -> bytes:
     """Decode a data: URI as browsers do (RFC 2397, WHATWG Fetch).
 
-    The media type and its parameters say nothing that the bytes do not say. Percent-encoding, whitespace, a missing
+    The media type is ignored, because the bytes decide. Percent-encoding, whitespace, a missing
     padding and the URL-safe alphabet are accepted.
     """
     head, comma, payload = uri.partition(",")
     if not comma:
-        raise ValueError("a data: URI has a comma before its data, as in data:image/png;base64,iVBORw0...")
+        raise ValueError("a data: URI needs a comma before its data, as in data:image/png;base64,iVBORw0...")
     data = unquote_to_bytes(payload)
     if not re.search(r";\s*base64\s*$", head, re.IGNORECASE):
         return data
@@ -66,20 +65,20 @@ def _decode_data_uri(uri: str) -> bytes:
         raise ValueError("what follows the comma is not base64") from error
 
 
-def examine(data: bytes, sha256: str | None) -> CheckedPicture:
-    """Check a picture's header, and its hash where one is given. Its bytes alone decide about its type.
+def check_picture(data: bytes, sha256: str | None) -> CheckedPicture:
+    """Check a picture's header, and its hash if one is given. Only the bytes decide about its type.
 
     Raises:
-        ValueError: it is no picture, or another one; the message says why.
+        ValueError: it is not a picture, or its hash differs; the message says why.
     """
     picture = inspect_picture(data)
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError("its bytes do not have the sha256 that is given")
+        raise ValueError("its bytes do not have the given sha256")
     return CheckedPicture(data, picture)
 
 
 def check_mask(loaded: dict[str, CheckedPicture]) -> list[Problem]:
-    """What is wrong with the picture "mask": a PNG with alpha, of the size of the picture "images.0"."""
+    """Return the problems of the picture "mask": it must be a PNG with alpha, as large as "images.0"."""
     if "mask" not in loaded:
         return []
     mask = loaded["mask"].picture
@@ -97,12 +96,12 @@ def check_mask(loaded: dict[str, CheckedPicture]) -> list[Problem]:
     return problems
 
 
-# Pictures of one request that are read at once: for a moment an object store's client holds each of them twice.
-_READS_AT_ONCE = 4
+# Pictures of one request that are read at once. An object store's client briefly holds each of them twice.
+_MAX_CONCURRENT_READS = 4
 
 
 class InputPicture(NamedTuple):
-    """A picture as it is sent: a file name, the bytes, and the type that they really are."""
+    """A picture to send: a file name, the bytes, and their actual media type."""
 
     name: str
     data: bytes
@@ -110,14 +109,14 @@ class InputPicture(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Everything that a request brings along, ready to be sent."""
+    """All pictures of a request, ready to send."""
 
     images: tuple[InputPicture, ...]
     mask: InputPicture | None
 
 
 class InputsRefused(Exception):
-    """Pictures that cannot be sent; `problems` holds all that is wrong with them, the message says it."""
+    """Some pictures cannot be sent; `problems` lists everything that is wrong."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__(describe_problems(problems))
@@ -125,22 +124,22 @@ class InputsRefused(Exception):
 
 
 async def load_inputs(request: ImageRequest, store: ImageStore) -> Inputs:
-    """Fetches and checks the pictures and the mask of a request, by their headers.
+    """Load the pictures and the mask of a request, and check them by their headers.
 
     Raises:
         InputsRefused: something is wrong with at least one of them.
         StoreUnavailable: the store could not be read; trying again may help.
     """
     named = request.inputs()
-    # Equal references are read once, whatever their number.
-    distinct = {_tell_apart(field, image): (field, image) for field, image in reversed(named)}
-    places = asyncio.Semaphore(_READS_AT_ONCE)
-    read = await asyncio.gather(*(_load_in_turn(places, *each, store) for each in distinct.values()))
+    # Equal references are read once.
+    distinct = {_get_identity(field, image): (field, image) for field, image in reversed(named)}
+    slots = asyncio.Semaphore(_MAX_CONCURRENT_READS)
+    read = await asyncio.gather(*(_load_with_limit(slots, *each, store) for each in distinct.values()))
     results = dict(zip(distinct, read, strict=True))
     loaded: dict[str, CheckedPicture] = {}
     problems: list[Problem] = []
     for field, image in named:
-        result = results[_tell_apart(field, image)]
+        result = results[_get_identity(field, image)]
         if isinstance(result, Problem):
             problems.append(result.model_copy(update={"field": field}))
         else:
@@ -148,26 +147,27 @@ async def load_inputs(request: ImageRequest, store: ImageStore) -> Inputs:
     problems += check_mask(loaded)
     if problems:
         raise InputsRefused(tuple(problems))
-    pictures = {field: _as_input(field, each) for field, each in loaded.items()}
+    pictures = {field: _to_input_picture(field, each) for field, each in loaded.items()}
     mask = pictures.pop("mask", None)
     return Inputs(tuple(pictures.values()), mask)
 
 
 async def measure_inputs(request: ImageRequest, store: ImageStore) -> int:
-    """How many bytes `load_inputs` will hold; what it will refuse counts as none.
+    """Return how many bytes `load_inputs` will hold. Pictures that it will refuse count as zero.
 
     Raises:
-        StoreUnavailable: the store could not be asked.
+        StoreUnavailable: the store does not respond.
     """
-    distinct = {_tell_apart(field, image): (field, image) for field, image in request.inputs()}
+    distinct = {_get_identity(field, image): (field, image) for field, image in request.inputs()}
     return sum(await asyncio.gather(*(_measure(field, image, store) for field, image in distinct.values())))
 
 
 async def upload_file(path: Path, store: ImageStore, *, owner: str | None = None) -> ImageRef:
-    """Puts a local picture of a tenant into the store, after a look at every byte of it.
+    """Verify a local picture of a tenant completely, and put it into the store.
 
     Raises:
-        InputsRefused: the owner is not a valid tenant, no readable file, too large, or not a picture. The name says nothing: the bytes decide.
+        InputsRefused: the owner is not a valid tenant, or the file is not readable, too large, or not a picture by its
+            bytes; its name does not matter.
         StoreUnavailable: it could not be written.
     """
     if owner is not None and not re.fullmatch(TENANT_PATTERN, owner):
@@ -179,7 +179,7 @@ async def upload_file(path: Path, store: ImageStore, *, owner: str | None = None
     return await store.put_image(data, owner=owner)
 
 
-def _tell_apart(field: str, image: ImageInput) -> tuple[str, str | None, bool]:
+def _get_identity(field: str, image: ImageInput) -> tuple[str, str | None, bool]:
     return image.uri, image.sha256, field == "mask"
 
 
@@ -195,21 +195,21 @@ async def _measure(field: str, image: ImageInput, store: ImageStore) -> int:
     return size if size < limit else 0
 
 
-async def _load_in_turn(
-    places: asyncio.Semaphore, field: str, image: ImageInput, store: ImageStore
+async def _load_with_limit(
+    slots: asyncio.Semaphore, field: str, image: ImageInput, store: ImageStore
 ) -> CheckedPicture | Problem:
-    async with places:
+    async with slots:
         return await _load(field, image, store)
 
 
 async def _load(field: str, image: ImageInput, store: ImageStore) -> CheckedPicture | Problem:
-    """A sound picture, or what is wrong with it."""
+    """Return a valid picture, or its problem."""
     limit = MASK_BYTES_LIMIT if field == "mask" else IMAGE_BYTES_LIMIT
     try:
         if image.is_data_uri:
-            return await asyncio.to_thread(examine_data_uri, image.uri, image.sha256, bytes_limit=limit)
+            return await asyncio.to_thread(check_data_uri, image.uri, image.sha256, bytes_limit=limit)
         data = await store.read(image.uri, max_bytes=limit - 1)
-        return await asyncio.to_thread(examine, data, image.sha256)
+        return await asyncio.to_thread(check_picture, data, image.sha256)
     except ReferenceRefused:
         why, allowed = "not in this image store", f"a reference that begins with {store.root}, or a data: URI"
     except NotFound:
@@ -217,19 +217,19 @@ async def _load(field: str, image: ImageInput, store: ImageStore) -> CheckedPict
     except TooLarge as error:
         why, allowed = f"{error.size:,} bytes", f"a picture under {limit // MIB} MB"
     except CorruptImage:
-        why, allowed = "its bytes do not match its name", "an unharmed picture: upload it again"
+        why, allowed = "its bytes do not match its name", "an undamaged picture: upload it again"
     except ValueError as error:
         why, allowed = str(error), PICTURE_RULE
     return Problem(field=field, value=f"{describe_value(field, image.uri)} ({why})", allowed=allowed)
 
 
-def _as_input(field: str, loaded: CheckedPicture) -> InputPicture:
+def _to_input_picture(field: str, loaded: CheckedPicture) -> InputPicture:
     media_type = loaded.picture.media_type
     return InputPicture(f"{field.replace('.', '-')}.{EXTENSIONS[media_type]}", loaded.data, media_type)
 
 
 def _read_file(path: Path) -> bytes:
-    """The bytes of a picture's file; raises InputsRefused."""
+    """Read and verify a picture's file. Raises InputsRefused."""
     rule = f"a file with {PICTURE_RULE}, under {IMAGE_BYTES_LIMIT // MIB} MB"
     try:
         _check_file(path.stat())
@@ -246,6 +246,6 @@ def _read_file(path: Path) -> bytes:
 
 def _check_file(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("no file but a folder or a device")
+        raise ValueError("a folder or a device, not a file")
     if status.st_size >= IMAGE_BYTES_LIMIT:
         raise ValueError(f"{status.st_size:,} bytes large")

@@ -1,7 +1,8 @@
-"""The names of objects in the image store, and which references lead to one. Pure: no I/O.
+"""Name the objects of the image store, and parse references to them. Pure: no I/O.
 
-A key is what follows the store's root in a reference. Its characters are few on purpose: what has to be decoded,
-normalised or quoted before it can be compared (percent signs, backslashes, dots that lead upwards) is refused instead.
+A key is what follows the store's root in a reference. It allows few characters on purpose: anything that must be
+decoded, normalized or quoted before it can be compared (percent signs, backslashes, dots that lead upwards) is
+refused.
 """
 
 import re
@@ -15,10 +16,10 @@ from gpt_image_runs.images.formats import EXTENSIONS
 DOCUMENTS = "documents/"
 PICTURES = "sha256/"
 OWNERS = "owners/"
+# In their own folder, so that a lifecycle rule of the bucket can expire them.
 PARTIAL_PICTURES = "partial/"
-"""Apart from the others, so that a rule of the bucket may let them go."""
-MAX_KEY = 600
-"""In characters; S3 ends at 1,024 with the prefix."""
+# In characters. S3 allows 1,024 including the prefix.
+MAX_KEY_LENGTH = 600
 
 KEY_RULE = "names of A-Z, a-z, 0-9, dot, hyphen and underscore, joined by slashes, none beginning with a dot or hyphen"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}"
@@ -27,12 +28,14 @@ _PICTURE_KEY = re.compile(r"(?:sha256|partial)/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(
 
 
 def picture_key(sha256: str, media_type: MediaType, folder: str = PICTURES) -> str:
-    """Where a picture is kept: "sha256/ab/abcdef....png"."""
+    """Return the key of a picture: "sha256/ab/abcdef....png"."""
     return f"{folder}{sha256[:2]}/{sha256}.{EXTENSIONS[media_type]}"
 
 
 def owner_key(sha256: str, tenant: str = "") -> str:
-    """What says that a picture is a tenant's: "owners/ab/abcdef.../acme"; without a tenant, the folder of all.
+    """Return the key that marks a picture as a tenant's: "owners/ab/abcdef.../acme".
+
+    Without a tenant it is the folder of all owners.
 
     Raises:
         ValueError: the tenant is not well-formed.
@@ -43,39 +46,41 @@ def owner_key(sha256: str, tenant: str = "") -> str:
 
 
 def sha256_of_key(key: str) -> str | None:
-    """The hash that a picture's key promises, None for a key that promises nothing."""
+    """Return the hash in a picture's key, or None for a key without one."""
     match = _PICTURE_KEY.fullmatch(key)
     return match[2] if match else None
 
 
 def document_key(name: str) -> str:
-    """Where a document is kept: "documents/" and its name.
+    """Return the key of a document: "documents/" and its name.
 
     Raises:
-        ValueError: the name is no well-formed key.
+        ValueError: the name is not a well-formed key.
     """
     if not is_key(name):
-        raise ValueError(f"{describe_value('key', name)} is no name for a document: write {KEY_RULE}")
+        raise ValueError(f"{describe_value('key', name)} is not a valid document name: use {KEY_RULE}")
     return DOCUMENTS + name
 
 
 def is_key(text: str) -> bool:
-    """Whether a text is a well-formed key."""
-    return len(text) <= MAX_KEY and _KEY.fullmatch(text) is not None
+    """Return whether a text is a well-formed key."""
+    return len(text) <= MAX_KEY_LENGTH and _KEY.fullmatch(text) is not None
 
 
 def key_of_reference(uri: str, root: str) -> str:
-    """The key that a reference names; `root` is the store's own URI and ends with a slash.
+    """Return the key of a reference. `root` is the store's own URI and ends with a slash.
 
     Raises:
-        ReferenceRefused: it lies outside of the root, is not well-formed, or names no picture.
+        ReferenceRefused: it is outside of the root, not well-formed, or does not name a picture.
     """
     shown = describe_value("uri", uri)
     if not uri.startswith(root):
-        raise ReferenceRefused(f"The reference {shown} lies outside of this image store, {root}.")
+        raise ReferenceRefused(f"The reference {shown} is outside of this image store, {root}.")
     key = uri.removeprefix(root)
     if not is_key(key):
-        raise ReferenceRefused(f"The reference {shown} is not well-formed: after {root} come {KEY_RULE}.")
+        raise ReferenceRefused(
+            f"The reference {shown} is not well-formed: after {root} it must have {KEY_RULE}."
+        )
     if key.startswith((DOCUMENTS, OWNERS)) or (
         key.startswith((PICTURES, PARTIAL_PICTURES)) and not sha256_of_key(key)
     ):

@@ -1,6 +1,6 @@
-"""The endpoint behind links to pictures: read-only, one picture at a time, and nothing else of the store.
+"""Serve pictures by signed links over HTTP: read-only, and nothing else of the store.
 
-Speaks HTTP; HTTPS is for what stands before it.
+HTTPS is up to the proxy in front of it.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from gpt_image_runs.images.store import ImageStore, StoredPicture
 log = structlog.get_logger("link_server")
 
 
+# A quarter of the open files that most systems allow a process. Further connections are closed.
 _MAX_CONNECTIONS = 256
-"""A quarter of the open files that most systems allow a process. One more is hung up on."""
-_SILENT_SECONDS = 20
-"""For a whole request to come, the first of a connection as well as the next one."""
+# Time for a complete request to arrive, the first of a connection or a later one.
+_IDLE_SECONDS = 20
 
 
-class _HungUp(asyncio.Protocol):
-    """A connection for which there is no place."""
+class _RejectedConnection(asyncio.Protocol):
+    """A connection beyond the limit: it is closed at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
@@ -38,17 +38,17 @@ class _HungUp(asyncio.Protocol):
 
 @asynccontextmanager
 async def listen(application: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Answers until the end of the block; gives the port.
+    """Serve while the block runs; yield the port.
 
     Raises:
-        OSError: another program has the port, or the address is none of this host.
+        OSError: the port is taken, or this host does not have the address.
     """
     runner = web.AppRunner(
         application,
         access_log=None,
-        logger=_make_logger(),
+        logger=_get_logger(),
         shutdown_timeout=5,
-        keepalive_timeout=_SILENT_SECONDS,
+        keepalive_timeout=_IDLE_SECONDS,
     )
     await runner.setup()
     try:
@@ -63,25 +63,27 @@ async def listen(application: web.Application, host: str, port: int) -> AsyncIte
 
 def _accept(runner: web.AppRunner) -> asyncio.Protocol:
     server = runner.server
-    return _HungUp() if server is None or len(server.connections) >= _MAX_CONNECTIONS else server()
+    return (
+        _RejectedConnection() if server is None or len(server.connections) >= _MAX_CONNECTIONS else server()
+    )
 
 
-def _make_logger() -> logging.Logger:
+def _get_logger() -> logging.Logger:
     logger = logging.getLogger("link_server.http")
-    logger.addFilter(_is_ours)
+    logger.addFilter(_is_not_client_noise)
     return logger
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whoever sends what is no HTTP gets a 400; with a traceback for each, anybody could fill the log."""
+def _is_not_client_noise(record: logging.LogRecord) -> bool:
+    """Drop errors about input that is not HTTP: with tracebacks, anybody could fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
+# Concurrent downloads, each with a few megabytes of memory at most. Further ones get a 503.
 _MAX_REQUESTS = 64
-"""Downloads, each with some megabytes of memory at most. More are asked to come back."""
-_MAX_SECONDS = 600
-"""For one download: whoever is slower than this holds a place that others need."""
-_SAFE = {
+# For one download, because a slow client occupies a slot.
+_MAX_DOWNLOAD_SECONDS = 600
+_SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; sandbox",
     "referrer-policy": "no-referrer",
@@ -90,19 +92,22 @@ _SAFE = {
 
 
 class LinksUnavailable(Exception):
-    """Pictures cannot be served where IMAGE_LINKS_ADDRESS says, as a sentence that says what to do."""
+    """Pictures cannot be served at IMAGE_LINKS_ADDRESS; the message says what to do."""
 
 
 class LinkServer:
-    """Answers GET and HEAD of links to the pictures of one store."""
+    """Handles GET and HEAD of links to the pictures of one store."""
 
     def __init__(self, store: ImageStore, links: PictureLinks) -> None:
         self._store = store
         self._links = links
-        self._places = asyncio.Semaphore(_MAX_REQUESTS)
+        self._slots = asyncio.Semaphore(_MAX_REQUESTS)
 
-    def make_application(self) -> web.Application:
-        """The application: links lie below the path of their base URL, also where a proxy has taken that away."""
+    def build_application(self) -> web.Application:
+        """Build the application. Links work with and without the path of their base URL.
+
+        A proxy may strip that path.
+        """
         application = web.Application()
         folder = urlsplit(self._links.base_url).path.rstrip("/")
         for path in dict.fromkeys(("/{name}", folder + "/{name}")):
@@ -113,28 +118,28 @@ class LinkServer:
         name, query = request.match_info["name"], request.query
         now = datetime.now(UTC)
         expires = query.get("expires", "")
-        fault = self._links.find_fault(name, expires, query.get("signature", ""), now)
+        fault = self._links.validate(name, expires, query.get("signature", ""), now)
         if fault:
-            return _say(403, fault)
-        if self._places.locked():
-            return _say(503, "Too many pictures are being looked at: try again in a few seconds.", retry="5")
-        async with self._places:
+            return _respond(403, fault)
+        if self._slots.locked():
+            return _respond(503, "Too many downloads at once: try again in a few seconds.", retry="5")
+        async with self._slots:
             try:
                 picture = await self._store.find_picture(name)
                 if picture is None:
-                    return _say(404, "This picture is not in the image store.")
-                headers = _describe(name, picture, int(expires) - int(now.timestamp()))
-                return await _give(request, picture, headers)
+                    return _respond(404, "This picture is not in the image store.")
+                headers = _build_headers(name, picture, int(expires) - int(now.timestamp()))
+                return await _send_picture(request, picture, headers)
             except StoreFailure as failure:
-                log.warning("A picture could not be served.", picture=name, error=str(failure))
-                return _say(
-                    503, "The image store does not give this picture now: try again later.", retry="30"
+                log.warning("picture_not_served", picture=name, error=str(failure))
+                return _respond(
+                    503, "The image store cannot read this picture now: try again later.", retry="30"
                 )
 
 
-def _describe(name: str, picture: StoredPicture, seconds: int) -> dict[str, str]:
+def _build_headers(name: str, picture: StoredPicture, seconds: int) -> dict[str, str]:
     return {
-        **_SAFE,
+        **_SECURITY_HEADERS,
         "etag": f'"{picture.sha256}"',
         "cache-control": f"private, max-age={seconds}, immutable",
         "content-disposition": f'inline; filename="{name}"',
@@ -142,7 +147,9 @@ def _describe(name: str, picture: StoredPicture, seconds: int) -> dict[str, str]
     }
 
 
-async def _give(request: web.Request, picture: StoredPicture, headers: dict[str, str]) -> web.StreamResponse:
+async def _send_picture(
+    request: web.Request, picture: StoredPicture, headers: dict[str, str]
+) -> web.StreamResponse:
     known = request.if_none_match or ()
     if any(tag.value in {picture.sha256, "*"} for tag in known):
         return web.Response(status=304, headers=headers)
@@ -152,42 +159,42 @@ async def _give(request: web.Request, picture: StoredPicture, headers: dict[str,
         await response.prepare(request)
         return response
     pieces = picture.read_pieces()
-    first = await anext(pieces, b"")  # what fails now can still be told
+    first = await anext(pieces, b"")  # an error here can still be reported as a status
     await response.prepare(request)
     try:
-        async with asyncio.timeout(_MAX_SECONDS):
+        async with asyncio.timeout(_MAX_DOWNLOAD_SECONDS):
             await response.write(first)
             async for piece in pieces:
                 await response.write(piece)
             await response.write_eof()
     except (StoreFailure, TimeoutError) as failure:
-        # Less than was promised has been sent: the connection's end tells that it is not whole.
-        log.warning("A picture was not served to its end.", error=str(failure) or "too slow")
+        # The headers are sent: closing early tells the client that the body is incomplete.
+        log.warning("picture_download_aborted", error=str(failure) or "too slow")
         if request.transport:
             request.transport.abort()
     return response
 
 
-def _say(status: int, sentence: str, *, retry: str | None = None) -> web.Response:
-    headers = {**_SAFE, "cache-control": "no-store", **({"retry-after": retry} if retry else {})}
+def _respond(status: int, sentence: str, *, retry: str | None = None) -> web.Response:
+    headers = {**_SECURITY_HEADERS, "cache-control": "no-store", **({"retry-after": retry} if retry else {})}
     return web.Response(status=status, text=f"{sentence}\n", headers=headers)
 
 
 @asynccontextmanager
 async def serve_pictures(address: str, store: ImageStore, links: PictureLinks) -> AsyncIterator[int]:
-    """Serves until the end of the block; gives the port.
+    """Serve pictures while the block runs; yield the port.
 
     Raises:
-        LinksUnavailable: another program has the port, or the address is none of this host.
+        LinksUnavailable: the port is taken, or this host does not have the address.
     """
     host, _, port = address.rpartition(":")
-    application = LinkServer(store, links).make_application()
+    application = LinkServer(store, links).build_application()
     async with AsyncExitStack() as stack:
         try:
             bound = await stack.enter_async_context(listen(application, host.strip("[]"), int(port)))
         except OSError as error:
             raise LinksUnavailable(
                 f"IMAGE_LINKS_ADDRESS is {address}, and pictures cannot be served there ({error.strerror})."
-                " Each worker on a host needs a free port of its own, at an address of this host."
+                " Give each worker on a host its own free port, at an address of this host."
             ) from None
         yield bound

@@ -1,8 +1,8 @@
-"""Objects as files in a local folder: atomic, durable, and never outside of the folder.
+"""Store objects as files in a local folder: atomic, durable, and never outside of the folder.
 
-Written with plain system calls because the object store library's local backend promises less: it follows symbolic
-links out of the folder, does not force data to the disk before it says that they are written, and leaves what a crash
-interrupted beside the objects. Who may write into the folder itself is trusted: links are looked for, not raced against.
+Written with plain system calls because the object store library's local backend follows symbolic links out of the
+folder, does not fsync before it reports success, and leaves partial files behind after a crash. Users who may write
+to the folder are trusted: symbolic links are checked for, but not guarded against races.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from urllib.request import url2pathname
 
 from gpt_image_runs.images.backend import ReferenceRefused, StoreUnavailable, TooLarge
 
+# No write takes a day: older partial files were left by a crash.
 _ABANDONED_SECONDS = 24 * 60 * 60
-"""No write takes a day: what is older was left by a crash."""
 
 
 def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
-    """Writes `data` to `path`; `partials` is a folder that exists, on the same disk, for files that are being written.
+    """Write `data` to `path` atomically. `partials` is an existing folder on the same disk.
 
     Raises:
-        OSError: it was not written; what was at `path` before is there still.
+        OSError: it was not written; the previous file at `path` is unchanged.
     """
     partial = partials / uuid.uuid4().hex
     try:
@@ -44,46 +44,44 @@ def write_durably(path: Path, data: bytes, *, partials: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, each forced to the disk: a file is no safer than the folders above it.
+    """Create a folder and its parents, and fsync each, because a file is only as durable as its folders.
 
-    Where the folder above is closed to other users, so is a new one.
+    If the parent is closed to other users, so is a new folder.
     """
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(mode=0o777 & _rights_in(folder.parent), exist_ok=True)
+    folder.mkdir(mode=0o777 & _get_mode_mask(folder.parent), exist_ok=True)
     _sync_folder(folder.parent)
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Open a file that is not there yet for writing, closed to other users where its folder is."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 & _rights_in(path.parent))
+    """Open a new file for writing, closed to other users if its folder is."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 & _get_mode_mask(path.parent))
     return os.fdopen(descriptor, "wb")
 
 
-def _rights_in(folder: Path) -> int:
+def _get_mode_mask(folder: Path) -> int:
     return 0o700 if os.name == "posix" and not folder.stat().st_mode & 0o077 else 0o777
 
 
 def remove_abandoned(partials: Path) -> None:
-    """Removes the files that a crash has left half-written."""
+    """Remove partial files that a crash left behind."""
     found = list(partials.iterdir())
     if not found:
         return
-    # The file system's own time: a folder that several hosts share has another clock than this one.
+    # Use the file system's clock: on a folder shared by several hosts it differs from this host's.
     probe = partials / uuid.uuid4().hex
     probe.touch()
     now = probe.stat().st_mtime
     for partial in (*found, probe):
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another process has finished it, or removed it, meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process has finished or removed it
             if partial == probe or now - partial.stat().st_mtime > _ABANDONED_SECONDS:
                 partial.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and needs no forcing
+    if os.name != "posix":  # elsewhere folders cannot be opened, and need no fsync
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -92,29 +90,29 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-_MAX_LOOKS = 100
-_LOOK_AGAIN_SECONDS = 0.01
+_MAX_READS = 100
+_READ_INTERVAL_SECONDS = 0.01
 
 
 def identify(mark: Path) -> bytes | None:
-    """The identity in a folder's file `mark`, which is made where there is none; the same for all who open the folder at once.
+    """Return the id in a folder's file `mark`, created if missing. Concurrent callers get the same id.
 
     Raises:
-        OSError: it could not be read or made.
+        OSError: it could not be read or created.
     """
     with suppress(FileExistsError), open_new(mark) as file:
         file.write(uuid.uuid4().hex.encode())
         file.flush()
         os.fsync(file.fileno())
-    for _ in range(_MAX_LOOKS):  # another process may have made it just now, and not written it yet
+    for _ in range(_MAX_READS):  # another process may have created it just now, and not written it yet
         if identity := read_identity(mark):
             return identity
-        time.sleep(_LOOK_AGAIN_SECONDS)
-    return read_identity(mark)  # a crash in between has left it empty: that is an identity too
+        time.sleep(_READ_INTERVAL_SECONDS)
+    return read_identity(mark)  # empty after a crash in between, which also counts as an id
 
 
 def read_identity(mark: Path) -> bytes | None:
-    """The identity, None where the folder or the file is missing.
+    """Return the id, or None if the folder or the file is missing.
 
     Raises:
         OSError: it could not be read.
@@ -125,14 +123,14 @@ def read_identity(mark: Path) -> bytes | None:
         return None
 
 
+# The folder of partial files. Keys never begin with a dot, so nothing reads or lists it. It is created when the store
+# is opened, and if it is missing later, so is the whole store: an unmounted volume leaves an empty folder.
 _PARTIALS = ".partial"
-"""For files that are being written. A key never begins with a dot, so that nothing reads or lists them. It is made when
-the store is opened, and where it is missing later the whole store is: a volume that is not mounted leaves an empty folder."""
 _MARK = ".store-id"
 
 
 class LocalObjects:
-    """Objects in a folder of this machine; `root` is the folder's URI."""
+    """Objects in a folder of this machine. `root` is the folder's URI."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -143,10 +141,10 @@ class LocalObjects:
 
     @classmethod
     def from_url(cls, url: str) -> "LocalObjects":
-        """Opens the folder of a URL such as file:///data/images, and makes it where it is missing.
+        """Open the folder of a URL such as file:///data/images, and create it if missing.
 
         Raises:
-            StoreUnavailable: the URL names no folder, or one that cannot be written.
+            StoreUnavailable: the URL is not that of a local folder, or the folder cannot be written.
         """
         objects = cls.without_opening(url)
         objects.open()
@@ -154,7 +152,7 @@ class LocalObjects:
 
     @classmethod
     def without_opening(cls, url: str) -> "LocalObjects":
-        """Take the folder of a URL as it is: nothing is created, so nothing but `find_identity` may be called.
+        """Use the folder of a URL without creating it. Only `find_identity` may be called.
 
         Raises:
             StoreUnavailable: the URL is not that of a local folder.
@@ -164,35 +162,35 @@ class LocalObjects:
         is_plain = parts.netloc in {"", "localhost"} and not parts.query and not parts.fragment
         if not is_plain or not folder.is_absolute() or folder == folder.parent or ".." in folder.parts:
             raise StoreUnavailable(
-                f"The image store's URL {url!r} names no local folder:"
-                " write three slashes and an absolute path, such as file:///data/images."
+                f"The image store's URL {url!r} is not a valid local folder URL:"
+                " use three slashes and an absolute path, such as file:///data/images."
             )
         return cls(folder)
 
     def path_of(self, key: str) -> Path:
-        """The file that holds an object, whether it is there or not."""
+        """Return the file of an object, whether it exists or not."""
         return self._folder / key
 
     async def add(self, key: str, data: bytes, media_type: str) -> None:
-        """Writes an object whose key tells its content, unless it is there already, and unharmed."""
+        """Write an object whose key identifies its content, unless it exists undamaged."""
         del media_type  # a file has none
         await asyncio.to_thread(self._add, key, data)
 
     async def replace(self, key: str, data: bytes, media_type: str) -> None:
-        """Writes an object, in place of what was there."""
+        """Write an object, replacing an existing one."""
         del media_type
         await asyncio.to_thread(self._write, key, data)
 
     async def read(self, key: str, max_bytes: int | None) -> bytes | None:
-        """An object's bytes, None where there is none. Errors as in `Objects`."""
+        """Return an object's bytes, or None if it does not exist. Errors as in `Objects`."""
         return await asyncio.to_thread(self._read, key, max_bytes)
 
     async def measure(self, key: str) -> int | None:
-        """An object's size in bytes, None where there is none. Errors as in `Objects`."""
+        """Return an object's size in bytes, or None if it does not exist. Errors as in `Objects`."""
         return await asyncio.to_thread(self._measure, key)
 
     async def read_piece(self, key: str, start: int, length: int) -> bytes:
-        """So many bytes of an object. Errors as in `Objects`."""
+        """Return `length` bytes of an object. Errors as in `Objects`."""
         return await asyncio.to_thread(self._read_piece, key, start, length)
 
     async def identify(self) -> bytes:
@@ -200,91 +198,91 @@ class LocalObjects:
         return self._identity or b""
 
     async def find_identity(self) -> bytes | None:
-        """Return the content of the folder's mark, None where the folder or the mark is missing."""
-        with self._explained("read"):
+        """Return the content of the folder's mark, or None if the folder or the mark is missing."""
+        with self._translate_errors("read"):
             return await asyncio.to_thread(read_identity, self._mark)
 
     async def list_keys(self, folder: str) -> list[str]:
-        """The keys of all objects below a folder's key, in no order."""
+        """Return the keys of all objects below a folder's key, unordered."""
         return await asyncio.to_thread(self._list_keys, folder)
 
     def open(self) -> None:
-        """Create what is missing of the folder, and note its identity. Raises StoreUnavailable."""
-        with self._explained("used"):
+        """Create missing parts of the folder, and load its id. Raises StoreUnavailable."""
+        with self._translate_errors("used"):
             make_folder(self._partials)
             remove_abandoned(self._partials)
             self._identity = identify(self._mark)
         if not os.access(self._partials, os.W_OK | os.X_OK):
             raise StoreUnavailable(
-                f"The image store's folder {self._folder} is not writable: change its permissions,"
-                " or name another folder in IMAGE_STORE_URL."
+                f"The image store's folder {self._folder} is not writable: change its permissions"
+                " or set another folder in IMAGE_STORE_URL."
             )
 
     def _add(self, key: str, data: bytes) -> None:
-        # Compared byte by byte: a damaged file gives way, as what was paid for has to be kept.
+        # Compare the bytes, because a damaged file must be replaced by the picture that was paid for.
         if self._read(key, None) != data:
             self._write(key, data)
 
     def _write(self, key: str, data: bytes) -> None:
-        with self._explained("written"):
-            self._refuse_while_away()
-            write_durably(self._inside(key), data, partials=self._partials)
+        with self._translate_errors("written"):
+            self._check_available()
+            write_durably(self._resolve(key), data, partials=self._partials)
 
     def _read(self, key: str, max_bytes: int | None) -> bytes | None:
-        with self._explained("read"):
-            path = self._inside(key)
+        with self._translate_errors("read"):
+            path = self._resolve(key)
             try:
                 status = path.stat()
                 if not stat.S_ISREG(status.st_mode):
-                    raise ReferenceRefused(f"{self.root}{key} is no file but a folder or a device.")
+                    raise ReferenceRefused(f"{self.root}{key} is a folder or a device, not a file.")
                 if max_bytes is not None and status.st_size > max_bytes:
                     raise TooLarge(self.root + key, status.st_size, max_bytes)
                 return path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
-                self._refuse_while_away()
+                self._check_available()
                 return None
 
     def _measure(self, key: str) -> int | None:
-        with self._explained("read"):
+        with self._translate_errors("read"):
             try:
-                status = self._inside(key).stat()
+                status = self._resolve(key).stat()
             except (FileNotFoundError, NotADirectoryError):
-                self._refuse_while_away()
+                self._check_available()
                 return None
         if not stat.S_ISREG(status.st_mode):
-            raise ReferenceRefused(f"{self.root}{key} is no file but a folder or a device.")
+            raise ReferenceRefused(f"{self.root}{key} is a folder or a device, not a file.")
         return status.st_size
 
     def _read_piece(self, key: str, start: int, length: int) -> bytes:
-        with self._explained("read"), self._inside(key).open("rb") as file:
+        with self._translate_errors("read"), self._resolve(key).open("rb") as file:
             file.seek(start)
             return file.read(length)
 
     def _list_keys(self, folder: str) -> list[str]:
-        with self._explained("listed"):
-            self._refuse_while_away()
-            top = self._inside(folder)
+        with self._translate_errors("listed"):
+            self._check_available()
+            top = self._resolve(folder)
             return [
                 (Path(parent) / name).relative_to(self._folder).as_posix()
                 for parent, _, names in os.walk(top, onerror=_raise_unless_missing)
                 for name in names
             ]
 
-    def _refuse_while_away(self) -> None:
-        """What is not there while the store is away may be there all the same, and would be bought again.
+    def _check_available(self) -> None:
+        """Raise if the store is missing: its pictures may still exist, and would be bought again.
 
-        A folder of the same name is no store that is back: whatever opens a store makes its folder, `doctor` too.
+        Not even a new folder of that name counts as the store, because opening a store creates its folder.
         """
         found = read_identity(self._mark)
         if not self._partials.is_dir() or found != self._identity:
-            wrong = f"{_MARK} is missing in it" if found is None else "another one has its name"
+            wrong = f"its {_MARK} is missing" if found is None else "another store is in its place"
             raise StoreUnavailable(
-                f"The image store's folder {self._folder} is away: it was there when it was opened, and now {wrong}."
-                " Mount or restore it. To go on with what is in its place, start the program again."
+                f"The image store's folder {self._folder} has disappeared since it was opened: {wrong}."
+                " Mount or restore it. To continue with what is there now, restart the program."
             )
 
-    def _inside(self, key: str) -> Path:
-        """The file of a key, no part of whose way there is a link: one may lead out of the store."""
+    def _resolve(self, key: str) -> Path:
+        """Return the file of a key. Refuse symbolic links in its path, which may lead out of the store."""
         path = self._folder
         for name in key.split("/"):
             path /= name
@@ -293,17 +291,17 @@ class LocalObjects:
         return path
 
     @contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
+    def _translate_errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise StoreUnavailable(
                 f"The image store's folder {self._folder} cannot be {action}: {error.strerror}."
-                " See to its disk and permissions, or name another folder in IMAGE_STORE_URL."
+                " Check its disk and permissions, or set another folder in IMAGE_STORE_URL."
             ) from error
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    """A folder that cannot be listed is not empty: what lies there may have been paid for."""
+    """Raise if a folder cannot be listed: it is not empty, and may hold what was paid for."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error

@@ -1,7 +1,7 @@
-"""Whose pictures lie in the image store: a tenant edits what its own uploads or runs have made, and nothing else.
+"""Record which tenants own a stored picture: a tenant may edit only what its uploads or runs have made.
 
 The store is content-addressed, so one picture may have several owners. Each is an empty object beside the pictures,
-`owners/<2 digits>/<sha256>/<tenant>`, written before anybody hears of the picture.
+`owners/<2 digits>/<sha256>/<tenant>`, written before the picture's reference is returned to anybody.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ DEFAULT_TENANT = "default"
 
 
 class PictureOwners:
-    """Who may use which picture of a store.
+    """Decides which tenant may use which picture of a store.
 
-    A picture without an owner, such as a file that somebody has copied into the store, belongs to the tenant "default".
+    A picture without an owner, such as a file copied into the store by hand, belongs to the tenant "default".
     """
 
     def __init__(self, store: ImageStore, *, shared: bool = False) -> None:
@@ -28,23 +28,23 @@ class PictureOwners:
         self._shared = shared
 
     def store_of(self, tenant: str) -> ImageStore:
-        """The store as a tenant sees it: pictures of others are not found."""
+        """Return the store as a tenant sees it: pictures of others are not found."""
         return self._store if self._shared else _TenantStore(self._store, self, tenant)
 
     async def may_use(self, tenant: str, sha256: str) -> bool:
-        """Whether a picture that is in the store is one of the tenant's. Raises StoreUnavailable."""
+        """Return whether a stored picture belongs to the tenant. Raises StoreUnavailable."""
         if await self._store.is_owner(tenant, sha256):
             return True
         if tenant != DEFAULT_TENANT or await self._store.list_owners(sha256):
             return False
-        # It stays the default tenant's, whoever uploads the same bytes later. A store that can only be read will do.
+        # Record it, so that it stays the default tenant's if others upload the same bytes. A read-only store is fine.
         with suppress(StoreUnavailable):
             await self._store.add_owner(DEFAULT_TENANT, sha256)
         return True
 
 
 class _TenantStore(ImageStore):
-    """A store whose pictures of other tenants are not found, in the words of a picture that is not there."""
+    """A store in which pictures of other tenants are reported as missing."""
 
     def __init__(self, store: ImageStore, owners: PictureOwners, tenant: str) -> None:
         super().__init__(store.objects)
@@ -52,27 +52,29 @@ class _TenantStore(ImageStore):
         self._tenant = tenant
 
     async def read(self, uri: str, *, max_bytes: int | None = None) -> bytes:
-        """The bytes of a picture of the tenant's. Errors as for `ImageStore.read`."""
+        """Return the bytes of one of the tenant's pictures. Errors as for `ImageStore.read`."""
         key = key_of_reference(uri, self.root)
-        promised = sha256_of_key(key)
-        if promised:
-            # Before it is read: how large or how damaged a picture of somebody else is, is not told either.
+        expected_sha256 = sha256_of_key(key)
+        if expected_sha256:
+            # Checked before reading, so that the size or damage of a foreign picture is not revealed.
             if await self.objects.measure(key) is not None:
-                await self._refuse_foreign(promised, uri)
+                await self._check_owner(expected_sha256, uri)
             return await super().read(uri, max_bytes=max_bytes)
         data = await super().read(uri, max_bytes=max_bytes)
-        await self._refuse_foreign(await asyncio.to_thread(_hash, data), uri)
+        await self._check_owner(await asyncio.to_thread(_hash, data), uri)
         return data
 
     async def measure(self, uri: str) -> int | None:
-        """The bytes of a picture of the tenant's, None for any other. Errors as for `ImageStore.measure`."""
+        """Return the size of one of the tenant's pictures, or None. Errors as for `ImageStore.measure`."""
         size = await super().measure(uri)
-        promised = sha256_of_key(key_of_reference(uri, self.root))
-        if size is None or (promised and not await self._owners.may_use(self._tenant, promised)):
+        expected_sha256 = sha256_of_key(key_of_reference(uri, self.root))
+        if size is None or (
+            expected_sha256 and not await self._owners.may_use(self._tenant, expected_sha256)
+        ):
             return None
         return size
 
-    async def _refuse_foreign(self, sha256: str, uri: str) -> None:
+    async def _check_owner(self, sha256: str, uri: str) -> None:
         if not await self._owners.may_use(self._tenant, sha256):
             raise NotFound(f"There is no picture {uri} in the image store.")
 
@@ -82,12 +84,14 @@ def _hash(data: bytes) -> str:
 
 
 async def describe_deleted(store: ImageStore, images: Sequence[ImageRef]) -> tuple[str, ...]:
-    """Return a sentence for each picture of this store that is gone. Pictures of other stores cannot be checked.
+    """Return a sentence for each picture of this store that is gone.
+
+    Pictures of other stores cannot be checked.
 
     Raises:
-        StoreUnavailable: the store does not answer.
+        StoreUnavailable: the store does not respond.
     """
-    return tuple([_describe(image) for image in images if await _is_deleted(store, image)])
+    return tuple([_format_deleted(image) for image in images if await _is_deleted(store, image)])
 
 
 async def _is_deleted(store: ImageStore, image: ImageRef) -> bool:
@@ -99,8 +103,8 @@ async def _is_deleted(store: ImageStore, image: ImageRef) -> bool:
         return False
 
 
-def _describe(image: ImageRef) -> str:
+def _format_deleted(image: ImageRef) -> str:
     return (
-        f"The picture {image.uri} is not in the image store any more. It was paid for, and its request id never buys it again:"
-        " submit the same request with a new request_id for a new picture, which is paid for anew."
+        f"The picture {image.uri} is no longer in the image store. It was paid for, and the same request_id never buys it again:"
+        " submit the request with a new request_id to buy a new picture."
     )

@@ -1,4 +1,4 @@
-"""Small copies of pictures, to look at many at once. CPU work, some 20 ms for a picture of 1024x1024: call it in a thread."""
+"""Make small copies of pictures. CPU-bound, some 20 ms for 1024x1024: call it in a thread."""
 
 from io import BytesIO
 from typing import NamedTuple
@@ -18,9 +18,9 @@ class Thumbnail(NamedTuple):
 
 
 def make_thumbnail(data: bytes, *, longest_edge: int, quality: int) -> Thumbnail:
-    """A copy of a PNG, JPEG or WebP picture with its proportions and its transparency, never enlarged.
+    """Make a small copy of a PNG, JPEG or WebP picture, with its proportions and transparency.
 
-    `longest_edge` is pixels, `quality` is WebP's, 0 to 100.
+    It is never enlarged. `longest_edge` is in pixels, `quality` is WebP's, 0 to 100.
 
     Raises:
         NotAPicture: it cannot be read, or has too many pixels to be read.
@@ -28,10 +28,10 @@ def make_thumbnail(data: bytes, *, longest_edge: int, quality: int) -> Thumbnail
     media_type = inspect_picture(data).media_type
     try:
         with READERS[media_type](BytesIO(data)) as picture:
-            # A JPEG is decoded at an eighth to a half of its size where that is enough.
+            # A JPEG is decoded at an eighth to a half of its size if that is enough.
             picture.draft("RGB", (longest_edge * 2, longest_edge * 2))
-            small = _in_plain_colors(picture)
-    except Exception as error:  # decoders fail in many ways over bytes that nobody vouches for
+            small = _convert_to_rgb(picture)
+    except Exception as error:  # decoders raise all kinds of errors for untrusted bytes
         raise NotAPicture(f"the picture cannot be decoded: {error}") from error
     small.thumbnail((longest_edge, longest_edge), Image.Resampling.LANCZOS, reducing_gap=2)
     encoded = BytesIO()
@@ -39,8 +39,8 @@ def make_thumbnail(data: bytes, *, longest_edge: int, quality: int) -> Thumbnail
     return Thumbnail(encoded.getvalue(), small.width, small.height, has_alpha=small.mode == "RGBA")
 
 
-def _in_plain_colors(picture: Image.Image) -> Image.Image:
-    """The decoded pixels as RGB, or RGBA where some are transparent: what WebP can hold."""
+def _convert_to_rgb(picture: Image.Image) -> Image.Image:
+    """Return the pixels as RGB, or RGBA if some are transparent, which is what WebP supports."""
     picture.load()
     if picture.mode in {"RGB", "RGBA"}:
         return picture

@@ -88,7 +88,7 @@ def test_a_store_that_is_none(run: CommandLine, monkeypatch: pytest.MonkeyPatch,
     ended = run("upload", str(picture))
 
     assert ended.status == 1
-    assert "write file:///folder or s3://bucket/prefix" in ended.err
+    assert "use file:///folder or s3://bucket/prefix" in ended.err
 
 
 def test_a_setting_that_cannot_be_used(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

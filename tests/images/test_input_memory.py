@@ -1,4 +1,4 @@
-"""The budget for the pictures of edits: never exceeded, fair, and given back, whoever is cancelled when."""
+"""The memory budget for the pictures of edits is never exceeded, is fair, and is released on every path."""
 
 import asyncio
 import random
@@ -22,13 +22,12 @@ MIB = 1024 * 1024
 
 
 async def settle() -> None:
-    """Lets every task go on that can."""
+    """Let every task run that can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_budget_is_given_in_order() -> None:
-    """Nobody overtakes a large request that waits, also who would fit."""
+async def test_waiting_request_is_not_overtaken() -> None:
     budget, order = ByteBudget(10), list[str]()
 
     async def take(name: str, size: int) -> int:
@@ -45,8 +44,7 @@ async def test_budget_is_given_in_order() -> None:
     assert order == ["first", "large", "small"]
 
 
-async def test_request_larger_than_the_budget_goes_alone() -> None:
-    """It waits for all others, and all others for it."""
+async def test_request_larger_than_the_budget_is_granted_alone() -> None:
     budget = ByteBudget(10)
     small = await budget.acquire(1)
     huge, next_one = asyncio.create_task(budget.acquire(1000)), asyncio.create_task(budget.acquire(1))
@@ -60,8 +58,7 @@ async def test_request_larger_than_the_budget_goes_alone() -> None:
     assert await next_one == 1
 
 
-async def test_cancelled_wait_holds_up_nobody() -> None:
-    """Those behind it move up, and what was given at the moment of the cancellation is given back."""
+async def test_cancelled_wait_releases_its_place_and_grant() -> None:
     budget = ByteBudget(10)
     share = await budget.acquire(6)
     large, small = asyncio.create_task(budget.acquire(8)), asyncio.create_task(budget.acquire(2))
@@ -79,8 +76,8 @@ async def test_cancelled_wait_holds_up_nobody() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_budget_is_never_exceeded(seed: int) -> None:
-    """Hundreds of tasks, some larger than the budget, some cancelled anywhere: each gets its turn, and all comes back."""
+async def test_budget_is_never_exceeded_under_random_load(seed: int) -> None:
+    """Hundreds of tasks, some larger than the budget, some canceled: each is served, and all is released."""
     dice, budget = random.Random(seed), ByteBudget(100)
     held = served = 0
 
@@ -112,7 +109,7 @@ async def test_budget_is_never_exceeded(seed: int) -> None:
 
 
 class CountingStore:
-    """A store that counts the bytes of its pictures which somebody still holds, and how often each was read."""
+    """A store that counts the bytes of its pictures that are still referenced, and their reads."""
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
@@ -144,13 +141,12 @@ def request_edit(*uris: str, **fields: Any) -> ImageRequest:
 
 
 async def put_large(store: ImageStore, size: int, mark: int) -> str:
-    """A sound picture of about so many bytes."""
+    """Store a valid picture of about `size` bytes."""
     picture = make_picture("PNG", (8, 8)) + bytes(size) + mark.to_bytes(4, "big")
     return (await store.put_image(picture)).uri
 
 
-async def test_equal_references_are_read_once(local_store: ImageStore) -> None:
-    """A picture that is named sixteen times is read and held once, and is sent sixteen times; each field has its problem."""
+async def test_equal_references_are_read_once_and_sent_each_time(local_store: ImageStore) -> None:
     store: Any = CountingStore(local_store)
     uri, other = await put_large(local_store, MIB, 1), await put_large(local_store, MIB, 2)
     request = request_edit(*[uri] * 15, other)
@@ -169,8 +165,8 @@ async def test_equal_references_are_read_once(local_store: ImageStore) -> None:
     assert [problem.field for problem in refused.value.problems] == ["images.0", "images.2"]
 
 
-async def test_what_is_refused_is_measured_as_nothing(store: ImageStore) -> None:
-    """Neither foreign nor missing references need memory, on both kinds of store; a data: URI needs what it decodes to."""
+async def test_refused_references_are_measured_as_zero(store: ImageStore) -> None:
+    """A data: URI counts with its decoded size."""
     uri = await put_large(store, 1000, 1)
     size = (await load_inputs(request_edit(uri), store)).images[0].data
     missing = uri.replace(uri[-20:-4], "0" * 16)
@@ -179,8 +175,7 @@ async def test_what_is_refused_is_measured_as_nothing(store: ImageStore) -> None
     assert 3000 <= await measure_inputs(request_edit(data), store) < 3100
 
 
-async def test_refused_pictures_give_their_share_back(local_store: ImageStore) -> None:
-    """Pictures that turn out to be none when they are read hold nothing afterwards."""
+async def test_refused_pictures_release_their_share(local_store: ImageStore) -> None:
     budget = ByteBudget(MIB)
     uri = await put_large(local_store, 1000, 1)
     with pytest.raises(InputsRefused):
@@ -188,8 +183,7 @@ async def test_refused_pictures_give_their_share_back(local_store: ImageStore) -
     assert budget.held == 0
 
 
-async def test_budget_that_stays_full_is_not_waited_for_without_end(local_store: ImageStore) -> None:
-    """The call goes back to the line, has read nothing, and leaves no place behind."""
+async def test_full_budget_raises_after_the_timeout_without_reading(local_store: ImageStore) -> None:
     budget, store = ByteBudget(MIB), CountingStore(local_store)
     uri = await put_large(local_store, 1000, 1)
     share = await budget.acquire(MIB)
@@ -204,12 +198,10 @@ async def test_budget_that_stays_full_is_not_waited_for_without_end(local_store:
     assert budget.held == 0
 
 
-async def test_many_edits_hold_no_more_than_the_budget(
+async def test_concurrent_edits_stay_within_the_budget(
     provider: ScriptedProvider, client: ImageClient, local_store: ImageStore
 ) -> None:
-    """Twelve edits of 4 MiB with room for two: never more is in memory, and all wait for their pictures at the provider at once,
-    as nothing is held while it draws.
-    """
+    """Run twelve edits of 4 MiB with room for two: the budget holds while all wait for the provider at once."""
     budget, store = ByteBudget(9 * MIB), CountingStore(local_store)
     uris = [await put_large(local_store, 2 * MIB, number) for number in range(24)]
     drawing, all_there = 0, asyncio.Event()
@@ -246,7 +238,7 @@ async def test_many_edits_hold_no_more_than_the_budget(
 
 
 async def _send(client: ImageClient, held: HeldInputs) -> bytes:
-    """As the activity does."""
+    """Send as the activity does."""
     parts = [FilePart(data=each.data, media_type=each.media_type) for each in held.hand_over().images]
 
     def let_go() -> None:
@@ -266,8 +258,8 @@ async def _send(client: ImageClient, held: HeldInputs) -> bytes:
     return raw.body
 
 
-async def test_upload_that_fails_gives_its_share_back(client: ImageClient, local_store: ImageStore) -> None:
-    """A provider that is gone before anything is sent."""
+async def test_failed_upload_releases_its_share(client: ImageClient, local_store: ImageStore) -> None:
+    """The provider disconnects before anything is sent."""
     await client.close()
     budget = ByteBudget(MIB)
     uri = await put_large(local_store, 1000, 1)

@@ -1,4 +1,4 @@
-"""The pictures that a request brings: what is sent, and what is refused before anything is."""
+"""The pictures of a request: what is sent, and what is refused before anything is sent."""
 
 import base64
 import hashlib
@@ -37,14 +37,12 @@ async def refusal_of(request: ImageRequest, store: ImageStore) -> list[str]:
     return [str(problem) for problem in refusal.value.problems]
 
 
-async def test_generation(local_store: ImageStore) -> None:
-    """A request without pictures brings none."""
+async def test_generation_loads_no_pictures(local_store: ImageStore) -> None:
     request = ImageRequest(model="gpt-image-2", prompt="A cat")
     assert await load_inputs(request, local_store) == ((), None)
 
 
-async def test_edit(store: ImageStore) -> None:
-    """Pictures by reference and by data: URI, and the mask, are given in the order of the request, with true types."""
+async def test_edit_loads_pictures_in_request_order_with_actual_types(store: ImageStore) -> None:
     cat = await store.put_image(CAT)
     dog = await store.put_image(DOG)
     mask = await store.put_image(MASK)
@@ -63,15 +61,14 @@ async def test_edit(store: ImageStore) -> None:
     assert inputs.mask == ("mask.png", MASK, "image/png")
 
 
-async def test_sixteen_pictures(store: ImageStore) -> None:
-    """As many pictures as a request may have keep their order."""
+async def test_sixteen_pictures_keep_their_order(store: ImageStore) -> None:
     pictures = [make_picture("PNG", (8, 6), colour=shade) for shade in range(16)]
     inputs = await load_inputs(edit(*[(await store.put_image(each)).uri for each in pictures]), store)
     assert [data for _, data, _ in inputs.images] == pictures
 
 
-async def test_every_problem_at_once(store: ImageStore) -> None:
-    """Everything that is wrong is told at once: field, value and why, and what is allowed."""
+async def test_all_problems_are_reported_at_once(store: ImageStore) -> None:
+    """Each has its field, its value with the reason, and what is allowed."""
     dog = await store.put_image(DOG)
     request = edit(
         dog.uri,
@@ -85,7 +82,7 @@ async def test_every_problem_at_once(store: ImageStore) -> None:
         f"images.1 is 'file:///etc/passwd' (not in this image store); allowed: a reference that begins with {store.root}, or a data: URI",
         f"images.2 is {shown(store.root + 'gone.png')} (not found); allowed: a picture that is in the image store (`python starter.py upload FILE`)",
         f"images.3 is a text of 30 characters (the bytes are neither a PNG nor a JPEG nor a WebP picture, but a GIF picture: convert it to PNG or JPEG); allowed: {RULE}",
-        f"images.4 is a text of {len(data_uri(CAT)):,} characters (its bytes do not have the sha256 that is given); allowed: {RULE}",
+        f"images.4 is a text of {len(data_uri(CAT)):,} characters (its bytes do not have the given sha256); allowed: {RULE}",
         "mask is image/jpeg without an alpha channel; allowed: a PNG picture with an alpha channel",
         "mask is 8x6 pixels; allowed: 31x17 pixels, the size of the first picture",
     ]
@@ -102,8 +99,8 @@ def shown(uri: str) -> str:
 @pytest.mark.parametrize(
     ("uri", "why"),
     [
-        ("data:", "has a comma before its data"),
-        ("data:image/png;base64", "has a comma before its data"),
+        ("data:", "needs a comma before its data"),
+        ("data:image/png;base64", "needs a comma before its data"),
         ("data:,cat", "neither a PNG nor a JPEG nor a WebP"),
         ("data:image/gif;base64,R0lGODlh", "but a GIF picture: convert it"),
         ("data:image/png;base64,A", "is not base64"),
@@ -115,8 +112,9 @@ def shown(uri: str) -> str:
         (data_uri(png_of_size(16_384, 16_384)), "at most 50,000,000 pixels"),
     ],
 )
-async def test_data_uri(local_store: ImageStore, uri: str, why: str) -> None:
-    """A data: URI that is malformed, or holds no picture that is accepted, is told by one sentence without the data."""
+async def test_invalid_data_uri_is_refused_without_repeating_the_data(
+    local_store: ImageStore, uri: str, why: str
+) -> None:
     (problem,) = await refusal_of(edit(uri), local_store)
     assert problem.startswith(f"images.0 is a text of {len(uri):,} characters (")
     assert why in problem
@@ -146,8 +144,8 @@ PAYLOAD = base64.b64encode(DOG).decode()
     ],
     ids=lambda uri: uri[:42],
 )
-async def test_data_uri_as_browsers_write_it_is_read(local_store: ImageStore, uri: str) -> None:
-    """However it is written, what it holds is unambiguous; the bytes decide about the type."""
+async def test_data_uri_variants_of_browsers_are_accepted(local_store: ImageStore, uri: str) -> None:
+    """The bytes decide about the type."""
     inputs = await load_inputs(edit(uri), local_store)
     assert inputs.images == (("images-0.jpg", DOG, "image/jpeg"),)
 
@@ -175,8 +173,9 @@ def iso_file(major: bytes, *compatible: bytes) -> bytes:
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-async def test_other_format_is_named(tmp_path: Path, local_store: ImageStore, data: bytes, name: str) -> None:
-    """A file of another format is refused by its own name, whatever extension it has."""
+async def test_unsupported_format_is_named_whatever_the_extension(
+    tmp_path: Path, local_store: ImageStore, data: bytes, name: str
+) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
     with pytest.raises(InputsRefused) as refusal:
@@ -184,16 +183,14 @@ async def test_other_format_is_named(tmp_path: Path, local_store: ImageStore, da
     assert f"but {name}: convert it to PNG or JPEG" in str(refusal.value)
 
 
-async def test_bytes_decide_in_spite_of_the_name(local_store: ImageStore, tmp_path: Path) -> None:
-    """A file whose extension is wrong is sent as what it is."""
+async def test_wrong_extension_is_ignored(local_store: ImageStore, tmp_path: Path) -> None:
     for name in ("dog.png", "dog.JPEG", "dog", "dog.heic"):
         (tmp_path / "store" / name).write_bytes(DOG)
         inputs = await load_inputs(edit(local_store.root + name), local_store)
         assert inputs.images == (("images-0.jpg", DOG, "image/jpeg"),)
 
 
-async def test_damaged_in_the_store(local_store: ImageStore) -> None:
-    """A picture whose bytes have changed in the store is not sent."""
+async def test_picture_damaged_in_the_store_is_refused(local_store: ImageStore) -> None:
     cat = await local_store.put_image(CAT)
     path = local_store.local_path(cat.uri)
     assert path is not None
@@ -202,8 +199,10 @@ async def test_damaged_in_the_store(local_store: ImageStore) -> None:
     assert "(its bytes do not match its name)" in problem
 
 
-async def test_sizes(local_store: ImageStore, tmp_path: Path) -> None:
-    """A picture of 50 MiB and a mask of 4 MiB are refused unread; one byte less is taken."""
+async def test_picture_and_mask_at_the_size_limit_are_refused_unread(
+    local_store: ImageStore, tmp_path: Path
+) -> None:
+    """One byte less is accepted."""
     root = tmp_path / "store"
     for name, data, size in (("cat.png", CAT, 50 * MIB), ("mask.png", MASK, 4 * MIB)):
         (root / name).write_bytes(data)
@@ -219,8 +218,7 @@ async def test_sizes(local_store: ImageStore, tmp_path: Path) -> None:
     assert (len(inputs.images[0].data), len(inputs.mask.data)) == (50 * MIB - 1, 4 * MIB - 1)
 
 
-async def test_size_of_data_uri(local_store: ImageStore) -> None:
-    """A mask that travels in the request has the same limit."""
+async def test_mask_as_data_uri_has_the_same_size_limit(local_store: ImageStore) -> None:
     padding = bytes(4 * MIB - len(MASK))
     (problem,) = await refusal_of(edit(data_uri(CAT), mask=data_uri(MASK + padding)), local_store)
     assert "(4,194,304 bytes, 4 MB or more)" in problem
@@ -236,31 +234,29 @@ async def test_size_of_data_uri(local_store: ImageStore) -> None:
     ],
     ids=["no alpha", "no PNG", "other size"],
 )
-async def test_mask(store: ImageStore, mask: bytes, problems: list[str]) -> None:
-    """A mask is a PNG with alpha, of the size of the first picture."""
+async def test_mask_without_alpha_or_of_another_size_is_refused(
+    store: ImageStore, mask: bytes, problems: list[str]
+) -> None:
     cat = await store.put_image(CAT)
     reference = (await store.put_image(mask)).uri
     found = await refusal_of(edit(cat.uri, mask=reference), store)
     assert [problem[: len(expected)] for problem, expected in zip(found, problems, strict=True)] == problems
 
 
-async def test_mask_of_a_refused_picture(local_store: ImageStore) -> None:
-    """A mask is not measured against a first picture that could not be read, nor against the second."""
+async def test_mask_is_not_compared_with_a_refused_picture(local_store: ImageStore) -> None:
     found = await refusal_of(
         edit(local_store.root + "gone.png", data_uri(DOG, "image/jpeg"), mask=data_uri(MASK)), local_store
     )
     assert [problem.partition(" ")[0] for problem in found] == ["images.0"]
 
 
-async def test_store_outage(s3_store: ImageStore) -> None:
-    """A store that does not answer is no refusal: the request may be sound."""
+async def test_store_outage_is_not_a_refusal(s3_store: ImageStore) -> None:
     missing = ImageStore.from_url("s3://no-such-bucket")
     with pytest.raises(StoreUnavailable):
         await load_inputs(edit(missing.root + "cat.png"), missing)
 
 
-async def test_upload(store: ImageStore, tmp_path: Path) -> None:
-    """A local picture gets into the store, under its hash and its true type."""
+async def test_upload_stores_file_under_its_hash_and_actual_type(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "my dog.jpeg").write_bytes(DOG)
     image = await upload_file(tmp_path / "my dog.jpeg", store)
     assert (image.sha256, image.media_type) == (hashlib.sha256(DOG).hexdigest(), "image/jpeg")
@@ -271,18 +267,17 @@ async def test_upload(store: ImageStore, tmp_path: Path) -> None:
     ("name", "data", "why"),
     [
         ("cat.png", b"no picture", "(the bytes are neither a PNG nor a JPEG nor a WebP picture)"),
-        ("cat.png", b"", "(the bytes are neither a PNG nor a JPEG nor a WebP picture: there are none)"),
+        ("cat.png", b"", "(the bytes are neither a PNG nor a JPEG nor a WebP picture: they are empty)"),
         ("cat.png", make_picture("PNG", (300, 200))[:-12], "(the PNG picture cannot be decoded: "),
         ("cat.png", make_animation("PNG"), "animated"),
         ("cat.png", None, "(no such file or directory)"),
         ("folder/cat.png/cat.png", None, "(no such file or directory)"),
-        (".", None, "(no file but a folder or a device)"),
+        (".", None, "(a folder or a device, not a file)"),
     ],
 )
-async def test_upload_refused(
+async def test_invalid_upload_is_refused_and_not_stored(
     local_store: ImageStore, tmp_path: Path, name: str, data: bytes | None, why: str
 ) -> None:
-    """A local file that cannot be sent is told by one sentence with its path, and is not kept."""
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)
@@ -295,16 +290,14 @@ async def test_upload_refused(
     assert not (tmp_path / "store/sha256").exists()
 
 
-async def test_upload_too_large(local_store: ImageStore, tmp_path: Path) -> None:
-    """A local file of 50 MiB is refused by its size alone."""
+async def test_upload_of_50_mib_is_refused_unread(local_store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(CAT)
     os.truncate(tmp_path / "cat.png", 50 * MIB)
     with pytest.raises(InputsRefused, match=r"52,428,800 bytes large"):
         await upload_file(tmp_path / "cat.png", local_store)
 
 
-async def test_upload_pipe(local_store: ImageStore, tmp_path: Path) -> None:
-    """A pipe is refused, not waited for."""
+async def test_upload_of_a_pipe_is_refused_without_blocking(local_store: ImageStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cat.png")
-    with pytest.raises(InputsRefused, match="no file but a folder or a device"):
+    with pytest.raises(InputsRefused, match="a folder or a device, not a file"):
         await upload_file(tmp_path / "cat.png", local_store)

@@ -1,4 +1,4 @@
-"""The endpoint behind links, over real HTTP, on a local store and on S3."""
+"""The link server over real HTTP, on a local store and on S3."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ class Site:
         self.session = session
 
     def link(self, image: ImageRef, *, days: int = 7) -> str:
-        """A link that ends in so many days."""
+        """Create a link that expires in `days` days."""
         made = replace(self.links, life=timedelta(days=days))
         return made.make(image, datetime.now(UTC)).url
 
@@ -57,8 +57,9 @@ async def site(store: ImageStore) -> AsyncIterator[Site]:
 @pytest.mark.parametrize(
     ("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
 )
-async def test_a_picture(site: Site, kind: str, media_type: str) -> None:
-    """A link gives the picture as it is stored, as what it is, to be looked at and kept until the link ends."""
+async def test_link_serves_the_stored_picture_with_its_type_and_cache_time(
+    site: Site, kind: str, media_type: str
+) -> None:
     data = make_picture(kind, (31, 17))
     image = await site.store.put_image(data)
     status, body, headers = await site.get(site.link(image))
@@ -73,8 +74,7 @@ async def test_a_picture(site: Site, kind: str, media_type: str) -> None:
     assert 6.9 * 86_400 < int(age) <= 7 * 86_400
 
 
-async def test_a_large_picture(site: Site) -> None:
-    """A picture of many pieces comes whole; HEAD tells its size and sends nothing; who has it already gets nothing."""
+async def test_large_picture_is_complete_and_supports_head_and_etag(site: Site) -> None:
     data = make_picture("PNG", (2000, 1500), compress_level=0)
     url = site.link(await site.store.put_image(data))
 
@@ -85,15 +85,14 @@ async def test_a_large_picture(site: Site) -> None:
     assert (status, body, again["etag"]) == (304, b"", headers["etag"])
 
 
-async def test_below_the_base_url_or_not(site: Site) -> None:
-    """A proxy may take the path of the base URL away, or leave it."""
+async def test_link_works_with_and_without_the_path_of_the_base_url(site: Site) -> None:
+    """A proxy may strip the path."""
     image = await site.store.put_image(make_picture("PNG", (8, 6)))
     url = site.link(image)
     assert (await site.get(url))[0] == (await site.get(url.replace("/pictures/", "/")))[0] == 200
 
 
-async def test_links_that_lead_nowhere(site: Site) -> None:
-    """A changed and an expired link are refused in a sentence, a picture that is not there is told, and nothing is kept of it."""
+async def test_changed_expired_and_missing_links_are_refused_uncached(site: Site) -> None:
     image = await site.store.put_image(make_picture("PNG", (8, 6)))
     absent = image.model_copy(update={"sha256": "00" * 32})
     url = site.link(image)
@@ -109,7 +108,7 @@ async def test_links_that_lead_nowhere(site: Site) -> None:
     ]
 
     assert [status for status, _, _ in answers] == [403, 403, 403, 403, 404]
-    assert b"This link is not whole" in answers[0][1]
+    assert b"This link is incomplete or was changed" in answers[0][1]
     assert b"This link has expired" in answers[3][1]
     assert answers[4][1] == b"This picture is not in the image store.\n"
     assert {headers["cache-control"] for _, _, headers in answers} == {"no-store"}
@@ -117,8 +116,7 @@ async def test_links_that_lead_nowhere(site: Site) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_read_only(site: Site, method: str) -> None:
-    """Nothing but looking is possible."""
+async def test_other_methods_are_refused(site: Site, method: str) -> None:
     image = await site.store.put_image(make_picture("PNG", (8, 6)))
     status, _, headers = await site.get(site.link(image), method)
     assert (status, headers["allow"]) == (405, "GET,HEAD")
@@ -137,8 +135,7 @@ async def test_read_only(site: Site, method: str) -> None:
         "0" * 64 + ".txt",
     ],
 )
-async def test_nothing_else_of_the_store(site: Site, path: str) -> None:
-    """Whatever is no picture's name gives nothing, also to somebody who can sign: here with the secret itself."""
+async def test_other_objects_are_not_served_even_with_a_valid_signature(site: Site, path: str) -> None:
     await site.store.put_document("receipts/att_1.json", b"{}")
     signature = picture_links._sign(SECRET, path, "2000000000").decode()
     host = urlsplit(site.links.base_url).netloc
@@ -147,8 +144,8 @@ async def test_nothing_else_of_the_store(site: Site, path: str) -> None:
     assert b"{}" not in body
 
 
-async def test_a_damaged_picture(local_store: ImageStore) -> None:
-    """A picture whose bytes have changed is never given whole: a small one is told as unavailable, of a large one the end is missing."""
+async def test_damaged_picture_is_never_served_completely(local_store: ImageStore) -> None:
+    """A small one is a 503; of a large one the end is missing."""
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
     async with serve_pictures(f"127.0.0.1:{port}", local_store, links), aiohttp.ClientSession() as session:
@@ -168,8 +165,9 @@ async def test_a_damaged_picture(local_store: ImageStore) -> None:
                     await site.get(site.link(image))
 
 
-async def test_too_many_at_once(local_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all places are taken the next one is asked to come back, and gets its picture once there is a place."""
+async def test_downloads_above_the_limit_get_503_and_succeed_later(
+    local_store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(link_server, "_MAX_REQUESTS", 1)
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
@@ -180,16 +178,15 @@ async def test_too_many_at_once(local_store: ImageStore, monkeypatch: pytest.Mon
         async with session.get(url) as slow:
             status, body, headers = await site.get(url)
             assert (status, headers["retry-after"]) == (503, "5")
-            assert b"Too many pictures" in body
+            assert b"Too many downloads" in body
             assert await slow.read() == large
         async with asyncio.timeout(60):
             while (await site.get(url))[0] != 200:
                 await asyncio.sleep(0.02)
 
 
-async def test_whoever_asks_for_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that brings no whole request is hung up on, before its first one and after."""
-    monkeypatch.setattr(link_connections, "_SILENT_SECONDS", 0.2)
+async def test_idle_connection_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_connections, "_IDLE_SECONDS", 0.2)
     port = choose_port()
     async with serve_pictures(f"127.0.0.1:{port}", site.store, site.links), asyncio.timeout(60):
         for sent in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"):
@@ -199,8 +196,9 @@ async def test_whoever_asks_for_nothing(site: Site, monkeypatch: pytest.MonkeyPa
             writer.close()
 
 
-async def test_more_connections_than_places(local_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes when all connections are taken is hung up on, and served once one has gone."""
+async def test_connections_above_the_limit_are_closed(
+    local_store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(link_connections, "_MAX_CONNECTIONS", 2)
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
@@ -224,8 +222,9 @@ async def test_more_connections_than_places(local_store: ImageStore, monkeypatch
         taken[1][1].close()
 
 
-async def test_what_is_no_http(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """What cannot be read as a request is answered with 400, and fills no log."""
+async def test_input_that_is_not_http_gets_400_and_is_not_logged(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     address = urlsplit(site.links.base_url)
     for sent in (b"\0\1\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -235,8 +234,7 @@ async def test_what_is_no_http(site: Site, caplog: pytest.LogCaptureFixture) -> 
     assert not caplog.records
 
 
-async def test_a_store_that_is_away(local_store: ImageStore, tmp_path: Path) -> None:
-    """A store that does not answer is told without its name, and is no missing picture."""
+async def test_unavailable_store_is_a_503_without_its_name(local_store: ImageStore, tmp_path: Path) -> None:
     port = choose_port()
     links = PictureLinks(f"http://127.0.0.1:{port}", (SECRET,), timedelta(days=7))
     async with serve_pictures(f"127.0.0.1:{port}", local_store, links), aiohttp.ClientSession() as session:
@@ -249,8 +247,7 @@ async def test_a_store_that_is_away(local_store: ImageStore, tmp_path: Path) -> 
     assert str(tmp_path).encode() not in body
 
 
-async def test_a_port_that_is_taken(local_store: ImageStore) -> None:
-    """A port that another program has is told with its setting and what to do."""
+async def test_taken_port_is_reported_with_its_setting(local_store: ImageStore) -> None:
     address = f"127.0.0.1:{choose_port()}"
     links = PictureLinks("http://x", (SECRET,), timedelta(days=7))
     async with serve_pictures(address, local_store, links):

@@ -1,4 +1,4 @@
-"""Whose pictures lie in the store: a tenant's own are read, those of others are not found."""
+"""A tenant's own pictures are read, those of other tenants are reported as missing."""
 
 import hashlib
 
@@ -25,7 +25,7 @@ async def reads(owners: PictureOwners, tenant: str, image: ImageRef) -> bool:
     return True
 
 
-async def test_picture_is_read_by_its_owners_alone(store: ImageStore) -> None:
+async def test_picture_is_readable_only_by_its_owners(store: ImageStore) -> None:
     """The same bytes from two tenants have two owners."""
     owners = PictureOwners(store)
     image = await store.put_image(CAT, owner="acme")
@@ -41,16 +41,15 @@ async def test_picture_is_read_by_its_owners_alone(store: ImageStore) -> None:
     assert await reads(owners, "evil", image)
 
 
-async def test_partial_picture_is_read_by_its_owner_alone(store: ImageStore) -> None:
-    """A picture that is not finished is somebody's too."""
+async def test_partial_picture_is_readable_only_by_its_owner(store: ImageStore) -> None:
     owners = PictureOwners(store)
     image = await store.put_partial_image(CAT, owner="acme")
 
     assert [await reads(owners, tenant, image) for tenant in ("acme", "evil")] == [True, False]
 
 
-async def test_foreign_picture_is_refused_like_an_unknown_one(store: ImageStore) -> None:
-    """The answer does not tell whether somebody else has the picture, how large it is, or that it is damaged."""
+async def test_foreign_picture_is_refused_like_a_missing_one(store: ImageStore) -> None:
+    """The error does not reveal that it exists, how large it is, or that it is damaged."""
     owners = PictureOwners(store)
     foreign = await store.put_image(CAT, owner="acme")
     damaged = f"{store.root}sha256/00/{'0' * 64}.png"
@@ -70,8 +69,7 @@ async def test_foreign_picture_is_refused_like_an_unknown_one(store: ImageStore)
     assert answers[0][0] == "not found)"
 
 
-async def test_picture_under_another_name_belongs_to_whom_its_bytes_do(local_store: ImageStore) -> None:
-    """A file that somebody has put into the store by hand does not get around the owners."""
+async def test_picture_stored_by_hand_belongs_to_the_owners_of_its_bytes(local_store: ImageStore) -> None:
     owners = PictureOwners(local_store)
     await local_store.put_image(CAT, owner="acme")
     await local_store.objects.replace("cat.png", CAT, "image/png")
@@ -81,8 +79,8 @@ async def test_picture_under_another_name_belongs_to_whom_its_bytes_do(local_sto
         await owners.store_of("evil").read(local_store.root + "cat.png")
 
 
-async def test_picture_without_an_owner_belongs_to_the_default_tenant(store: ImageStore) -> None:
-    """Somebody has copied it into the store. It stays the default tenant's once another one uploads the same bytes."""
+async def test_picture_without_owner_belongs_to_the_default_tenant(store: ImageStore) -> None:
+    """Somebody copied it into the store. It stays the default tenant's after another one uploads the same bytes."""
     owners = PictureOwners(store)
     image = await store.put_image(CAT)
 
@@ -95,28 +93,25 @@ async def test_picture_without_an_owner_belongs_to_the_default_tenant(store: Ima
     ]
 
 
-async def test_unknown_picture_gets_no_owner(store: ImageStore) -> None:
-    """Whoever asks for what is not there does not claim it."""
+async def test_missing_picture_gets_no_owner(store: ImageStore) -> None:
     with pytest.raises(NotFound):
         await PictureOwners(store).store_of("default").read(f"{store.root}sha256/{SHA256[:2]}/{SHA256}.png")
     assert await store.list_owners(SHA256) == set()
 
 
-async def test_shared_store_is_read_by_every_tenant(store: ImageStore) -> None:
-    """As the setting says."""
+async def test_shared_store_is_readable_by_every_tenant(store: ImageStore) -> None:
     image = await store.put_image(CAT, owner="acme")
     assert await reads(PictureOwners(store, shared=True), "evil", image)
 
 
 @pytest.mark.parametrize("tenant", ["..", "a/b", "Acme", "a" * 64])
-async def test_tenant_that_is_not_valid_owns_nothing(store: ImageStore, tenant: str) -> None:
-    """It would be a part of a path."""
+async def test_invalid_tenant_cannot_own_a_picture(store: ImageStore, tenant: str) -> None:
+    """It would become part of a path."""
     with pytest.raises(ValueError, match="is not a valid tenant"):
         await store.put_image(CAT, owner=tenant)
 
 
-async def test_owner_is_not_a_picture(store: ImageStore) -> None:
-    """What says whose a picture is cannot be referred to."""
+async def test_owner_mark_cannot_be_referenced(store: ImageStore) -> None:
     await store.put_image(CAT, owner="acme")
     with pytest.raises(ReferenceRefused):
         await store.read(f"{store.root}owners/{SHA256[:2]}/{SHA256}/acme")

@@ -1,4 +1,4 @@
-"""Which bytes are pictures, and what is told of them."""
+"""Which bytes are accepted as pictures, and the properties that are read from them."""
 
 import struct
 from collections.abc import Callable
@@ -51,31 +51,29 @@ PNG_HEAD = b"\x89PNG\r\n\x1a\n"
     ],
     ids=lambda value: value.media_type if isinstance(value, Picture) else "",
 )
-def test_facts(look: Look, data: bytes, expected: Picture) -> None:
-    """Type, size and alpha are told for every kind of PNG, JPEG and WebP, by the header as by decoding."""
+def test_type_size_and_alpha_are_read_by_header_and_by_decoding(
+    look: Look, data: bytes, expected: Picture
+) -> None:
     assert look(data) == expected
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"x" * 100, b"GIF89a" + bytes(50), b"BM" + bytes(50), b"<svg/>", b"%PDF-1.7"]
 )
-def test_other_bytes(data: bytes) -> None:
-    """What is no PNG, JPEG or WebP is refused."""
+def test_bytes_that_are_not_a_picture_are_refused(data: bytes) -> None:
     with pytest.raises(NotAPicture, match="neither a PNG nor a JPEG nor a WebP"):
         inspect_picture(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_animation(kind: str) -> None:
-    """Animated pictures are refused."""
+def test_animated_picture_is_refused(kind: str) -> None:
     with pytest.raises(NotAPicture, match="animated"):
         inspect_picture(make_animation(kind))
 
 
 @pytest.mark.parametrize("make", [png_of_size, jpeg_of_size, webp_of_size])
 @pytest.mark.parametrize("size", [(16_385, 1), (1, 16_385), (7_072, 7_072)])
-def test_bomb(make: Make, size: tuple[int, int]) -> None:
-    """A header that claims too many pixels, or too long an edge, is refused whatever follows it."""
+def test_header_claiming_too_many_pixels_is_refused(make: Make, size: tuple[int, int]) -> None:
     with pytest.raises(
         NotAPicture, match=f"has {size[0]}x{size[1]} pixels: at most 50,000,000 pixels and 16,384"
     ):
@@ -84,23 +82,22 @@ def test_bomb(make: Make, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("make", [png_of_size, jpeg_of_size, webp_of_size])
 @pytest.mark.parametrize("size", [(16_384, 1), (7_071, 7_071), (3_840, 2_160)])
-def test_largest_picture(make: Make, size: tuple[int, int]) -> None:
-    """What is at the limit is accepted: 7,071 x 7,071 is 49,999,041 pixels."""
+def test_picture_at_the_pixel_limit_is_accepted(make: Make, size: tuple[int, int]) -> None:
+    """7,071 x 7,071 is 49,999,041 pixels."""
     picture = inspect_picture(make(*size))
     assert (picture.width, picture.height) == size
 
 
 @pytest.mark.parametrize("make", [png_of_size, jpeg_of_size])
 @pytest.mark.parametrize("size", [(0, 6), (8, 0)])
-def test_no_pixels(make: Make, size: tuple[int, int]) -> None:
-    """A picture without width or height is refused."""
+def test_picture_without_pixels_is_refused(make: Make, size: tuple[int, int]) -> None:
     with pytest.raises(NotAPicture, match="has no pixels"):
         inspect_picture(make(*size))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_every_truncation(kind: str) -> None:
-    """However early a file is cut off, it is refused or told right, and never with another error."""
+def test_header_check_of_truncated_file_is_right_or_refuses(kind: str) -> None:
+    """Wherever it is truncated, there is no other error."""
     whole = make_picture(kind, (8, 6))
     for length in range(len(whole)):
         try:
@@ -110,30 +107,26 @@ def test_every_truncation(kind: str) -> None:
         assert (picture.width, picture.height) == (8, 6)
 
 
-def test_truncated_webp() -> None:
-    """A WebP tells its own length, so that the header alone shows that the end is missing."""
+def test_truncated_webp_is_refused_by_its_header() -> None:
     with pytest.raises(NotAPicture, match="cut off: "):
         inspect_picture(make_picture("WEBP", (300, 200))[:-1])
 
 
-def test_jpeg_tables_before_frame() -> None:
-    """Tables whose markers lie among those of frame headers are no frame headers."""
+def test_jpeg_tables_are_not_taken_for_frame_headers() -> None:
     tables = b"".join(bytes([0xFF, marker, 0, 12]) + b"\1" * 10 for marker in (0xC4, 0xC8, 0xCC))
     picture = inspect_picture(b"\xff\xd8" + tables + jpeg_of_size(8, 6)[2:])
     assert (picture.width, picture.height) == (8, 6)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_truncated_pixels(kind: str) -> None:
-    """A file that ends inside its pixels, or lacks its last 12 bytes, is found by decoding."""
+def test_truncated_pixels_are_found_by_decoding(kind: str) -> None:
     whole = make_picture(kind, (300, 200))
     for missing in (len(whole) // 2, 12):
         with pytest.raises(NotAPicture):
             verify_picture(whole[:-missing])
 
 
-def test_damaged_png() -> None:
-    """A PNG with changed bytes behind its last row is found by its checksums."""
+def test_damage_after_the_last_row_is_found_by_checksums() -> None:
     whole = bytearray(make_picture("PNG", (300, 200)))
     whole[-18] ^= 0xFF
     inspect_picture(bytes(whole))
@@ -141,11 +134,10 @@ def test_damaged_png() -> None:
         verify_picture(bytes(whole))
 
 
-def test_two_headers() -> None:
-    """A picture that shows one size to those who look and another to those who decode is refused."""
+def test_picture_that_decodes_to_another_size_is_refused() -> None:
     real = make_picture("PNG", (64, 64))
     small = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
-    with pytest.raises(NotAPicture, match="says that it is 8x6 pixels, but decodes to 64x64"):
+    with pytest.raises(NotAPicture, match="claims 8x6 pixels, but decodes to 64x64"):
         verify_picture(PNG_HEAD + small + real[8:])
 
 
@@ -161,8 +153,7 @@ def test_two_headers() -> None:
     ],
     ids=["jpeg in png", "png in jpeg", "no IHDR", "no VP8 frame", "png in webp", "scan before frame"],
 )
-def test_polyglots(data: bytes) -> None:
-    """Bytes that begin as one type and go on as another are refused."""
+def test_mixed_formats_are_refused(data: bytes) -> None:
     with pytest.raises(NotAPicture):
         inspect_picture(data)
 
@@ -175,8 +166,7 @@ def test_polyglots(data: bytes) -> None:
     ],
     ids=["PNG", "JPEG"],
 )
-def test_endless_header(data: bytes) -> None:
-    """A header made of a million parts is given up on, and not read to its end."""
+def test_header_with_a_million_parts_is_refused_early(data: bytes) -> None:
     with pytest.raises(NotAPicture, match=r"more than 1,000 chunks|no frame header"):
         inspect_picture(data)
 
@@ -193,6 +183,5 @@ def test_endless_header(data: bytes) -> None:
         ("cat", None),
     ],
 )
-def test_media_type_of_name(name: str, media_type: str | None) -> None:
-    """A name claims a type by its extension, in either case, or claims none."""
+def test_media_type_of_name_is_found_by_extension(name: str, media_type: str | None) -> None:
     assert media_type_of_name(name) == media_type

@@ -1,4 +1,4 @@
-"""A PNG that counts as whole without a decoder is one that a decoder takes."""
+"""A PNG that counts as complete without a decoder is one that a decoder accepts."""
 
 import random
 import struct
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from gpt_image_runs.images.formats import is_whole_png
+from gpt_image_runs.images.formats import is_complete_png
 from simulator.pictures import Brief, Encoding, draw_picture
 from tests.support.files.picture_files import make_picture, png_chunk
 
@@ -27,7 +27,7 @@ def make_noise(mode: str, size: tuple[int, int], **options: object) -> bytes:
 
 
 def build(width: int, height: int, rows: bytes, *more: bytes, header: bytes = b"\x08\x02\0\0\0") -> bytes:
-    """A PNG by hand, every checksum right."""
+    """Build a PNG with correct checksums."""
     start = png_chunk(b"IHDR", struct.pack(">II", width, height) + header)
     return HEAD + start + b"".join(more) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND")
 
@@ -45,18 +45,17 @@ def can_decode(data: bytes) -> bool:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 @pytest.mark.parametrize("size", [(1, 1), (8, 6), (640, 400)])
-def test_whole_pictures(mode: str, size: tuple[int, int]) -> None:
-    """Grey and true colour, with and without alpha, of one row, of few bytes and of many chunks."""
+def test_complete_png_is_recognized(mode: str, size: tuple[int, int]) -> None:
+    """Covers gray and true color, with and without alpha, one row, few bytes, and many chunks."""
     size = (size[0], size[1] // 2 or 1) if mode == "RGBA" else size
-    assert is_whole_png(make_noise(mode, size))
-    assert is_whole_png(make_picture("PNG", size, mode, colour=200))
+    assert is_complete_png(make_noise(mode, size))
+    assert is_complete_png(make_picture("PNG", size, mode, colour=200))
 
 
-def test_a_picture_of_the_provider() -> None:
-    """What the simulator draws, opaque and transparent, needs no decoder."""
+def test_simulated_picture_needs_no_decoder() -> None:
     for transparent in (False, True):
         brief = Brief(text="A cup", note="", size=(256, 192), variant=0, transparent=transparent)
-        assert is_whole_png(draw_picture(brief, Encoding("png", 100)))
+        assert is_complete_png(draw_picture(brief, Encoding("png", 100)))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +71,8 @@ def test_a_picture_of_the_provider() -> None:
     ],
     ids=["palette", "one bit", "16 bit", "interlaced", "empty", "only the signature", "JPEG"],
 )
-def test_what_a_decoder_has_to_judge(data: bytes) -> None:
-    """Other kinds of PNG, and what is none, are left to a decoder."""
-    assert not is_whole_png(data)
+def test_other_kinds_of_png_are_left_to_a_decoder(data: bytes) -> None:
+    assert not is_complete_png(data)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +100,12 @@ def test_what_a_decoder_has_to_judge(data: bytes) -> None:
         "no such compression",
     ],
 )
-def test_what_is_wrong_with_right_checksums(data: bytes) -> None:
-    """A picture that was made wrong does not count as whole, however right its checksums are."""
-    assert not is_whole_png(data)
+def test_malformed_png_with_correct_checksums_is_not_complete(data: bytes) -> None:
+    assert not is_complete_png(data)
 
 
 @given(st.data())
-def test_whatever_happens_to_a_picture(data: st.DataObject) -> None:
-    """With bytes changed, cut out or repeated, a picture is whole only where a decoder takes it."""
+def test_corrupted_png_is_complete_only_if_it_decodes(data: st.DataObject) -> None:
     picture = bytearray(make_noise("RGB", (9, 7)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(picture) - 1))
@@ -125,14 +121,13 @@ def test_whatever_happens_to_a_picture(data: st.DataObject) -> None:
                 del picture[at:]
         if not picture:
             break
-    if is_whole_png(bytes(picture)):
+    if is_complete_png(bytes(picture)):
         assert can_decode(bytes(picture))
 
 
-def test_every_changed_byte() -> None:
-    """No single byte of a picture can change unnoticed."""
+def test_any_changed_byte_is_detected() -> None:
     whole = make_noise("RGBA", (6, 5))
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 0x10
-        assert not is_whole_png(bytes(changed))
+        assert not is_complete_png(bytes(changed))

@@ -1,4 +1,4 @@
-"""What the image store promises, on a local folder and on S3."""
+"""The image store's guarantees, on a local folder and on S3."""
 
 import asyncio
 import hashlib
@@ -19,8 +19,9 @@ ABSENT = "sha256/00/" + "00" * 32 + ".png"
     ("kind", "media_type", "extension"),
     [("PNG", "image/png", "png"), ("JPEG", "image/jpeg", "jpg"), ("WEBP", "image/webp", "webp")],
 )
-async def test_put_and_read(store: ImageStore, kind: str, media_type: str, extension: str) -> None:
-    """A picture is kept under its hash, is described by its own bytes, and comes back as it was."""
+async def test_picture_is_stored_under_its_hash_and_read_back(
+    store: ImageStore, kind: str, media_type: str, extension: str
+) -> None:
     data = make_picture(kind, (31, 17))
     sha256 = hashlib.sha256(data).hexdigest()
     image = await store.put_image(data)
@@ -30,35 +31,30 @@ async def test_put_and_read(store: ImageStore, kind: str, media_type: str, exten
     assert await store.read(image.uri) == data
 
 
-async def test_no_picture_is_not_kept(store: ImageStore) -> None:
-    """What is no picture does not get into the store."""
+async def test_bytes_that_are_not_a_picture_are_not_stored(store: ImageStore) -> None:
     with pytest.raises(NotAPicture):
         await store.put_image(b"no picture")
 
 
-async def test_many_at_once(store: ImageStore) -> None:
-    """The same pictures put many times at once are all kept right."""
+async def test_concurrent_puts_of_equal_pictures_succeed(store: ImageStore) -> None:
     pictures = [make_picture("PNG", (9, 9), colour=shade) for shade in range(5)]
     images = await asyncio.gather(*(store.put_image(pictures[number % 5]) for number in range(40)))
     assert len({image.uri for image in images}) == 5
     assert [await store.read(image.uri) for image in images[:5]] == pictures
 
 
-async def test_large_picture(store: ImageStore) -> None:
-    """A picture of several megabytes comes back whole."""
+async def test_picture_of_several_megabytes_is_read_back(store: ImageStore) -> None:
     data = make_picture("PNG", (2000, 1500), compress_level=0)
     assert len(data) > 9_000_000
     assert await store.read((await store.put_image(data)).uri) == data
 
 
-async def test_not_found(store: ImageStore) -> None:
-    """A picture that is not there is told by a sentence of its own."""
+async def test_missing_picture_raises_not_found(store: ImageStore) -> None:
     with pytest.raises(NotFound, match="There is no picture"):
         await store.read(store.root + ABSENT)
 
 
-async def test_max_bytes(store: ImageStore) -> None:
-    """A picture of just the size that the caller takes is read, one byte more is refused with its size."""
+async def test_picture_above_max_bytes_is_refused_with_its_size(store: ImageStore) -> None:
     image = await store.put_image(PICTURE)
     assert await store.read(image.uri, max_bytes=len(PICTURE)) == PICTURE
     with pytest.raises(TooLarge) as refusal:
@@ -66,8 +62,8 @@ async def test_max_bytes(store: ImageStore) -> None:
     assert refusal.value.size == len(PICTURE)
 
 
-async def test_partial_pictures_lie_apart(store: ImageStore) -> None:
-    """The same bytes as a partial picture are another object, read by its own reference, under a prefix that may expire."""
+async def test_partial_pictures_are_separate_objects(store: ImageStore) -> None:
+    """Their prefix may have a lifecycle rule."""
     finished, partial = await store.put_image(PICTURE), await store.put_partial_image(PICTURE)
     assert (partial.sha256, partial.media_type, partial.bytes) == (
         finished.sha256,
@@ -109,8 +105,7 @@ async def test_partial_pictures_lie_apart(store: ImageStore) -> None:
         "sha256/00/" + "00" * 32 + ".gif",
     ],
 )
-async def test_reference_within_the_root(store: ImageStore, reference: str) -> None:
-    """A reference below the root that is not a picture's plain name is refused, never looked up."""
+async def test_reference_without_a_plain_picture_name_is_refused(store: ImageStore, reference: str) -> None:
     with pytest.raises(ReferenceRefused):
         await store.read(store.root + reference)
 
@@ -127,20 +122,17 @@ async def test_reference_within_the_root(store: ImageStore, reference: str) -> N
         "",
     ],
 )
-async def test_reference_outside_of_the_root(store: ImageStore, reference: str) -> None:
-    """A reference into any other place is refused, and the message names the store."""
-    with pytest.raises(ReferenceRefused, match=r"lies outside of this image store, (file|s3)://"):
+async def test_reference_outside_of_the_root_is_refused(store: ImageStore, reference: str) -> None:
+    with pytest.raises(ReferenceRefused, match=r"is outside of this image store, (file|s3)://"):
         await store.read(reference)
 
 
-async def test_neighbouring_root(store: ImageStore) -> None:
-    """A root that begins like ours is another root."""
+async def test_root_with_the_same_prefix_is_another_root(store: ImageStore) -> None:
     with pytest.raises(ReferenceRefused, match="outside"):
         await store.read(store.root.rstrip("/") + "-of-others/a.png")
 
 
-async def test_documents(store: ImageStore) -> None:
-    """Documents are kept by name, replaced whole, listed by folder in order, and absent ones are None."""
+async def test_documents_are_replaced_listed_and_absent_ones_are_none(store: ImageStore) -> None:
     assert await store.list_documents() == []
     assert await store.read_document("receipts/a/1.json") is None
     for key in ("receipts/ab/2.json", "notes.json", "receipts/a/1.json", "early/0.json"):
@@ -161,23 +153,20 @@ async def test_documents(store: ImageStore) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "../a", "a/../b", "a b", "a:b", ".a", "a/.b", "-a", "a\n"])
-async def test_document_names(store: ImageStore, key: str) -> None:
-    """A document's name that is not plain is refused, in reading and in writing."""
-    with pytest.raises(ValueError, match="is no name for a document"):
+async def test_invalid_document_name_is_refused(store: ImageStore, key: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid document name"):
         await store.put_document(key, b"")
-    with pytest.raises(ValueError, match="is no name for a document"):
+    with pytest.raises(ValueError, match="is not a valid document name"):
         await store.read_document(key)
 
 
-async def test_check(store: ImageStore) -> None:
-    """A store that works passes the check, every time, and its documents stay as they were."""
+async def test_check_passes_repeatedly_and_leaves_documents(store: ImageStore) -> None:
     await store.check()
     await store.check()
     assert await store.list_documents() == []
 
 
-async def test_two_of_one_place(store: ImageStore) -> None:
-    """What one process has put, another one that opens the same URL reads."""
+async def test_second_store_of_the_same_url_reads_the_picture(store: ImageStore) -> None:
     image = await store.put_image(PICTURE)
     assert await ImageStore.from_url(store.root).read(image.uri) == PICTURE
 
@@ -203,14 +192,12 @@ async def test_two_of_one_place(store: ImageStore) -> None:
         "s3://bucket?region=x",
     ],
 )
-def test_bad_url(url: str) -> None:
-    """A URL that names no store is told by a sentence that says what to write."""
-    with pytest.raises(StoreUnavailable, match=r"The image store's URL .* write .*(file:///|s3://)"):
+def test_invalid_url_is_refused_with_a_hint(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match=r"The image store's URL .* use .*(file:///|s3://)"):
         ImageStore.from_url(url)
 
 
-def test_credentials_in_url() -> None:
-    """A secret in a URL is refused and not repeated in the message."""
+def test_credentials_in_url_are_refused_and_not_repeated() -> None:
     with pytest.raises(StoreUnavailable, match="AWS_SECRET_ACCESS_KEY") as refusal:
         ImageStore.from_url("s3://key:hush@bucket/prefix")
     assert "hush" not in str(refusal.value)

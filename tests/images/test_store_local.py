@@ -1,4 +1,4 @@
-"""What the image store promises on a local folder alone: whole files, durable, and never outside of it."""
+"""The image store's guarantees on a local folder: complete files, durable, and never outside of it."""
 
 import asyncio
 import os
@@ -20,13 +20,12 @@ PICTURE = make_picture("PNG", (8, 6))
 
 
 def files_of(folder: Path) -> list[str]:
-    """All but the mark that tells this store from another."""
+    """Return all files but the mark."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in files if name != ".store-id")
 
 
-async def test_local_path(local_store: ImageStore) -> None:
-    """A picture's file is told for references into this store alone."""
+async def test_local_path_exists_only_for_references_into_this_store(local_store: ImageStore) -> None:
     image = await local_store.put_image(PICTURE)
     path = local_store.local_path(image.uri)
     assert path is not None
@@ -35,8 +34,7 @@ async def test_local_path(local_store: ImageStore) -> None:
     assert local_store.local_path("s3://bucket/cat.png") is None
 
 
-async def test_local_written_once(local_store: ImageStore, tmp_path: Path) -> None:
-    """A picture is one file, which is not written again, and nothing is left beside it."""
+async def test_picture_is_one_file_and_not_rewritten(local_store: ImageStore, tmp_path: Path) -> None:
     image = await local_store.put_image(PICTURE)
     path = local_store.local_path(image.uri)
     assert path is not None
@@ -46,8 +44,7 @@ async def test_local_written_once(local_store: ImageStore, tmp_path: Path) -> No
     assert files_of(tmp_path / "store") == [f"sha256/{image.sha256[:2]}/{image.sha256}.png"]
 
 
-async def test_local_damage(local_store: ImageStore) -> None:
-    """A file whose bytes have changed is not given out; the same picture put again heals it."""
+async def test_damaged_file_is_refused_and_repaired_by_another_put(local_store: ImageStore) -> None:
     image = await local_store.put_image(PICTURE)
     path = local_store.local_path(image.uri)
     assert path is not None
@@ -58,15 +55,14 @@ async def test_local_damage(local_store: ImageStore) -> None:
     assert await local_store.read(image.uri) == PICTURE
 
 
-async def test_own_files(local_store: ImageStore, tmp_path: Path) -> None:
-    """A picture that somebody laid into the folder under a plain name is read as it is."""
+async def test_picture_placed_by_hand_is_readable(local_store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "store/uploads").mkdir()
     (tmp_path / "store/uploads/cat.png").write_bytes(PICTURE)
     assert await local_store.read(local_store.root + "uploads/cat.png") == PICTURE
 
 
-async def test_symbolic_links(local_store: ImageStore, tmp_path: Path) -> None:
-    """A link to a file, a link to a folder, and a link in a circle are refused, even where they stay inside."""
+async def test_reading_symbolic_links_is_refused(local_store: ImageStore, tmp_path: Path) -> None:
+    """Covers a link to a file, to a folder, and in a circle, even within the store."""
     (tmp_path / "secret.png").write_bytes(PICTURE)
     root = tmp_path / "store"
     (root / "real.png").write_bytes(PICTURE)
@@ -79,8 +75,7 @@ async def test_symbolic_links(local_store: ImageStore, tmp_path: Path) -> None:
             await local_store.read(local_store.root + name)
 
 
-async def test_writing_through_links(local_store: ImageStore, tmp_path: Path) -> None:
-    """A folder that was exchanged for a link out of the store is not written through."""
+async def test_writing_through_a_symbolic_link_is_refused(local_store: ImageStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "store/documents").symlink_to(outside)
@@ -89,8 +84,8 @@ async def test_writing_through_links(local_store: ImageStore, tmp_path: Path) ->
     assert list(outside.iterdir()) == []
 
 
-async def test_root_by_link(tmp_path: Path) -> None:
-    """The root itself may be a link: whoever configures it is trusted."""
+async def test_root_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    """Whoever configures it is trusted."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     store = ImageStore.from_url((tmp_path / "link").as_uri())
@@ -99,36 +94,34 @@ async def test_root_by_link(tmp_path: Path) -> None:
     assert await store.read(image.uri) == PICTURE
 
 
-async def test_no_files(local_store: ImageStore, tmp_path: Path) -> None:
-    """Folders and pipes are refused, and a name below a file is not found; none of them blocks."""
+async def test_folders_and_pipes_are_refused_without_blocking(
+    local_store: ImageStore, tmp_path: Path
+) -> None:
     root = tmp_path / "store"
     (root / "folder.png").mkdir()
     (root / "cat.png").write_bytes(PICTURE)
     os.mkfifo(root / "pipe.png")
     for name in ("folder.png", "pipe.png"):
-        with pytest.raises(ReferenceRefused, match="is no file"):
+        with pytest.raises(ReferenceRefused, match="not a file"):
             await local_store.read(local_store.root + name)
     with pytest.raises(NotFound):
         await local_store.read(local_store.root + "cat.png/cat.png")
 
 
-async def test_root_with_spaces(tmp_path: Path) -> None:
-    """A folder whose name has to be quoted in a URL works as any other."""
+async def test_root_with_quoted_characters_in_its_url_works(tmp_path: Path) -> None:
     store = ImageStore.from_url((tmp_path / "my pictures ä").as_uri())
     image = await store.put_image(PICTURE)
     assert "my%20pictures%20" in image.uri
     assert await store.read(image.uri) == PICTURE
 
 
-def test_root_is_a_file(tmp_path: Path) -> None:
-    """A folder that cannot be made is told by a sentence."""
+def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=r"folder .*file/store cannot be used: "):
         ImageStore.from_url((tmp_path / "file/store").as_uri())
 
 
-def test_abandoned_files(tmp_path: Path) -> None:
-    """What a crash left half-written two days ago is removed when the store is opened; younger files stay."""
+def test_abandoned_files_are_removed_when_the_store_is_opened(tmp_path: Path) -> None:
     partials = tmp_path / "store/.partial"
     partials.mkdir(parents=True)
     (partials / "old").write_bytes(b"half")
@@ -139,8 +132,9 @@ def test_abandoned_files(tmp_path: Path) -> None:
     assert files_of(tmp_path / "store") == [".partial/new"]
 
 
-async def test_replaced_in_one_step(local_store: ImageStore, tmp_path: Path) -> None:
-    """Who has opened a document reads it to its end as it was, though it is replaced meanwhile."""
+async def test_open_reader_sees_the_document_from_before_its_replacement(
+    local_store: ImageStore, tmp_path: Path
+) -> None:
     await local_store.put_document("receipt.json", b"first")
     with (tmp_path / "store/documents/receipt.json").open("rb") as opened:
         await local_store.put_document("receipt.json", b"second")
@@ -148,8 +142,7 @@ async def test_replaced_in_one_step(local_store: ImageStore, tmp_path: Path) -> 
     assert await local_store.read_document("receipt.json") == b"second"
 
 
-async def test_listing_fails(local_store: ImageStore) -> None:
-    """A folder that cannot be listed is a failure of the store, and not an empty folder."""
+async def test_folder_that_cannot_be_listed_is_a_store_failure(local_store: ImageStore) -> None:
     await local_store.put_document("receipt.json", b"{}")
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
@@ -160,8 +153,7 @@ async def test_listing_fails(local_store: ImageStore) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
 
 
-async def test_killed_while_writing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """A process killed at any moment of its writes leaves only whole pictures and whole documents behind."""
+async def test_killed_writer_leaves_only_complete_files(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     url = (tmp_path / "store").as_uri()
     writer = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WRITER, url), stdout=asyncio.subprocess.PIPE, cwd=pytestconfig.rootpath
@@ -196,8 +188,7 @@ asyncio.run(write(ImageStore.from_url(sys.argv[1])))
 """
 
 
-async def test_full_disk(local_store: ImageStore, tmp_path: Path) -> None:
-    """A write that fails half-way leaves the earlier document as it was, and no rest behind."""
+async def test_failed_write_keeps_the_previous_document(local_store: ImageStore, tmp_path: Path) -> None:
     await local_store.put_document("receipt.json", b"first")
     largest = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -213,9 +204,10 @@ async def test_full_disk(local_store: ImageStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a file", "an empty folder", "a new store"])
-async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, instead: str) -> None:
-    """A store that is away, as an unmounted volume is, says so: it is not taken for a store without that document, and
-    nothing is written to its place, where the volume would hide it when it is back."""
+async def test_missing_store_raises_and_is_not_written_to(
+    local_store: ImageStore, tmp_path: Path, instead: str
+) -> None:
+    """Writing to an unmounted volume's folder would be hidden when the volume is back."""
     await local_store.put_document("receipts/1.json", b"{}")
     root = tmp_path / "store"
     root.rename(tmp_path / "away")
@@ -236,8 +228,7 @@ async def test_store_that_is_away(local_store: ImageStore, tmp_path: Path, inste
     assert files_of(root) == []
 
 
-async def test_store_that_was_restored(local_store: ImageStore, tmp_path: Path) -> None:
-    """A copy of the store in its place is the store, and is used without a restart."""
+async def test_restored_copy_is_used_without_restart(local_store: ImageStore, tmp_path: Path) -> None:
     await local_store.put_document("receipts/1.json", b"{}")
     root = tmp_path / "store"
     shutil.copytree(root, tmp_path / "copy")
@@ -248,16 +239,14 @@ async def test_store_that_was_restored(local_store: ImageStore, tmp_path: Path) 
     await local_store.put_document("receipts/2.json", b"{}")
 
 
-def test_stores_that_are_opened_at_once(tmp_path: Path) -> None:
-    """Whoever opens a new store at the same moment as others has the same one."""
+def test_concurrently_opened_stores_get_the_same_id(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         stores = list(threads.map(lambda _: ImageStore.from_url((tmp_path / "new").as_uri()), range(8)))
     for number, store in enumerate(stores):
         asyncio.run(store.put_document(f"receipts/{number}.json", b"{}"))
 
 
-async def test_store_that_is_back(local_store: ImageStore, tmp_path: Path) -> None:
-    """A store that was away is used again once it is back, without a restart."""
+async def test_returned_store_is_used_without_restart(local_store: ImageStore, tmp_path: Path) -> None:
     await local_store.put_document("receipts/1.json", b"{}")
     root = tmp_path / "store"
     root.rename(tmp_path / "away")

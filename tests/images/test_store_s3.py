@@ -1,4 +1,4 @@
-"""What the image store promises on S3 alone: how it looks from outside, and what it says when S3 fails."""
+"""The image store's guarantees on S3: how it looks from outside, and its errors when S3 fails."""
 
 import uuid
 
@@ -13,8 +13,9 @@ PICTURE = make_picture("PNG", (8, 6))
 ABSENT = "sha256/00/" + "00" * 32 + ".png"
 
 
-async def test_s3_from_outside(s3_store: ImageStore, s3_url: str) -> None:
-    """The bucket holds a picture once, below the prefix, with its media type, however often it is put."""
+async def test_bucket_holds_one_object_with_media_type_below_the_prefix(
+    s3_store: ImageStore, s3_url: str
+) -> None:
     image = await s3_store.put_image(PICTURE)
     key = image.uri.removeprefix(f"s3://{BUCKET}/")
     bucket = s3_client(s3_url)
@@ -26,8 +27,9 @@ async def test_s3_from_outside(s3_store: ImageStore, s3_url: str) -> None:
     assert tags == [{"Key": "seen", "Value": "yes"}]  # another write would have taken the tag away
 
 
-async def test_s3_damage(s3_store: ImageStore, s3_url: str) -> None:
-    """A picture that was changed in the bucket is not given out, and one cut short is written again."""
+async def test_damaged_object_is_refused_and_truncated_one_is_rewritten(
+    s3_store: ImageStore, s3_url: str
+) -> None:
     image = await s3_store.put_image(PICTURE)
     key = image.uri.removeprefix(f"s3://{BUCKET}/")
     s3_client(s3_url).put_object(Bucket=BUCKET, Key=key, Body=PICTURE[:-1])
@@ -37,8 +39,7 @@ async def test_s3_damage(s3_store: ImageStore, s3_url: str) -> None:
     assert await s3_store.read(image.uri) == PICTURE
 
 
-async def test_s3_other_bucket(s3_store: ImageStore, s3_url: str) -> None:
-    """A picture in another bucket of the same server, or below another prefix, is out of reach."""
+async def test_reference_to_another_bucket_or_prefix_is_refused(s3_store: ImageStore, s3_url: str) -> None:
     bucket = f"other-{uuid.uuid4().hex}"
     client = s3_client(s3_url)
     client.create_bucket(Bucket=bucket)
@@ -48,16 +49,16 @@ async def test_s3_other_bucket(s3_store: ImageStore, s3_url: str) -> None:
             await s3_store.read(f"s3://{name}/cat.png")
 
 
-async def test_s3_without_bucket(s3_store: ImageStore) -> None:
-    """A bucket that is not there is no missing picture but a store that does not work."""
+async def test_missing_bucket_is_an_unavailable_store(s3_store: ImageStore) -> None:
     missing = ImageStore.from_url(f"s3://missing-{uuid.uuid4().hex}")
     for attempt in (missing.read(missing.root + ABSENT), missing.put_image(PICTURE), missing.check()):
         with pytest.raises(StoreUnavailable, match="NoSuchBucket, The specified bucket does not exist"):
             await attempt
 
 
-async def test_s3_unreachable(s3_url: str, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is not there is told by one sentence that names its address."""
+async def test_unreachable_server_is_reported_with_its_address(
+    s3_url: str, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in s3_environment(f"http://127.0.0.1:{unused_port}").items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreUnavailable, match=f"cannot be written: .*127.0.0.1:{unused_port}") as refusal:
@@ -65,10 +66,9 @@ async def test_s3_unreachable(s3_url: str, unused_port: int, monkeypatch: pytest
     assert "\n" not in str(refusal.value)
 
 
-async def test_s3_without_credentials(
+async def test_missing_credentials_are_reported(
     s3_store: ImageStore, unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no credentials are set, and the machine has none to offer, that is what is said."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{unused_port}")
@@ -76,6 +76,5 @@ async def test_s3_without_credentials(
         await ImageStore.from_url(s3_store.root).check()
 
 
-async def test_s3_has_no_paths(s3_store: ImageStore) -> None:
-    """A picture on S3 is no file on this machine."""
+async def test_picture_on_s3_has_no_local_path(s3_store: ImageStore) -> None:
     assert s3_store.local_path((await s3_store.put_image(PICTURE)).uri) is None

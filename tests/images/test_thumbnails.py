@@ -17,7 +17,7 @@ def encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def read(data: bytes, *, longest_edge: int = 100) -> Image.Image:
-    """The thumbnail of a picture, decoded again."""
+    """Decode the thumbnail of a picture."""
     thumbnail = make_thumbnail(data, longest_edge=longest_edge, quality=80)
     picture = Image.open(io.BytesIO(thumbnail.data))
     assert (picture.format, picture.size) == ("WEBP", (thumbnail.width, thumbnail.height))
@@ -29,8 +29,9 @@ def read(data: bytes, *, longest_edge: int = 100) -> Image.Image:
     ("size", "small"),
     [((1024, 1536), (67, 100)), ((3840, 2160), (100, 56)), ((3000, 2), (100, 1)), ((64, 32), (64, 32))],
 )
-def test_proportions_stay(size: tuple[int, int], small: tuple[int, int]) -> None:
-    """The longest edge is as asked for, a thin picture keeps a pixel, and a small one is not enlarged."""
+def test_thumbnail_keeps_proportions_and_is_never_enlarged(
+    size: tuple[int, int], small: tuple[int, int]
+) -> None:
     assert read(encode(Image.new("RGB", size, "navy"), "PNG")).size == small
 
 
@@ -46,8 +47,7 @@ def test_proportions_stay(size: tuple[int, int], small: tuple[int, int]) -> None
     ],
     ids=["jpeg", "cmyk", "webp", "palette", "transparent-png", "transparent-webp"],
 )
-def test_colors_and_transparency_stay(data: bytes, mode: str) -> None:
-    """Whatever way a picture keeps its colours, the copy shows them, and is seen through where it was."""
+def test_thumbnail_keeps_colors_and_transparency(data: bytes, mode: str) -> None:
     picture = read(data)
     assert picture.mode == mode
     red, green, blue, *alpha = picture.convert(mode).getpixel((50, 50)) or ()  # type: ignore[misc]
@@ -57,8 +57,7 @@ def test_colors_and_transparency_stay(data: bytes, mode: str) -> None:
 
 
 @pytest.mark.parametrize("length", [4, 40, 300])
-def test_a_damaged_picture_is_none(length: int) -> None:
-    """What is cut off anywhere is no picture."""
+def test_truncated_picture_is_refused(length: int) -> None:
     data = encode(Image.effect_noise((200, 200), 80), "PNG")
     with pytest.raises(NotAPicture):
         make_thumbnail(data[:length], longest_edge=100, quality=80)

@@ -125,7 +125,7 @@ def test_a_picture_that_is_gone_is_told(run: CommandLine, billed: Database, imag
         ({"bytes": 5}, " bytes, at most 5 are accepted."),
         ({"bytes": 50_000}, "is not the one that the entry promises."),
         ({"sha256": "0" * 64}, "is not the one that the entry promises."),
-        ({"uri": "file:///elsewhere/1.png"}, "lies outside of this image store"),
+        ({"uri": "file:///elsewhere/1.png"}, "is outside of this image store"),
         ({"width": "wide"}, "The entry's pictures are no image refs."),
     ],
 )

@@ -112,7 +112,7 @@ async def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert told.decode() == (
         f"METRICS_ADDRESS is {address}, and metrics cannot be served there (Address already in use (os error 98))."
-        " Each worker on a host needs a free port of its own, at an address of this host.\n"
+        " Give each worker on a host its own free port, at an address of this host.\n"
     )
 
 
