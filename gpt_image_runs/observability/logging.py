@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on stderr, with Temporal's context, from our code and every library alike.
+"""Write structured logs: one JSON object a line on stderr, with Temporal's context, for our code and all libraries.
 
-Workflows and activities log through Temporal's own adapters (silent on replay) or through structlog in activities;
-either way the lines look the same. Prompts and keys are never logged: nobody hands them to a logger.
+Workflows and activities log through Temporal's own adapters (silent on replay) or, in activities, through structlog;
+the lines look the same. Prompts and keys must never be passed to a logger.
 """
 
 import logging
@@ -13,14 +13,14 @@ from structlog.typing import EventDict, WrappedLogger
 from temporalio import activity, workflow
 
 from gpt_image_runs.contracts.visible_text import escape_controls
-from gpt_image_runs.observability.tracing import name_span
+from gpt_image_runs.observability.tracing import get_span_ids
 
 _CONTEXT = ("temporal_workflow", "temporal_activity")
-_WANTED = ("workflow_id", "workflow_type", "run_id", "activity_type", "attempt", "task_queue")
+_CONTEXT_FIELDS = ("workflow_id", "workflow_type", "run_id", "activity_type", "attempt", "task_queue")
 
 
 def configure_logging(level: str, *, style: Literal["json", "console"] = "json") -> None:
-    """Sets up structlog and the standard library's logging for this process, once."""
+    """Configure structlog and the standard library's logging for this process, once."""
     workflow.logger.workflow_info_on_message = False
     activity.logger.activity_info_on_message = False
     shared: list[structlog.typing.Processor] = [
@@ -62,13 +62,13 @@ def configure_logging(level: str, *, style: Literal["json", "console"] = "json")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # A line per HTTP request with its URL says nothing that the attempt's own line does not; nor a line per table.
-    for chatty in ("httpx2", "httpcore2", "openai", "aiohttp.access", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Their lines (one for each HTTP request or table) repeat what the attempt's own line says.
+    for name in ("httpx2", "httpcore2", "openai", "aiohttp.access", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _add_activity_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For lines written through structlog inside an activity: whose activity it is."""
+    """Add the activity's ids to lines written through structlog inside an activity."""
     if activity.in_activity() and not any(name in event for name in _CONTEXT):
         info = activity.info()
         event.setdefault("workflow_id", info.workflow_id)
@@ -79,13 +79,13 @@ def _add_activity_context(_logger: WrappedLogger, _method: str, event: EventDict
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For lines written within a trace: which it is. Nothing where no traces are exported."""
-    event.update(name_span())
+    """Add the trace and span ids to lines written within a trace."""
+    event.update(get_span_ids())
     return event
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For lines on a terminal: a provider's error text may hold what a terminal carries out."""
+    """Escape control characters: a provider's error text may contain terminal commands."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escape_controls(value)
@@ -93,8 +93,8 @@ def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 
 def _flatten_temporal_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """For lines written through Temporal's adapters: the context beside the message instead of inside one field."""
+    """Move the context of Temporal's adapters from one field to the top level."""
     for name in _CONTEXT:
         context: dict[str, Any] = event.pop(name, None) or {}
-        event.update({key: value for key, value in context.items() if key in _WANTED})
+        event.update({key: value for key, value in context.items() if key in _CONTEXT_FIELDS})
     return event

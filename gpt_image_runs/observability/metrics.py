@@ -1,7 +1,4 @@
-"""The endpoint that Prometheus reads: opened by the SDK's own runtime, which counts for itself and lends its meter to us.
-
-Which numbers there are is not known here.
-"""
+"""Serve metrics for Prometheus from the SDK's runtime, whose meter our own metrics use too."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +7,7 @@ from temporalio.common import MetricMeter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 _SDK_BUCKETS: Mapping[str, Sequence[float]] = {
-    # By default these end at a minute. A call takes up to 11 minutes, a run as long as somebody takes to decide.
+    # The defaults end at a minute. A call takes up to 11 minutes; a run may wait hours for a decision.
     "temporal_activity_execution_latency": (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 660),
     "temporal_activity_succeed_endtoend_latency": (0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 660, 3600, 21600),
     "temporal_activity_schedule_to_start_latency": (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 3600),
@@ -19,16 +16,16 @@ _SDK_BUCKETS: Mapping[str, Sequence[float]] = {
 
 
 class MetricsUnavailable(Exception):
-    """The metrics cannot be served where METRICS_ADDRESS says, as a sentence that says what to do."""
+    """The metrics cannot be served at METRICS_ADDRESS; the message says what to do."""
 
 
 def serve_metrics(address: str, buckets: Mapping[str, Sequence[float]]) -> Runtime:
-    """A runtime for clients and workers whose metrics are served at `http://ADDRESS/metrics` until the process ends.
+    """Create a runtime that serves metrics at `http://ADDRESS/metrics` until the process ends.
 
-    `buckets` are those of histograms of ours, by name, in seconds.
+    Use it for clients and workers. `buckets` are those of our own histograms, by name, in seconds.
 
     Raises:
-        MetricsUnavailable: another program has the port, or the address is none of this host.
+        MetricsUnavailable: the port is taken, or this host does not have the address.
     """
     endpoint = PrometheusConfig(
         bind_address=address,
@@ -43,11 +40,11 @@ def serve_metrics(address: str, buckets: Mapping[str, Sequence[float]]) -> Runti
         cause = str(error).rpartition(": ")[2]
         raise MetricsUnavailable(
             f"METRICS_ADDRESS is {address}, and metrics cannot be served there ({cause})."
-            " Each worker on a host needs a free port of its own, at an address of this host."
+            " Give each worker on a host its own free port, at an address of this host."
         ) from error
 
 
 def find_meter(client: Client) -> MetricMeter:
-    """The meter of the runtime that a client was connected with: it counts nothing where metrics are not served."""
+    """Return the meter of a client's runtime. It counts nothing if metrics are not served."""
     runtime = client.service_client.config.runtime
     return runtime.metric_meter if runtime else MetricMeter.noop

@@ -1,8 +1,8 @@
-"""Spans on their way to a collector. Imported only where one is named; OpenTelemetry reads its own variables (`OTEL_*`).
+"""Export spans to a collector. Imported only if one is configured; OpenTelemetry reads its own `OTEL_*` variables.
 
-A span holds names, numbers and ids. The text of an error may quote a prompt, so no span has one: of a failure its type is
-exported, and of an exception nothing. A collector that is away costs spans, never time: they wait in a bounded queue and are
-sent by a thread of their own.
+A span has names, numbers and ids. Error texts may quote a prompt, so they are never exported: a failure has its type,
+an exception nothing. An unreachable collector costs spans but never time: spans wait in a bounded queue and are sent
+by a separate thread.
 """
 
 import asyncio
@@ -24,24 +24,27 @@ from temporalio.client import Interceptor
 from temporalio.contrib.opentelemetry import OpenTelemetryInterceptor, create_tracer_provider
 from temporalio.exceptions import ApplicationError
 
-from gpt_image_runs.observability.tracing import Attributes, Note
+from gpt_image_runs.observability.tracing import Attributes, SetAttributes
 
 WORKFLOW_ID = "workflow_id"
 RUN_ID = "run_id"
 ERROR_TYPE = "error.type"
 
 
-class BeginTraces(client.Interceptor):
-    """A run that a batch starts begins a trace of its own, linked to the batch's: 100,000 runs in one trace show nothing."""
+class StartTraces(client.Interceptor):
+    """Starts a new trace, linked to the batch's, for a run that a batch starts.
+
+    A single trace of 100,000 runs would be useless.
+    """
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:  # noqa: A002 - the SDK's name
-        return _Begin(next)
+        return _StartTracesOutbound(next)
 
 
-class _Begin(client.OutboundInterceptor):
+class _StartTracesOutbound(client.OutboundInterceptor):
     async def start_workflow(self, input: client.StartWorkflowInput) -> client.WorkflowHandle[Any, Any]:  # noqa: A002 - the SDK's name
         if not activity.in_activity():
-            _name_caller(input.id)
+            _set_caller_workflow_id(input.id)
             return await super().start_workflow(input)
         batch = Link(trace.get_current_span().get_span_context())
         tracer = trace.get_tracer(__name__)
@@ -56,42 +59,42 @@ class _Begin(client.OutboundInterceptor):
             return await super().start_workflow(input)
 
 
-def _name_caller(workflow_id: str) -> None:
-    """The span around a start, such as that of a Nexus operation, learns here which run it is about."""
+def _set_caller_workflow_id(workflow_id: str) -> None:
+    """Add the run's id to the span around its start, such as that of a Nexus operation."""
     caller = trace.get_current_span()
     if caller.is_recording() and WORKFLOW_ID not in (getattr(caller, "attributes", None) or {}):
         caller.set_attribute(WORKFLOW_ID, workflow_id)
 
 
-class NameFailures(client.Interceptor, worker.Interceptor):
-    """Notes the type of a failure, as operators know it (`docs/operate.md`), on the span that fails. Never its text."""
+class RecordFailureTypes(client.Interceptor, worker.Interceptor):
+    """Records a failure's type, as in `docs/operate.md`, on the failing span. Never its text."""
 
     def intercept_activity(
         self,
         next: worker.ActivityInboundInterceptor,  # noqa: A002 - the SDK's name
     ) -> worker.ActivityInboundInterceptor:
-        return _NameActivityFailures(next)
+        return _RecordActivityFailures(next)
 
     def workflow_interceptor_class(
         self, _input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
-        return _NameWorkflowFailures
+        return _RecordWorkflowFailures
 
 
-class _NameActivityFailures(worker.ActivityInboundInterceptor):
+class _RecordActivityFailures(worker.ActivityInboundInterceptor):
     async def execute_activity(self, input: worker.ExecuteActivityInput) -> Any:  # noqa: A002 - the SDK's name
-        with _naming_failures():
+        with _recording_failure_type():
             return await super().execute_activity(input)
 
 
-class _NameWorkflowFailures(worker.WorkflowInboundInterceptor):
+class _RecordWorkflowFailures(worker.WorkflowInboundInterceptor):
     async def execute_workflow(self, input: worker.ExecuteWorkflowInput) -> Any:  # noqa: A002 - the SDK's name
-        with _naming_failures():
+        with _recording_failure_type():
             return await super().execute_workflow(input)
 
 
 @contextmanager
-def _naming_failures() -> Iterator[None]:
+def _recording_failure_type() -> Iterator[None]:
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
@@ -101,10 +104,10 @@ def _naming_failures() -> Iterator[None]:
 
 
 _SDK_NAMES = {"temporalWorkflowID": WORKFLOW_ID, "temporalRunID": RUN_ID}
-# A command asks twice a second where its run is.
-_LOOKS = ("QueryWorkflow:", "HandleQuery:")
+# A command polls its run's status twice a second.
+_POLLING_SPANS = ("QueryWorkflow:", "HandleQuery:")
 
-# The standard library's: a command line writes no log, and keeps this one off its streams by the name.
+# The standard library's logger, so that the command line, which writes no logs, can silence it by name.
 log = logging.getLogger("gpt_image_runs.observability.tracing")
 
 
@@ -115,19 +118,19 @@ class TraceExport:
         resource = Resource.create()
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
-        self._delivery = _Delivery()
-        # The SDK's own flush at exit takes as long as it takes.
+        self._delivery = _ReportingExporter()
+        # The SDK's own flush at exit has no timeout.
         self._provider = create_tracer_provider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(_OnlyWhatMayLeave(BatchSpanProcessor(self._delivery)))
+        self._provider.add_span_processor(_RedactingProcessor(BatchSpanProcessor(self._delivery)))
         trace.set_tracer_provider(self._provider)
         self.interceptors: list[Interceptor] = [
-            BeginTraces(),
+            StartTraces(),
             OpenTelemetryInterceptor(add_temporal_spans=True),
-            NameFailures(),
+            RecordFailureTypes(),
         ]
 
-    def name_span(self) -> dict[str, str]:
-        """The current trace and span, in hexadecimal."""
+    def get_span_ids(self) -> dict[str, str]:
+        """Return the current trace id and span id, in hexadecimal."""
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
             return {}
@@ -137,8 +140,8 @@ class TraceExport:
         }
 
     @contextmanager
-    def calling(self, name: str, attributes: Attributes) -> Iterator[Note]:
-        """A span of kind client, which ends as an error where the block raises."""
+    def calling(self, name: str, attributes: Attributes) -> Iterator[SetAttributes]:
+        """Run the block in a span of kind client, which ends as an error if the block raises."""
         tracer = trace.get_tracer(__name__)
         with tracer.start_as_current_span(
             name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False
@@ -146,18 +149,18 @@ class TraceExport:
             yield span.set_attributes
 
     def end(self, patience_seconds: float) -> bool:
-        """Sends what is left. Whether it arrived; False too where that is not known when the patience is over."""
+        """Send the remaining spans. Return whether they arrived, False if unknown after `patience_seconds`."""
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(patience_seconds)
-        return not ending.is_alive() and self._delivery.arrives
+        return not ending.is_alive() and self._delivery.is_delivering
 
 
-class _OnlyWhatMayLeave(SpanProcessor):
+class _RedactingProcessor(SpanProcessor):
     """Gives each span the ids that log lines have, and passes it on without texts."""
 
-    def __init__(self, onward: BatchSpanProcessor) -> None:
-        self._onward = onward
+    def __init__(self, next_processor: BatchSpanProcessor) -> None:
+        self._next_processor = next_processor
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         own = span.attributes or {}
@@ -168,18 +171,18 @@ class _OnlyWhatMayLeave(SpanProcessor):
                 span.set_attribute(name, value)
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not span.name.startswith(_LOOKS):
-            self._onward.on_end(_without_texts(span))
+        if not span.name.startswith(_POLLING_SPANS):
+            self._next_processor.on_end(_redact(span))
 
     def shutdown(self) -> None:
-        self._onward.shutdown()  # type: ignore[no-untyped-call]
+        self._next_processor.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._onward.force_flush(timeout_millis)
+        return self._next_processor.force_flush(timeout_millis)
 
 
-def _without_texts(span: ReadableSpan) -> ReadableSpan:
-    """The same span without events, which hold messages and stack traces; its status says the type of the failure."""
+def _redact(span: ReadableSpan) -> ReadableSpan:
+    """Return the span without events, which hold messages and stack traces. Its status is the failure's type."""
     attributes = dict(span.attributes or {})
     failed = span.status.status_code is StatusCode.ERROR
     return ReadableSpan(
@@ -197,28 +200,28 @@ def _without_texts(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-class _Delivery(SpanExporter):
-    """The exporter, and one line when the collector goes away and one when it is back: not one for each batch of spans."""
+class _ReportingExporter(SpanExporter):
+    """Exports spans, and logs once when the collector becomes unreachable and once when it is back."""
 
     def __init__(self) -> None:
-        self.arrives = True
-        self._told = ""
-        # Where the SDK tells each failed try. Its first words since the last success say why.
-        logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._keep_reason)
+        self.is_delivering = True
+        self._reason = ""
+        # The SDK logs each failed try here. The first message of an export is the reason.
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._capture_reason)
         self._exporter = OTLPSpanExporter()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self._told = ""
+        self._reason = ""
         result = self._exporter.export(spans)
         arrived = result is SpanExportResult.SUCCESS
-        if self.arrives and not arrived:
+        if self.is_delivering and not arrived:
             log.warning(
-                "Traces do not reach OTEL_EXPORTER_OTLP_ENDPOINT, and spans are lost.",
-                extra={"reason": self._told},
+                "traces_not_delivered",
+                extra={"reason": self._reason},
             )
-        elif arrived and not self.arrives:
-            log.info("Traces reach the collector again.")
-        self.arrives = arrived
+        elif arrived and not self.is_delivering:
+            log.info("traces_delivered_again")
+        self.is_delivering = arrived
         return result
 
     def shutdown(self) -> None:
@@ -227,6 +230,6 @@ class _Delivery(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
 
-    def _keep_reason(self, record: logging.LogRecord) -> bool:
-        self._told = self._told or record.getMessage()
+    def _capture_reason(self, record: logging.LogRecord) -> bool:
+        self._reason = self._reason or record.getMessage()
         return False

@@ -1,6 +1,6 @@
-"""Traces for OpenTelemetry: where a collector is named (`OTEL_EXPORTER_OTLP_ENDPOINT`), and nothing at all where none is.
+"""Trace with OpenTelemetry if a collector is configured (`OTEL_EXPORTER_OTLP_ENDPOINT`), otherwise do nothing.
 
-Then OpenTelemetry is not even imported. What leaves the process, and what never does, is in `gpt_image_runs.observability.otel`.
+Without a collector OpenTelemetry is not even imported. `gpt_image_runs.observability.otel` says what is exported.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 Attributes = Mapping[str, str | int]
-Note = Callable[[Attributes], None]
-"""Tells a span that has begun of what has become known since."""
+# Sets attributes of a started span that become known later.
+SetAttributes = Callable[[Attributes], None]
 
 
-# The command line's front door loads this file before it knows whether a command needs anything of these.
+# Imported for types only: the command line loads this module at start, before it knows what a command needs.
 if TYPE_CHECKING:
     from temporalio.client import Interceptor
 
@@ -23,7 +23,9 @@ _export: "TraceExport | None" = None
 
 
 def begin_tracing(settings: "Settings", service: str) -> None:
-    """Exports this process's spans from now on, where the settings name a collector. `service` is its name by default.
+    """Export this process's spans from now on, if a collector is configured.
+
+    `service` is the default of the service's name.
 
     Raises:
         SettingsError: OpenTelemetry cannot use one of its own variables.
@@ -41,29 +43,29 @@ def begin_tracing(settings: "Settings", service: str) -> None:
 
 
 def end_tracing(patience_seconds: float) -> bool:
-    """Sends what is left, for at most so long; returns whether the collector took it. For the end of a process."""
+    """Send the remaining spans before the process ends. Return whether the collector took them in time."""
     return _export is None or _export.end(patience_seconds)
 
 
 def list_interceptors() -> "list[Interceptor]":
-    """What a Temporal client needs so that traces go through workflows and activities; workers take it from the client."""
+    """Return the interceptors for a Temporal client, which its workers inherit."""
     return _export.interceptors if _export else []
 
 
-def name_span() -> dict[str, str]:
-    """The trace and the span that this code runs in, by the names of log lines; empty where it runs in none."""
-    return _export.name_span() if _export else {}
+def get_span_ids() -> dict[str, str]:
+    """Return the current trace and span id by the names of log fields, empty outside of a span."""
+    return _export.get_span_ids() if _export else {}
 
 
 @contextmanager
-def calling(name: str, attributes: Attributes) -> Iterator[Note]:
-    """A span around a call to another server. The block is given what notes further attributes as they become known."""
+def calling(name: str, attributes: Attributes) -> Iterator[SetAttributes]:
+    """Run the block in a span around a call to another server. Yields a function that sets attributes."""
     if _export is None:
-        yield _forget
+        yield _ignore
         return
     with _export.calling(name, attributes) as note:
         yield note
 
 
-def _forget(_attributes: Attributes) -> None:
+def _ignore(_attributes: Attributes) -> None:
     pass

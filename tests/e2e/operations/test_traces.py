@@ -247,7 +247,7 @@ async def test_a_collector_that_never_answers_changes_nothing(
         async with open_site(tmp_path) as site:
             worker = await site.start_worker()
             ended = await generate(site, "untold", PROMPT)
-            await until(lambda: "Traces do not reach" in site.log.read_text())
+            await until(lambda: "traces_not_delivered" in site.log.read_text())
             worker.send_signal(signal.SIGTERM)
             status = await worker.wait()
             log = site.log.read_text()
@@ -257,7 +257,7 @@ async def test_a_collector_that_never_answers_changes_nothing(
     assert RunResult.model_validate(ended.document).billing.state == "billed"
     beside_progress = [line for line in ended.err.splitlines() if not line.startswith("image:default:")]
     assert beside_progress == ["! The trace of this command did not reach OTEL_EXPORTER_OTLP_ENDPOINT."]
-    assert log.count("Traces do not reach") == 1
+    assert log.count("traces_not_delivered") == 1
     assert log.count("The last traces did not reach") == 1
     assert "The worker has ended." in log
 
@@ -290,9 +290,9 @@ async def test_without_a_collector_nothing_is_loaded() -> None:
 import sys
 import worker, cli.runs.submit, cli.session
 from gpt_image_runs.settings import Settings
-from gpt_image_runs.observability.tracing import begin_tracing, end_tracing, list_interceptors, name_span
+from gpt_image_runs.observability.tracing import begin_tracing, end_tracing, list_interceptors, get_span_ids
 begin_tracing(Settings(), "gpt-image-worker")
-assert (list_interceptors(), name_span(), end_tracing(0)) == ([], {}, True)
+assert (list_interceptors(), get_span_ids(), end_tracing(0)) == ([], {}, True)
 sys.exit(sum(name.partition(".")[0] == "opentelemetry" for name in sys.modules))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
