@@ -125,7 +125,7 @@ class RequestChecker:
         fault = (
             "nothing: a line of an economy batch has no run whose end could be told"
             if mode == "batch"
-            else self._policy.destinations.find_fault(notify.url)
+            else self._policy.destinations.validate(notify.url)
         )
         if fault is None:
             return notify, ()

@@ -1,4 +1,4 @@
-"""Where webhooks may go by what a deployment has set: looked at when they are asked for, and again when they are sent. Pure."""
+"""Decide where webhooks may be sent by a deployment's settings, on admission and again before sending. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ _NOT_PUBLIC_4 = {
     for network, meaning in {
         "0.0.0.0/8": "this host",
         "10.0.0.0/8": "private",
-        "100.64.0.0/10": "shared within a carrier or a cloud",
+        "100.64.0.0/10": "shared within a carrier or cloud",
         "127.0.0.0/8": "loopback",
         "169.254.0.0/16": "link-local",
         "172.16.0.0/12": "private",
         "192.0.0.0/24": "reserved for protocols",
         "192.0.2.0/24": "for documentation",
-        "192.88.99.0/24": "a relay of 6to4",
+        "192.88.99.0/24": "a 6to4 relay",
         "192.168.0.0/16": "private",
         "198.18.0.0/15": "for benchmarks",
         "198.51.100.0/24": "for documentation",
         "203.0.113.0/24": "for documentation",
         "224.0.0.0/4": "multicast",
         "240.0.0.0/4": "reserved",
-        # In a public range, and yet the host's own services, with the secrets of the virtual machine.
-        "168.63.129.16/32": "Azure's services of the host",
+        # In a public range, but the host's own services, with the secrets of the virtual machine.
+        "168.63.129.16/32": "an Azure host service",
     }.items()
 }
 _PUBLIC_6 = IPv6Network("2000::/3")
@@ -34,21 +34,21 @@ _NOT_PUBLIC_6 = {
     for network, meaning in {
         "2001::/23": "reserved for protocols",
         "2001:db8::/32": "for documentation",
-        # An IPv4 address is inside, which a relay would go on to.
+        # Contains an IPv4 address that a relay would forward to.
         "2002::/16": "6to4",
         "3fff::/20": "for documentation",
     }.items()
 }
-_TRANSLATED = IPv6Network("64:ff9b::/96")
-"""Where a network without IPv4 puts the addresses of the old internet (NAT64)."""
+# IPv4 addresses as seen from a network without IPv4 (NAT64).
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def blocked_reason(text: str) -> str | None:
-    """Why nothing of ours may connect to this IP address, in a word or two; None where it is public."""
+    """Return why connections to this IP address are blocked, in a word or two, or None if it is public."""
     try:
         address = _unwrap(ip_address(text))
     except ValueError:
-        return "no IP address"
+        return "not an IP address"
     if isinstance(address, IPv4Address):
         return next((meaning for network, meaning in _NOT_PUBLIC_4.items() if address in network), None)
     if address.is_loopback:
@@ -59,7 +59,7 @@ def blocked_reason(text: str) -> str | None:
 
 
 def is_loopback(text: str) -> bool:
-    """Whether this is an IP address of this host to itself, in whatever spelling."""
+    """Return whether this is a loopback address, in any spelling."""
     try:
         return _unwrap(ip_address(text)).is_loopback
     except ValueError:
@@ -67,22 +67,22 @@ def is_loopback(text: str) -> bool:
 
 
 def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that is meant by an IPv6 one, where one is."""
+    """Return the IPv4 address embedded in an IPv6 one, if there is one."""
     if isinstance(address, IPv4Address):
         return address
-    if address in _TRANSLATED:
+    if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address
 
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9.-]*[a-z0-9])?)|\[[0-9a-f:.]+\]")
 _PORTS = {"https": 443, "http": 80}
-_HIGHEST_PORT = 65_535
-_MAX_LABEL = 63
+_MAX_PORT = 65_535
+_MAX_LABEL_LENGTH = 63
 
 
 class _Rule(NamedTuple):
-    """A host in small letters, or what follows "*" of it; `port` None is the scheme's own."""
+    """A lower-case host, or what follows its "*". `port` None is the scheme's default."""
 
     host: str
     port: int | None
@@ -90,9 +90,9 @@ class _Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """Hosts that webhooks may go to. `loopback` also allows this host itself, by http too, for tests and development.
+    """Hosts that webhooks may be sent to. `loopback` also allows this host, also by http, for tests.
 
-    `setting` is where they come from: hosts that something else may be fetched from have a setting of their own.
+    `setting` is the name of the setting that they come from, because downloads have a setting of their own.
     """
 
     rules: tuple[_Rule, ...] = ()
@@ -104,56 +104,56 @@ class Destinations:
     def read(
         cls, hosts: str | None, *, signed: bool, loopback: bool, setting: str = "NOTIFY_HOSTS"
     ) -> "Destinations":
-        """From the setting's text: "hooks.example.com *.partners.example.com localhost:8080".
+        """Parse a setting's text: "hooks.example.com *.partners.example.com localhost:8080".
 
         Raises:
-            ValueError: something in it is no host.
+            ValueError: a part of it is not a valid host.
         """
         rules = tuple(map(_read_rule, (hosts or "").replace(",", " ").split()))
         return cls(rules, signed, loopback, setting)
 
-    def find_fault(self, url: str) -> str | None:
-        """What would have to be there instead of a well-formed URL, None where webhooks may go to it."""
-        return self._find_missing() or self._find_fault(url)
+    def validate(self, url: str) -> str | None:
+        """Return what is allowed instead of a well-formed URL, or None if the URL is allowed."""
+        return self._find_missing_setting() or self._validate_url(url)
 
-    def _find_missing(self) -> str | None:
+    def _find_missing_setting(self) -> str | None:
         if not self.rules:
             return f"nothing: no destinations are allowed here (the worker's setting {self.setting})"
         if not self.signed:
             return "nothing: notifications cannot be signed here (the worker's setting NOTIFY_SECRETS)"
         return None
 
-    def _find_fault(self, url: str) -> str | None:
+    def _validate_url(self, url: str) -> str | None:
         parts = urlsplit(url)
         host, port = parts.hostname or "", _port_of(url)
         if port is None:
-            return f"a port from 1 to {_HIGHEST_PORT}"
+            return f"a port from 1 to {_MAX_PORT}"
         if not self.matches(url):
             return f"an address whose host and port are in the worker's setting {self.setting}"
         if self.loopback and (host == "localhost" or is_loopback(host)):
             return None
         if parts.scheme != "https":
             return "an https address"
-        return _find_fault_of_host(host)
+        return _validate_host(host)
 
     def matches(self, url: str) -> bool:
-        """Whether the host and the port of an http or https URL are among those of the setting."""
+        """Return whether the host and port of an http or https URL are in the setting."""
         parts, port = urlsplit(url), _port_of(url)
         return port is not None and any(
             _matches(rule, parts.hostname or "", port, _PORTS[parts.scheme]) for rule in self.rules
         )
 
     def blocked_reason(self, address: str) -> str | None:
-        """Why nothing may be sent to an IP address that a name has led to, None where it may."""
+        """Return why sending to a resolved IP address is blocked, or None if it is allowed."""
         return None if self.loopback and is_loopback(address) else blocked_reason(address)
 
 
+# The default without settings.
 NO_DESTINATIONS = Destinations()
-"""What is allowed where nothing is set."""
 
 
 def describe_destination(url: str) -> str:
-    """The part of a URL that people may be shown: its path may hold a token."""
+    """Return the part of a URL that may be shown. Its path may contain a token."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -162,24 +162,24 @@ def _read_rule(text: str) -> _Rule:
     host, colon, port = text.lower(), "", ""
     if not text.endswith("]") and ":" in text:
         host, colon, port = host.rpartition(":")
-    is_port = port.isdecimal() and port.isascii() and 0 < int(port) <= _HIGHEST_PORT
+    is_port = port.isdecimal() and port.isascii() and 0 < int(port) <= _MAX_PORT
     if not _HOST.fullmatch(host) or (colon and not is_port):
         raise ValueError(text)
     return _Rule(host.removeprefix("*").strip("[]"), int(port) if colon else None)
 
 
-def _matches(rule: _Rule, host: str, port: int, usual_port: int) -> bool:
+def _matches(rule: _Rule, host: str, port: int, default_port: int) -> bool:
     is_host = host.endswith(rule.host) if rule.host.startswith(".") else host == rule.host
-    return is_host and port == (rule.port or usual_port)
+    return is_host and port == (rule.port or default_port)
 
 
-def _find_fault_of_host(host: str) -> str | None:
+def _validate_host(host: str) -> str | None:
     if _is_address(host):
         why = blocked_reason(host)
         return f"a public address, and this one is {why}" if why else None
-    # No resolver takes another name: Python's fails on it with an error of its own.
-    if not all(0 < len(label) <= _MAX_LABEL for label in host.split(".")):
-        return f"a host with 1 to {_MAX_LABEL} characters before, between and after its dots"
+    # Resolvers reject other names, Python's with an unrelated error.
+    if not all(0 < len(label) <= _MAX_LABEL_LENGTH for label in host.split(".")):
+        return f"a host with 1 to {_MAX_LABEL_LENGTH} characters before, between and after its dots"
     return None
 
 

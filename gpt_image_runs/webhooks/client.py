@@ -1,8 +1,8 @@
-"""Sends one webhook: signed by Standard Webhooks, to an address that was looked at, and to no other.
+"""Send one webhook, signed by Standard Webhooks, to an address that was checked, and to no other.
 
-The name is resolved here, once for each attempt, and the connection goes to what came of that, so that a name which
-answers differently the second time leads nowhere. No redirects, no proxies of the environment, no kept connections,
-no cookies; of the answer only the status line and the headers are read.
+The name is resolved once for each attempt, and the connection goes to the checked result, so a name that resolves
+differently the second time has no effect. No redirects, proxies from the environment, kept connections or cookies. Of
+the response only the status line and headers are read.
 """
 
 import socket
@@ -18,7 +18,7 @@ from gpt_image_runs.webhooks.signing import sign_message
 
 
 class WebhookFailure(Exception):
-    """A webhook that its receiver has not taken, as a sentence. `retry_after` and `date` are the receiver's headers, where it has sent them."""
+    """A webhook that the receiver did not accept. `retry_after` and `date` are the receiver's headers, if any."""
 
     retryable = False
 
@@ -29,28 +29,28 @@ class WebhookFailure(Exception):
 
 
 class DestinationRefused(WebhookFailure):
-    """Nothing was sent: the settings do not allow it, or the name has led to an address that is not public."""
+    """Nothing was sent: the settings do not allow it, or the name resolves to an address that is not public."""
 
 
 class NotificationRejected(WebhookFailure):
-    """Answered with a redirect, which is not followed, or with a status that says no."""
+    """The receiver responded with a redirect, which is not followed, or a permanent error status."""
 
 
 class ReceiverUnavailable(WebhookFailure):
-    """No connection, no answer in time, or an answer that says to try again."""
+    """No connection, no response in time, or a status that asks to try again later."""
 
     retryable = True
 
 
+# For a whole attempt. The specification recommends 15 to 30.
 TIMEOUT_SECONDS = 20.0
-"""For the whole of an attempt: the specification recommends 15 to 30."""
-_LATER = {408, 425, 429}
+_RETRYABLE_STATUSES = {408, 425, 429}
 
 
 class WebhookClient:
-    """Sends webhooks to some destinations, signed with each of the secrets ("whsec_...").
+    """Sends webhooks to allowed destinations, signed with each of the secrets ("whsec_...").
 
-    `resolver` and `tls` are the system's where they are not given.
+    `resolver` and `tls` default to the system's.
     """
 
     def __init__(
@@ -69,22 +69,22 @@ class WebhookClient:
         self._tls = tls
 
     async def send(self, url: str, message_id: str, content: str, media_type: str) -> int:
-        """Posts a text, and returns the receiver's status, which is a 2xx.
+        """Post a text. Return the receiver's status, which is a 2xx.
 
         Raises:
-            WebhookFailure: nobody has taken it; see `gpt_image_runs.webhooks.client`.
+            WebhookFailure: it was not accepted; the subclass says whether to try again.
         """
-        fault = self._destinations.find_fault(url)
+        fault = self._destinations.validate(url)
         where = describe_destination(url)
         if fault:
             raise DestinationRefused(f"Nothing was sent to {where}; allowed: {fault}.")
-        headers = self._write_headers(message_id, content, media_type)
+        headers = self._build_headers(message_id, content, media_type)
         try:
             async with (
                 self._open_session() as session,
                 session.post(url, data=content.encode(), headers=headers, allow_redirects=False) as response,
             ):
-                response.close()  # of the body nothing is needed, however long it is
+                response.close()  # the body is not needed, however long it is
                 _check_status(response, where)
                 return response.status
         except TimeoutError:
@@ -109,7 +109,7 @@ class WebhookClient:
             auto_decompress=False,
         )
 
-    def _write_headers(self, message_id: str, content: str, media_type: str) -> dict[str, str]:
+    def _build_headers(self, message_id: str, content: str, media_type: str) -> dict[str, str]:
         return {
             "content-type": media_type,
             "user-agent": "gpt-image-runs",
@@ -119,7 +119,7 @@ class WebhookClient:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Leads to public addresses only: a name with a single other one leads nowhere, as it may be tried next."""
+    """Resolves to public addresses only. A single blocked address blocks the name, as it may be tried next."""
 
     def __init__(self, destinations: Destinations, inner: AbstractResolver) -> None:
         self._destinations = destinations
@@ -133,7 +133,7 @@ class _CheckedResolver(AbstractResolver):
             why = self._destinations.blocked_reason(one["host"])
             if why:
                 raise DestinationRefused(
-                    f"Nothing was sent: {host} leads to {one['host']}, which is no public address ({why})."
+                    f"Nothing was sent: {host} resolves to {one['host']}, which is not a public address ({why})."
                 )
         return found
 
@@ -148,9 +148,9 @@ def _check_status(response: aiohttp.ClientResponse, where: str) -> None:
         case 3, status:
             raise NotificationRejected(f"{where} answered {status}, a redirect, which is not followed.")
         case 4, 410:
-            raise NotificationRejected(f"{where} answered 410: nobody listens there any more.")
-        case 4, status if status not in _LATER:
-            raise NotificationRejected(f"{where} answered {status}: it does not want this notification.")
+            raise NotificationRejected(f"{where} answered 410: the endpoint no longer exists.")
+        case 4, status if status not in _RETRYABLE_STATUSES:
+            raise NotificationRejected(f"{where} answered {status}: the notification was rejected.")
     raise ReceiverUnavailable(
         f"{where} answered {response.status}.",
         retry_after=response.headers.get("retry-after"),
@@ -165,7 +165,7 @@ def _explain(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"its certificate is not accepted ({error.certificate_error})"
         case aiohttp.ClientConnectorError():
-            return f"there is no connection ({error.strerror or type(error).__name__})"
+            return f"the connection failed ({error.strerror or type(error).__name__})"
         case aiohttp.ClientResponseError():
-            return "its answer is no HTTP"
-    return "the connection broke before an answer"
+            return "its response is not valid HTTP"
+    return "the connection broke before a response"

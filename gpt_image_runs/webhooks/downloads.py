@@ -1,8 +1,8 @@
-"""Fetch a file by a URL that somebody else has written: from allowed hosts only, bounded in size and time.
+"""Fetch a file by an untrusted URL: from allowed hosts only, bounded in size and time.
 
-https to public addresses, no redirects, no proxies of the environment, no credentials and no cookies. The name is
-resolved here and the connection goes to what came of that. The provider's own address is an exception: what the
-deployment sends its requests to may also be asked for their pictures, by http and on a private address too.
+https to public addresses, without redirects, proxies from the environment, credentials or cookies. The name is
+resolved once and the connection goes to the checked result. Exception: pictures may also be fetched from the
+provider's own host, which the deployment sends its requests to, also by http and on a private address.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from gpt_image_runs.webhooks.allowlist import Destinations
 MAX_BYTES = 64 * 1024 * 1024
 TIMEOUT_SECONDS = 60.0
 _PAUSES_SECONDS = (1.0, 3.0)
-_PIECE_BYTES = 256 * 1024
-_OK = 200
-_LATER = {408, 425, 429, *range(500, 600)}
+_CHUNK_BYTES = 256 * 1024
+_HTTP_OK = 200
+_RETRYABLE_STATUSES = {408, 425, 429, *range(500, 600)}
 
 
 class DownloadFailed(Exception):
-    """A file that was not fetched; the message says why, without the URL's path."""
+    """A file that was not fetched. The message says why, without the URL's path."""
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -51,10 +51,10 @@ class Downloader:
         self._tls = tls
 
     async def fetch(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
-        """Return the file at this URL; try again where that may help, within the time.
+        """Return the file at a URL. Retries errors that may be temporary, within the timeout.
 
         Raises:
-            DownloadFailed: it is not allowed, not there, too large, or did not come in time.
+            DownloadFailed: it is not allowed, missing, too large, or did not arrive in time.
         """
         where, is_own = self._check(url)
         try:
@@ -79,7 +79,7 @@ class Downloader:
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
             raise DownloadFailed("it is not a valid http or https URL")
         host = ascii(parts.netloc.rpartition("@")[2])[1:-1][:300]
-        fault = self._hosts.find_fault(url)
+        fault = self._hosts.validate(url)
         is_own = origin in self._own and self._hosts.matches(url)
         if fault and not is_own:
             raise DownloadFailed(f"nothing is fetched from {host}; allowed: {fault}")
@@ -88,11 +88,11 @@ class Downloader:
     async def _get(self, session: aiohttp.ClientSession, url: str, where: str) -> bytes:
         try:
             async with session.get(url, allow_redirects=False) as response:
-                if response.status != _OK:
-                    retryable = response.status in _LATER
+                if response.status != _HTTP_OK:
+                    retryable = response.status in _RETRYABLE_STATUSES
                     raise DownloadFailed(f"{where} answered {response.status}", retryable=retryable)
                 if response.headers.get("content-encoding", "identity").lower() != "identity":
-                    raise DownloadFailed(f"{where} sent it compressed, which was not asked for")
+                    raise DownloadFailed(f"{where} sent it compressed, which was not requested")
                 return await self._read(response, where)
         except (aiohttp.ClientError, OSError) as error:
             raise DownloadFailed(
@@ -101,7 +101,7 @@ class Downloader:
 
     async def _read(self, response: aiohttp.ClientResponse, where: str) -> bytes:
         body = bytearray()
-        async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        async for piece in response.content.iter_chunked(_CHUNK_BYTES):
             body += piece
             if len(body) > self._max_bytes:
                 raise DownloadFailed(f"{where} sent more than {self._max_bytes:,} bytes")
@@ -125,7 +125,7 @@ class Downloader:
 
 
 class _PublicResolver(AbstractResolver):
-    """Leads to public addresses only: a name with a single other one leads nowhere, as it may be tried next."""
+    """Resolves to public addresses only. A single blocked address blocks the name, as it may be tried next."""
 
     def __init__(self, hosts: Destinations, inner: AbstractResolver) -> None:
         self._hosts = hosts
@@ -138,7 +138,9 @@ class _PublicResolver(AbstractResolver):
         for one in found:
             why = self._hosts.blocked_reason(one["host"])
             if why:
-                raise DownloadFailed(f"{host} leads to {one['host']}, which is not a public address ({why})")
+                raise DownloadFailed(
+                    f"{host} resolves to {one['host']}, which is not a public address ({why})"
+                )
         return found
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Signatures by Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks, symmetric ones (v1)."""
+"""Sign messages by Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks), symmetric, v1."""
 
 import base64
 import binascii
@@ -8,20 +8,23 @@ from datetime import datetime
 from standardwebhooks import Webhook
 
 _PREFIX = "whsec_"
-_SHORTEST, _LONGEST = 24, 64
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
 
 
 def is_signing_secret(text: str) -> bool:
-    """Whether this is a secret of the specification's form: its prefix, and 24 to 64 bytes in base64."""
+    """Return whether this is a valid secret: the prefix, and 24 to 64 bytes in base64."""
     try:
         key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
         return False
-    return text.startswith(_PREFIX) and _SHORTEST <= len(key) <= _LONGEST
+    return text.startswith(_PREFIX) and _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES
 
 
 def sign_message(secrets: Iterable[str], message_id: str, now: datetime, content: str) -> dict[str, str]:
-    """The headers of a message that is sent now. Each secret signs, so that a receiver may know the old or the new one."""
+    """Return the headers of a message sent now, signed with each secret.
+
+    A receiver may know either the old or the new secret.
+    """
     signatures = (Webhook(secret).sign(msg_id=message_id, timestamp=now, data=content) for secret in secrets)
     return {
         "webhook-id": message_id,

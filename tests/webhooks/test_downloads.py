@@ -1,4 +1,4 @@
-"""Fetching a file by somebody else's URL over real HTTP: where it may come from, and how much of it."""
+"""Fetching a file by an untrusted URL over real HTTP: allowed hosts, and limits."""
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """A server that answers what a test says; `paths` are what it was asked for, `headers` with what."""
+    """A server with scripted responses. `paths` and `headers` record its requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -28,7 +28,7 @@ class Server:
 
 
 class LeadsTo(AbstractResolver):
-    """Every name leads to one address."""
+    """A resolver that resolves every name to one address."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -64,7 +64,7 @@ def hosts(text: str | None) -> Destinations:
 
 
 def own(server: Server, max_bytes: int = 1_000) -> Downloader:
-    """A downloader of a deployment whose provider is this server."""
+    """Build a downloader of a deployment whose provider is this server."""
     allowed = hosts(server.url.removeprefix("http://"))
     return Downloader(allowed, [f"{server.url}/v1"], max_bytes=max_bytes)
 
@@ -84,10 +84,10 @@ async def test_file_of_the_providers_own_host_is_fetched_without_credentials(ser
 
 
 @pytest.mark.parametrize("setting", [None, "img.example.com", "127.0.0.1:1"])
-async def test_nothing_is_fetched_from_a_host_that_the_setting_does_not_name(
+async def test_download_from_a_host_outside_the_setting_is_refused(
     server: Server, setting: str | None
 ) -> None:
-    """Not from the provider's own either: a setting says so, and the message names it."""
+    """Not even from the provider's own host. The message names the setting."""
     message = await fail(Downloader(hosts(setting), [f"{server.url}/v1"]), f"{server.url}/secret.png")
     assert server.url.removeprefix("http://") in message
     assert "IMAGE_URL_HOSTS" in message
@@ -101,7 +101,7 @@ async def test_nothing_is_fetched_from_a_host_that_the_setting_does_not_name(
         ("http://img.example.com/a.png", "an https address"),
         ("https://img.example.com:8443/a.png", "IMAGE_URL_HOSTS"),
         ("https://127.0.0.1/a.png", "a public address, and this one is loopback"),
-        ("https://img.example.com/a.png", "leads to 10.0.0.7, which is not a public address (private)"),
+        ("https://img.example.com/a.png", "resolves to 10.0.0.7, which is not a public address (private)"),
         ("https://user:word@img.example.com/a.png", "not a valid http or https URL"),
         ("file:///etc/passwd", "not a valid http or https URL"),
         ("/a.png", "not a valid http or https URL"),
@@ -109,12 +109,12 @@ async def test_nothing_is_fetched_from_a_host_that_the_setting_does_not_name(
         ("https://img.example.com:99999/a.png", "not a valid URL"),
     ],
 )
-async def test_an_address_that_is_not_allowed_is_refused(url: str, words: str) -> None:
+async def test_disallowed_url_is_refused(url: str, words: str) -> None:
     downloader = Downloader(hosts("img.example.com 127.0.0.1"), resolver=LeadsTo("10.0.0.7"))
     assert words in await fail(downloader, url)
 
 
-async def test_a_redirect_is_not_followed(server: Server) -> None:
+async def test_redirect_is_not_followed(server: Server) -> None:
     server.answers = [web.Response(status=302, headers={"Location": f"{server.url}/b.png"})]
     assert "answered 302" in await fail(own(server), f"{server.url}/a.png")
     assert len(server.requests) == 1
@@ -129,8 +129,9 @@ async def test_too_large_and_compressed_files_are_refused(server: Server) -> Non
     assert "compressed" in await fail(own(server), f"{server.url}/a.png")
 
 
-async def test_what_passes_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture that was paid for is worth some tries, and an answer that stays away ends."""
+async def test_temporary_error_is_retried_a_few_times(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(downloads, "_PAUSES_SECONDS", (0.0, 0.0))
     server.answers = [web.Response(status=503), web.Response(status=429), web.Response(body=b"a picture")]
     assert await own(server).fetch(f"{server.url}/a.png") == b"a picture"

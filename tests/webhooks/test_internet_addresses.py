@@ -1,4 +1,4 @@
-"""Which addresses are public: what could be a machine within somebody's network is not."""
+"""Which addresses are public. An address that could be inside a private network is not."""
 
 import pytest
 
@@ -58,8 +58,8 @@ from gpt_image_runs.webhooks.allowlist import blocked_reason, is_loopback
         "2130706433",
     ],
 )
-def test_not_public(address: str) -> None:
-    """Private, local, reserved and documented addresses, the same inside of IPv6, and what is no address, are objected to."""
+def test_address_that_is_not_public_is_blocked(address: str) -> None:
+    """Covers private, local, reserved and documentation ranges, also embedded in IPv6, and text that is not an address."""
     assert blocked_reason(address)
 
 
@@ -70,8 +70,8 @@ def test_not_public(address: str) -> None:
         *("2600::1", "2001:4860:4860::8888", "2a00::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"),
     ],
 )
-def test_public(address: str) -> None:
-    """Addresses beside those are public, also IPv4 ones that a network without IPv4 has translated."""
+def test_public_address_is_not_blocked(address: str) -> None:
+    """Also IPv4 addresses translated by NAT64."""
     assert blocked_reason(address) is None
 
 
@@ -82,6 +82,5 @@ def test_public(address: str) -> None:
         *(("10.0.0.1", False), ("0.0.0.0", False), ("localhost", False)),
     ],
 )
-def test_loopback(address: str, *, loopback: bool) -> None:
-    """This host to itself, in each spelling; a name is no address."""
+def test_loopback_is_recognized_in_every_spelling(address: str, *, loopback: bool) -> None:
     assert is_loopback(address) is loopback

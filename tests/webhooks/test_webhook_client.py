@@ -1,4 +1,4 @@
-"""One webhook over real HTTP and HTTPS: where it goes, and what becomes of it. Only the answers of DNS are made up."""
+"""One webhook over real HTTP and HTTPS: where it is sent, and its outcome. Only DNS answers are made up."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ NAME = "hooks.example.com"
 
 
 class MadeUpNames(AbstractResolver):
-    """Gives its answers one after the other, the last one for ever."""
+    """A resolver that gives its answers one after the other, and repeats the last."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -85,7 +85,7 @@ async def fail(client: WebhookClient, url: str, kind: type[WebhookFailure]) -> s
 
 
 def make_certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What a server called `name` has, and what trusts it and no other."""
+    """Create the TLS contexts of a server called `name`, and of a client that trusts only it."""
     key = ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -111,8 +111,8 @@ def make_certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLCo
     return server, trust
 
 
-async def test_by_https_to_the_checked_address(tmp_path: Path) -> None:
-    """A name is resolved once, the connection goes to what came of it, and the certificate is the name's."""
+async def test_https_connects_to_the_checked_address(tmp_path: Path) -> None:
+    """The name is resolved once, and the certificate must be the name's."""
     server, trust = make_certificate(tmp_path, NAME)
     async with run_receiver(server) as receiver:
         names = MadeUpNames(["127.0.0.1"], ["192.0.2.1"])
@@ -124,8 +124,8 @@ async def test_by_https_to_the_checked_address(tmp_path: Path) -> None:
     assert names.asked == 1
 
 
-async def test_somebody_else_s_certificate(tmp_path: Path) -> None:
-    """A server that has no certificate for the name gets nothing, and neither does one that nobody vouches for."""
+async def test_untrusted_certificate_gets_no_webhook(tmp_path: Path) -> None:
+    """Covers a certificate for another name and one of an unknown issuer."""
     server, trust = make_certificate(tmp_path, "other.example.com")
     async with run_receiver(server) as receiver:
         url = f"https://{NAME}:{receiver.port}/"
@@ -149,30 +149,27 @@ async def test_somebody_else_s_certificate(tmp_path: Path) -> None:
         ["0.0.0.0"],
     ],
 )
-async def test_a_name_that_leads_inside(addresses: list[str]) -> None:
-    """Where one address of a name is not public, no connection is made: not to the others either."""
+async def test_name_with_a_private_address_is_refused(addresses: list[str]) -> None:
+    """No connection is made, not even to its public addresses."""
     async with run_receiver() as receiver:
         client = make_client(f"{NAME}:{receiver.port}", MadeUpNames(addresses), loopback=False)
         why = await fail(client, f"https://{NAME}:{receiver.port}/", DestinationRefused)
 
-        assert f"{NAME} leads to " in why
+        assert f"{NAME} resolves to " in why
         assert receiver.received == []
 
 
-async def test_loopback_is_no_more_than_that() -> None:
-    """The setting for tests lets a name lead to this host, and to no other machine of the network."""
+async def test_loopback_setting_allows_no_other_private_address() -> None:
     client = make_client(NAME, MadeUpNames(["10.0.0.1"]))
     assert "10.0.0.1" in await fail(client, f"https://{NAME}/", DestinationRefused)
 
 
-async def test_a_name_that_nobody_knows() -> None:
-    """A name that cannot be resolved may be there later."""
+async def test_unresolvable_name_is_retryable() -> None:
     client = make_client(NAME, MadeUpNames([]))
     assert "cannot be resolved" in await fail(client, f"https://{NAME}/", ReceiverUnavailable)
 
 
-async def test_what_is_not_allowed_any_more() -> None:
-    """The settings of today decide at each attempt, whatever they were when the run was admitted."""
+async def test_settings_are_checked_again_at_each_attempt() -> None:
     why = await fail(make_client("other.example.com"), f"https://{NAME}/x", DestinationRefused)
     assert why == (
         f"Nothing was sent to https://{NAME}; allowed: an address whose host and port are in the worker's"
@@ -180,8 +177,8 @@ async def test_what_is_not_allowed_any_more() -> None:
     )
 
 
-async def test_every_secret_signs() -> None:
-    """Each secret's owner can verify the message as it came, byte for byte, and a changed one nobody can."""
+async def test_message_is_signed_with_every_secret() -> None:
+    """Each secret verifies the message byte for byte, and no changed one."""
     async with run_receiver() as receiver:
         await send(make_client(receiver.host), receiver.url)
         (told,) = receiver.received
@@ -193,16 +190,15 @@ async def test_every_secret_signs() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_yes(status: int) -> None:
-    """Every 2xx is a yes."""
+async def test_2xx_is_success(status: int) -> None:
     async with run_receiver() as receiver:
         receiver.answers.append(status)
         assert await send(make_client(receiver.host), receiver.url) == status
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 413, 422])
-async def test_no(status: int) -> None:
-    """What would be answered alike again is final; a redirect is not followed."""
+async def test_permanent_status_is_not_retried(status: int) -> None:
+    """Redirects are not followed."""
     async with run_receiver() as receiver:
         receiver.answers.append(web.Response(status=status, headers={"location": receiver.url}))
         why = await fail(make_client(receiver.host), receiver.url, NotificationRejected)
@@ -212,8 +208,7 @@ async def test_no(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-async def test_later(status: int) -> None:
-    """What says "later" is tried again, with the receiver's own delay where it has one."""
+async def test_temporary_status_is_retryable_with_the_receivers_delay(status: int) -> None:
     async with run_receiver() as receiver:
         receiver.answers.append(web.Response(status=status, headers={"retry-after": "7"}))
         with pytest.raises(ReceiverUnavailable) as raised:
@@ -221,8 +216,7 @@ async def test_later(status: int) -> None:
     assert raised.value.retry_after == "7"
 
 
-async def test_no_answer_in_time() -> None:
-    """A receiver that does not answer in time is one that is not there, and the attempt ends by itself."""
+async def test_response_timeout_is_retryable() -> None:
     released = asyncio.Event()
 
     async def never(_: web.Request) -> web.StreamResponse:
@@ -236,8 +230,7 @@ async def test_no_answer_in_time() -> None:
         released.set()
 
 
-async def test_an_answer_without_an_end() -> None:
-    """Of a yes nothing more is read: a body without an end takes neither time nor memory."""
+async def test_endless_body_is_not_read() -> None:
     ended = asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -255,21 +248,19 @@ async def test_an_answer_without_an_end() -> None:
         await asyncio.wait_for(ended.wait(), 60)
 
 
-async def test_headers_without_an_end() -> None:
-    """Headers beyond all measure are no answer."""
+async def test_oversize_headers_are_not_a_response() -> None:
     async with run_receiver() as receiver:
         receiver.answers.append(web.Response(headers={"x": "y" * 100_000}))
-        assert "no HTTP" in await fail(make_client(receiver.host), receiver.url, ReceiverUnavailable)
+        assert "not valid HTTP" in await fail(make_client(receiver.host), receiver.url, ReceiverUnavailable)
 
 
-async def test_nobody_listens() -> None:
-    """A port where nobody listens is told as that."""
+async def test_closed_port_is_retryable() -> None:
     host = f"127.0.0.1:{choose_port()}"
-    assert "no connection" in await fail(make_client(host), f"http://{host}/", ReceiverUnavailable)
+    assert "the connection failed" in await fail(make_client(host), f"http://{host}/", ReceiverUnavailable)
 
 
-async def test_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that the environment names is not asked: it would connect to what was not looked at."""
+async def test_environment_proxy_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would connect to an unchecked address."""
     async with run_receiver() as proxy, run_receiver() as receiver:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://{proxy.host}")

@@ -1,4 +1,4 @@
-"""Where webhooks may go by the settings."""
+"""Where webhooks may be sent by the settings."""
 
 import pytest
 
@@ -8,7 +8,7 @@ HOSTS = "hooks.example.com *.partners.example.com, other.example.com:8443 LOCALH
 
 
 def find(url: str, *, loopback: bool = False) -> str | None:
-    return Destinations.read(HOSTS, signed=True, loopback=loopback).find_fault(url)
+    return Destinations.read(HOSTS, signed=True, loopback=loopback).validate(url)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,7 @@ def find(url: str, *, loopback: bool = False) -> str | None:
         "https://[2600::1]/",
     ],
 )
-def test_what_is_allowed(url: str) -> None:
-    """A host of the list, whatever is behind it, and its port; a public address where the list has it."""
+def test_listed_host_and_port_are_allowed(url: str) -> None:
     assert find(url) is None
 
 
@@ -50,29 +49,28 @@ def test_what_is_allowed(url: str) -> None:
         (f"https://{'a' * 64}.partners.example.com/", "a host with 1 to 63 characters"),
     ],
 )
-def test_what_is_not(url: str, words: str) -> None:
-    """Another host, however like it, another port, plain http and this host itself are told with what is allowed."""
+def test_unlisted_url_is_refused_with_what_is_allowed(url: str, words: str) -> None:
+    """Covers similar hosts, another port, plain http, and this host."""
     fault = find(url)
     assert fault
     assert words in fault
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
-def test_this_host_where_that_is_set(host: str) -> None:
-    """NOTIFY_LOOPBACK allows this host by both schemes, and nothing that the list has not; others stay with https."""
+def test_notify_loopback_allows_listed_loopback_hosts_by_http(host: str) -> None:
     assert find(f"http://{host}/", loopback=True) is None
     assert find(f"https://{host}/", loopback=True) is None
     assert find(f"http://{host.replace('8080', '8081')}/", loopback=True)
     assert find("http://hooks.example.com/", loopback=True) == "an https address"
 
 
-def test_what_is_missing_is_told() -> None:
-    """Without hosts, and without a secret, nothing is allowed, and the setting is named."""
+def test_missing_setting_is_named() -> None:
+    """Without hosts or a secret nothing is allowed."""
     url = "https://hooks.example.com"
     nowhere = Destinations.read(None, signed=True, loopback=True)
     unsigned = Destinations.read("hooks.example.com", signed=False, loopback=True)
-    assert "NOTIFY_HOSTS" in (nowhere.find_fault(url) or "")
-    assert "NOTIFY_SECRETS" in (unsigned.find_fault(url) or "")
+    assert "NOTIFY_HOSTS" in (nowhere.validate(url) or "")
+    assert "NOTIFY_SECRETS" in (unsigned.validate(url) or "")
 
 
 @pytest.mark.parametrize(
@@ -82,12 +80,10 @@ def test_what_is_missing_is_told() -> None:
         *("a.example:65536", "a.example:x", "[::1", "a*.example", "-a.example", "a.example:\u0664"),
     ],
 )
-def test_what_is_no_host(hosts: str) -> None:
-    """Something else in the list is refused when the settings are read, not taken for a host that nothing matches."""
+def test_invalid_host_in_the_setting_is_refused(hosts: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Destinations.read(hosts, signed=True, loopback=False)
 
 
-def test_a_destination_is_told_without_its_path() -> None:
-    """What people see of an address is neither its path nor its query."""
+def test_destination_is_described_without_path_and_query() -> None:
     assert describe_destination("https://a.example:8443/secret?token=x") == "https://a.example:8443"

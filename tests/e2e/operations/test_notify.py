@@ -177,7 +177,7 @@ async def test_the_receiver_may_be_away(telling: Stack, receiver: Receiver) -> N
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(410, "nobody listens"), (401, "does not want"), (404, "does not want"), (307, "a redirect")],
+    [(410, "no longer exists"), (401, "was rejected"), (404, "was rejected"), (307, "a redirect")],
 )
 async def test_a_no_is_final(telling: Stack, receiver: Receiver, status: int, words: str) -> None:
     """A receiver that says no is asked once, a redirect is not followed, and the run has its result all the same."""
