@@ -42,7 +42,7 @@ async def start_stack(session: Session, tell: Callable[[str], None]) -> AsyncIte
     """The embedded stack of this project, while the block runs. Raises StackClaimed, ProcessFailed."""
     attributes = {key.name: name_type(key) for key in names.SEARCH_ATTRIBUTES}
     hush_temporal()
-    async with run_embedded_stack(session.settings, attributes, _QUEUES, tell=tell) as stack:
+    async with run_embedded_stack(session.settings, attributes, _QUEUES, report=tell) as stack:
         client = await connect_to_stack(stack)
         await create_nexus_endpoint(client, names.NEXUS_ENDPOINT, names.RUNS_QUEUE)
         yield stack

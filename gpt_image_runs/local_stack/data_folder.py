@@ -1,4 +1,4 @@
-"""DATA_DIR for its owner alone: it holds prompts, pictures, the ledger and logs."""
+"""Restrict DATA_DIR to its owner, because it holds prompts, pictures, the ledger and logs."""
 
 import os
 import stat
@@ -8,17 +8,17 @@ from pathlib import Path
 
 _OURS = frozenset({"images", "logs", "demo", "stack.json", "stack.lock", "simulator-books.jsonl"})
 _DATABASES = ("ledger.db", "temporal.db")
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def protect_data_dir(data_dir: Path, *, create: bool) -> bool:
-    """Take the rights of group and others from DATA_DIR and from what we keep in it; return whether there were any.
+    """Remove access of group and others from DATA_DIR and our files in it. Return whether any had access.
 
-    A folder that holds other things too, such as a home, keeps its own rights, and they keep theirs. What is somebody
-    else's is left alone, and so are stores and ledgers elsewhere, which settings name.
+    A folder that also holds other files, such as a home, keeps its mode, and so do those files. Files of other users are
+    left alone, and so are stores and ledgers elsewhere that settings name.
 
     Raises:
-        OSError: the folder cannot be made or read.
+        OSError: the folder cannot be created or read.
     """
     if create and not data_dir.is_dir():
         data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -27,12 +27,12 @@ def protect_data_dir(data_dir: Path, *, create: bool) -> bool:
         return False
     entries = list(data_dir.iterdir())
     ours = [path for path in entries if path.name in _OURS or path.name.startswith(_DATABASES)]
-    found = _tighten(data_dir) if len(ours) == len(entries) else False
+    found = _remove_access(data_dir) if len(ours) == len(entries) else False
     for path in ours:
-        # A folder that is closed to others protects what is in it: it is walked through once, when it is closed.
+        # A closed folder protects its contents, so it is walked only once, when it is closed.
         below = list(_list_below(path)) if _is_open(path) else []
         for part in (path, *below):
-            found = _tighten(part) or found
+            found = _remove_access(part) or found
     return found
 
 
@@ -44,14 +44,14 @@ def _list_below(path: Path) -> Iterator[Path]:
 def _is_open(path: Path) -> bool:
     with suppress(OSError):
         status = path.lstat()
-        return not stat.S_ISLNK(status.st_mode) and bool(status.st_mode & _OTHERS)
+        return not stat.S_ISLNK(status.st_mode) and bool(status.st_mode & _GROUP_AND_OTHERS)
     return False
 
 
-def _tighten(path: Path) -> bool:
+def _remove_access(path: Path) -> bool:
     if not _is_open(path):
         return False
-    with suppress(OSError):  # another user's, or gone since
-        path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
+    with suppress(OSError):  # another user's, or removed since
+        path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_GROUP_AND_OTHERS)
         return True
     return False

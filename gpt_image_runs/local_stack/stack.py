@@ -1,7 +1,7 @@
-"""The embedded stack: Temporal's dev server with its Web UI, the provider simulator where there is no key, and a worker.
+"""Run the embedded stack: Temporal's dev server with its Web UI, a worker, and the simulator if there is no key.
 
-For one machine and no setup. State is kept in DATA_DIR, servers listen on loopback only, and whoever started the
-stack ends it. Production uses servers of its own and `worker.py` alone.
+For one machine and no setup. State is kept in DATA_DIR, servers listen on loopback only, and the process that started
+the stack stops it. Production uses its own servers and only `worker.py`.
 """
 
 import asyncio
@@ -30,34 +30,36 @@ from gpt_image_runs.temporal.stack_file import Stack, claim_stack, publish_stack
 TEMPORAL_PORT = 7233
 UI_PORT = 8233
 HTTP_PORT = 7243
+# The simulator's provider name, with its own model catalog. It is recorded on every ledger entry.
 SIMULATOR = "simulator"
-"""The provider's name where the simulator stands in: its own calendar of models, and marked on every entry."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60
 _SERVER_PATIENCE_SECONDS = 15
-# A paid call in flight is let finish; worker.py bounds its own drain, and this is a little more.
+# A little more than worker.py's own limit for finishing paid calls in flight.
 _WORKER_PATIENCE_SECONDS = 720
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
 async def run_embedded_stack(
-    settings: Settings, search_attributes: Mapping[str, str], queues: Sequence[str], *, tell: Tell
+    settings: Settings, search_attributes: Mapping[str, str], queues: Sequence[str], *, report: Report
 ) -> AsyncIterator[Stack]:
-    """Runs the whole stack while the block runs. `queues` are those that the worker has to poll before the
-    stack counts as up; `tell` gets a sentence for whatever a person should know.
+    """Run the whole stack while the block runs.
+
+    `queues` are those that the worker must poll before the stack counts as started. `report` receives messages for the
+    user.
 
     Raises:
         StackClaimed: another process runs the stack of this DATA_DIR.
-        ProcessFailed: a part of it does not come up, with the end of its log.
+        ProcessFailed: a part of it does not start, with the end of its log.
     """
     async with contextlib.AsyncExitStack() as parts:
-        _claim_data_dir(settings.data_dir, parts, tell)
-        provider = None if has_provider(settings) else await _start_simulator(settings, parts, tell)
-        server = await _start_temporal(settings, search_attributes, parts, tell)
-        await _start_worker(settings, parts, tell, address=server.address, provider=provider, queues=queues)
+        _claim_data_dir(settings.data_dir, parts, report)
+        provider = None if has_provider(settings) else await _start_simulator(settings, parts, report)
+        server = await _start_temporal(settings, search_attributes, parts, report)
+        await _start_worker(settings, parts, report, address=server.address, provider=provider, queues=queues)
         stack = Stack(
             pid=os.getpid(),
             temporal_address=server.address,
@@ -70,24 +72,24 @@ async def run_embedded_stack(
 
 
 def has_provider(settings: Settings) -> bool:
-    """Whether the settings name a provider with a key; where not, the simulator stands in."""
+    """Return whether a provider with a key is configured. Otherwise the simulator is used."""
     return settings.provider_key() is not None
 
 
-def _claim_data_dir(data_dir: Path, parts: contextlib.AsyncExitStack, tell: Tell) -> None:
+def _claim_data_dir(data_dir: Path, parts: contextlib.AsyncExitStack, report: Report) -> None:
     try:
         if protect_data_dir(data_dir, create=True):
-            tell(f"Other users of this machine could read DATA_DIR {data_dir}: it is yours alone now.")
+            report(f"Other users of this machine could read DATA_DIR {data_dir}. Only you can now.")
         (data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         parts.enter_context(claim_stack(data_dir))
     except OSError as error:
         raise ProcessFailed(
-            f"DATA_DIR {data_dir} cannot be written ({error.strerror}). Set DATA_DIR to a folder of yours."
+            f"DATA_DIR {data_dir} cannot be written ({error.strerror}). Set DATA_DIR to a folder that you can write to."
         ) from error
 
 
 def simulator_environment(base_url: str) -> dict[str, str]:
-    """The settings that make a worker or a command use the simulator at `base_url`."""
+    """Return the settings that make a worker or a command use the simulator at `base_url`."""
     return {
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "simulated",
@@ -97,7 +99,7 @@ def simulator_environment(base_url: str) -> dict[str, str]:
 
 
 class _Server(NamedTuple):
-    """Where Temporal listens."""
+    """The addresses at which Temporal listens."""
 
     address: str
     ui_url: str
@@ -105,16 +107,16 @@ class _Server(NamedTuple):
 
 
 async def _start_temporal(
-    settings: Settings, search_attributes: Mapping[str, str], parts: contextlib.AsyncExitStack, tell: Tell
+    settings: Settings, search_attributes: Mapping[str, str], parts: contextlib.AsyncExitStack, report: Report
 ) -> _Server:
     port, ui_port, http_port = choose_port(TEMPORAL_PORT), choose_port(UI_PORT), choose_port(HTTP_PORT)
-    for what, usual, chosen in (
+    for what, default, chosen in (
         ("Temporal's", TEMPORAL_PORT, port),
         ("the Web UI's", UI_PORT, ui_port),
         ("the HTTP API's", HTTP_PORT, http_port),
     ):
-        if chosen != usual:
-            tell(f"Port {usual} is taken by another program; {what} port is {chosen}.")
+        if chosen != default:
+            report(f"Port {default} is taken by another program; {what} port is {chosen}.")
     listens = _Server(f"{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ui_port}", f"http://{LOOPBACK}:{http_port}")
     database = settings.data_dir / "temporal.db"
     binary = find_temporal_binary()
@@ -128,18 +130,18 @@ async def _start_temporal(
         "Temporal server",
         command,
         log=settings.data_dir / "logs" / "temporal.log",
-        environment=_inherit({}),
+        environment=_build_environment({}),
         umask=0o077,
     )
-    await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
+    await _start_child(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await wait_for_temporal(child, listens.address)
-    child.watch(tell)
+    child.watch(report)
     return listens
 
 
-async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack, tell: Tell) -> str:
+async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack, report: Report) -> str:
     for name in settings.provider_addresses():
-        tell(f"{name} is set, but no key for it: the simulator stands in.")
+        report(f"{name} is set without a key for it: using the simulator.")
     port = choose_port()
     books = settings.data_dir / "simulator-books.jsonl"
     command = [sys.executable, "-m", "simulator", "--port", str(port), "--books", str(books)]
@@ -148,26 +150,26 @@ async def _start_simulator(settings: Settings, parts: contextlib.AsyncExitStack,
         "provider simulator",
         command,
         log=log,
-        environment=_inherit({"PYTHONPATH": str(_ROOT)}),
+        environment=_build_environment({"PYTHONPATH": str(_ROOT)}),
         umask=0o077,
     )
-    await _run(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
+    await _start_child(child, parts, patience_seconds=_SERVER_PATIENCE_SECONDS)
     await _wait_for_port(child, port)
-    child.watch(tell)
+    child.watch(report)
     return f"http://{LOOPBACK}:{port}/v1"
 
 
 async def _start_worker(
     settings: Settings,
     parts: contextlib.AsyncExitStack,
-    tell: Tell,
+    report: Report,
     *,
     address: str,
     provider: str | None,
     queues: Sequence[str],
 ) -> None:
-    environment = _inherit({"TEMPORAL_ADDRESS": address})
-    # A build waits for an operator who makes it current, and this server is nobody's.
+    environment = _build_environment({"TEMPORAL_ADDRESS": address})
+    # A build waits until an operator makes it current, and this server has no operator.
     for name in ("WORKER_DEPLOYMENT_NAME", "WORKER_BUILD_ID"):
         environment.pop(name, None)
     if provider:
@@ -177,18 +179,20 @@ async def _start_worker(
     child = ChildProcess(
         "worker", [sys.executable, str(_ROOT / "worker.py")], log=log, environment=environment
     )
-    await _run(child, parts, patience_seconds=_WORKER_PATIENCE_SECONDS)
+    await _start_child(child, parts, patience_seconds=_WORKER_PATIENCE_SECONDS)
     await _wait_for_pollers(child, address, queues)
-    child.watch(tell)
+    child.watch(report)
 
 
-def _inherit(changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with changes, without what would lead a child to another Temporal than ours."""
+def _build_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with changes, without variables that point to another Temporal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
     return {**kept, **changes}
 
 
-async def _run(child: ChildProcess, parts: contextlib.AsyncExitStack, *, patience_seconds: float) -> None:
+async def _start_child(
+    child: ChildProcess, parts: contextlib.AsyncExitStack, *, patience_seconds: float
+) -> None:
     parts.push_async_callback(child.stop, patience_seconds=patience_seconds)
     await child.start()
 

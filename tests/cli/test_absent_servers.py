@@ -141,5 +141,5 @@ def test_a_folder_that_cannot_be_written_ends_up(
     ended = run_process("up")
 
     assert ended.status == 1
-    assert "Set DATA_DIR to a folder of yours." in ended.err
+    assert "Set DATA_DIR to a folder that you can write to." in ended.err
     assert "Traceback" not in ended.err

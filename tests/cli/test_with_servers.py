@@ -223,7 +223,7 @@ def test_a_killed_worker_is_started_again(terminal: Terminal, up: Typed) -> None
     """`up` says that the worker was lost and starts it again; runs go on."""
     (worker,) = [pid for pid, words in find_children(up.process.pid).items() if "worker.py" in words]
     os.kill(worker, signal.SIGKILL)
-    up.wait_until_told("The worker ended unexpectedly (exit status -9); starting it again.")
+    up.wait_until_told("The worker exited unexpectedly (exit status -9); restarting it.")
 
     assert terminal.run("generate", "a phoenix", "--json").document["status"] == "completed"
 

@@ -1,4 +1,4 @@
-"""DATA_DIR is its owner's alone; what settings name elsewhere, and what is not ours, keeps the rights that it has."""
+"""DATA_DIR is accessible to its owner only; other files and locations keep their modes."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has rights o
 
 @pytest.fixture(autouse=True)
 def usual_umask() -> Iterator[None]:
-    """Most systems let everybody read what a program makes."""
+    """Use the umask of most systems, which lets everybody read new files."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -29,7 +29,7 @@ def usual_umask() -> Iterator[None]:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A folder that other users may enter."""
+    """Create a folder that other users may enter."""
     folder = tmp_path / "shared"
     folder.mkdir(mode=0o755)
     return folder
@@ -40,7 +40,7 @@ def rights(path: Path) -> int:
 
 
 def list_open(folder: Path) -> list[str]:
-    """What other users may do anything with."""
+    """List the paths that other users have any access to."""
     return [str(path.relative_to(folder)) for path in (folder, *folder.rglob("*")) if rights(path) & 0o077]
 
 
@@ -49,7 +49,7 @@ def put_picture() -> None:
 
 
 def fill(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker and the embedded stack keep there, and that it is closed to others while all of them run."""
+    """Create what a worker and the embedded stack store, and check that it is closed while they run."""
     monkeypatch.setenv("DATA_DIR", str(data_dir))
     put_picture()
     stack = Stack(pid=1, temporal_address="a", ui_url="b", provider_base_url=None)
@@ -61,9 +61,7 @@ def fill(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert list_open(data_dir) == []
 
 
-def test_everything_in_a_new_data_dir_is_closed_to_others(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_data_dir_is_closed_to_others(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data_dir = shared / "nested" / "data"
 
     assert protect_data_dir(data_dir, create=True) is False
@@ -73,10 +71,8 @@ def test_everything_in_a_new_data_dir_is_closed_to_others(
     assert rights(shared / "nested") == 0o755
 
 
-def test_an_open_data_dir_is_closed_with_all_that_is_in_it(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a folder that somebody made and filled with wider rights: stores, ledgers with their logs, files of the servers."""
+def test_open_data_dir_is_closed_with_its_contents(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions created it open: stores, ledgers with their logs, files of the servers."""
     data_dir = shared / "data"
     (data_dir / "images" / "sha256" / "ab").mkdir(parents=True)
     (data_dir / "logs").mkdir()
@@ -90,8 +86,8 @@ def test_an_open_data_dir_is_closed_with_all_that_is_in_it(
     fill(data_dir, monkeypatch)
 
 
-def test_a_folder_with_other_things_keeps_its_rights_and_theirs(shared: Path) -> None:
-    """DATA_DIR may be a project or a home: what is not ours is none of our business."""
+def test_folder_with_other_files_keeps_its_mode_and_theirs(shared: Path) -> None:
+    """DATA_DIR may be a project or a home."""
     (shared / "notes.txt").write_text("mine")
     (shared / "photos").mkdir()
     (shared / "ledger.db").write_bytes(b"")
@@ -103,10 +99,10 @@ def test_a_folder_with_other_things_keeps_its_rights_and_theirs(shared: Path) ->
     assert rights(shared / "notes.txt") == 0o644
 
 
-def test_a_store_elsewhere_keeps_the_rights_of_its_folder(
+def test_store_elsewhere_keeps_its_mode(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A web server or colleagues may read it: who names a folder in IMAGE_STORE_URL decides."""
+    """A web server or colleagues may read the folder in IMAGE_STORE_URL."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IMAGE_STORE_URL", (shared / "pictures").as_uri())
     protect_data_dir(tmp_path / "data", create=True)
@@ -119,6 +115,6 @@ def test_a_store_elsewhere_keeps_the_rights_of_its_folder(
     assert rights(shared / "pictures") == 0o755
 
 
-def test_what_is_not_there_is_not_made_unasked(tmp_path: Path) -> None:
+def test_missing_data_dir_is_created_only_on_request(tmp_path: Path) -> None:
     assert protect_data_dir(tmp_path / "data", create=False) is False
     assert not (tmp_path / "data").exists()

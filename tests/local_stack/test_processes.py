@@ -7,8 +7,7 @@ from pathlib import Path
 from gpt_image_runs.local_stack.processes import ChildProcess
 
 
-async def test_a_failure_tells_of_this_start_alone(tmp_path: Path) -> None:
-    """Why a program did not come up is what it said since it was started, not what earlier ones said."""
+async def test_failure_shows_only_the_log_of_this_start(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     log.write_text("a run of yesterday\n")
     child = ChildProcess(
@@ -19,7 +18,5 @@ async def test_a_failure_tells_of_this_start_alone(tmp_path: Path) -> None:
         while child.pid:
             await asyncio.sleep(0.02)
 
-    assert (
-        str(child.failure()) == f"The worker did not come up (exit status 1). From {log}:\nthe port is taken"
-    )
+    assert str(child.failure()) == f"The worker did not start (exit status 1). From {log}:\nthe port is taken"
     assert log.read_text().startswith("a run of yesterday")
