@@ -1,4 +1,4 @@
-"""Settings that cannot be used are told in one sentence each; where things are follows from them."""
+"""Invalid settings are reported in one sentence each, and derived locations follow from the settings."""
 
 import os
 from pathlib import Path
@@ -17,8 +17,8 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-ONLY_THE_BEGINNING = (
-    "Write an address without ? and #, as links go on with a path and a query of their own, such as"
+BASE_URL_RULE = (
+    "Write a URL without ? and #, because links append a path and a query to it, such as"
     " https://images.example.com/pictures"
 )
 
@@ -49,7 +49,7 @@ ONLY_THE_BEGINNING = (
         (
             "DATA_DIR",
             "/a?b",
-            "DATA_DIR is '/a?b'. Write a path without ?, behind which SQLite reads options.",
+            "DATA_DIR is '/a?b'. Write a path without ?, which starts SQLite's options.",
         ),
         *(
             (
@@ -71,7 +71,7 @@ ONLY_THE_BEGINNING = (
             (
                 "NOTIFY_HOSTS",
                 f"a.example {value}",
-                f"NOTIFY_HOSTS is 'a.example {value}'. '{value}' is no host; write such as hooks.example.com *.partners.example.com localhost:8080.",
+                f"NOTIFY_HOSTS is 'a.example {value}'. '{value}' is not a valid host. Write for example hooks.example.com *.partners.example.com localhost:8080.",
             )
             for value in ("https://b.example", "*", "b.example:0")
         ),
@@ -79,7 +79,7 @@ ONLY_THE_BEGINNING = (
             (
                 "NOTIFY_SECRETS",
                 f"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= {value}",
-                "NOTIFY_SECRETS is not usable. Write whsec_ and 24 to 64 bytes in base64, several with blanks between them.",
+                "NOTIFY_SECRETS is not usable. Write whsec_ and 24 to 64 bytes in base64, several of them separated by blanks.",
             )
             for value in (
                 "whsec_",
@@ -91,19 +91,19 @@ ONLY_THE_BEGINNING = (
         (
             "IMAGE_LINKS_SECRET",
             f"{'s' * 32} {'s' * 31}",
-            "IMAGE_LINKS_SECRET is not usable. Write 32 characters or more, several with blanks between them.",
+            "IMAGE_LINKS_SECRET is not usable. Write 32 characters or more, several secrets separated by blanks.",
         ),
         ("IMAGE_LINKS_DAYS", "0", "IMAGE_LINKS_DAYS is '0'. Write a whole number from 1 to 365."),
         (
             "IMAGE_LINKS_URL",
             "images.example.com",
-            "IMAGE_LINKS_URL is 'images.example.com'. Write a whole address, such as https://api.openai.com/v1.",
+            "IMAGE_LINKS_URL is 'images.example.com'. Write a complete URL, such as https://api.openai.com/v1.",
         ),
         *(
             (
                 "IMAGE_LINKS_URL",
                 f"https://images.example.com/{rest}",
-                f"IMAGE_LINKS_URL is 'https://images.example.com/{rest}'. {ONLY_THE_BEGINNING}.",
+                f"IMAGE_LINKS_URL is 'https://images.example.com/{rest}'. {BASE_URL_RULE}.",
             )
             for rest in ("?tenant=acme", "#pictures", "?")
         ),
@@ -118,7 +118,7 @@ ONLY_THE_BEGINNING = (
         (
             "PROVIDER",
             "Open AI",
-            "PROVIDER is 'Open AI'. Write a name of small letters, digits, dots and hyphens, such as openai.",
+            "PROVIDER is 'Open AI'. Write a name of lower-case letters, digits, dots and hyphens, such as openai.",
         ),
         (
             "WORKER_DEPLOYMENT_NAME",
@@ -133,19 +133,19 @@ ONLY_THE_BEGINNING = (
         (
             "OPENAI_BASE_URL",
             "http://[",
-            "OPENAI_BASE_URL is 'http://['. Write a whole address, such as https://api.openai.com/v1.",
+            "OPENAI_BASE_URL is 'http://['. Write a complete URL, such as https://api.openai.com/v1.",
         ),
         (
             "AZURE_OPENAI_ENDPOINT",
             "https://user:hunter2@:99999",
-            "AZURE_OPENAI_ENDPOINT is not usable. Write a whole address, such as https://api.openai.com/v1.",
+            "AZURE_OPENAI_ENDPOINT is not usable. Write a complete URL, such as https://api.openai.com/v1.",
         ),
     ],
 )
-def test_a_wrong_setting_is_one_sentence(
+def test_invalid_setting_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
-    """The sentence has the name, the value unless it may hold a secret, and what to write."""
+    """It has the name, the value unless it may contain a secret, and what to write."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as raised:
         load_settings()
@@ -164,18 +164,18 @@ def test_a_wrong_setting_is_one_sentence(
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
     ],
 )
-def test_traces_are_exported_where_a_collector_is_named(
+def test_traces_are_exported_if_a_collector_is_configured(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, exports: bool
 ) -> None:
-    """Either of the standard's variables for the collector turns traces on, and OTEL_SDK_DISABLED all of it off."""
+    """Both variables of the standard turn traces on, and OTEL_SDK_DISABLED turns them off."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
     assert load_settings().exports_traces() is exports
 
 
-def test_traces_by_another_protocol_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collector that is named with gRPC would get nothing, and is told at the start."""
+def test_unsupported_trace_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector configured for gRPC would receive nothing."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(SettingsError) as raised:
@@ -187,8 +187,7 @@ def test_traces_by_another_protocol_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "%3F", "ä#;@", "図"])
-def test_the_default_ledger_is_in_data_dir_whatever_its_name(tmp_path: Path, name: str) -> None:
-    """No sign in a folder's name leads the ledger to another place."""
+def test_default_ledger_is_in_data_dir_with_special_characters(tmp_path: Path, name: str) -> None:
     settings = Settings(data_dir=tmp_path / name)
 
     assert make_url(settings.ledger_url()).database == str(tmp_path / name / "ledger.db")
@@ -206,18 +205,18 @@ def test_the_default_ledger_is_in_data_dir_whatever_its_name(tmp_path: Path, nam
         ({"AZURE_OPENAI_ENDPOINT": "https://x.example", "OPENAI_API_KEY": "sk-x"}, False),
     ],
 )
-def test_a_provider_is_one_with_its_own_key(
+def test_provider_key_is_that_of_the_configured_provider(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, provided: bool
 ) -> None:
-    """A key counts for the provider that it is for; a blank one is none."""
+    """A blank key counts as unset."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
     assert has_provider(load_settings()) is provided
 
 
-def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command line says goes before the environment, and is told in the same words where it cannot be used."""
+def test_option_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid option gets the same message as a variable."""
     monkeypatch.setenv("IMAGES_PER_MINUTE", "250")
     assert load_settings().images_per_minute == 250
     assert load_settings({"images_per_minute": "20"}).images_per_minute == 20
@@ -226,8 +225,7 @@ def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9464", "0.0.0.0:1", "[::1]:9464"])
-def test_metrics_are_served_at_an_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address and a port is taken as it stands; without one no metrics are served."""
+def test_metrics_address_is_optional(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().metrics_address is None
     monkeypatch.setenv("METRICS_ADDRESS", address)
     assert load_settings().metrics_address == address
