@@ -1,7 +1,7 @@
-"""Why a connection to Temporal failed, as a sentence that names the setting to look at.
+"""Explain why a connection to Temporal failed, in a sentence that names the setting to check.
 
-The SDK's native core reports a failed handshake as text only; what its words mean is read here, and where they do not tell,
-the port is asked once whether it speaks TLS.
+The SDK's native core reports a failed handshake as text only. That text is parsed here; if it is not specific, the
+port is probed once for TLS.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Literal
 from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import TLSConfig
 
-# Together less than a person waits for `doctor`.
+# Short together, because a user waits for `doctor`.
 _PROBE_SECONDS = 1.5
 _ALERT_SECONDS = 1.0
 _MAX_CAUSE = 300
@@ -41,7 +41,7 @@ _WORDS = {
     "CertificateParseError": f"a certificate is not in PEM. Check {_CLIENT_CERTIFICATE} and {_CA}.",
     "InvalidMessage": _IS_PLAIN,
 }
-# Alerts by which a server refuses the certificate that a client has sent, or the lack of one.
+# Alerts by which a server refuses the client's certificate, or its absence.
 _CERTIFICATE_ALERTS = {
     "CertificateRequired",
     "HandshakeFailure",
@@ -63,7 +63,7 @@ Answer = Literal["tls", "client certificate", "plain", "silent"]
 
 
 async def explain_connection_failure(config: ClientConnectConfig, error: Exception) -> str:
-    """Return the sentence about a connection that failed. Connects once more where the error does not say why."""
+    """Return a sentence about a failed connection. Connects again if the error is not specific."""
     address, cause = config["target_host"], str(error)
     if isinstance(error, ValueError):  # before anything was sent
         return _describe_unusable(address, cause)
@@ -104,7 +104,7 @@ def _has_client_certificate(config: ClientConnectConfig) -> bool:
 
 
 def _read_cause(cause: str, config: ClientConnectConfig) -> str | None:
-    """Read the words of the SDK's core (rustls), None where they do not speak of TLS."""
+    """Parse the text of the SDK's core (rustls). Return None if it is not about TLS."""
     if alert := re.search(r"received fatal alert: (\w+)", cause):
         return _describe_alert(alert[1], config)
     if invalid := re.search(r"InvalidCertificate\((\w+)(.*)", cause):
@@ -184,14 +184,14 @@ def _read_answer(answer: Answer | None, config: ClientConnectConfig, error: Exce
         return None
     if not _has_client_certificate(config):
         return _NO_CLIENT_CERTIFICATE
-    # A connection that is reset may lose the alert on its way.
+    # A reset connection may lose the alert.
     return None if isinstance(error, TimeoutError) else _describe_refused("it ended the connection")
 
 
 def _probe(address: str) -> Answer | None:
-    """Ask a port whether it speaks TLS, without sending anything else. None where it takes no connection.
+    """Check whether a port speaks TLS, sending nothing else. Return None if it cannot be connected to.
 
-    No certificate is verified: nothing is said and nothing is believed.
+    The certificate is not verified, because no data is exchanged.
     """
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -218,7 +218,10 @@ def _probe(address: str) -> Answer | None:
 
 
 def _wait_for_alert(speaking: ssl.SSLSocket) -> Answer:
-    """In TLS 1.3 a server asks for a certificate and misses it only after the client's part of the handshake is done."""
+    """Wait for the alert of a TLS 1.3 server that misses a client certificate.
+
+    Such a server sends it only after the client's part of the handshake.
+    """
     speaking.settimeout(_ALERT_SECONDS)
     try:
         speaking.recv(1)

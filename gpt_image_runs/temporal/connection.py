@@ -1,4 +1,4 @@
-"""The connection to Temporal: the SDK's own settings, or the embedded server of this directory."""
+"""Connect to Temporal: by the SDK's own settings, or to the embedded server of this directory."""
 
 import asyncio
 import dataclasses
@@ -26,18 +26,18 @@ from gpt_image_runs.temporal.stack_file import Stack, read_stack_file
 
 
 class WordsOfFailures(DefaultFailureConverter):
-    """Drops the stack trace of each `ApplicationError`: it was raised on purpose, with a sentence that says what to do.
+    """Drops the stack trace of each `ApplicationError`, which was raised on purpose with a helpful message.
 
-    Where that was raised in the code is nothing for the page of a run, and a third of a failed run's history. Anything
-    else that is raised was not foreseen, and keeps its trace.
+    Its stack trace would be a third of a failed run's history and does not help its reader. Any other exception is
+    unexpected and keeps its trace.
     """
 
     def to_failure(
         self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
     ) -> None:
-        """Writes an exception as a failure. See the base class."""
+        """Encode an exception as a failure. See the base class."""
         super().to_failure(exception, payload_converter, failure)
-        # One that came from elsewhere is passed on as it came.
+        # A failure that was received from elsewhere is passed on unchanged.
         if isinstance(exception, ApplicationError) and exception.failure is None:
             failure.ClearField("stack_trace")
 
@@ -45,7 +45,7 @@ class WordsOfFailures(DefaultFailureConverter):
 DATA_CONVERTER = dataclasses.replace(pydantic_data_converter, failure_converter_class=WordsOfFailures)
 
 
-# A server that is there answers in milliseconds, Temporal Cloud in one second; whoever stands on its port may never.
+# A running server responds in milliseconds, Temporal Cloud in a second; another program on its port may never respond.
 _PATIENCE_SECONDS = 10.0
 
 
@@ -56,12 +56,13 @@ async def connect_to_temporal(
     runtime: Runtime | None = None,
     identity: str | None = None,
 ) -> Client:
-    """A client for the configured server: `TEMPORAL_*` where set, else the embedded stack of `data_dir`.
+    """Connect to the configured server: `TEMPORAL_*` if set, otherwise the embedded stack of `data_dir`.
 
-    `runtime` is one that serves metrics (`gpt_image_runs.observability.metrics`), `identity` what Temporal shows of a worker.
+    `runtime` is one that serves metrics (`gpt_image_runs.observability.metrics`), `identity` is shown by Temporal for a
+    worker.
 
     Raises:
-        TemporalUnavailable: no server is named, nothing answers there in time, or the settings cannot be used.
+        TemporalUnavailable: no server is configured, it does not respond in time, or the settings cannot be used.
     """
     config = _load_config(data_dir)
     return await _connect(config, patience_seconds, runtime, identity)
@@ -76,7 +77,7 @@ def _load_config(data_dir: Path) -> ClientConnectConfig:
         return config
     stack = read_stack_file(data_dir)
     if stack is None:
-        # Not the SDK's default, localhost:7233: whatever listens there may belong to another ledger.
+        # Not the SDK's default, localhost:7233, because a server there may belong to another ledger.
         raise TemporalUnavailable(
             f"No Temporal server is named, and no embedded stack runs for DATA_DIR {data_dir.resolve()}."
             " Start one with `make up`, or set TEMPORAL_ADDRESS to a server of yours, such as localhost:7233."
@@ -86,10 +87,10 @@ def _load_config(data_dir: Path) -> ClientConnectConfig:
 
 
 async def connect_to_stack(stack: Stack) -> Client:
-    """A client for the server of an embedded stack, whatever `TEMPORAL_*` says.
+    """Connect to the server of an embedded stack, ignoring `TEMPORAL_*`.
 
     Raises:
-        TemporalUnavailable: it does not answer.
+        TemporalUnavailable: it does not respond.
     """
     return await _connect({"target_host": stack.temporal_address}, _PATIENCE_SECONDS)
 
@@ -114,7 +115,7 @@ async def _connect(
 
 
 async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
-    """Whether some worker polls each of these task queues."""
+    """Return whether each of these task queues is polled by a worker."""
     kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
     for queue in queues:
         polled = False
@@ -129,7 +130,7 @@ async def has_pollers(client: Client, queues: Sequence[str]) -> bool:
 
 
 async def create_nexus_endpoint(client: Client, name: str, task_queue: str) -> None:
-    """Makes the endpoint for a task queue of the client's namespace, unless there is one of that name."""
+    """Create a Nexus endpoint for a task queue of the client's namespace, unless its name exists."""
     target = EndpointTarget(worker=EndpointTarget.Worker(namespace=client.namespace, task_queue=task_queue))
     request = CreateNexusEndpointRequest(spec=EndpointSpec(name=name, target=target))
     try:

@@ -1,8 +1,8 @@
-"""The rate at which the server dispatches the tasks of a queue: held by the server, for all workers together.
+"""Set the dispatch rate of a task queue: enforced by the server, for all workers together.
 
-It is kept with the task queue itself (Temporal's task queue config), so it is one number however many workers there
-are, and it stays through their restarts and the server's. A limit that workers send with their polls, the other way, is
-lifted by any worker that polls without one, and jumps between two that disagree.
+It is stored with the task queue (Temporal's task queue config), so it is one number for any number of workers, and
+survives restarts of workers and server. The alternative, a limit that workers send with their polls, is lifted by any
+worker that polls without one, and jumps between two workers that disagree.
 """
 
 import math
@@ -20,20 +20,20 @@ log = structlog.get_logger("dispatch_rates")
 
 
 _WINDOW_SECONDS = 60.0
-# The server catches up on as much as a second's dispatches, so a queue that was idle can be a second ahead of its rate; half a
-# second more is for calls that take unlike long from their dispatch to the provider.
+# The server catches up on up to a second's dispatches, so a queue that was idle can be a second ahead of its rate. Half a
+# second more is for calls that need different times from their dispatch to the provider.
 _AHEAD_SECONDS = 1.5
 _UNSUPPORTED_STATUSES = {RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED}
 _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
 async def hold_limit(client: Client, queue: str, limit_per_minute: int | None) -> int | None:
-    """Has the server hold a limit for a queue (0: none); returns the limit in force, None without one.
+    """Have the server enforce a limit for a queue (0: none). Return the limit in force, or None.
 
-    Unset, whatever the server holds stays: a worker that nobody told of the limit must not lift it for all the others.
+    If it is unset, the server's limit stays: a worker without the setting must not lift it for all others.
 
     Raises:
-        TemporalUnavailable: the server does not let us, with the command for its operator.
+        TemporalUnavailable: the server refuses; the message has the command for its operator.
     """
     if limit_per_minute is not None:
         rate = rate_within(limit_per_minute) if limit_per_minute else None
@@ -52,17 +52,17 @@ async def hold_limit(client: Client, queue: str, limit_per_minute: int | None) -
 
 
 def rate_within(limit_per_minute: int) -> float:
-    """Dispatches per second that stay within a limit for any 60 seconds: a little below it, 0.976 of it."""
+    """Return the dispatches per second, slightly below (0.976 of) the limit, that keep any 60 seconds within it."""
     return limit_per_minute / (_WINDOW_SECONDS + _AHEAD_SECONDS)
 
 
 def limit_within(per_second: float) -> int:
-    """The limit per minute that a rate of `rate_within` was made for."""
+    """Return the limit per minute of a rate from `rate_within`."""
     return round(per_second * (_WINDOW_SECONDS + _AHEAD_SECONDS))
 
 
 async def read_dispatch_rate(client: Client, queue: str) -> float | None:
-    """The rate that the server holds for the activities of a queue, per second; None where it holds or tells none."""
+    """Return the server's rate for a queue's activities, per second, or None if there is none or it is hidden."""
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=queue),
@@ -80,10 +80,10 @@ async def read_dispatch_rate(client: Client, queue: str) -> float | None:
 
 
 async def hold_dispatch_rate(client: Client, queue: str, per_second: float | None, *, reason: str) -> bool:
-    """Has the server hold this rate (None: no rate at all); returns whether that was news to it.
+    """Have the server enforce this rate (None: no rate). Return whether that changed it.
 
     Raises:
-        TemporalUnavailable: the server does not let us, with the command for its operator.
+        TemporalUnavailable: the server refuses; the message has the command for its operator.
     """
     held = await read_dispatch_rate(client, queue)
     if held == per_second or (held and per_second and math.isclose(held, per_second, rel_tol=1e-6)):

@@ -1,7 +1,7 @@
-"""Replaying histories on today's workflows, and saying where the two part. Which workflows there are is not known here.
+"""Replay histories on the current workflows, and find the first difference.
 
-Temporal's own words name a state machine of the SDK. So what a run asked for, step by step, is read from its history and
-held beside what this code asks for.
+Temporal's own message names a state machine of the SDK. So the steps of a run are read from its history and compared
+with those that the current code requests.
 """
 
 import json
@@ -32,9 +32,9 @@ _MESSAGE = re.compile(r'message: "((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One history on this code. `words` are Temporal's about a failure, None where there is none.
+    """The replay of one history. `words` is Temporal's message about a failure, or None.
 
-    `asked` are the steps in the history, `asks` those of this code up to where it ended or failed.
+    `asked` are the steps in the history, `asks` those that the current code requested until it ended or failed.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Replayed:
 
     @property
     def first_difference(self) -> int | None:
-        """The first step, from 0, that differs; None where only timers, patches or the end can differ."""
+        """The first differing step, from 0. None: only timers, patches or the end can differ."""
         for index, step in enumerate(self.asked):
             if self.asks[index : index + 1] != (step,):
                 return index
@@ -54,14 +54,14 @@ class Replayed:
 
 
 class NotAHistory(Exception):
-    """A text that holds no history of a workflow, as the end of a sentence."""
+    """A text that is not a workflow's history. The message is the end of a sentence."""
 
 
 def read_history(name: str, text: str) -> WorkflowHistory:
-    """A history as `temporal workflow show --output json` writes it.
+    """Parse a history as written by `temporal workflow show --output json`.
 
     Raises:
-        NotAHistory: it is none.
+        NotAHistory: it is not a history.
     """
     try:
         history = WorkflowHistory.from_json(name, text)
@@ -69,13 +69,13 @@ def read_history(name: str, text: str) -> WorkflowHistory:
         raise NotAHistory(f"is no history of a workflow ({str(error).splitlines()[0][:200]})") from error
     if not history.events or not history.events[0].HasField("workflow_execution_started_event_attributes"):
         raise NotAHistory("has no beginning: it holds no event that a workflow was started with")
-    # Ids of children are derived from the workflow's own, which is not the name of a file.
+    # Ids of children are derived from the workflow's id, which is not the file's name.
     workflow_id = history.events[0].workflow_execution_started_event_attributes.workflow_id
     return WorkflowHistory(workflow_id or name, history.events)
 
 
 class HistoryReplay:
-    """Replays histories of the given workflows, with the interceptors that their worker has."""
+    """Replays histories of the given workflows, with the interceptors of their worker."""
 
     def __init__(
         self, workflows: Sequence[type], interceptors: Sequence[Interceptor], runner: WorkflowRunner
@@ -83,11 +83,11 @@ class HistoryReplay:
         self._workflows = workflows
         self._interceptors = interceptors
         self._runner = runner
-        # The SDK would make one for each history, and end none.
+        # The SDK would create one for each history, and shut none down.
         self._threads = ThreadPoolExecutor(max_workers=1)
 
     async def replay(self, history: WorkflowHistory, name: str) -> Replayed:
-        """What became of one history. Nothing is carried out, and no server is asked."""
+        """Replay one history. Nothing is executed, and no server is used."""
         steps = _Steps()
         failure = await self._find_failure(history, steps)
         started = history.events[0].workflow_execution_started_event_attributes
@@ -117,7 +117,7 @@ class HistoryReplay:
 
 
 def _read_words(failure: Exception) -> str:
-    """The message within the SDK's dump of a failure, else its first line."""
+    """Return the message in the SDK's dump of a failure, or else its first line."""
     found = _MESSAGE.search(str(failure))
     if found:
         return str(json.loads(f'"{found[1]}"', strict=False))
@@ -135,7 +135,7 @@ def _list_steps(events: Sequence[HistoryEvent]) -> Iterator[str]:
 
 
 def _read_local_activity(event: HistoryEvent) -> str:
-    """Its name, which stands in the SDK's own words; a marker of somebody else's has none that could be read."""
+    """Return the local activity's name from the SDK's marker, or "?" if it cannot be read."""
     payloads = event.marker_recorded_event_attributes.details["data"].payloads
     try:
         return str(json.loads(payloads[0].data)["activity_type"])
@@ -144,7 +144,7 @@ def _read_local_activity(event: HistoryEvent) -> str:
 
 
 class _Steps(Interceptor):
-    """Notes what a workflow asks for."""
+    """Records the steps that a workflow requests."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []

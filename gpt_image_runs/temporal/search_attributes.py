@@ -1,6 +1,7 @@
-"""The search attributes of a namespace: whether those that runs need are there with their types, and adding missing ones.
+"""Check that a namespace has the search attributes that runs need, with their types, and add missing ones.
 
-A run that sets an attribute of another type fails each workflow task from then on, after it was paid. So it is checked before.
+A run that sets an attribute of another type fails every workflow task from then on, after it was paid. So the check
+comes first.
 """
 
 import re
@@ -22,7 +23,7 @@ log = structlog.get_logger("worker")
 
 Keys = Sequence[SearchAttributeKey[Any]]
 
-# Temporal Cloud and servers with an authorizer may keep the operator's API to themselves.
+# Temporal Cloud and servers with an authorizer may deny the operator API.
 _DENIED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)
 _OTHER_TYPE = re.compile(r"search attribute \S+ of type (\w+)")
 # A value of each type, as filters write it.
@@ -31,15 +32,15 @@ _LITERALS = {"Keyword": "'x'", "Text": "'x'", "Int": "1", "Double": "0.5", "Bool
 
 @dataclass(frozen=True, slots=True)
 class AttributeReport:
-    """What a namespace has of the wanted attributes: names with their wanted types, and for `mistyped` the actual type."""
+    """The wanted attributes that a namespace lacks, with their types, and for `mistyped` the actual type."""
 
     missing: Mapping[str, str]
     mistyped: Mapping[str, tuple[str, str]]
-    # Why the server does not tell, where it does not: then only what a filter showed is known.
+    # Why the server denied the list, if it did. Then only the results of filters are known.
     not_listed: str | None = None
 
     def describe_mistyped(self, namespace: str) -> str | None:
-        """Return the sentence about attributes of another type, None where there are none."""
+        """Return the sentence about attributes of another type, or None if there are none."""
         if not self.mistyped:
             return None
         differences = ", ".join(
@@ -62,11 +63,11 @@ def name_indexed_type(kind: int) -> str:
 async def inspect_search_attributes(client: Client, wanted: Keys) -> AttributeReport:
     """Compare the attributes of the client's namespace with the wanted ones. Nothing is changed.
 
-    Where the server denies the list, each attribute is used in a filter instead, which tells what is missing and most
+    If the server denies the list, each attribute is used in a filter instead, which shows what is missing and most
     other types.
 
     Raises:
-        RPCError: the server denies both, does not know the namespace, or does not answer.
+        RPCError: the server denies both, does not know the namespace, or does not respond.
     """
     request = ListSearchAttributesRequest(namespace=client.namespace)
     try:

@@ -1,7 +1,7 @@
-"""What the embedded stack of a directory tells other terminals: who runs it and where its servers listen.
+"""Publish the embedded stack of a directory to other terminals: who runs it and where its servers listen.
 
-One stack a directory: a lock is held from before anything is started until all has ended, and `stack.json` appears
-when all is up. What a stack that was killed leaves behind counts for nothing, as nobody holds its lock.
+There is one stack a directory: its lock is held from before anything is started until everything has ended, and
+`stack.json` exists once all parts run. Files of a killed stack are ignored, because nobody holds its lock.
 """
 
 import os
@@ -18,7 +18,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# Beyond what the file holds: on Windows a locked byte cannot be read by others, and its text is for reading.
+# Beyond the file's text, because on Windows others cannot read a locked byte.
 _LOCKED_BYTE = 1 << 30
 
 
@@ -27,18 +27,18 @@ class FileLocked(Exception):
 
 
 class FileLock:
-    """The lock of one file. The file itself stays: to delete it would let two processes hold a lock of one name."""
+    """The lock of one file. The file is never deleted: two processes could then hold the same lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def take(self, text: str) -> None:
-        """Takes the lock and writes `text` into the file, for whoever asks who holds it.
+        """Take the lock and write `text` into the file, which tells others who holds it.
 
         Raises:
-            FileLocked: it is held.
-            OSError: the file cannot be made or opened.
+            FileLocked: another process holds it.
+            OSError: the file cannot be created or opened.
         """
         descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -51,14 +51,14 @@ class FileLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Gives the lock back, where this object holds it."""
+        """Release the lock if this object holds it."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
     def is_held(self) -> bool:
-        """Whether some process holds the lock."""
+        """Return whether any process holds the lock."""
         try:
             descriptor = os.open(self._path, os.O_RDWR)
         except OSError:
@@ -73,7 +73,7 @@ class FileLock:
 
 
 def _lock(descriptor: int) -> None:
-    """Locks without waiting; closing the descriptor unlocks. Raises OSError where somebody else holds it."""
+    """Lock without waiting; closing the descriptor unlocks. Raises OSError if another process holds it."""
     if sys.platform == "win32":
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -84,12 +84,12 @@ def _lock(descriptor: int) -> None:
 
 _STACK = "stack.json"
 _LOCK = "stack.lock"
-# A reader holds the lock for the blink in which it asks; who wants to keep it asks a few times.
+# `is_held` takes the lock for a moment, so claiming it is tried a few times.
 _TRIES, _PAUSE_SECONDS = 10, 0.02
 
 
 class Stack(BaseModel):
-    """A running embedded stack. `pid` is the process that started it and ends it; `http_url` is Temporal's HTTP API."""
+    """A running embedded stack. `pid` is the process that started it; `http_url` is Temporal's HTTP API."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -101,11 +101,11 @@ class Stack(BaseModel):
 
 
 class StackClaimed(Exception):
-    """Another process runs, or is about to run, the stack of this directory."""
+    """Another process runs, or is starting, the stack of this directory."""
 
 
 def read_stack_file(data_dir: Path) -> Stack | None:
-    """The stack that runs for this directory, or None: also where its process is gone and only the file is left."""
+    """Return the running stack of this directory. None without one, also if only a file is left."""
     try:
         stack = Stack.model_validate_json((data_dir / _STACK).read_bytes())
     except (OSError, ValidationError):
@@ -115,10 +115,10 @@ def read_stack_file(data_dir: Path) -> Stack | None:
 
 @contextmanager
 def claim_stack(data_dir: Path) -> Iterator[None]:
-    """Holds the directory for this process while the block runs.
+    """Hold the directory for this process while the block runs.
 
     Raises:
-        StackClaimed: a living process holds it.
+        StackClaimed: a running process holds it.
         OSError: the directory cannot be written.
     """
     lock = FileLock(data_dir / _LOCK)
@@ -132,7 +132,7 @@ def claim_stack(data_dir: Path) -> Iterator[None]:
 
 
 def publish_stack(data_dir: Path, stack: Stack) -> None:
-    """Publishes the stack, atomically: a reader sees a whole file or none."""
+    """Publish the stack atomically: readers see a complete file or none."""
     draft = data_dir / f"{_STACK}.{stack.pid}"
     draft.touch(mode=0o600)
     draft.write_text(stack.model_dump_json(indent=2))

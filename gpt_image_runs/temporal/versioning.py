@@ -1,6 +1,6 @@
-"""Worker Deployment Versioning: which build a worker is of, and whether new runs come to it. Off unless settings name both.
+"""Support Worker Deployment Versioning: a worker's build, and whether new runs use it. Off unless both settings are set.
 
-A run stays on the build that it began on; the operator says which build new ones go to (`docs/change.md`).
+A run stays on the build that it started on. The operator decides which build new runs use (`docs/change.md`).
 """
 
 import structlog
@@ -18,7 +18,7 @@ log = structlog.get_logger("versions")
 
 
 def describe_build(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The build of this process's workers, for all task queues alike; None where they are of none.
+    """Return the build of this process's workers, for all task queues, or None without one.
 
     Raises:
         SettingsError: one of the two settings is set without the other.
@@ -41,12 +41,12 @@ def describe_build(settings: Settings) -> WorkerDeploymentConfig | None:
 
 
 async def read_current_build(client: Client, deployment_name: str) -> str | None:
-    """The build that new runs go to; None where there is none, and they go to workers without a build."""
+    """Return the build that new runs use, or None if they go to workers without a build."""
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=deployment_name)
     try:
         described = await client.workflow_service.describe_worker_deployment(request)
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:  # no worker of it has ever polled
+        if error.status is RPCStatusCode.NOT_FOUND:  # none of its workers has ever polled
             return None
         raise
     routing = described.worker_deployment_info.routing_config
@@ -54,7 +54,7 @@ async def read_current_build(client: Client, deployment_name: str) -> str | None
 
 
 async def tell_build(client: Client, build: WorkerDeploymentConfig) -> None:
-    """Says in the log whether new runs come to this build, and what to do where not. Nobody else would say it."""
+    """Log whether new runs use this build, and what to do if not, because nothing else reports it."""
     version = build.version
     try:
         current = await read_current_build(client, version.deployment_name)
@@ -74,9 +74,9 @@ async def tell_build(client: Client, build: WorkerDeploymentConfig) -> None:
 
 
 async def explain_idleness(client: Client, queue: str) -> str | None:
-    """Why new runs wait though workers poll a queue: none of them is of the build that is current. None where one is, or nobody polls.
+    """Explain why new runs wait although workers poll a queue: none of them has the current build.
 
-    The sentence says what to type.
+    Returns None if one has it, or if nobody polls. The sentence has the command to type.
     """
     kinds = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
     idle: dict[str, str] = {}

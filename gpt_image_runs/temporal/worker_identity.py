@@ -1,7 +1,8 @@
-"""What a worker's identity says: its process, and short ids of the ledger and the image store that it works with.
+"""Format and read worker identities: the process, and short ids of its ledger and image store.
 
-Temporal shows the identity of whoever polls a task queue. A command compares these ids with its own before it spends, and a
-worker with those of the workers that are there already. An identity looks like `4711@host ledger:0123456789ab store:ba9876543210`.
+Temporal shows the identity of every poller of a task queue. A command compares these ids with its own before it
+spends, and a worker with those of running workers. An identity looks like
+`4711@host ledger:0123456789ab store:ba9876543210`.
 """
 
 import hashlib
@@ -30,18 +31,18 @@ _IDENTITY = re.compile(
 )
 _KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 _ENDS = (WorkerStatus.WORKER_STATUS_SHUTTING_DOWN, WorkerStatus.WORKER_STATUS_SHUTDOWN)
-# A worker polls again after a minute at the latest, and the server lists it for five minutes after its last poll.
+# A worker polls at least every minute, and the server lists it for five minutes after its last poll.
 _POLL_INTERVAL = timedelta(seconds=75)
 _MAX_PROCESS = 100
 
 
 class LedgersDiffer(Exception):
-    """Another worker of the same task queues has another ledger, as a sentence that says what to do."""
+    """Another worker of the same task queues uses another ledger; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """A worker as its identity describes it. `ledger` and `store` are None where it does not say."""
+    """A worker as its identity describes it. `ledger` and `store` are None if not given."""
 
     process: str
     ledger: str | None = None
@@ -62,19 +63,19 @@ def format_identity(ledger_id: str, store_id: str | None) -> str:
 
 
 def parse_identity(text: str) -> WorkerIdentity:
-    """Read an identity. One that another program chose says nothing of a ledger or a store."""
+    """Parse an identity. One that another program chose has neither ledger nor store."""
     if match := _IDENTITY.fullmatch(text):
         return WorkerIdentity(ascii(match["process"])[1:-1][:_MAX_PROCESS], match["ledger"], match["store"])
     return WorkerIdentity(ascii(text)[1:-1][:_MAX_PROCESS])
 
 
 async def list_live_workers(client: Client, queues: Sequence[str]) -> list[WorkerIdentity]:
-    """List the workers that poll any of these task queues, without those that have ended or only finish their work.
+    """List the workers that poll any of these task queues, except those that have ended or are shutting down.
 
-    A worker that was killed may be listed for up to five minutes. No clock but the server's own is compared.
+    A killed worker may be listed for up to five minutes. Only times of the server's clock are compared.
 
     Raises:
-        RPCError: Temporal does not tell who polls.
+        RPCError: the server does not list the pollers.
     """
     polls: list[tuple[str, PollerInfo]] = []
     for queue in queues:
@@ -98,12 +99,12 @@ async def list_live_workers(client: Client, queues: Sequence[str]) -> list[Worke
 
 
 async def refuse_other_ledger(client: Client, queues: Sequence[str], identity: str) -> None:
-    """Check that no live worker of these task queues works with another ledger than the worker `identity`.
+    """Check that no running worker of these task queues uses another ledger than the worker `identity`.
 
-    Two ledgers behind one task queue would each know a part of the runs, and a request could be paid in both.
+    Two ledgers behind one task queue would each have only a part of the runs, and a request could be paid in both.
 
     Raises:
-        LedgersDiffer: one does, with a sentence that names both.
+        LedgersDiffer: one does; the message names both.
     """
     own = parse_identity(identity)
     try:
@@ -122,17 +123,17 @@ async def refuse_other_ledger(client: Client, queues: Sequence[str], identity: s
 
 
 async def _find_ended(client: Client) -> set[tuple[str, str]]:
-    """Find the workers, by identity and task queue, that have told the server that they take no more work."""
+    """Find the workers, by identity and task queue, that reported to the server that they are shutting down."""
     found: dict[tuple[str, str], bool] = {}
     request = ListWorkersRequest(namespace=client.namespace)
-    with suppress(RPCError):  # an older server, or one that denies it: then a poll says all that is known
+    with suppress(RPCError):  # an older server, or one that denies it: then only polls are known
         while True:
             listed = await client.workflow_service.list_workers(request)
             for info in listed.workers_info:
                 worker = info.worker_heartbeat
                 key = (worker.worker_identity, worker.task_queue)
                 runs = worker.status not in _ENDS
-                # A container that was started again has the identity of the one before it.
+                # A restarted container has the identity of its predecessor.
                 found[key] = found.get(key, False) or runs
             if not listed.next_page_token:
                 break

@@ -1,4 +1,4 @@
-"""Servers with TLS on loopback, and clients whose settings do not fit them."""
+"""Servers with TLS on loopback, and clients whose settings do not match them."""
 
 import socket
 import ssl
@@ -137,7 +137,9 @@ def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fail:
 STARTS_WITH = "The TLS handshake with the Temporal server at "
 
 
-async def test_plain_text_to_a_tls_port(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_plain_connection_to_a_tls_port_names_the_setting(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     for clients in (None, authority):
         told = await fail(listen(certify("localhost", authority), clients))
@@ -153,7 +155,9 @@ async def plain_temporal() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("setting", [{"TLS": "true"}, {"API_KEY": "a-key"}, {"TLS_SERVER_NAME": "temporal"}])
-async def test_tls_to_a_plain_temporal(plain_temporal: str, setting: dict[str, str], fail: Fail) -> None:
+async def test_tls_connection_to_a_plain_server_names_the_setting(
+    plain_temporal: str, setting: dict[str, str], fail: Fail
+) -> None:
     told = await fail(plain_temporal, **setting)
     assert told.startswith(
         f"{STARTS_WITH}{plain_temporal} failed: the server does not speak TLS, and TLS is on"
@@ -161,14 +165,14 @@ async def test_tls_to_a_plain_temporal(plain_temporal: str, setting: dict[str, s
     assert "Set TEMPORAL_TLS=false" in told
 
 
-async def test_tls_to_a_port_that_says_nothing(listen: Listen, fail: Fail) -> None:
+async def test_tls_connection_to_a_silent_port_is_explained(listen: Listen, fail: Fail) -> None:
     told = await fail(listen(), TLS="true")
     assert "the server takes the connection and does not answer." in told
     assert "TEMPORAL_TLS=false" in told
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_missing_client_certificate(
+async def test_missing_client_certificate_names_the_settings(
     certify: Authority, listen: Listen, fail: Fail, newest: ssl.TLSVersion
 ) -> None:
     authority = certify("ca")
@@ -181,7 +185,7 @@ async def test_missing_client_certificate(
 
 
 @pytest.mark.parametrize(("of_another_ca", "ends"), [(True, 30 * DAY), (False, -DAY / 2)])
-async def test_refused_client_certificate(
+async def test_refused_client_certificate_is_explained(
     certify: Authority, listen: Listen, fail: Fail, *, of_another_ca: bool, ends: timedelta
 ) -> None:
     authority, other = certify("ca"), certify("other ca")
@@ -196,7 +200,9 @@ async def test_refused_client_certificate(
     assert "TEMPORAL_TLS_CLIENT_CERT_PATH" in told
 
 
-async def test_client_key_of_another_certificate(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_key_of_another_certificate_is_explained(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     told = await fail(
         listen(certify("localhost", authority), authority),
@@ -207,7 +213,7 @@ async def test_client_key_of_another_certificate(certify: Authority, listen: Lis
     assert "TEMPORAL_TLS_CLIENT_KEY_PATH is not the key of TEMPORAL_TLS_CLIENT_CERT_PATH." in told
 
 
-async def test_client_certificate_that_is_not_pem(
+async def test_client_certificate_that_is_not_pem_is_explained(
     certify: Authority, listen: Listen, fail: Fail, tmp_path: Path
 ) -> None:
     authority = certify("ca")
@@ -222,7 +228,9 @@ async def test_client_certificate_that_is_not_pem(
     assert "TEMPORAL_TLS_CLIENT_KEY_PATH is not a private key in PEM." in told
 
 
-async def test_client_certificate_without_a_key(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_client_certificate_without_a_key_is_explained(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     told = await fail(
         listen(certify("localhost", authority), authority),
@@ -235,14 +243,16 @@ async def test_client_certificate_without_a_key(certify: Authority, listen: List
 
 
 @pytest.mark.parametrize("address", ["two words:7233", "localhost:99999"])
-async def test_malformed_address(address: str, fail: Fail) -> None:
+async def test_malformed_address_is_explained(address: str, fail: Fail) -> None:
     told = await fail(address)
     assert told.startswith(f"The TEMPORAL_* settings cannot be used for '{address}': invalid target URL: ")
     assert "Set TEMPORAL_ADDRESS to HOST:PORT." in told
 
 
 @pytest.mark.parametrize("trusted", ["system", "another"])
-async def test_unknown_ca(certify: Authority, listen: Listen, fail: Fail, trusted: str) -> None:
+async def test_unknown_ca_names_the_ca_setting(
+    certify: Authority, listen: Listen, fail: Fail, trusted: str
+) -> None:
     address = listen(certify("localhost", certify("ca")))
     another = {"TLS_SERVER_CA_CERT_PATH": certify("other ca").certificate_path}
     told = await fail(address, **(another if trusted == "another" else {"TLS": "true"}))
@@ -252,7 +262,9 @@ async def test_unknown_ca(certify: Authority, listen: Listen, fail: Fail, truste
     assert "Set TEMPORAL_TLS_SERVER_CA_CERT_PATH" in told
 
 
-async def test_wrong_name(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_certificate_for_another_name_is_explained(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     address = listen(certify("elsewhere.example", authority))
     told = await fail(address, TLS_SERVER_CA_CERT_PATH=authority.certificate_path)
@@ -260,7 +272,9 @@ async def test_wrong_name(certify: Authority, listen: Listen, fail: Fail) -> Non
     assert "TEMPORAL_TLS_SERVER_NAME" in told
 
 
-async def test_expired_certificate(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_expired_certificate_is_explained_with_its_date(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     expired = certify("localhost", authority, begins=-3 * DAY, ends=-DAY)
     told = await fail(listen(expired), TLS_SERVER_CA_CERT_PATH=authority.certificate_path)
@@ -268,7 +282,7 @@ async def test_expired_certificate(certify: Authority, listen: Listen, fail: Fai
     assert f"the server's certificate expired on {ended}." in told
 
 
-async def test_certificate_that_is_not_valid_yet(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_certificate_not_yet_valid_is_explained(certify: Authority, listen: Listen, fail: Fail) -> None:
     authority = certify("ca")
     coming = certify("localhost", authority, begins=DAY)
     told = await fail(listen(coming), TLS_SERVER_CA_CERT_PATH=authority.certificate_path)
@@ -277,12 +291,14 @@ async def test_certificate_that_is_not_valid_yet(certify: Authority, listen: Lis
 
 
 @pytest.mark.parametrize("tls", ["true", "false"])
-async def test_absent_server_is_not_told_as_tls_trouble(unused_tcp_port: int, tls: str, fail: Fail) -> None:
+async def test_absent_server_is_not_reported_as_a_tls_failure(
+    unused_tcp_port: int, tls: str, fail: Fail
+) -> None:
     told = await fail(f"127.0.0.1:{unused_tcp_port}", TLS=tls)
     assert told.startswith(
         f"No Temporal server answers at 127.0.0.1:{unused_tcp_port}. Start the embedded one"
     )
 
 
-async def test_plain_port_that_is_no_temporal(listen: Listen, fail: Fail) -> None:
+async def test_plain_port_of_another_server_is_explained(listen: Listen, fail: Fail) -> None:
     assert (await fail(listen())).startswith("No Temporal server answers at localhost:")

@@ -1,4 +1,4 @@
-"""Failures on their way to Temporal."""
+"""Failures as they are sent to Temporal."""
 
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
@@ -15,16 +15,15 @@ def write(error: BaseException) -> Failure:
     return failure
 
 
-def test_a_foreseen_failure_is_its_words() -> None:
-    """What was raised on purpose has its message, its type and no stack trace."""
+def test_application_error_has_message_and_type_without_stack_trace() -> None:
     failure = write(ApplicationError("The store is away. Try again.", type="StoreUnavailable"))
     assert failure.message == "The store is away. Try again."
     assert failure.application_failure_info.type == "StoreUnavailable"
     assert failure.stack_trace == ""
 
 
-def test_an_unforeseen_error_keeps_its_trace() -> None:
-    """What nobody foresaw says where it was raised, also after it was read and written once more."""
+def test_unexpected_error_keeps_its_stack_trace() -> None:
+    """Also after it was decoded and encoded again."""
     failure = write(KeyError("usage"))
     read = DATA_CONVERTER.failure_converter.from_failure(failure, DATA_CONVERTER.payload_converter)
     assert "test_data_converter" in failure.stack_trace

@@ -1,4 +1,4 @@
-"""One stack a directory, by a lock that the operating system takes back however its holder ends."""
+"""One stack a directory, by a lock that the operating system releases however its holder ends."""
 
 import os
 import subprocess
@@ -27,8 +27,7 @@ with claim_stack(Path(sys.argv[1])):
 """
 
 
-def test_a_published_stack_is_found_while_it_is_held(tmp_path: Path) -> None:
-    """Others see a stack from when it is published until its holder gives it back."""
+def test_published_stack_is_found_while_its_lock_is_held(tmp_path: Path) -> None:
     with claim_stack(tmp_path):
         assert read_stack_file(tmp_path) is None
         publish_stack(tmp_path, STACK)
@@ -37,8 +36,8 @@ def test_a_published_stack_is_found_while_it_is_held(tmp_path: Path) -> None:
     assert read_stack_file(tmp_path) is None
 
 
-def test_a_directory_has_one_stack(tmp_path: Path) -> None:
-    """A second claim is refused, naming the process that holds the directory; it is free again afterwards."""
+def test_second_claim_of_a_directory_is_refused(tmp_path: Path) -> None:
+    """It names the holding process, and succeeds after the release."""
     with claim_stack(tmp_path):
         with (
             pytest.raises(StackClaimed, match=f"Process {os.getpid()} runs the stack of"),
@@ -52,8 +51,8 @@ def test_a_directory_has_one_stack(tmp_path: Path) -> None:
         pass
 
 
-def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
-    """The files of a stack that was killed stay, and count for nothing, whatever has its process id by now."""
+def test_killed_holder_releases_the_directory(tmp_path: Path) -> None:
+    """Its files remain and are ignored, even if its process id is in use again."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
         assert holder.stdout is not None
@@ -69,8 +68,7 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "\xff", "[" * 10_000])
-def test_a_file_that_is_no_stack_is_none(tmp_path: Path, text: str) -> None:
-    """Whatever stands in the file, nobody is told a traceback."""
+def test_invalid_stack_file_is_ignored(tmp_path: Path, text: str) -> None:
     with claim_stack(tmp_path):
         (tmp_path / "stack.json").write_text(text)
         assert read_stack_file(tmp_path) is None
