@@ -56,7 +56,7 @@ bench-saturation: setup ## how much of the provider's limit is reached: LIMIT="2
 	@$(BIN)/python -m benchmarks.saturation --limit $(LIMIT) --seconds $(STRETCH)
 
 HISTORIES ?= tests/e2e/histories
-replay: setup ## saved histories on the workflows of this code: HISTORIES=FOLDER (see docs/change.md)
+replay: setup ## saved histories on the workflows of this code: HISTORIES=FOLDER (see docs/how-to/change.md)
 	@$(BIN)/python starter.py replay $(HISTORIES)
 
 check: setup ## format, lint, strict types, tests

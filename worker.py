@@ -67,7 +67,7 @@ def serve_links(address: str, settings: Settings) -> AbstractAsyncContextManager
     if links is None:
         raise SettingsError(
             f"IMAGE_LINKS_ADDRESS is {address}, and nothing can be served there without IMAGE_LINKS_URL and"
-            " IMAGE_LINKS_SECRET. Set them too (docs/links.md)."
+            " IMAGE_LINKS_SECRET. Set them too (docs/how-to/links.md)."
         )
     return serve_pictures(address, ImageStore.from_url(settings.store_url()), links)
 

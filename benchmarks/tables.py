@@ -1,4 +1,4 @@
-"""Format a benchmark's results as the Markdown tables of docs/benchmarks.md. Pure."""
+"""Format a benchmark's results as the Markdown tables of docs/explanation/benchmarks.md. Pure."""
 
 import os
 import platform

@@ -47,7 +47,8 @@ UnknownOutcome = Annotated[
     Option(help="After a request that was perhaps paid: resend it, or hold the run for a decision."),
 ]
 Notify = Annotated[
-    str | None, Option(metavar="URL", help="An address that is told of the run's end (docs/notify.md).")
+    str | None,
+    Option(metavar="URL", help="An address that is told of the run's end (docs/how-to/notify.md)."),
 ]
 Metadata = Annotated[
     list[str] | None, Option(metavar="KEY=VALUE", help="Kept on the ledger's entry; may be repeated.")

@@ -19,7 +19,7 @@ from gpt_image_runs.provider.usage_api import BooksFailure
 from gpt_image_runs.webhooks.client import WebhookFailure
 
 ROOT = Path(__file__).parents[1]
-DOCUMENT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
 TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError, WebhookFailure)
 FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
 CHOSEN_BY_CODE = {

@@ -25,7 +25,7 @@ Runs like these may be under way: with this code they would stand still until it
      `python -m tests.support.runs.save_histories` with a shape that takes the new way, so that it is guarded too. Or
   2. deploy it as a new build, WORKER_DEPLOYMENT_NAME and WORKER_BUILD_ID, and keep the old workers until their runs have
      ended: `temporal worker deployment describe --name NAME` says "drained" then.
-docs/change.md has both, step by step, and how to go back."""
+docs/how-to/change.md has both, step by step, and how to go back."""
 _SHOWN_AROUND = 3
 
 

@@ -39,7 +39,7 @@ def recover(
     with the settings of today (IMAGE_URL_HOSTS), is stored and billed.
 
     With --from-store: attempts and bills that the ledger has lost are taken back from the image store and Temporal. It may be
-    repeated: what the ledger has is left as it is. Exit status 1 while anything is missing. See docs/restore.md.
+    repeated: what the ledger has is left as it is. Exit status 1 while anything is missing. See docs/how-to/restore.md.
 
     Nothing is sent to the provider and nothing is paid.
     """

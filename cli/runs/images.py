@@ -114,7 +114,7 @@ def _open_links(settings: Settings) -> PictureLinks:
     if found is None:
         raise CommandFailed(
             "There are no links to pictures here: set IMAGE_LINKS_URL and IMAGE_LINKS_SECRET as the worker has them"
-            " (docs/links.md). `images RUN --out DIR` copies the pictures."
+            " (docs/how-to/links.md). `images RUN --out DIR` copies the pictures."
         )
     return found
 

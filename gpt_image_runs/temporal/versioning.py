@@ -1,6 +1,6 @@
 """Support Worker Deployment Versioning: a worker's build, and whether new runs use it. Off unless both settings are set.
 
-A run stays on the build that it started on. The operator decides which build new runs use (`docs/change.md`).
+A run stays on the build that it started on. The operator decides which build new runs use (`docs/how-to/change.md`).
 """
 
 import structlog

@@ -103,7 +103,7 @@ async def _ask(client: Client, race: Race, moment: int, prompt: str) -> Answer:
 
 
 async def _submit(client: Client, payload: dict[str, Any], run_id: str) -> tuple[SubmitReceipt, Any]:
-    """Submit as docs/integrate.md says, until there is a receipt: servers and workers may be away."""
+    """Submit as docs/how-to/integrate.md says, until there is a receipt: servers and workers may be away."""
     while True:
         submission = uuid.uuid4().hex
         try:

@@ -351,14 +351,14 @@ async def test_connect_with_options_of_temporalio_names_what_is_wrong_with_them(
         await Client.connect(address, tls=True)
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "client.md"
 SNIPPETS = dict(
     re.findall(r"^## ([^\n]+)\n\n```python\n(.*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 )
 
 
 async def run_snippets(names: dict[str, Any], *headings: str) -> None:
-    """Run snippets of docs/client.md as they stand, one after the other with the same names."""
+    """Run snippets of docs/how-to/client.md as they stand, one after the other with the same names."""
     for heading in headings:
         code = compile(SNIPPETS[heading], PAGE.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         await FunctionType(code, names)()

@@ -78,8 +78,8 @@ def test_what_is_asked_of_a_label_can_be(selectors: list[Selector], shown: Expos
 
 
 def test_everything_of_ours_is_in_a_graph(selectors: list[Selector], shown: Exposition) -> None:
-    """Each metric of ours is in the dashboard or in an alert, and in docs/operate.md by its name."""
-    text = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    """Each metric of ours is in the dashboard or in an alert, and in docs/how-to/operate.md by its name."""
+    text = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
     ours = set(re.findall(r"^# TYPE (gpt_image_\w+)", shown.text, re.MULTILINE))
     asked = {re.sub("_bucket$", "", selector.metric) for selector in selectors}
     assert ours - asked == set()
@@ -88,17 +88,17 @@ def test_everything_of_ours_is_in_a_graph(selectors: list[Selector], shown: Expo
 
 @pytest.mark.parametrize("rule", read_rules(), ids=lambda rule: rule["alert"])
 def test_every_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any]) -> None:
-    """An alert has a severity and a sentence, and a line in docs/operate.md."""
+    """An alert has a severity and a sentence, and a line in docs/how-to/operate.md."""
     assert rule.keys() - {"for"} == {"alert", "expr", "labels", "annotations"}
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"].endswith(".")
-    text = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
     assert re.search(rf"^\| `{rule['alert']}` \|.+\|$", text, re.MULTILINE)
 
 
 def test_no_alert_is_described_that_is_not_there() -> None:
-    """The names of alerts in docs/operate.md are those of the file, once each."""
-    text = (ROOT / "docs/operate.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2]
+    """The names of alerts in docs/how-to/operate.md are those of the file, once each."""
+    text = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2]
     assert re.findall(r"^\| `([A-Z]\w+)` \|", text, re.MULTILINE) == [rule["alert"] for rule in read_rules()]
 
 

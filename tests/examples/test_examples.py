@@ -1,4 +1,4 @@
-"""The examples of docs/integrate.md and docs/streaming.md, each carried out as it stands against the stack that `make up` starts."""
+"""The examples of docs/how-to/integrate.md and docs/how-to/stream.md, each carried out as it stands against the stack that `make up` starts."""
 
 import json
 import os

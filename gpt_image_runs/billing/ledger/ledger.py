@@ -100,7 +100,7 @@ def _refuse_unpaid(attempt: RowMapping | None, run_id: str, attempt_id: str) -> 
     if attempt is None:
         raise AttemptMissing(
             f"{nothing}: there is no attempt {attempt_id} in the ledger. Is this the ledger that the attempt was written to?"
-            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/restore.md)."
+            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/how-to/restore.md)."
         )
     if attempt["run_id"] != run_id:
         raise LedgerRefused(

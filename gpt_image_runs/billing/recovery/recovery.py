@@ -70,7 +70,7 @@ class Losses:
         return (
             f"The ledger is older than its image store or its Temporal: {_count(self.attempts, 'attempt')} and"
             f" {_count(self.entries, 'entry', 'entries')} are missing{since}. It was probably restored from an older copy."
-            " No worker sends anything until this is settled: run `python starter.py recover --from-store`, see docs/restore.md."
+            " No worker sends anything until this is settled: run `python starter.py recover --from-store`, see docs/how-to/restore.md."
         )
 
 

@@ -222,7 +222,7 @@ REFUSALS = (
         "att_0",
         (
             "there is no attempt att_0 in the ledger. Is this the ledger that the attempt was written to?"
-            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/restore.md)."
+            " After a restore from an older copy, run `python starter.py recover --from-store` (docs/how-to/restore.md)."
         ),
     ),
     (

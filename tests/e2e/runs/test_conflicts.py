@@ -1,4 +1,4 @@
-"""The same request id from clients that have no code of ours: what each way of starting gets, as docs/integrate.md says."""
+"""The same request id from clients that have no code of ours: what each way of starting gets, as docs/how-to/integrate.md says."""
 
 import asyncio
 from typing import Any

@@ -40,7 +40,7 @@ def make_request(prompt: str, **changes: Any) -> dict[str, Any]:
 
 
 async def submit_with_memo(stack: Stack, payload: dict[str, Any], run_id: str) -> Submitted:
-    """As the examples in docs/integrate.md do it."""
+    """As the examples in docs/how-to/integrate.md do it."""
     update_id = new_run_id()
     receipt, handle = await submit(
         stack.client, payload, run_id, update_id=update_id, memo={SUBMISSION: update_id}

@@ -96,7 +96,7 @@ async def test_the_same_call_again_gets_the_same_receipt(stack: Stack) -> None:
 
 
 async def test_an_update_id_is_of_one_call(stack: Stack) -> None:
-    """Temporal answers an update id that it knows by itself, be it of other content: that is why docs/integrate.md wants a new one."""
+    """Temporal answers an update id that it knows by itself, be it of other content: that is why docs/how-to/integrate.md wants a new one."""
     run_id = new_run_id()
     first, handle = await submit(stack.client, REQUEST, run_id, update_id="used-again")
     await handle.result()

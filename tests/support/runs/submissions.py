@@ -1,4 +1,4 @@
-"""Submitting as docs/integrate.md says it, by names and plain JSON, also while the ledger is away. No test here."""
+"""Submitting as docs/how-to/integrate.md says it, by names and plain JSON, also while the ledger is away. No test here."""
 
 import asyncio
 import uuid
