@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.app import COMMANDS
+from gpt_image_runs.contracts import names
 from gpt_image_runs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -53,3 +54,11 @@ def test_commands_page_names_every_command() -> None:
 def test_settings_page_names_every_setting() -> None:
     text = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in text] == []
+
+
+def test_search_attributes_page_names_every_attribute_with_its_type() -> None:
+    text = (ROOT / "docs" / "reference" / "search-attributes.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE))
+    assert documented == {
+        (key.name, key.indexed_value_type.name.capitalize()) for key in names.SEARCH_ATTRIBUTES
+    }

@@ -67,7 +67,7 @@ def _set_caller_workflow_id(workflow_id: str) -> None:
 
 
 class RecordFailureTypes(client.Interceptor, worker.Interceptor):
-    """Records a failure's type, as in `docs/how-to/operate.md`, on the failing span. Never its text."""
+    """Records a failure's type, as in `docs/reference/failures.md`, on the failing span. Never its text."""
 
     def intercept_activity(
         self,

@@ -78,8 +78,8 @@ def test_what_is_asked_of_a_label_can_be(selectors: list[Selector], shown: Expos
 
 
 def test_everything_of_ours_is_in_a_graph(selectors: list[Selector], shown: Exposition) -> None:
-    """Each metric of ours is in the dashboard or in an alert, and in docs/how-to/operate.md by its name."""
-    text = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
+    """Each metric of ours is in the dashboard or in an alert, and in docs/reference/metrics.md by its name."""
+    text = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     ours = set(re.findall(r"^# TYPE (gpt_image_\w+)", shown.text, re.MULTILINE))
     asked = {re.sub("_bucket$", "", selector.metric) for selector in selectors}
     assert ours - asked == set()

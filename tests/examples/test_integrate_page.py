@@ -11,6 +11,7 @@ from gpt_image_runs.contracts.schemas.generate import PUBLISHED
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PAGE = (ROOT / "docs" / "how-to" / "integrate.md").read_text(encoding="utf-8")
+NAMES = (ROOT / "docs" / "reference" / "schemas.md").read_text(encoding="utf-8")
 STREAMING = (ROOT / "docs" / "how-to" / "stream.md").read_text(encoding="utf-8")
 LANGUAGES = {".py": "python", ".ts": "ts", ".sh": "sh"}
 MADE_BY_NPM = {"node_modules", "package-lock.json", "start.js"}
@@ -35,8 +36,8 @@ def test_every_example_is_carried_out() -> None:
 
 
 def test_the_names_are_those_of_the_code() -> None:
-    """Every name that a client needs is on the page as the code has it, and so is every schema."""
-    named = set(re.findall(r"`([^`\n]+)`", PAGE))
+    """Every name that a client needs is in the reference as the code has it, and so is every schema."""
+    named = set(re.findall(r"`([^`\n]+)`", NAMES))
     assert named >= PUBLISHED.keys()
     assert named >= {
         names.WORKFLOW,

@@ -20,7 +20,7 @@ RESULTS: dict[str, dict[str, str]] = {
     "RunFailure": {
         "run_id": "The run's id.",
         "status": "failed or cancelled.",
-        "type": "The failure's type, as in Temporal; docs/how-to/operate.md has them all.",
+        "type": "The failure's type, as in Temporal; docs/reference/failures.md has them all.",
         "message": "What is wrong and what to do, for people.",
     },
     "ImageRef": {
@@ -73,7 +73,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "basis": "What the cost rests on, as in the result, once it is computed.",
     },
     "FailedAttempt": {
-        "error_type": "The failure's type; docs/how-to/operate.md has them all.",
+        "error_type": "The failure's type; docs/reference/failures.md has them all.",
         "message": "What is wrong and what to do, for people.",
         "failed_at": "When it failed.",
         "failures": "How many attempts had failed by then, also those that sent nothing; absent where no further one is made.",
