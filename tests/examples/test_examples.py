@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/integrate.md and docs/how-to/stream.md, each carried out as it stands against the stack that `make up` starts."""
+"""The examples of docs/how-to/integrate.md, docs/how-to/stream.md and docs/tutorial, run against the stack that `make up` starts."""
 
 import json
 import os
@@ -26,6 +26,9 @@ mark = pathlib.Path(os.environ["SHUTDOWN_MARK"])
 atexit.register(mark.touch)
 """
 OLDEST_NODE = 20
+TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+# Typed by a reader before the commands that a test runs.
+SET_UP = ("make up\n", "source .venv/bin/activate\n")
 
 
 @dataclass(frozen=True)
@@ -282,3 +285,41 @@ def test_other_content_is_a_conflict_that_is_told(
     assert (in_a_shell.returncode, in_a_shell.stdout) == (1, "")
     terminal.run("wait", f"image:acme:{request_id}")
     assert terminal.paid_calls(f"image:acme:{request_id}") == 1
+
+
+def normalize(line: str) -> str:
+    """Collapse spaces and replace dates, which differ in each run."""
+    return " ".join(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", line).split())
+
+
+def list_missing_lines(shown: str, printed: str) -> list[str]:
+    """List the lines of a page that the output lacks, in this order. `...` on the page stands for any text."""
+    lines = iter([normalize(line) for line in printed.splitlines()])
+    patterns = [re.escape(normalize(line)).replace(r"\.\.\.", ".*") for line in shown.splitlines()]
+    return [pattern for pattern in patterns if not any(re.fullmatch(pattern, line) for line in lines)]
+
+
+@pytest.fixture(scope="module")
+def tutorial_terminal(tmp_path_factory: pytest.TempPathFactory, turn: Path) -> Iterator[Terminal]:
+    """A stack with an empty ledger, as a reader of the tutorials has it."""
+    terminal = Terminal(tmp_path_factory.mktemp("tutorial") / "data")
+    with run_up(terminal, turn):
+        yield terminal
+
+
+def test_tutorials_print_what_they_show(tutorial_terminal: Terminal, tmp_path: Path) -> None:
+    """The tutorials build on each other: the ledger of the first is read in the others."""
+    order = {"first-run.md": 0, "first-batch.md": 1, "first-bill-settled.md": 2}
+    for page in sorted(TUTORIALS, key=lambda path: order[path.name]):
+        blocks = re.findall(
+            r"^```(sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+        assert blocks
+        printed = ""
+        for kind, text in blocks:
+            if kind == "text":
+                assert (page.name, list_missing_lines(text, printed)) == (page.name, [])
+            elif text not in SET_UP:
+                ended = tutorial_terminal.run_script(text, tmp_path)
+                assert ended.status == 0, f"{page.name}: {text}{ended.err}"
+                printed = ended.out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,6 +35,19 @@ class Terminal:
             [*_STARTER, *arguments],
             input=stdin,
             env=self._environment(),
+            capture_output=True,
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+    def run_script(self, script: str, folder: Path) -> Ended:
+        """Run a shell script in `folder`, where `python starter.py` is this code's command line."""
+        script = script.replace("python starter.py", shlex.join(_STARTER))
+        ended = subprocess.run(
+            ["sh", "-eu", "-c", script],
+            cwd=folder,
+            env={**self._environment(), "COLUMNS": "120"},
             capture_output=True,
             timeout=_PATIENCE_SECONDS,
             check=False,
