@@ -22,7 +22,7 @@ LAYERS = {
     "gpt_image_runs": 2,
     "simulator": 1,
 }
-# Inside the library: what a package may import from its neighbors. The drawing in docs shows the same.
+# Inside the library: what a package may import from its neighbors. CONTRIBUTING.md shows the same.
 LIBRARY_IMPORTS = {
     "contracts": set(),
     "database": {"contracts"},
@@ -289,3 +289,10 @@ def test_declared_distributions_are_used() -> None:
 @pytest.mark.parametrize("path", MONEY, ids=name_of)
 def test_money_modules_use_no_float(path: Path) -> None:
     assert list(list_floats(path)) == []
+
+
+def test_contributing_shows_the_import_rules() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^([a-z_.]+) +-> ((?:[a-z_.]+, )*[a-z_.]+)(?:  .*)?$", text, re.MULTILINE)
+    shown = {package: set(imports.split(", ")) - {"nothing"} for package, imports in rows}
+    assert shown == LIBRARY_IMPORTS
