@@ -82,7 +82,7 @@ class EconomyClaimer:
             # A ledger that was restored from an older copy takes lines that were paid for new ones.
             await asyncio.gather(
                 *(
-                    self._receipts.take_back(identify_line(line, activity.info().workflow_id or ""))
+                    self._receipts.restore_attempts(identify_line(line, activity.info().workflow_id or ""))
                     for line in chunk
                 )
             )

@@ -204,7 +204,7 @@ class EconomySettler:
         if read.problems:
             await self._keeper.save_raw_body(attempt.attempt_id, answer)
         # The provider keeps the file: a store that is away is left to the next attempt.
-        images = await self._keeper.keep_without_waiting(read.pictures, owner=line.tenant)
+        images = await self._keeper.save_without_waiting(read.pictures, owner=line.tenant)
         return dataclasses.replace(succeeded_outcome(answer, read, images), latency_ms=None)
 
 

@@ -73,7 +73,7 @@ class AttemptReceipts:
             log.warning("No receipt was kept.", attempt_id=attempt.attempt_id, error=str(error))
 
     @contextlib.asynccontextmanager
-    async def noting_open_attempt(
+    async def write_open_receipt(
         self, run: RunIdentity, attempt: Attempt, request: ImageRequest
     ) -> AsyncIterator[None]:
         """Write a receipt without an outcome if the block takes long: its worker may die and its ledger may be lost."""
@@ -94,7 +94,7 @@ class AttemptReceipts:
             # Not cancelled: a write that goes on would take the place of the receipt with the outcome.
             await noting
 
-    def has_open_note(self, attempt_id: str) -> bool:
+    def has_open_receipt(self, attempt_id: str) -> bool:
         """Return whether a receipt without an outcome was written, which the outcome has to replace."""
         return attempt_id in self._open
 
@@ -109,7 +109,7 @@ class AttemptReceipts:
                 found[receipt.attempt.attempt_id] = receipt.outcome
         return found
 
-    async def take_back(self, run: RunIdentity, known: Collection[str] = ()) -> bool:
+    async def restore_attempts(self, run: RunIdentity, known: Collection[str] = ()) -> bool:
         """Write attempts of a run into the ledger that only the store knows. Returns whether there were any.
 
         Also those of another ledger, where they are of the same content: a ledger that was lost has no other successor.
@@ -153,7 +153,7 @@ class AttemptReceipts:
         return self._ledger_id
 
 
-async def add_recovered_pictures(paid: Attempt, store: ImageStore) -> Attempt:
+async def add_recovered_images(paid: Attempt, store: ImageStore) -> Attempt:
     """Return a paid attempt with the pictures that the command `recover` has found in its kept answer since."""
     kept = await store.read_document(f"recovered/{paid.attempt_id}.json") if paid.error_message else None
     if kept is None:

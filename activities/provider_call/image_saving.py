@@ -64,7 +64,7 @@ class ImageSaver:
         # Each takes a core, and for that moment three times the memory of its picture: more at once would gain nothing.
         self._openings = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def prove(self) -> None:
+    async def check_store(self) -> None:
         """Nothing is bought that could not be kept: checks the store, unless it was seen to work just now.
 
         Raises:
@@ -98,7 +98,7 @@ class ImageSaver:
         async with self._openings:
             return await asyncio.to_thread(check_pictures, raw, answer)
 
-    async def keep(self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str) -> tuple[ImageRef, ...]:
+    async def save(self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str) -> tuple[ImageRef, ...]:
         """Store the pictures of an answer, as those of the tenant `owner`.
 
         They would be lost with this attempt, so a store that is away is waited for as long as the attempt has time.
@@ -123,7 +123,7 @@ class ImageSaver:
         self._proven_at = time.monotonic()
         return tuple(images)
 
-    async def keep_without_waiting(self, pictures: tuple[bytes, ...], *, owner: str) -> tuple[ImageRef, ...]:
+    async def save_without_waiting(self, pictures: tuple[bytes, ...], *, owner: str) -> tuple[ImageRef, ...]:
         """Store pictures that can be read from the provider again.
 
         Raises:
@@ -188,7 +188,7 @@ _SIGNAL_PATIENCE = timedelta(seconds=10)
 
 
 @contextlib.asynccontextmanager
-async def announcing_partial_images(
+async def announce_partial_images(
     store: ImageStore, attempt_id: str, most: int, *, owner: str | None = None
 ) -> AsyncIterator[Show]:
     """What is shown within the block is kept and told to the activity's own run, the first `most` of it."""

@@ -72,7 +72,7 @@ _WORTH_SAYING_SECONDS = 5.0
 OnPause = Callable[[str, datetime], None]
 
 
-def _tell_nobody(_model: str, _until: datetime) -> None:
+def _ignore_pause(_model: str, _until: datetime) -> None:
     """Where nothing is counted."""
 
 
@@ -82,7 +82,9 @@ class SharedBackoffs:
     `on_pause` is told the model and until when its calls wait, whenever a pause begins or becomes longer.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, on_pause: OnPause = _tell_nobody) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, on_pause: OnPause = _ignore_pause
+    ) -> None:
         self._clock = clock
         self._on_pause = on_pause
         self._by_model: dict[str, SharedBackoff] = {}
@@ -176,7 +178,7 @@ class FailureReports:
     """How many attempts of a call have failed, which of them was the last that was told, and the kinds told, that one's last."""
 
     failures: int = 0
-    last_told: int = 0
+    last_reported: int = 0
     kinds: tuple[str, ...] = ()
 
     def count(self, kind: str) -> "FailureReports":
@@ -184,7 +186,7 @@ class FailureReports:
         number = self.failures + 1
         if kind in self.kinds:
             patience = _SAME if kind == self.kinds[-1] else _CHANGED
-            if number < patience * self.last_told:
+            if number < patience * self.last_reported:
                 return replace(self, failures=number)
         others = tuple(known for known in self.kinds if known != kind)
         return FailureReports(number, number, (*others, kind))
@@ -192,7 +194,7 @@ class FailureReports:
     @property
     def should_report(self) -> bool:
         """Whether the failure that was counted last is to be told."""
-        return self.failures == self.last_told
+        return self.failures == self.last_reported
 
 
 MAX_RETRY_TIME = timedelta(hours=6)
@@ -211,8 +213,8 @@ class RetryState:
     """
 
     elapsed_seconds: float = 0.0
-    owed: int = 0
-    told: FailureReports = field(default_factory=FailureReports)
+    pending_dispatches: int = 0
+    reports: FailureReports = field(default_factory=FailureReports)
     faults: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -224,9 +226,9 @@ class RetryState:
 def load_retry_state() -> RetryState:
     """What this attempt has been handed, by the heartbeat details of the last one; nothing where that left none."""
     match list(activity.info().heartbeat_details):
-        case [elapsed_seconds, owed, [failures, last_told, kinds], dict(faults)]:
+        case [elapsed_seconds, pending, [failures, last_reported, kinds], dict(faults)]:
             return RetryState(
-                elapsed_seconds, owed, FailureReports(failures, last_told, tuple(kinds)), faults
+                elapsed_seconds, pending, FailureReports(failures, last_reported, tuple(kinds)), faults
             )
         case _:
             return RetryState()
@@ -244,35 +246,35 @@ def carry_retry_state(given: RetryState, image_slots: int | None) -> Iterator[No
     """
     started = time.monotonic()
     try:
-        if given.owed:
-            raise dispatch_again(given.owed)
+        if given.pending_dispatches:
+            raise dispatch_again(given.pending_dispatches)
         yield
     except ApplicationError as failure:
-        next_one, pause = _hand_on(given, failure, image_slots or 0, time.monotonic() - started)
-        activity.heartbeat(*next_one.details)
+        state, pause = _next_state(given, failure, image_slots or 0, time.monotonic() - started)
+        activity.heartbeat(*state.details)
         if failure.non_retryable:
             raise
-        if next_one.elapsed_seconds >= MAX_RETRY_TIME.total_seconds():
+        if state.elapsed_seconds >= MAX_RETRY_TIME.total_seconds():
             raise _copy(failure, non_retryable=True) from None
         if failure.next_retry_delay is not None:
             raise
         raise _copy(failure, next_retry_delay=pause) from None
 
 
-def _hand_on(
+def _next_state(
     given: RetryState, failure: ApplicationError, image_slots: int, took_seconds: float
 ) -> tuple[RetryState, timedelta]:
     """What the next attempt is handed, and how long it waits before."""
     if failure.type == TAKING_IMAGE_SLOTS:
-        return replace(given, owed=given.owed - 1), timedelta()
-    owed = image_slots if _was_sent(failure) else 0
-    told = given.told.count(failure.type or "")
+        return replace(given, pending_dispatches=given.pending_dispatches - 1), timedelta()
+    pending = image_slots if _was_sent(failure) else 0
+    reports = given.reports.count(failure.type or "")
     faults, in_a_row = _count_fault(given.faults, failure)
     pause = failure.next_retry_delay or _back_off(in_a_row)
     if failure.type in _WAITING:
-        return RetryState(owed=owed, told=told, faults=faults), pause
+        return RetryState(pending_dispatches=pending, reports=reports, faults=faults), pause
     elapsed_seconds = given.elapsed_seconds + took_seconds + pause.total_seconds()
-    return RetryState(elapsed_seconds, owed, told, faults), pause
+    return RetryState(elapsed_seconds, pending, reports, faults), pause
 
 
 def _count_fault(given: dict[str, int], failure: ApplicationError) -> tuple[dict[str, int], int]:

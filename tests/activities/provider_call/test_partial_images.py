@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.provider_call import image_saving as partial_images
-from activities.provider_call.image_saving import announcing_partial_images
+from activities.provider_call.image_saving import announce_partial_images
 from gpt_image_runs.contracts.images import ImageRef, PartialImage
 from gpt_image_runs.provider.calls import PartialPicture
 from tests.support.files.picture_files import make_picture
@@ -49,7 +49,7 @@ class Run:
 
 async def announce(store: Any, run: Any, *encoded: str, most: int = 3) -> str:
     async def activity() -> str:
-        async with announcing_partial_images(store, "att_1", most) as show:
+        async with announce_partial_images(store, "att_1", most) as show:
             for index, text in enumerate(encoded):
                 show(PartialPicture(index=index, encoded=text))
             return "the finished picture"
@@ -99,7 +99,7 @@ async def test_a_call_that_fails_fails_as_it_did() -> None:
     store.open.set()
 
     async def activity() -> None:
-        async with announcing_partial_images(store, "att_1", 1) as show:  # type: ignore[arg-type]  # all that is used of it
+        async with announce_partial_images(store, "att_1", 1) as show:  # type: ignore[arg-type]  # all that is used of it
             show(PartialPicture(index=0, encoded=ENCODED))
             raise ValueError("the stream broke")
 

@@ -1,4 +1,4 @@
-"""What an attempt hands on to the next: six hours of trying without the time in line, and the dispatches that are owed."""
+"""What an attempt hands on to the next: six hours of trying without the time in line, and the dispatches that are pending."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -75,15 +75,15 @@ async def test_a_rate_limit_never_ends_a_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "owed"), [(RateLimited(), 3), (ServerError(), 3), (ConnectionFailed(), 0)]
+    ("failure", "pending"), [(RateLimited(), 3), (ServerError(), 3), (ConnectionFailed(), 0)]
 )
-async def test_what_was_sent_is_owed(failure: ProviderFailure, owed: int) -> None:
+async def test_what_was_sent_is_owed(failure: ProviderFailure, pending: int) -> None:
     """A request of four pictures that reached the provider owes three dispatches; one that was not sent owes none."""
-    assert (await attempt(failure, slots=3))[1][1] == owed
+    assert (await attempt(failure, slots=3))[1][1] == pending
 
 
 async def test_owed_dispatches_are_paid_before_anything_is_sent() -> None:
-    """While dispatches are owed an attempt does nothing, is tried again at once, and its time does not count."""
+    """While dispatches are pending an attempt does nothing, is tried again at once, and its time does not count."""
     failure, handed = await attempt(ServerError(), handed=(50.0, 3), slots=3)
     assert failure.type == TAKING_IMAGE_SLOTS
     assert failure.next_retry_delay == timedelta(milliseconds=1)
@@ -95,8 +95,8 @@ async def test_owed_dispatches_are_paid_before_anything_is_sent() -> None:
 async def test_details_that_nobody_knows_count_as_none() -> None:
     """What a worker of another version has left is no reason to fail."""
     for unknown in (("something",), (1.0, 0, "something"), (1.0, 0, [1, 1, []], 5)):
-        _, (tried, owed, told, faults) = await attempt(ConnectionFailed(), handed=unknown)
-        assert (round(tried), owed, told, faults) == (
+        _, (tried, pending, told, faults) = await attempt(ConnectionFailed(), handed=unknown)
+        assert (round(tried), pending, told, faults) == (
             1,
             0,
             (1, 1, ("ConnectionFailed",)),
