@@ -20,22 +20,23 @@ ContractT = TypeVar("ContractT", bound=Contract)
 
 async def run_billing_activity(
     name: str,
-    order: Contract,
+    argument: Contract,
     result_type: type[ContractT],
     *,
     summary: str,
-    tell: Callable[[FailureError], None] | None = None,
+    on_retry: Callable[[FailureError], None] | None = None,
 ) -> ContractT:
-    """The result of the activity `name`, however long it takes.
+    """Return the result of the activity `name`, however long it takes.
 
-    It is tried once as a local activity, within the workflow task that is under way anyway. Where that fails, as the
-    ledger is away, it becomes a regular one: it waits where everyone sees it, with its last failure. `tell` hears why.
+    It is tried once as a local activity, within the current workflow task. If that fails, for example because the ledger
+    is unavailable, it is scheduled as a regular activity, whose last failure everyone sees. `on_retry` is called with
+    the first failure.
     """
     result: ContractT
     try:
         result = await workflow.execute_local_activity(
             name,
-            order,
+            argument,
             result_type=result_type,
             start_to_close_timeout=policies.LOCAL_MONEY_ATTEMPT,
             retry_policy=policies.LOCAL_MONEY_RETRY,
@@ -44,13 +45,13 @@ async def run_billing_activity(
     except FailureError as error:
         # Not only ActivityError, as which a time-out comes: what a local activity raised arrives as itself.
         workflow.logger.info(f"{name} did not work at once and is scheduled: {error.cause or error}")
-        if tell is not None:
-            tell(error)
+        if on_retry is not None:
+            on_retry(error)
     else:
         return result
     result = await workflow.execute_activity(
         name,
-        order,
+        argument,
         result_type=result_type,
         start_to_close_timeout=policies.MONEY_ATTEMPT,
         retry_policy=policies.MONEY_RETRY,
@@ -101,10 +102,10 @@ async def _take(count: int, priority: Priority, share: str) -> None:
 T = TypeVar("T")
 
 
-async def run_shielded(work: Coroutine[Any, Any, T], tell: Callable[[], None] | None = None) -> T:
-    """Runs `work` to its end, also when the run is cancelled meanwhile: then the run completes with its result.
+async def run_shielded(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None] | None = None) -> T:
+    """Run `work` to completion even if the workflow is cancelled, which then completes with its result.
 
-    `tell` is called where the work has to know of it.
+    `on_cancel` is called for each cancellation.
     """
     task = asyncio.ensure_future(work)
     while True:
@@ -113,8 +114,8 @@ async def run_shielded(work: Coroutine[Any, Any, T], tell: Callable[[], None] | 
         except asyncio.CancelledError:
             if task.done():  # at the same moment: the run is billed, so it completes
                 return task.result()
-            if tell is not None:
-                tell()
+            if on_cancel is not None:
+                on_cancel()
                 continue
             workflow.logger.info(
                 "A cancellation came too late: the ledger gets its entry, and the run completes."

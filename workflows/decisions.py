@@ -29,16 +29,16 @@ class DecisionQueue:
         self._run_id = run_id
         self._answer: asyncio.Future[Decision] | None = None
 
-    async def ask(self) -> Decision:
-        """Waits for the decision; a cancellation of the run ends the waiting."""
+    async def wait(self) -> Decision:
+        """Return the decision once it is accepted. There is no timeout; a cancellation of the run ends the wait."""
         self._answer = asyncio.get_running_loop().create_future()
         return await self._answer
 
-    def read(self, payload: Any) -> Decision:
-        """The decision in parsed JSON that anybody may have sent, at any time.
+    def validate(self, payload: Any) -> Decision:
+        """Parse a decision, given as JSON of unknown origin at any time.
 
         Raises:
-            ApplicationError: type `DecisionRefused`; nothing has changed.
+            ApplicationError: type `DecisionRefused`. Nothing has changed.
         """
         self._find_question()
         try:
@@ -46,9 +46,9 @@ class DecisionQueue:
         except MalformedDecision as error:
             raise _refuse(str(error)) from None
 
-    def take(self, payload: Any) -> DecisionTaken:
-        """Takes a decision that `read` has let through, and says what it leads to."""
-        question, decision = self._find_question(), self.read(payload)
+    def accept(self, payload: Any) -> DecisionTaken:
+        """Accept a valid decision and return what it leads to. Raises as `validate`."""
+        question, decision = self._find_question(), self.validate(payload)
         question.set_result(decision)
         workflow.logger.info(
             "A held run was decided on.",

@@ -133,17 +133,18 @@ class NotificationOfAnyBuild(Notification):
         return await super().run(order_json)
 
 
-async def notify_on_end(
-    work: Coroutine[Any, Any, RunResult], notify: Notify, admission: Admission
-) -> RunResult:
-    """Carries out the rest of a run, and has its end told, however it ends: its result or its failure stays what it is."""
+async def notify_on_end(work: Coroutine[Any, Any, RunResult], admission: Admission) -> RunResult:
+    """Return or raise what `work` does, after its end is notified to the URL that the request names, if any."""
+    notify = admission.notify
+    if notify is None:
+        return await work
     try:
         result = await work
     except (FailureError, asyncio.CancelledError) as error:
-        failure = _describe_failure(error, admission)
-        await _order(notify, admission, failure.status, failure=failure)
+        failure = _build_failure(error, admission)
+        await _start_notification(notify, admission, failure.status, failure=failure)
         raise
-    await _order(notify, admission, "completed", result=result)
+    await _start_notification(notify, admission, "completed", result=result)
     return result
 
 
@@ -154,10 +155,11 @@ async def notify_if_cancelled_early(error: BaseException, payload: Any) -> None:
         return
     admission = await check_payload(payload, workflow.info().workflow_id)
     if admission.notify:
-        await _order(admission.notify, admission, "cancelled", failure=_describe_failure(error, admission))
+        failure = _build_failure(error, admission)
+        await _start_notification(admission.notify, admission, "cancelled", failure=failure)
 
 
-def _describe_failure(error: BaseException, admission: Admission) -> RunFailure:
+def _build_failure(error: BaseException, admission: Admission) -> RunFailure:
     run_id = admission.run_id or workflow.info().workflow_id
     if is_cancelled_exception(error):
         return RunFailure(
@@ -171,7 +173,7 @@ def _describe_failure(error: BaseException, admission: Admission) -> RunFailure:
     return RunFailure(run_id=run_id, status="failed", type=kind, message=message)
 
 
-async def _order(
+async def _start_notification(
     notify: Notify,
     admission: Admission,
     event: RunEnd,
@@ -192,10 +194,10 @@ async def _order(
         failure=failure,
     )
     # Whoever cancels the run now is too late for it, and must not keep others from hearing how it ended.
-    await run_shielded(_start(order), tell=lambda: None)
+    await run_shielded(_start_child(order), on_cancel=lambda: None)
 
 
-async def _start(order: NotificationOrder) -> None:
+async def _start_child(order: NotificationOrder) -> None:
     tenant = workflow.info().typed_search_attributes.get(names.TENANT)  # a refused run may have none
     try:
         await workflow.start_child_workflow(

@@ -25,30 +25,31 @@ class PartialImages:
         # Only the run itself publishes: what others would send there, the stream believes without a look at it.
         workflow.set_signal_handler(_PUBLISH, None)
         self._topic = self._stream.topic(names.TOPIC_PARTIAL_IMAGES, type=PartialImage)
-        self._told: list[PartialImage] = []
+        self._published: list[PartialImage] = []
 
-    def take(self, payload: Any) -> bool:
+    def publish(self, payload: Any) -> bool:
         """Tells a `PartialImage` on, in parsed JSON that anybody may have sent; whether it was one, and news."""
         try:
             partial = PartialImage.model_validate(payload)
         except ValidationError:
             return False
         is_known = any(
-            (known.attempt_id, known.index) == (partial.attempt_id, partial.index) for known in self._told
+            (known.attempt_id, known.index) == (partial.attempt_id, partial.index)
+            for known in self._published
         )
-        if is_known or partial.index not in range(MAX_PARTIAL_IMAGES) or len(self._told) >= _MAX_IN_ALL:
+        if is_known or partial.index not in range(MAX_PARTIAL_IMAGES) or len(self._published) >= _MAX_IN_ALL:
             return False
         if len(partial.model_dump_json()) > _LONGEST:
             return False
-        self._told.append(partial)
+        self._published.append(partial)
         self._topic.publish(partial)
         return True
 
     @property
     def latest(self) -> tuple[PartialImage, ...]:
         """Those of the attempt that was heard of last."""
-        attempt_id = self._told[-1].attempt_id if self._told else None
-        return tuple(partial for partial in self._told if partial.attempt_id == attempt_id)
+        attempt_id = self._published[-1].attempt_id if self._published else None
+        return tuple(partial for partial in self._published if partial.attempt_id == attempt_id)
 
     def close(self) -> None:
         """The run ends: those who wait for more are let go of."""

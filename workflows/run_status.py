@@ -159,7 +159,7 @@ def read_failed_attempt(payload: Any) -> FailedAttempt | None:
     return failed if len(failed.model_dump_json()) <= _LONGEST else None
 
 
-def describe_last_attempt(cause: ApplicationError | None, kind: str, message: str) -> FailedAttempt:
+def last_failed_attempt(cause: ApplicationError | None, kind: str, message: str) -> FailedAttempt:
     """The attempt that a run fails with: there is no further one. What was sent is among the facts of the failure, where it was."""
     facts = cause.details[0] if cause and cause.details and isinstance(cause.details[0], dict) else {}
     return FailedAttempt(
@@ -171,7 +171,7 @@ def describe_last_attempt(cause: ApplicationError | None, kind: str, message: st
     )
 
 
-def describe_waiting_step(error: FailureError) -> FailedAttempt:
+def retried_step(error: FailureError) -> FailedAttempt:
     """Why a step after the call did not work at once: a regular activity tries it again from now on, for as long as it takes."""
     cause = error.cause if isinstance(error.cause, FailureError) else error
     return FailedAttempt(
@@ -188,9 +188,9 @@ class RunStatusTracker:
         self.status = RunStatus(run_id=run_id, stage="checking")
         self._call: CallResult | None = None
 
-    def show(self, **news: Any) -> None:
-        """Moves the status on, for the query and for the page in the Web UI."""
-        self.status = self.status.model_copy(update=news)
+    def update(self, **changes: Any) -> None:
+        """Change fields of the status, for the query and for the run's page in the Web UI."""
+        self.status = self.status.model_copy(update=changes)
         pictures, links = (self._call.images, self._call.links or ()) if self._call else ((), ())
         workflow.set_current_details(describe_status(self.status, pictures, links))
 
@@ -200,12 +200,12 @@ class RunStatusTracker:
         if failed is None or self.status.stage != "generating":
             return
         known = self.status.attempts
-        self.show(last_error=failed, attempts=known if failed.attempts is None else failed.attempts)
+        self.update(last_error=failed, attempts=known if failed.attempts is None else failed.attempts)
 
     def hold(self, question: OpenDecision) -> None:
         """The run waits for a decision, and for nothing else."""
         attempts = self.status.attempts if question.sent is None else question.sent
-        self.show(
+        self.update(
             stage="held",
             reason=question.message,
             open_decision=question,
@@ -216,7 +216,7 @@ class RunStatusTracker:
     def record_call_result(self, call: CallResult) -> None:
         """The call has succeeded: its pictures are shown from now on, and the errors before it are over."""
         self._call = call
-        self.show(
+        self.update(
             stage="pricing",
             warnings=(*self.status.warnings, *call.warnings),
             attempts=call.attempts,
@@ -225,11 +225,11 @@ class RunStatusTracker:
 
     def record_step_retry(self, error: FailureError) -> None:
         """A step after the call failed, and is tried again until it works."""
-        self.show(last_error=describe_waiting_step(error))
+        self.update(last_error=retried_step(error))
 
     def complete(self, call: CallResult, cost: Cost, record: BillingRecord) -> None:
         """The run ends with its pictures and its bill."""
-        self.show(
+        self.update(
             stage="completed",
             images=len(call.images),
             basis=cost.basis,
@@ -241,16 +241,16 @@ class RunStatusTracker:
 
     def fail(self, last: FailedAttempt) -> None:
         """The run ends with this attempt of its call."""
-        self.show(
+        self.update(
             stage="refused" if last.error_type == names.REQUEST_REFUSED else "failed",
             reason=last.message,
             last_error=last,
             attempts=self.status.attempts if last.attempts is None else last.attempts,
         )
 
-    def index(self, *updates: SearchAttributeUpdate[Any]) -> None:
-        """Sets search attributes, apart from those that the starter has set already: each upsert is an event."""
+    def set_search_attributes(self, *updates: SearchAttributeUpdate[Any]) -> None:
+        """Set search attributes that differ from those the run has. Each upsert is an event in the history."""
         known = workflow.info().typed_search_attributes
-        news = [update for update in updates if known.get(update.key) != update.value]
-        if news:
-            workflow.upsert_search_attributes(news)
+        changes = [update for update in updates if known.get(update.key) != update.value]
+        if changes:
+            workflow.upsert_search_attributes(changes)

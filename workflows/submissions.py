@@ -28,7 +28,7 @@ from workflows import retry_policies as policies
 from workflows.activity_calls import check_payload, run_billing_activity
 from workflows.payloads import NOTHING, read_argument, read_request_argument
 
-_NOT_TOLD = (
+_NOT_NOTIFIED = (
     "The run was started with another address to tell its end to, or with none, and does not tell yours: await its result, or"
     " submit the request again once the run is over."
 )
@@ -43,13 +43,13 @@ def find_differences(
     return (*compare_contents(running, submitted), *other_id)
 
 
-def give_none(workflow_id: str) -> ApplicationError:
+def no_receipt_error(workflow_id: str) -> ApplicationError:
     """There is no receipt, as nobody could know what the request id stands for."""
     message = f"The run {workflow_id} ended before it was known whether its request id was used before. Submit it again."
     return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
 
-def give_none_to_owner(workflow_id: str) -> ApplicationError:
+def no_receipt_for_owner_error(workflow_id: str) -> ApplicationError:
     """The request id belongs to this content, and the execution under way was started with other content by a plain start."""
     message = (
         f"The execution of {workflow_id} that is under way was started with other content, ends as {names.RUN_CONFLICT} and has"
@@ -58,7 +58,7 @@ def give_none_to_owner(workflow_id: str) -> ApplicationError:
     return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
 
-def accept(admission: Admission) -> SubmitReceipt:
+def accepted_receipt(admission: Admission) -> SubmitReceipt:
     """The run is started by this submission."""
     return SubmitReceipt(
         status="accepted",
@@ -70,23 +70,23 @@ def accept(admission: Admission) -> SubmitReceipt:
     )
 
 
-def attach(admission: Admission, *, paid_before: bool, is_told: bool = True) -> SubmitReceipt:
+def attached_receipt(admission: Admission, *, paid_before: bool, is_notified: bool = True) -> SubmitReceipt:
     """The run exists, or has existed: it is one run and one bill.
 
-    `is_told` is False where the submission names somebody whom this run does not tell of its end.
+    `is_notified` is False where the submission names somebody whom this run does not tell of its end.
     """
     message = (
         "The same request is paid already: the run answers with its pictures and its bill, and pays nothing more."
         if paid_before
         else "The same request is under way: it is one run and one bill, and its result is that of the workflow."
     )
-    warnings = admission.warnings if is_told else (*admission.warnings, _NOT_TOLD)
-    return accept(admission).model_copy(
+    warnings = admission.warnings if is_notified else (*admission.warnings, _NOT_NOTIFIED)
+    return accepted_receipt(admission).model_copy(
         update={"status": "attached", "message": message, "paid_before": paid_before, "warnings": warnings}
     )
 
 
-def refuse(run_id: str, problems: tuple[Problem, ...], warnings: tuple[str, ...]) -> SubmitReceipt:
+def refused_receipt(run_id: str, problems: tuple[Problem, ...], warnings: tuple[str, ...]) -> SubmitReceipt:
     """The submission is wrong, for all of these reasons."""
     return SubmitReceipt(
         status="refused",
@@ -97,7 +97,7 @@ def refuse(run_id: str, problems: tuple[Problem, ...], warnings: tuple[str, ...]
     )
 
 
-def tell_conflict_with_run(run_id: str, differences: tuple[Difference, ...]) -> SubmitReceipt:
+def conflict_with_run_receipt(run_id: str, differences: tuple[Difference, ...]) -> SubmitReceipt:
     """A run of other content is under way."""
     fields = ", ".join(difference.field for difference in differences)
     return SubmitReceipt(
@@ -109,7 +109,7 @@ def tell_conflict_with_run(run_id: str, differences: tuple[Difference, ...]) -> 
     )
 
 
-def tell_conflict_with_start(run_id: str, problems: tuple[Problem, ...]) -> SubmitReceipt:
+def conflict_with_start_receipt(run_id: str, problems: tuple[Problem, ...]) -> SubmitReceipt:
     """The submission is wrong, and its own start is not: that run goes on and is billed."""
     message = (
         f"The run {run_id} was started with other content than was submitted, and goes on with that: await its result, or cancel it."
@@ -118,7 +118,7 @@ def tell_conflict_with_start(run_id: str, problems: tuple[Problem, ...]) -> Subm
     return SubmitReceipt(status="conflict", run_id=run_id, message=message, problems=problems)
 
 
-def tell_conflict_with_refused(run_id: str) -> SubmitReceipt:
+def conflict_with_refused_receipt(run_id: str) -> SubmitReceipt:
     """A run of other content is under way, and about to end: the request id stays free."""
     message = (
         f"The run {run_id} that is under way is of other content, and is being refused. Nothing is done for this one:"
@@ -127,7 +127,7 @@ def tell_conflict_with_refused(run_id: str) -> SubmitReceipt:
     return SubmitReceipt(status="conflict", run_id=run_id, message=message)
 
 
-def tell_conflict_with_ledger(
+def conflict_with_ledger_receipt(
     run_id: str, submitted: ImageRequest, conflict: str, fields: tuple[str, ...]
 ) -> SubmitReceipt:
     """The request id was used before, for what the ledger remembers by its marks."""
@@ -178,12 +178,12 @@ class SubmissionHandler:
         self._was_accepted = False
         self._count = 0
 
-    def begin(self, payload: Any, request: ImageRequest | None) -> None:
+    def start(self, payload: Any, request: ImageRequest | None) -> None:
         """The run begins, with this payload: `request` is what could be read of it."""
         self._has_begun = True
         self._payload, self._request = payload, request
 
-    async def admit(self, admission: Admission) -> str | None:
+    async def set_admission(self, admission: Admission) -> str | None:
         """The run's verdict is there. Where somebody waits for a receipt, the run first learns what the ledger knows of it.
 
         For once the call is under way, the ledger knows the run itself, and no receipt could tell it from an earlier one.
@@ -233,7 +233,7 @@ class SubmissionHandler:
         )
         raise ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
-    async def receive(self, argument: RawValue) -> SubmitReceipt:
+    async def handle(self, argument: RawValue) -> SubmitReceipt:
         """The receipt of one submission: of JSON that anybody may have sent.
 
         Raises:
@@ -241,23 +241,23 @@ class SubmissionHandler:
         """
         self._count += 1
         # An Update is handled before the run begins only where it came in the first workflow task.
-        came_with_start = not self._has_begun
-        self._submitted_with_start |= came_with_start
+        submitted_with_start = not self._has_begun
+        self._submitted_with_start |= submitted_with_start
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
         if self._admission is None:
-            raise give_none(self._workflow_id)
+            raise no_receipt_error(self._workflow_id)
         payload = read_request_argument(argument)
-        is_own_content = _spell(payload) == _spell(self._payload)
+        is_own_content = _canonical_json(payload) == _canonical_json(self._payload)
         # Without a memo, only the run's own content can be its starter's. The server may repeat a call, which then comes a moment later.
         is_early = workflow.now() - workflow.info().start_time < STARTER_WAIT
-        came_first = is_own_content and (came_with_start or is_early)
-        is_of_starter = self._is_of_starter(came_with_start=came_first)
+        came_first = is_own_content and (submitted_with_start or is_early)
+        is_of_starter = self._is_of_starter(submitted_with_start=came_first)
         self._starter_asked |= is_of_starter
         submitted, problems, _ = read_request(payload)
         if is_own_content:
             problems = self._admission.problems or problems
         elif submitted is None:
-            return await self._refuse_unreadable(
+            return await self._answer_unreadable(
                 payload, problems, self._admission, is_of_starter=is_of_starter
             )
         else:
@@ -266,10 +266,12 @@ class SubmissionHandler:
                 return await self._ask_for_owner(payload, submitted, self._admission, conflict)
             problems = self._admission.problems
         if submitted is None or problems:
-            return refuse(self._run_id, problems, self._admission.warnings)
-        return await self._compare_with_ledger(submitted, self._admission, came_with_start=came_with_start)
+            return refused_receipt(self._run_id, problems, self._admission.warnings)
+        return await self._compare_with_ledger(
+            submitted, self._admission, submitted_with_start=submitted_with_start
+        )
 
-    async def _refuse_unreadable(
+    async def _answer_unreadable(
         self, payload: Any, problems: tuple[Problem, ...], admission: Admission, *, is_of_starter: bool
     ) -> SubmitReceipt:
         """All that is wrong, by the model's rules too: as its own run would be told.
@@ -280,18 +282,18 @@ class SubmissionHandler:
         problems = checked.problems or problems
         goes_on = self._request is not None and not admission.problems
         if is_of_starter and goes_on:
-            return tell_conflict_with_start(self._run_id, problems)
-        return refuse(self._run_id, problems, checked.warnings)
+            return conflict_with_start_receipt(self._run_id, problems)
+        return refused_receipt(self._run_id, problems, checked.warnings)
 
     def _find_conflict(self, submitted: ImageRequest, admission: Admission) -> SubmitReceipt | None:
         if self._request is None:
-            return tell_conflict_with_refused(self._run_id)
+            return conflict_with_refused_receipt(self._run_id)
         differences = find_differences(self._request, submitted, self._workflow_id)
         if not differences:
             return None
         if admission.problems:
-            return tell_conflict_with_refused(self._run_id)
-        return tell_conflict_with_run(self._run_id, differences)
+            return conflict_with_refused_receipt(self._run_id)
+        return conflict_with_run_receipt(self._run_id, differences)
 
     async def _ask_for_owner(
         self, payload: Any, submitted: ImageRequest, admission: Admission, conflict: SubmitReceipt
@@ -317,13 +319,13 @@ class SubmissionHandler:
         if not earlier.is_owner and not is_free:
             return conflict
         if not (is_refused or has_conflict) or not await self._wait_for_starter():
-            raise give_none_to_owner(self._workflow_id)
+            raise no_receipt_for_owner_error(self._workflow_id)
         is_first = self._successor is None
         self._successor = self._successor or Successor(payload, submitted, checked, earlier)
         if is_first and not earlier.is_owner:
-            return accept(checked)
-        return attach(
-            checked, paid_before=earlier.paid, is_told=_is_told(submitted, self._successor.admission)
+            return accepted_receipt(checked)
+        return attached_receipt(
+            checked, paid_before=earlier.paid, is_notified=_is_notified(submitted, self._successor.admission)
         )
 
     async def _wait_for_starter(self) -> bool:
@@ -341,33 +343,33 @@ class SubmissionHandler:
         return (self._admission and self._admission.run_id) or self._workflow_id
 
     async def _compare_with_ledger(
-        self, submitted: ImageRequest, admission: Admission, *, came_with_start: bool
+        self, submitted: ImageRequest, admission: Admission, *, submitted_with_start: bool
     ) -> SubmitReceipt:
         earlier = await self._wait_for_ledger(self._look_up(submitted, admission))
         if earlier.conflict:
-            return tell_conflict_with_ledger(
+            return conflict_with_ledger_receipt(
                 admission.run_id, submitted, earlier.conflict, earlier.differences
             )
-        if not earlier.paid and self._is_starter(came_with_start=came_with_start):
+        if not earlier.paid and self._is_starter(submitted_with_start=submitted_with_start):
             self._was_accepted = True
-            return accept(admission)
-        is_told = _is_told(submitted, admission)
-        return attach(admission, paid_before=earlier.paid, is_told=is_told)
+            return accepted_receipt(admission)
+        is_notified = _is_notified(submitted, admission)
+        return attached_receipt(admission, paid_before=earlier.paid, is_notified=is_notified)
 
     async def _wait_for_ledger(self, looking: "asyncio.Future[EarlierRun]") -> EarlierRun:
         await workflow.wait_condition(lambda: looking.done() or self._has_ended)
         if not looking.done():
-            raise give_none(self._workflow_id)
+            raise no_receipt_error(self._workflow_id)
         return looking.result()
 
-    def _is_starter(self, *, came_with_start: bool) -> bool:
+    def _is_starter(self, *, submitted_with_start: bool) -> bool:
         """Whether this submission has started the run: its memo names the Update that did, else it is the first to come with it."""
-        return self._is_of_starter(came_with_start=came_with_start and not self._was_accepted)
+        return self._is_of_starter(submitted_with_start=submitted_with_start and not self._was_accepted)
 
-    def _is_of_starter(self, *, came_with_start: bool) -> bool:
+    def _is_of_starter(self, *, submitted_with_start: bool) -> bool:
         starter = read_argument(workflow.memo_value(SUBMISSION, NOTHING, type_hint=RawValue))
         if starter is None:
-            return came_with_start
+            return submitted_with_start
         update = workflow.current_update_info()
         return update is not None and update.id == starter
 
@@ -396,7 +398,7 @@ class SubmissionHandler:
                 summary=_summarize_look(admission),
             )
         except FailureError as error:
-            raise give_none(self._workflow_id) from error
+            raise no_receipt_error(self._workflow_id) from error
         return earlier
 
     def _identify(self, request: ImageRequest, admission: Admission) -> EarlierRunInput:
@@ -415,11 +417,11 @@ def _summarize_look(admission: Admission) -> str:
     return f"whether the request id {admission.request_id} was used before"
 
 
-def _is_told(submitted: ImageRequest, admission: Admission) -> bool:
+def _is_notified(submitted: ImageRequest, admission: Admission) -> bool:
     """Whether the run tells its end to whom the submission names."""
     return submitted.notify is None or submitted.notify == admission.notify
 
 
-def _spell(payload: Any) -> str:
+def _canonical_json(payload: Any) -> str:
     """A payload as text: to Python 1, 1.0 and true are the same, and one of them may be refused."""
     return json.dumps(payload, sort_keys=True)
