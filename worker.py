@@ -1,7 +1,7 @@
-"""The worker: `python worker.py` runs its task queues until SIGTERM or SIGINT, then lets paid calls finish.
+"""Run the worker until SIGTERM or SIGINT, then let paid calls finish: `python worker.py`.
 
-`--only workflows` runs the workflows, the check before and the money after; `--only provider` runs the calls to the
-provider. `--images-per-minute N` is the provider's limit, which the server holds for all workers. What polls each queue is put together in `queues/`.
+`--only workflows` runs the workflows and all activities except calls to the provider; `--only provider` runs those calls.
+`--images-per-minute N` is the provider's rate limit, which Temporal enforces for all workers together.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from gpt_image_runs.temporal.worker_identity import LedgersDiffer, format_identi
 log = structlog.get_logger("worker")
 
 
-# For the last spans of a worker that has ended its work: longer is for no collector to ask.
+# How long a worker that stops waits for the collector to take its last spans.
 TRACES_PATIENCE_SECONDS = 5.0
 STORE_PATIENCE_SECONDS = 10.0
 
@@ -62,7 +62,7 @@ _STARTING_PROBLEMS = (
 
 
 def serve_links(address: str, settings: Settings) -> AbstractAsyncContextManager[int]:
-    """What is behind the links, where IMAGE_LINKS_ADDRESS says. Raises SettingsError where the rest is not set."""
+    """Serve the images behind signed links at `address`. Raise SettingsError if the links are not configured."""
     links = find_links(settings)
     if links is None:
         raise SettingsError(
@@ -73,13 +73,13 @@ def serve_links(address: str, settings: Settings) -> AbstractAsyncContextManager
 
 
 async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
-    """Runs until a signal says stop, then drains. A second signal ends at once, and leaves open calls as unknown.
+    """Run until a stop signal, then drain. A second signal stops at once and leaves open calls with an unknown outcome.
 
-    `changes` are settings that go before those of the environment.
+    `changes` are settings that override the environment.
     """
     settings = load_settings(changes)
     configure_logging(settings.log_level)
-    with suppress(OSError):  # the ledger and the store say what is wrong with the folder
+    with suppress(OSError):  # opening the ledger or the store reports what is wrong with the folder
         uses_it = settings.database_url is None or settings.image_store_url is None
         protect_data_dir(settings.data_dir, create=uses_it)
     build = describe_build(settings)
@@ -116,29 +116,29 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
                 workers.append(build_notify_worker(client, settings))
             if served:
                 gauges = StandingGauges(database, served.metric_meter)
-                await resources.enter_async_context(gauges.kept_current())
+                await resources.enter_async_context(gauges.update_periodically())
         for worker in workers:
             await resources.enter_async_context(worker)
-        # Bills and everything else go on meanwhile: they spend nothing.
+        # Workflows and bills go on meanwhile: they spend nothing.
         if only != "workflows" and await is_whole(watch, stop):
             workers.append(await build_provider_worker(client, settings, database, resources, watch))
             await resources.enter_async_context(workers[-1])
-        log.info("The worker polls.", task_queues=[worker.task_queue for worker in workers])
+        log.info("worker_started", task_queues=[worker.task_queue for worker in workers])
         if build:
             await tell_build(client, build)
         await stop.wait()
-        log.info("The worker drains: calls in flight are let finish.")
-    log.info("The worker has ended.")
+        log.info("worker_draining")
+    log.info("worker_stopped")
 
 
 async def identify_worker(settings: Settings, database: Database) -> str:
-    """Build the identity that tells whoever asks Temporal which ledger and which store this worker has."""
+    """Build the worker identity, which shows in Temporal which ledger and which image store this worker uses."""
     store_id = None
     try:
         async with asyncio.timeout(STORE_PATIENCE_SECONDS):
             store_id = await ImageStore.from_url(settings.store_url()).find_or_create_id()
     except (StoreUnavailable, TimeoutError) as error:
-        # A worker also starts, and waits, while its store is away: it only cannot say which one it has.
+        # A worker also starts, and waits, while its store is unavailable. Its identity then has no store.
         log.warning("image_store_not_identified", reason=str(error) or "no answer")
     return format_identity(await asyncio.to_thread(_read_ledger_id, database), store_id)
 
@@ -149,12 +149,12 @@ def _read_ledger_id(database: Database) -> str:
 
 
 async def is_whole(watch: LedgerWatch, stop: asyncio.Event) -> bool:
-    """Wait until the ledger is no older than its store. False where the worker is told to stop before."""
+    """Wait until the ledger is not older than its store. Return False if the worker is stopped before."""
     waiting = [asyncio.create_task(watch.wait_until_whole()), asyncio.create_task(stop.wait())]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if waiting[0].done():
-            await waiting[0]  # a comparison that failed is not a ledger that is whole
+            await waiting[0]  # raises if the comparison failed
         return waiting[0].done()
     finally:
         for task in waiting:
@@ -162,19 +162,19 @@ async def is_whole(watch: LedgerWatch, stop: asyncio.Event) -> bool:
 
 
 async def send_last_traces() -> None:
-    """What a worker that has ended its work still has for the collector, if there is one."""
+    """Send the last spans of a worker to the collector, if there is one."""
     if not await asyncio.to_thread(end_tracing, TRACES_PATIENCE_SECONDS):
-        log.warning("The last traces did not reach OTEL_EXPORTER_OTLP_ENDPOINT.")
+        log.warning("last_traces_not_sent", setting="OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def main() -> int:
-    """The command line: exit status 0 after a drain, 1 with a sentence on stderr where it cannot start."""
+    """Run the command line. Return exit status 0 after a drain, 1 with a message on stderr if it cannot start."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["workflows", "provider"], help="run one of the two task queues")
     parser.add_argument(
-        "--images-per-minute", metavar="N", help="the provider's limit; goes before IMAGES_PER_MINUTE"
+        "--images-per-minute", metavar="N", help="the provider's rate limit; overrides IMAGES_PER_MINUTE"
     )
     options = parser.parse_args()
     limit = options.images_per_minute

@@ -1,4 +1,4 @@
-"""`settle_run`: one correction of a run's bill into the ledger, once."""
+"""Activities on bills and prices: correct a bill, change a budget, find an earlier run, quote a price."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,29 +26,29 @@ class RunSettler:
         self._corrections = corrections
 
     @activity.defn(name=names.SETTLE_RUN)
-    async def settle_run(self, order: Correction) -> Settlement:
-        """The correction's entry: made now, or found where it was made before.
+    async def settle_run(self, correction: Correction) -> Settlement:
+        """Write the correction's entry, or find it if it was written before.
 
         Raises:
-            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
-            CorrectionRefused: the correction would not be true; not tried again.
+            LedgerUnavailable: the database does not answer; retried until it does.
+            CorrectionRefused: the correction would be wrong; not retried.
         """
         with translate_errors():
-            return await asyncio.to_thread(self._corrections.settle, order)
+            return await asyncio.to_thread(self._corrections.settle, correction)
 
 
 class BudgetChanger:
-    """Decides budgets in one ledger."""
+    """Changes budgets in one ledger."""
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
 
     @activity.defn(name=names.CHANGE_BUDGET)
     async def change_budget(self, decision: BudgetDecision) -> TenantBudget:
-        """What the tenant may spend from now on, and has spent. A decision that is tried again is written once.
+        """Change a tenant's budget and return it with what is spent. A retried decision is written once.
 
         Raises:
-            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+            LedgerUnavailable: the database does not answer; retried until it does.
         """
         info = activity.info()
         key = f"{info.workflow_id}/{info.workflow_run_id}"
@@ -57,31 +57,29 @@ class BudgetChanger:
 
 
 class EarlierRunFinder:
-    """Looks into one ledger."""
+    """Finds earlier runs in one ledger."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @activity.defn(name=names.FIND_EARLIER_RUN)
-    async def find_earlier_run(self, order: EarlierRunInput) -> EarlierRun:
-        """Whether the run's request id stands for other content, and whether it was paid.
+    async def find_earlier_run(self, run: EarlierRunInput) -> EarlierRun:
+        """Return whether the run's request id was used for other content, and whether the run was paid.
 
         Raises:
-            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+            LedgerUnavailable: the database does not answer; retried until it does.
         """
         with translate_errors():
-            return await asyncio.to_thread(
-                find_earlier_run, self._database, RunIdentity(**order.model_dump())
-            )
+            return await asyncio.to_thread(find_earlier_run, self._database, RunIdentity(**run.model_dump()))
 
 
 class PriceQuoter:
-    """Quotes prices by the cards that the worker was started with: those that it would bill by."""
+    """Quotes prices by the rate cards that this worker also bills by."""
 
     def __init__(self, cards: RateCards) -> None:
         self._cards = cards
 
     @activity.defn(name=names.QUOTE_PRICE)
-    async def quote_price(self, order: QuoteInput) -> Quote:
-        """The worst case and the expected price, at today's prices."""
-        return quote_price(order, datetime.now(UTC), self._cards)
+    async def quote_price(self, quote_input: QuoteInput) -> Quote:
+        """Return the worst case and the expected price, at today's prices."""
+        return quote_price(quote_input, datetime.now(UTC), self._cards)

@@ -1,7 +1,6 @@
-"""`check_request`: whether a run may start, decided before anything is sent.
+"""The activity `check_request`: decide whether a run may start, before anything is sent.
 
-A local activity of the workflow's worker: its verdict is kept in the history, so that a later catalogue or another day
-does not change what a run has been told.
+It runs as a local activity. Its result is in the history, so that a later catalog or another day does not change it.
 """
 
 from dataclasses import dataclass
@@ -33,9 +32,9 @@ from gpt_image_runs.webhooks.allowlist import NO_DESTINATIONS, Destinations, des
 
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
-    """What a deployment decides: see the settings of the same names. `images_per_minute` None is no limit.
+    """What a deployment allows: see the settings of the same names. `images_per_minute` None means no limit.
 
-    `destinations` are where notifications may go.
+    `destinations` are the hosts that notifications may be sent to.
     """
 
     missing_usage: MissingUsage
@@ -47,24 +46,24 @@ class CheckPolicy:
 
 
 class RequestChecker:
-    """Checks requests against the catalogue, the calendar and the rate cards of one provider."""
+    """Checks requests against the catalog and the rate cards of one provider."""
 
-    def __init__(self, catalogue: Catalog, cards: RateCards, policy: CheckPolicy) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalog: Catalog, cards: RateCards, policy: CheckPolicy) -> None:
+        self._catalog = catalog
         self._cards = cards
         self._policy = policy
 
     @activity.defn(name=names.CHECK_REQUEST)
-    async def check_request(self, given: CheckInput) -> Admission:
-        """The verdict on a payload: its problems, all at once, or what the run goes on with."""
-        return self.check(given.payload, given.workflow_id, "standard")
+    async def check_request(self, check_input: CheckInput) -> Admission:
+        """Return all problems of a payload, or what the run needs to go on."""
+        return self.check(check_input.payload, check_input.workflow_id, "standard")
 
     def check(self, payload: Any, workflow_id: str, mode: PriceMode) -> Admission:
-        """The same, with the worst case at the prices of that mode."""
+        """Check a payload as `check_request` does, with the price ceiling at the prices of `mode`."""
         now = datetime.now(UTC)
         checked = check_payload(
             payload,
-            self._catalogue,
+            self._catalog,
             now.date(),
             replace_retired=self._policy.retired_models == "replace",
         )
@@ -74,12 +73,12 @@ class RequestChecker:
             return _refuse(problems, notify, checked.warnings, find_tenant(payload, workflow_id))
         request, model = checked.request, checked.resolved.model
         request_id = find_request_id(request, workflow_id)
-        ceiling = price_ceiling(self._catalogue.provider, model, request, now, self._cards, mode=mode)
+        ceiling = price_ceiling(self._catalog.provider, model, request, now, self._cards, mode=mode)
         problems = (
             *misdirected,
             *_check_id(request_id, workflow_id),
             *self._check_price(ceiling, model, now),
-            # The provider's batches have limits of their own, and no streams.
+            # The provider's batches have their own limits and no streaming.
             *(self._check_limit(request) if mode == "standard" else _check_streaming(request)),
         )
         if problems or request_id is None:
@@ -89,7 +88,7 @@ class RequestChecker:
             tenant=request.tenant,
             request_id=request_id,
             model=model,
-            provider=self._catalogue.provider,
+            provider=self._catalog.provider,
             missing_usage=request.missing_usage or self._policy.missing_usage,
             unknown_outcome=request.unknown_outcome or self._policy.unknown_outcome,
             price_ceiling_usd=None if ceiling is None else format_usd(ceiling),
@@ -103,7 +102,7 @@ class RequestChecker:
         if ceiling is not None or self._policy.unpriced_models == "hold":
             return ()
         allowed = (
-            f"a model with a price: none is known for {model} at {self._catalogue.provider} on {now.date()};"
+            f"a model with a price: none is known for {model} at {self._catalog.provider} on {now.date()};"
             " add it to a rate card of your own (RATE_CARD), or set UNPRICED_MODELS=hold to run it unpriced"
         )
         return (Problem(field="model", value=describe_value("model", model), allowed=allowed),)
@@ -118,12 +117,12 @@ class RequestChecker:
     def _check_notify(
         self, sound: ImageRequest | None, mode: PriceMode
     ) -> tuple[Notify | None, tuple[Problem, ...]]:
-        """Who may be told of the run's end, or why not; `sound` is the readable part of the request."""
+        """Return where to notify of the run's end, or why it is not allowed. `sound` is the valid part of the request."""
         notify = sound.notify if sound else None
         if notify is None:
             return None, ()
         fault = (
-            "nothing: a line of an economy batch has no run whose end could be told"
+            "nothing in an economy batch: its lines have no run whose end could be notified"
             if mode == "batch"
             else self._policy.destinations.validate(notify.url)
         )
@@ -134,7 +133,7 @@ class RequestChecker:
         )
 
     def _count_slots(self, request: ImageRequest) -> int | None:
-        """Pictures made and pictures sent count in buckets of their own, of which the fuller one decides."""
+        """Return the dispatches beyond the call's own. The provider counts images made and images sent separately: the larger counts."""
         if self._policy.images_per_minute is None:
             return None
         return max(request.image_count, len(request.images or ())) - 1 or None
@@ -143,8 +142,8 @@ class RequestChecker:
         if ceiling is not None:
             return ()
         warning = (
-            f"No price is known for {model} at {self._catalogue.provider}: {request.image_count} image(s) are bought"
-            " without knowing what they cost, and the bill waits for a price."
+            f"No price is known for {model} at {self._catalog.provider}: {request.image_count} image(s) are requested"
+            " at an unknown cost, and the bill stays pending until a rate card has a price."
         )
         return (warning,)
 
@@ -158,9 +157,7 @@ def _refuse(
 def _check_streaming(request: ImageRequest) -> tuple[Problem, ...]:
     if request.partial_images is None:
         return ()
-    allowed = (
-        "nothing in an economy batch, which shows no picture before it is done; send it without --economy"
-    )
+    allowed = "nothing in an economy batch, which has no partial images; send it without --economy"
     return (Problem(field="partial_images", value=str(request.partial_images), allowed=allowed),)
 
 

@@ -1,4 +1,4 @@
-"""`compute_cost`: what a run costs, from what the provider reported and the rate cards. Reads nothing else, writes nothing."""
+"""The activity `compute_cost`: compute what a run costs from the reported usage and the rate cards. Pure."""
 
 from temporalio import activity
 
@@ -9,12 +9,12 @@ from gpt_image_runs.contracts.billing import Cost, CostInput
 
 
 class CostComputer:
-    """Prices runs by the cards that the worker was started with."""
+    """Computes costs by the rate cards that the worker was started with."""
 
     def __init__(self, cards: RateCards) -> None:
         self._cards = cards
 
     @activity.defn(name=names.COMPUTE_COST)
-    async def compute_cost(self, order: CostInput) -> Cost:
-        """The cost by token usage, else by a flagged estimate, else none with a reason. Pure."""
-        return compute_cost(order, self._cards)
+    async def compute_cost(self, cost_input: CostInput) -> Cost:
+        """Return the cost by token usage, else a flagged estimate, else no amount with a reason."""
+        return compute_cost(cost_input, self._cards)

@@ -1,4 +1,4 @@
-"""How a failure becomes what Temporal acts on: its type, whether to try again, and when."""
+"""Translate errors into Temporal's ApplicationError: its type, whether it is retried, and when."""
 
 import random
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from gpt_image_runs.images.inputs import InputsRefused
 from gpt_image_runs.provider.error_mapping import with_jitter
 from gpt_image_runs.provider.errors import ProviderFailure
 
-LONGEST_MESSAGE = 1_200
-"""Bytes of somebody else's words in a failure. Temporal keeps the last failure of a waiting activity up to 4 KiB, with its
-details and stack trace; of a longer one an operator would read "Failure exceeds size limit". The ledger has them whole."""
+# Bytes of a message from outside. Temporal keeps up to 4 KiB of the last failure of a pending activity, with its details and
+# stack trace, and replaces a longer one with "Failure exceeds size limit". The ledger has the whole message.
+MAX_MESSAGE_BYTES = 1_200
 
 INPUT_MEMORY_FULL = "InputMemoryFull"
+# A busy provider says "try again in 20ms" again and again: each time would be another attempt, dozens in a second.
 MIN_WAIT_SECONDS = 1.0
-"""A busy provider says "try again in 20ms", and says it again: each time would be another row, dozens in a second."""
 
 
 def to_application_error(
@@ -38,10 +38,10 @@ def to_application_error(
     attempts: int | None = None,
     patient: bool = False,
 ) -> ApplicationError:
-    """The failure under its own type name, with the provider's delay, and with what an operator wants to know.
+    """Build the error of a provider's failure: its type name, the provider's delay, and facts for an operator.
 
-    `attempts` is how many requests were sent for the run by then. `patient`: it is tried again whatever it is, as what was
-    paid for waits behind it and asking costs nothing.
+    `attempts` is how many requests were sent for the run so far. `patient` makes every failure retryable: for calls that
+    cost nothing and that something paid for depends on.
     """
     wait = failure.retry_after_seconds
     facts = {
@@ -60,21 +60,22 @@ def to_application_error(
         next_retry_delay=None
         if wait is None
         else timedelta(seconds=with_jitter(max(wait, MIN_WAIT_SECONDS), random.SystemRandom())),
-        # The provider's failures are no defects of ours: they have a log line and a row, and need no stack trace.
+        # Not a defect of this program: it has a log line and a row in the ledger, and needs no stack trace.
         category=ApplicationErrorCategory.BENIGN,
     )
 
 
-def shorten(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """A text of at most that many bytes and three dots."""
+def shorten(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
+    """Cut a text to `most` bytes, plus three dots if it was longer."""
     whole = text.encode("utf-8", "replace")
     return text if len(whole) <= most else whole[:most].decode("utf-8", "ignore") + "..."
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turns what our own rooms raise into failures that say their sentence and no more: no causes, and no stack traces of
-    a database driver, which would be too long for Temporal (see `LONGEST_MESSAGE`).
+    """Translate errors of the ledger, the store and the input checks into ApplicationErrors with their message only.
+
+    Causes and stack traces of a database driver would be too long for Temporal (see `MAX_MESSAGE_BYTES`).
     """
     try:
         yield
@@ -90,7 +91,7 @@ def translate_errors() -> Iterator[None]:
         raise ApplicationError(
             str(full),
             type=INPUT_MEMORY_FULL,
-            # It has waited for long already, and takes its place in line again.
+            # It has waited for 30 seconds already, and queues again.
             next_retry_delay=timedelta(seconds=with_jitter(MIN_WAIT_SECONDS, random.SystemRandom())),
             category=ApplicationErrorCategory.BENIGN,
         ) from None
@@ -100,6 +101,6 @@ def translate_errors() -> Iterator[None]:
             shorten(str(error)),
             type=type(error).__name__,
             non_retryable=is_refusal,
-            # Somebody asked for what cannot be: no defect, and no stack trace in the log.
+            # A refusal is not a defect: no stack trace in the log.
             category=ApplicationErrorCategory.BENIGN if is_refusal else ApplicationErrorCategory.UNSPECIFIED,
         ) from None

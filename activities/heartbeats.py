@@ -1,4 +1,4 @@
-"""Keeping an activity alive, and keeping a paid call alive against everything that would only waste it."""
+"""Send heartbeats in the background, and shield a paid call from cancellation."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ _log = structlog.get_logger()
 
 @contextlib.asynccontextmanager
 async def heartbeats(*details: Any, every: timedelta | None = None) -> AsyncIterator[None]:
-    """Heartbeats in the background while the block runs, three in each heartbeat timeout where nothing else is said.
+    """Send heartbeats in the background while the block runs, by default three in each heartbeat timeout.
 
-    The first comes after such a pause too: Temporal counts from the start by itself, and each heartbeat is a write there.
-    A cancellation is told with the answer to a heartbeat: who wants to hear of it soon beats often. `details` are for the
-    next attempt, and are told at once.
+    Without `details` the first one comes after an interval: Temporal counts from the start of the attempt, and each
+    heartbeat is a write there. `details` are for the next attempt and are sent at once. An activity hears of a
+    cancellation in the response to a heartbeat, so a short interval (`every`) makes it react sooner.
     """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
@@ -45,24 +45,25 @@ async def _beat(interval_seconds: float, details: Sequence[Any]) -> None:
 
 
 async def shield_from_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` to its end, whoever cancels it: hanging up on the provider saves no money and loses the picture.
+    """Run `work` to completion even if the activity is cancelled.
 
-    A worker's shutdown, a pause, a cancelled run, a timeout: each only asks; `work` is bounded by the client's own
-    timeout. What it returns is accepted where Temporal still wants it, and otherwise found by the next attempt.
+    Disconnecting does not stop the provider from charging, so a request that was sent is always awaited: also when the
+    worker shuts down, the activity is paused or timed out, or the run is cancelled. `work` ends by the client's own
+    timeout. If Temporal does not accept its result any more, the next attempt finds it.
     """
     task = asyncio.ensure_future(work)
     while True:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done():  # at the same moment: what was paid for counts, not the cancellation
+            if task.done():  # at the same moment: the result counts, not the cancellation
                 return task.result()
             details = activity.cancellation_details()
-            _log.info("A cancellation is ignored until the provider has answered.", details=repr(details))
+            _log.info("cancellation_deferred", details=repr(details))
 
 
 async def stop_gracefully(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
-    """Runs `work` to its end, and sets `stop` where somebody cancels it: it is to end soon then, with what it has done."""
+    """Run `work` to completion, and set `stop` on a cancellation, so that it returns soon with what it has done."""
     task = asyncio.ensure_future(work)
     while True:
         try:

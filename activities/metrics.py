@@ -1,10 +1,9 @@
-"""What the ledger writes, counted for graphs: attempts by outcome, the provider's latency, pictures, tokens, money.
+"""Prometheus metrics of what is written to the ledger: attempts, latency, images, tokens and money.
 
-Whoever is asked what something costs reads the ledger, not these numbers: they begin at zero with each worker, and are lost
-with it. Amounts are whole micro-USD, as everywhere inside.
+They are for graphs and alerts, not for accounting: counters begin at zero with each worker. Amounts are micro-USD.
 
-Every label has few values, as each combination is a series that Prometheus keeps: never a tenant, a run, a prompt or a
-message. A model is as the caller wrote it, so one that the catalogue does not know is "other".
+Every label has few values, as each combination is a series in Prometheus: never a tenant, a run, a prompt or a message.
+A model is whatever the caller wrote, so one that the catalog does not have is "other".
 """
 
 import asyncio
@@ -26,19 +25,19 @@ from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.errors import ProviderFailure
 
-log = structlog.get_logger("standing_gauges")
+log = structlog.get_logger("ledger_gauges")
 
 
 _LATENCY = "gpt_image_provider_latency"
+# Seconds. A small image takes some seconds, a large one minutes, and after 600 the client gives up.
 LATENCY_BUCKETS = {_LATENCY: (1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600)}
-"""In seconds: a small picture takes some, a large one minutes, and after 600 the client gives up."""
 
 OTHER = "other"
 NO_ERROR = "none"
 
 
 def list_error_types() -> Iterator[tuple[str, str]]:
-    """Every kind of failure that an attempt can end by, and its outcome."""
+    """Yield every failure type that an attempt can end with, and its outcome."""
     for kind in _list_leaves(ProviderFailure):
         yield kind.__name__, kind.outcome
     for kind in _list_leaves(StoreFailure):
@@ -55,13 +54,13 @@ def _list_leaves(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 class ModelLabels:
-    """The names of models as labels: those of one provider's catalogue, and "other"."""
+    """Model names as label values: those in one provider's catalog, and "other"."""
 
-    def __init__(self, catalogue: Catalog) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
 
     def __getitem__(self, model: str) -> str:
-        return model if self._catalogue.find(model) else OTHER
+        return model if self._catalog.find(model) else OTHER
 
 
 class AttemptMeter:
@@ -76,21 +75,21 @@ class AttemptMeter:
             _LATENCY, "How long the provider took for a request that was sent."
         )
         self._outcomes = {NO_ERROR: "succeeded", **dict(list_error_types())}
-        # A series that begins with its first failure has not risen, for Prometheus: an alert would miss that one.
+        # For Prometheus a series that starts at 1 has not increased: an alert would miss the first failure.
         for error_type, outcome in self._outcomes.items():
             self._attempts.add(0, _label_attempt(outcome, error_type, simulated=simulated))
 
     def count_outcome(self, ended: EndedAttempt) -> None:
-        """Counts one outcome. An attempt of unknown outcome that is settled later counts as both.
+        """Count an outcome. An attempt of unknown outcome that gets another one later counts twice.
 
-        This alone is for lines of the provider's batches: a day in its queue is no latency.
+        Lines of the provider's batches are only counted here: their day in a queue is not a latency.
         """
         error_type = ended.outcome.error_type or NO_ERROR
         known = error_type if error_type in self._outcomes else OTHER
         self._attempts.add(1, _label_attempt(ended.outcome.outcome, known, simulated=ended.simulated))
 
     def count_attempt(self, ended: EndedAttempt) -> None:
-        """Counts one outcome, and how long the provider took for it."""
+        """Count an outcome and record how long the provider took for it."""
         self.count_outcome(ended)
         outcome = ended.outcome
         if outcome.outcome == "not_sent":
@@ -101,12 +100,12 @@ class AttemptMeter:
             else timedelta(milliseconds=outcome.latency_ms)
         )
         labels = {"model": self._models[ended.model], "outcome": outcome.outcome}
-        # A clock that was set back in between must not fail a request that is paid.
+        # A clock that was set back since must not fail a request that is paid.
         self._latency.record(max(took, timedelta()), labels | _label_money(simulated=ended.simulated))
 
 
 class PauseMeter:
-    """Shows until when calls wait because the provider has asked for it."""
+    """Shows until when calls wait because the provider asked for it."""
 
     def __init__(self, meter: MetricMeter, models: ModelLabels, *, simulated: bool) -> None:
         self._models = models
@@ -115,16 +114,16 @@ class PauseMeter:
             "gpt_image_provider_paused_until_timestamp_seconds",
             "Until when calls for a model wait, in seconds since the epoch; no pause is on once that is past.",
         )
-        self.note_pause(OTHER, datetime.fromtimestamp(0, UTC))  # shown before the first pause
+        self.record_pause(OTHER, datetime.fromtimestamp(0, UTC))  # shown before the first pause
 
-    def note_pause(self, model: str, until: datetime) -> None:
-        """Notes a pause that has begun or become longer."""
+    def record_pause(self, model: str, until: datetime) -> None:
+        """Record a pause that has begun or was extended."""
         labels = {"model": self._models[model]} | _label_money(simulated=self._simulated)
         self._until.set(until.timestamp(), labels)
 
 
 class EntryMeter:
-    """Counts entries of the ledger as they are written."""
+    """Counts ledger entries as they are written."""
 
     def __init__(self, meter: MetricMeter, models: ModelLabels, *, simulated: bool) -> None:
         self._models = models
@@ -141,7 +140,7 @@ class EntryMeter:
             self._entries.add(0, {"kind": kind} | _label_money(simulated=simulated))
 
     def count_entry(self, entry: Mapping[str, Any]) -> None:
-        """Counts a run's bill, by its columns."""
+        """Count a run's bill, given as its columns."""
         labels = {"model": self._models[entry["model"]]} | _label_money(simulated=entry["simulated"])
         self.count_correction(entry)
         self._images.add(entry["image_count"], labels)
@@ -151,7 +150,7 @@ class EntryMeter:
         _add_amount(self._list_costs, entry["list_cost_micro_usd"], labels)
 
     def count_correction(self, entry: Mapping[str, Any]) -> None:
-        """Counts that there is one: its amount may be negative, which a counter cannot be."""
+        """Count a correction without its amount, which may be negative: a counter cannot decrease."""
         self._entries.add(1, {"kind": entry["kind"]} | _label_money(simulated=entry["simulated"]))
 
 
@@ -165,7 +164,7 @@ def _label_attempt(outcome: str, error_type: str, *, simulated: bool) -> dict[st
 
 
 def _label_money(*, simulated: bool) -> dict[str, str]:
-    """Real and simulated money must never be added, not in a graph either."""
+    """Label real and simulated money, which must never be added up."""
     return {"simulated": str(simulated).lower()}
 
 
@@ -173,7 +172,7 @@ _EVERY_SECONDS = 30
 
 
 class StandingGauges:
-    """The gauges of one ledger."""
+    """Gauges of what is pending, estimated and exposed in one ledger."""
 
     def __init__(self, database: Database, meter: MetricMeter) -> None:
         self._database = database
@@ -201,9 +200,9 @@ class StandingGauges:
         )
 
     @asynccontextmanager
-    async def kept_current(self) -> AsyncIterator[None]:
-        """Reads the ledger every half minute while the block runs. A ledger that is away leaves the gauges as they were."""
-        reading = asyncio.create_task(self._read_again_and_again())
+    async def update_periodically(self) -> AsyncIterator[None]:
+        """Read the ledger every 30 seconds while the block runs. If it is unavailable, the gauges do not change."""
+        reading = asyncio.create_task(self._read_periodically())
         try:
             yield
         finally:
@@ -212,28 +211,28 @@ class StandingGauges:
                 await reading
 
     async def read(self) -> None:
-        """Reads the ledger once.
+        """Read the ledger once and set the gauges.
 
         Raises:
-            LedgerUnavailable: it does not answer.
+            LedgerUnavailable: the database does not answer.
         """
         now = datetime.now(UTC)
         standing = await asyncio.to_thread(read_standing, self._database, now)
         for simulated, money in standing.money.items():
-            self._show_money(money, {"simulated": str(simulated).lower()}, now)
+            self._set_money(money, {"simulated": str(simulated).lower()}, now)
         for period, budgets in standing.budgets.items():
-            self._show_budgets(budgets, period)
+            self._set_budgets(budgets, period)
         self._read_at.set(int(now.timestamp()))
 
-    async def _read_again_and_again(self) -> None:
+    async def _read_periodically(self) -> None:
         while True:
             try:
                 await self.read()
             except LedgerError as error:
-                log.warning("The ledger was not asked where it stands.", error=str(error))
+                log.warning("ledger_gauges_not_read", error=str(error))
             await asyncio.sleep(_EVERY_SECONDS)
 
-    def _show_money(self, money: MoneyStanding, labels: dict[str, str], now: datetime) -> None:
+    def _set_money(self, money: MoneyStanding, labels: dict[str, str], now: datetime) -> None:
         self._waiting.set(money.pending, labels | {"state": "pending"})
         self._waiting.set(money.estimated, labels | {"state": "estimated"})
         age = (now - money.oldest_pending).total_seconds() if money.oldest_pending else 0
@@ -243,7 +242,7 @@ class StandingGauges:
         self._exposure.set(money.exposed_micro_usd, labels)
         self._unpriced.set(money.unpriced, labels)
 
-    def _show_budgets(self, budgets: BudgetStanding, period: Period) -> None:
+    def _set_budgets(self, budgets: BudgetStanding, period: Period) -> None:
         labels = {"period": period}
         self._budgets.set(budgets.budgets, labels | {"use": "any"})
         self._budgets.set(budgets.nearly_used, labels | {"use": "80_percent"})

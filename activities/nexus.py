@@ -1,6 +1,6 @@
-"""The Nexus service `ImageRuns`: each operation is a workflow of ours, started for a caller in another namespace.
+"""The Nexus service `ImageRuns`: each operation starts a workflow for a caller in another namespace.
 
-What is asked comes as it is: a wrong request is then refused by the workflow, with its problems, and not by a converter.
+Requests are passed on unparsed, so that the workflow refuses an invalid one with its problems, and no converter does.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from gpt_image_runs.contracts.result import RunResult
 
 @service_handler(name=names.NEXUS_SERVICE)
 class ImageRunsHandler:
-    """Starts workflows on the task queue on which it is asked. Typed for callers in `gpt_image_runs.contracts.nexus`."""
+    """Starts workflows on the task queue that received the operation. Callers use `gpt_image_runs.contracts.nexus`."""
 
     @nexus.workflow_run_operation(name="generate")
     async def generate(
@@ -47,14 +47,14 @@ class ImageRunsHandler:
     async def quote(
         self, ctx: nexus.WorkflowRunOperationContext, request: Any
     ) -> nexus.WorkflowHandle[Quote]:
-        """What this request would cost. Nothing is started for it."""
+        """Quote what this request would cost. Nothing is sent."""
         return await ctx.start_workflow(
             names.PRICE_QUOTE, request, id=f"quote:{ctx.request_id}", result_type=Quote
         )
 
 
 def _find_run_id(payload: Any, operation_id: str) -> str:
-    """The id of the run. Without a request id it is the operation's, which Nexus repeats when it asks again."""
+    """Return the id of the run. Without a request id it is derived from the operation's id, which is the same in retries."""
     request = read_request(payload).sound
     tenant = request.tenant if request else "default"
     return names.run_id_for(tenant, (request and request.request_id) or operation_id)

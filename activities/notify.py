@@ -1,4 +1,4 @@
-"""`notify`: one event to one receiver, one HTTP request. Temporal sees to the attempts after that."""
+"""The activity `notify`: send one event to one receiver in one HTTP request. Temporal retries it."""
 
 import json
 import random
@@ -20,8 +20,8 @@ log = structlog.get_logger("notify")
 MEDIA_TYPE = "application/cloudevents+json"
 
 
-def write_event(order: NotificationOrder, namespace: str) -> str:
-    """The event: what a caller of the workflow gets too, the result or the failure, as its data."""
+def build_event(order: NotificationOrder, namespace: str) -> str:
+    """Return the event as JSON. Its data is the run's result or failure."""
     data = order.result or order.failure
     kind = "run-result" if order.result else "run-failure"
     event = {
@@ -38,37 +38,37 @@ def write_event(order: NotificationOrder, namespace: str) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
+# A receiver that asks for a longer wait gets the event again after this (see workflows.retry_policies.NOTIFY_RETRY).
 MAX_WAIT_SECONDS = 6 * 3600
-"""A receiver that asks for more is asked again after this, as after any other failure (workflows.retry_policies.NOTIFY_RETRY)."""
 
 
 class Notifier:
-    """Tells receivers of the ends of runs."""
+    """Sends events about the ends of runs to their receivers."""
 
     def __init__(self, client: WebhookClient) -> None:
         self._client = client
 
     @activity.defn(name=names.NOTIFY)
     async def notify(self, order: NotificationOrder) -> Delivery:
-        """Sends the event; each attempt sends the same body under the same id.
+        """Send the event. Each attempt sends the same body under the same id.
 
         Raises:
-            DestinationRefused: the settings do not allow it, or it is no public address.
-            NotificationRejected: the receiver does not want it.
-            ReceiverUnavailable: tried again, after the receiver's `retry-after` where it has one.
+            DestinationRefused: the settings do not allow the URL, or it is not a public address.
+            NotificationRejected: the receiver rejects it.
+            ReceiverUnavailable: retried, after the receiver's `retry-after` if it sends one.
         """
         info = activity.info()
-        event = write_event(order, info.namespace)
+        event = build_event(order, info.namespace)
         message_id = message_id_for(order.event_id, info.namespace)
         try:
             status = await self._client.send(order.url, message_id, event, MEDIA_TYPE)
         except WebhookFailure as failure:
-            raise _describe_failure(failure) from None
-        log.info("The run's end is told.", run_id=order.run_id, to=describe_destination(order.url))
+            raise _to_application_error(failure) from None
+        log.info("notification_delivered", run_id=order.run_id, to=describe_destination(order.url))
         return Delivery(event_id=order.event_id, http_status=status, attempts=info.attempt)
 
 
-def _describe_failure(failure: WebhookFailure) -> ApplicationError:
+def _to_application_error(failure: WebhookFailure) -> ApplicationError:
     headers = {"retry-after": failure.retry_after or "", "date": failure.date or ""}
     wait = retry_after_seconds(headers, "", datetime.now(UTC), MAX_WAIT_SECONDS)
     return ApplicationError(

@@ -1,6 +1,6 @@
-"""`reconcile_provider`: one day of the ledger beside the same day in the provider's own books, compared and kept.
+"""The activity `reconcile_provider`: compare a day of the ledger with the provider's own usage and cost reports.
 
-Reading costs nothing and changes nothing; the comparison is written once for each run of its workflow.
+Reading costs nothing and changes nothing. The comparison is written once for each run of its workflow.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = structlog.get_logger("reconcile_provider")
 
 
 class ProviderReconciler:
-    """Compares one ledger with the books of one provider; `project_id` is what an order means that names none."""
+    """Compares a ledger with a provider's reports. `project_id` is the default of orders that name none."""
 
     def __init__(
         self, books: ProviderBooks, database: Database, *, provider: str, project_id: str | None
@@ -43,14 +43,16 @@ class ProviderReconciler:
 
     @activity.defn(name=names.RECONCILE_PROVIDER)
     async def reconcile_provider(self, order: ComparisonOrder) -> ComparisonSummary:
-        """The totals of a day, which the order has to name; the whole comparison is in the ledger.
+        """Compare the day that the order names. Return the totals; the whole comparison is in the ledger.
 
         Raises:
-            ApplicationError: the provider's books cannot be read; not retryable where waiting does not help.
-            LedgerUnavailable: the database does not answer; Temporal tries again until it does.
+            ApplicationError: the provider's reports cannot be read; not retryable if waiting does not help.
+            LedgerUnavailable: the database does not answer; retried until it does.
         """
         if order.day is None:
-            raise ApplicationError("Which day? The order names none.", type="NoDay", non_retryable=True)
+            raise ApplicationError(
+                "The order has no day. Add a `day`, for example 2026-11-27.", type="NoDay", non_retryable=True
+            )
         info = activity.info()
         key = f"{info.workflow_id}/{info.workflow_run_id}"
         with translate_errors(), _books_failures():
@@ -61,7 +63,7 @@ class ProviderReconciler:
                 kept = await asyncio.to_thread(self._comparisons.record, key, comparison)
         summary = summarise(kept)
         log.info(
-            "The day is compared with the provider's books.",
+            "provider_day_compared",
             comparison_id=summary.comparison_id,
             day=summary.day.isoformat(),
             verdict=summary.verdict,

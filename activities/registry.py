@@ -1,4 +1,4 @@
-"""The queue of workflows and of all that surrounds the call: check, money, corrections, budgets, batches."""
+"""Build the workers of the three task queues: runs, provider and notifications."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -52,42 +52,42 @@ from gpt_image_runs.webhooks.downloads import Downloader
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import list_workflows
 
-# A worker that is told to stop lets its calls finish: as long as an attempt may take (workflows.retry_policies.CALL_ATTEMPT).
+# A worker that is stopped lets its calls finish: as long as an attempt may take (workflows.retry_policies.CALL_ATTEMPT).
 GRACE = timedelta(minutes=11)
 
 
 def build_attempt_meter(client: Client, settings: Settings) -> AttemptMeter:
-    """What counts attempts for Prometheus, or for nobody where METRICS_ADDRESS is not set."""
+    """Build the counter of attempts. It does nothing if METRICS_ADDRESS is not set, like the other meters."""
     labels = ModelLabels(Catalog.load(settings.provider_name()))
     return AttemptMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def build_entry_meter(client: Client, settings: Settings) -> EntryMeter:
-    """What counts entries of the ledger, likewise."""
+    """Build the counter of ledger entries."""
     labels = ModelLabels(Catalog.load(settings.provider_name()))
     return EntryMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def build_pause_meter(client: Client, settings: Settings) -> PauseMeter:
-    """What shows the provider's pauses, likewise."""
+    """Build the gauge of the provider's pauses."""
     labels = ModelLabels(Catalog.load(settings.provider_name()))
     return PauseMeter(find_meter(client), labels, simulated=is_simulated(settings))
 
 
 def find_links(settings: Settings) -> PictureLinks | None:
-    """Links to pictures, where a deployment has them."""
+    """Return the maker of signed links to images, None if the settings have no link server."""
     return PictureLinks.configure(
         settings.image_links_url, settings.image_links_keys(), settings.image_links_days
     )
 
 
 def is_simulated(settings: Settings) -> bool:
-    """Whether the simulator stands in for the provider: what it is paid is no money."""
+    """Return whether the provider is the simulator, whose charges are not real money."""
     return settings.provider_name() == SIMULATOR
 
 
 def provider_settings(settings: Settings) -> ProviderSettings:
-    """The provider's client as the environment describes it."""
+    """Build the settings of the provider's client."""
     return ProviderSettings(
         api_key=settings.provider_key(),
         base_url=settings.openai_base_url,
@@ -101,7 +101,7 @@ def provider_settings(settings: Settings) -> ProviderSettings:
 def build_economy_planning(
     client: Client, settings: Settings, database: Database, checker: RequestChecker
 ) -> list[Callable[..., Any]]:
-    """What an economy batch needs of the ledger and the store, before and after the provider."""
+    """Build the activities of an economy batch that use the ledger and the store."""
     store = ImageStore.from_url(settings.store_url())
     log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
     claimer = EconomyClaimer(
@@ -131,7 +131,7 @@ async def build_economy_calls(
     input_memory: ByteBudget,
     refuse_behind: Callable[[], None] | None = None,
 ) -> list[Callable[..., Any]]:
-    """What an economy batch has to do with the provider: a file up, a look now and then, results down and billed."""
+    """Build the activities of an economy batch that call the provider: upload, poll, cancel, download and bill."""
     provider = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
     store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
     log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
@@ -160,7 +160,7 @@ async def build_economy_calls(
     ]
 
 
-# A batch hears that it is paused or cancelled with the answer to a heartbeat.
+# An activity of a batch hears that it is paused or cancelled in the response to a heartbeat.
 BATCH_HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 
@@ -171,9 +171,7 @@ def build_runs_worker(
     *,
     images_per_minute: int | None = None,
 ) -> Worker:
-    """Workflows and their Nexus service, the check before, the money after, batches, and the comparison with the
-    provider's own books.
-    """
+    """Build the worker of the runs queue: all workflows, the Nexus service, and every activity except provider calls."""
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(
         missing_usage=settings.missing_usage,
@@ -183,8 +181,8 @@ def build_runs_worker(
         images_per_minute=images_per_minute,
         destinations=settings.notify_destinations(),
     )
-    catalogue = Catalog.load(settings.provider_name())
-    checker = RequestChecker(catalogue, cards, policy)
+    catalog = Catalog.load(settings.provider_name())
+    checker = RequestChecker(catalog, cards, policy)
     meter = build_entry_meter(client, settings)
     store = ImageStore.from_url(settings.store_url())
     build = describe_build(settings)
@@ -206,7 +204,7 @@ def build_runs_worker(
             *build_economy_planning(client, settings, database, checker),
         ],
         nexus_service_handlers=[ImageRunsHandler()],
-        # The tests replay every saved history in the sandbox; a worker that runs these same workflows starts each run without it.
+        # The sandbox costs time at each start of a run. The tests replay every saved history in it.
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[RefuseSurplusArguments()],
         max_heartbeat_throttle_interval=BATCH_HEARTBEAT_THROTTLE,
@@ -216,7 +214,7 @@ def build_runs_worker(
 
 
 def build_reconciler(settings: Settings, database: Database) -> ProviderReconciler:
-    """What compares days. Without an admin key it is there too, and says what is missing when it is asked."""
+    """Build the activity that compares days. Without an admin key it fails with a message that says so."""
     key = settings.openai_admin_key
     books = BooksSettings(
         admin_key=key.get_secret_value() if key else None,
@@ -241,9 +239,9 @@ async def build_provider_worker(
     resources: AsyncExitStack,
     watch: LedgerWatch | None = None,
 ) -> Worker:
-    """The calls to the provider: as many at once as PROVIDER_CONCURRENCY says.
+    """Build the worker of the provider queue, with PROVIDER_CONCURRENCY calls at once.
 
-    `watch` refuses them while the ledger is older than its store.
+    `watch` refuses calls while the ledger is older than its store.
     """
     provider = await resources.enter_async_context(open_client(provider_settings(settings)))
     meter = build_attempt_meter(client, settings)
@@ -262,7 +260,7 @@ async def build_provider_worker(
         resends=settings.unknown_outcome_resends,
         input_memory=input_memory,
         links=find_links(settings),
-        on_pause=build_pause_meter(client, settings).note_pause,
+        on_pause=build_pause_meter(client, settings).record_pause,
         downloader=Downloader(settings.image_url_destinations(), settings.provider_urls()),
         refuse_behind=watch.refuse_behind if watch else None,
         owners=PictureOwners(store, shared=settings.shared_images),
@@ -283,7 +281,7 @@ async def build_provider_worker(
             ),
         ],
         max_concurrent_activities=settings.provider_concurrency,
-        # By default the SDK holds heartbeats back for 24 of the 30 s after which a call counts as dead and is sent again.
+        # By default the SDK holds heartbeats back for 24 of the 30 s after which a call times out and is sent again.
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=GRACE,
         deployment_config=describe_build(settings),
@@ -294,7 +292,7 @@ NOTIFICATIONS_AT_ONCE = 50
 
 
 def build_notify_worker(client: Client, settings: Settings) -> Worker:
-    """The requests to receivers of notifications."""
+    """Build the worker of the notification queue."""
     webhooks = WebhookClient(settings.notify_destinations(), settings.notify_keys())
     return Worker(
         client,

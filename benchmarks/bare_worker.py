@@ -18,7 +18,7 @@ async def _run() -> None:
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], data_converter=pydantic_data_converter)
     activities = [first_noop, second_noop, third_noop]
     async with Worker(client, task_queue=QUEUE, workflows=[BareRun], activities=activities):
-        sys.stderr.write("The worker polls.\n")
+        sys.stderr.write("worker_started\n")
         sys.stderr.flush()
         await stop.wait()
 

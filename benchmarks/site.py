@@ -81,7 +81,7 @@ async def open_bench_site(
             "simulator": provider_process,
         }
         for log in ("worker.log", "bare-worker.log"):
-            await wait_for_text(folder / log, "The worker polls.")
+            await wait_for_text(folder / log, "worker_started")
         yield BenchSite(
             client=await Client.connect(address, data_converter=pydantic_data_converter),
             environment=make_environment(environment),

@@ -1,4 +1,4 @@
-"""What earlier attempts of a run mean for the next: a payment to use, a doubt to decide on, or one doubt too many."""
+"""Judge the earlier attempts of a run: one was paid, one is in progress, or some have an unknown outcome."""
 
 import asyncio
 import contextlib
@@ -39,9 +39,8 @@ from gpt_image_runs.images.store import ImageStore
 log = structlog.get_logger("receipts")
 
 
-# Real pictures take longer and have their receipt while they are made; what is answered sooner has one write, at its end.
-_NOTED_AFTER_SECONDS = 5.0
-
+# Requests that take longer get a receipt without an outcome meanwhile. Faster ones get a single receipt, at their end.
+_OPEN_RECEIPT_AFTER_SECONDS = 5.0
 
 _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
@@ -63,43 +62,46 @@ class AttemptReceipts:
         outcome: AttemptOutcome | None,
         request: ImageRequest | None = None,
     ) -> None:
-        """Write an attempt's receipt. Where the store is away, the ledger alone has to hold the outcome."""
+        """Write an attempt's receipt. If the store is unavailable, only the ledger has the outcome."""
         if outcome is not None:
             self._open.discard(attempt.attempt_id)
         try:
             ledger_id = await self._read_ledger_id()
             await write_attempt_receipt(self._store, build_receipt(ledger_id, run, attempt, outcome, request))
         except (StoreUnavailable, ValueError, RecursionError) as error:
-            log.warning("No receipt was kept.", attempt_id=attempt.attempt_id, error=str(error))
+            log.warning("outcome_receipt_failed", attempt_id=attempt.attempt_id, error=str(error))
 
     @contextlib.asynccontextmanager
     async def write_open_receipt(
         self, run: RunIdentity, attempt: Attempt, request: ImageRequest
     ) -> AsyncIterator[None]:
-        """Write a receipt without an outcome if the block takes long: its worker may die and its ledger may be lost."""
+        """Write a receipt without an outcome if the block takes longer than five seconds.
+
+        The worker may be killed before the answer comes, and the ledger may be lost since.
+        """
         ended = asyncio.Event()
 
-        async def note() -> None:
+        async def write_later() -> None:
             try:
-                await asyncio.wait_for(ended.wait(), _NOTED_AFTER_SECONDS)
+                await asyncio.wait_for(ended.wait(), _OPEN_RECEIPT_AFTER_SECONDS)
             except TimeoutError:
                 await self.write(run, attempt, None, request)
                 self._open.add(attempt.attempt_id)
 
-        noting = asyncio.create_task(note())
+        writing = asyncio.create_task(write_later())
         try:
             yield
         finally:
             ended.set()
-            # Not cancelled: a write that goes on would take the place of the receipt with the outcome.
-            await noting
+            # Not cancelled: a write that still runs would overwrite the receipt with the outcome.
+            await writing
 
     def has_open_receipt(self, attempt_id: str) -> bool:
-        """Return whether a receipt without an outcome was written, which the outcome has to replace."""
+        """Return whether a receipt without an outcome was written: one with the outcome has to replace it."""
         return attempt_id in self._open
 
     async def read_outcomes(self, run_id: str, attempt_ids: Collection[str]) -> Mapping[str, AttemptOutcome]:
-        """Read the outcomes of attempts that the ledger does not know, by attempt."""
+        """Return the outcomes in the receipts of these attempts, by attempt id."""
         names = [
             name for name in await list_receipts_of_run(self._store, run_id) if name.attempt_id in attempt_ids
         ]
@@ -110,9 +112,9 @@ class AttemptReceipts:
         return found
 
     async def restore_attempts(self, run: RunIdentity, known: Collection[str] = ()) -> bool:
-        """Write attempts of a run into the ledger that only the store knows. Returns whether there were any.
+        """Write attempts that only the store knows into the ledger. Return whether there were any.
 
-        Also those of another ledger, where they are of the same content: a ledger that was lost has no other successor.
+        This includes attempts of another ledger with the same content, as that ledger may have been lost.
 
         Raises:
             LedgerUnavailable, StoreUnavailable: nothing may be sent before this is known.
@@ -127,13 +129,13 @@ class AttemptReceipts:
         own, taken = mark_ledger(await self._read_ledger_id()), False
         async for receipt in read_attempt_receipts(self._store, names):
             if receipt is None:
-                log.error("A receipt cannot be read.", run_id=run.run_id)
+                log.error("receipt_unreadable", run_id=run.run_id)
             elif mark_ledger(receipt.ledger_id) == own or self._is_own_content(receipt, run):
                 taken |= await self._restore(receipt)
         return taken
 
     def _is_own_content(self, receipt: AttemptReceipt, run: RunIdentity) -> bool:
-        """A demo that used the same store is no reason not to make the real picture."""
+        # A simulated run in the same store must not stop the real one from being sent.
         return is_same(receipt.run, run) and receipt.attempt.simulated == self._simulated
 
     async def _restore(self, receipt: AttemptReceipt) -> bool:
@@ -141,10 +143,10 @@ class AttemptReceipts:
         try:
             restored = await asyncio.to_thread(restore_attempt, self._attempts.database, receipt)
         except RunConflict as conflict:
-            log.warning("A lost attempt cannot be taken back.", **facts, error=str(conflict))
+            log.warning("lost_attempt_not_restored", **facts, error=str(conflict))
             return False
         if restored:
-            log.warning("A lost attempt was taken back from the image store.", **facts)
+            log.warning("lost_attempt_restored", **facts)
         return restored
 
     async def _read_ledger_id(self) -> str:
@@ -154,11 +156,11 @@ class AttemptReceipts:
 
 
 async def add_recovered_images(paid: Attempt, store: ImageStore) -> Attempt:
-    """Return a paid attempt with the pictures that the command `recover` has found in its kept answer since."""
-    kept = await store.read_document(f"recovered/{paid.attempt_id}.json") if paid.error_message else None
-    if kept is None:
+    """Add the images that the command `recover` has found in the attempt's saved answer since."""
+    saved = await store.read_document(f"recovered/{paid.attempt_id}.json") if paid.error_message else None
+    if saved is None:
         return paid
-    images = tuple(image.model_dump(mode="json") for image in _IMAGES.validate_json(kept))
+    images = tuple(image.model_dump(mode="json") for image in _IMAGES.validate_json(saved))
     return dataclasses.replace(paid, images=images, error_message=None)
 
 
@@ -168,7 +170,7 @@ TOO_MANY_UNKNOWN_OUTCOMES = "TooManyUnknownOutcomes"
 async def apply_outcome_receipts(
     earlier: tuple[Attempt, ...], attempts: AttemptLog, receipts: AttemptReceipts
 ) -> tuple[Attempt, ...]:
-    """A run's attempts as they ended, also where a worker could not record it any more."""
+    """Return a run's attempts with the outcomes that a worker could write to the store but not to the ledger."""
     unknown = _list_unknown(earlier)
     if not unknown or any(attempt.outcome == "succeeded" for attempt in earlier):
         return earlier
@@ -180,7 +182,7 @@ async def apply_outcome_receipts(
 
 
 def _charged_outcome(attempt: Attempt) -> AttemptOutcome | None:
-    """The outcome of an attempt that older versions recorded as unknown although its answer reported usage, None of others."""
+    """Return the outcome of an attempt that older versions recorded as unknown although its answer had usage, else None."""
     response = attempt.response if isinstance(attempt.response, dict) else {}
     is_charged = response.get("usage") or response.get("svg_usage")
     if attempt.outcome != "unknown" or attempt.finished_at is None or not is_charged:
@@ -196,7 +198,7 @@ async def _settle(attempt: Attempt, attempts: AttemptLog, outcome: AttemptOutcom
 
 
 def check_resend_limit(earlier: tuple[Attempt, ...], resends: int) -> None:
-    """Raises an ApplicationError that lists what may have been paid for nothing, if no further attempt is allowed."""
+    """Raise an ApplicationError that lists the attempts of unknown outcome if they are more than `resends`."""
     unknown = _list_unknown(earlier)
     if len(unknown) <= resends:
         return
@@ -208,13 +210,13 @@ def check_resend_limit(earlier: tuple[Attempt, ...], resends: int) -> None:
     )
 
 
-def hold_if_undecided(attempts: tuple[Attempt, ...], order: CallInput) -> None:
-    """Raises an ApplicationError that holds the run, if an attempt may have been paid for and nobody has decided on it.
+def hold_if_undecided(attempts: tuple[Attempt, ...], call: CallInput) -> None:
+    """Raise an ApplicationError that holds the run if an attempt has an unknown outcome and nobody has decided on it.
 
-    Its detail is an `OpenDecision` on all attempts of unknown outcome, for those that were decided on may be paid too.
+    Its detail is an `OpenDecision` on all attempts of unknown outcome: those decided on earlier may have been paid too.
     """
     unknown = _list_unknown(attempts)
-    undecided = [attempt for attempt in unknown if attempt.attempt_id not in order.decided_attempts]
+    undecided = [attempt for attempt in unknown if attempt.attempt_id not in call.decided_attempts]
     if not undecided:
         return
     cause = shorten(undecided[-1].error_message or "Its worker ended before an answer came.")
@@ -230,7 +232,7 @@ def hold_if_undecided(attempts: tuple[Attempt, ...], order: CallInput) -> None:
         decision,
         type=names.UNKNOWN_OUTCOME_HELD,
         non_retryable=True,
-        # A run that waits for a person is no defect, and needs no stack trace in the log.
+        # Waiting for a person is not an error: no stack trace in the log.
         category=ApplicationErrorCategory.BENIGN,
     )
 
@@ -266,28 +268,28 @@ def _describe_attempt(attempt: Attempt) -> UnknownAttempt:
 
 STILL_UNDER_WAY = "StillUnderWay"
 WAITS_IN_A_BATCH = "WaitsInABatch"
-# Each sign is a small write to the store.
-SIGN_EVERY = timedelta(seconds=10)
-# After three signs that did not come the caller is dead, as for Temporal's heartbeats.
-SILENCE = timedelta(seconds=30)
-LOOK_AGAIN = timedelta(seconds=3)
-# An attempt that nobody has asked about for so long is forgotten; asked about again, it is watched from the start.
+# Each marker is a small write to the store.
+MARKER_EVERY = timedelta(seconds=10)
+# A worker that misses three markers is taken for dead, as for Temporal's heartbeats.
+MARKER_TIMEOUT = timedelta(seconds=30)
+CHECK_AGAIN = timedelta(seconds=3)
+# An attempt that was not checked for this long is forgotten; when it is checked again, it is watched from the start.
 _FORGOTTEN_SECONDS = 3600.0
 
 
 class _Watched(NamedTuple):
-    """The sign that an attempt showed when it was looked at, since when it is the same, and when it was looked at last."""
+    """The marker of an attempt when it was last checked, and since when it has not changed."""
 
-    sign: bytes | None
+    marker: bytes | None
     since: float
-    looked_at: float
+    checked_at: float
 
 
 class Liveness:
-    """Shows that this worker's attempts are under way, and watches those of others. One for each worker process.
+    """Marks this worker's attempts as in progress, and watches those of other workers. One for each process.
 
-    `clock` is monotonic, in seconds. Signs are compared with each other only, so each worker watches for itself: of a run
-    whose attempts go to many workers, the first that has watched for `SILENCE` goes on.
+    `clock` is monotonic, in seconds. No clock of another host counts: each worker measures for itself how long a marker
+    has not changed. Of several workers that run attempts of a run, the first that has watched for `MARKER_TIMEOUT` goes on.
     """
 
     def __init__(self, store: ImageStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -298,60 +300,61 @@ class Liveness:
 
     @contextlib.asynccontextmanager
     async def liveness_marker(self, attempt_id: str) -> AsyncIterator[None]:
-        """Shows that an attempt is under way while the block runs. Its row in the ledger is the first sign."""
+        """Mark an attempt as in progress while the block runs. The first marker is written after ten seconds."""
         self._own.add(attempt_id)
-        showing = asyncio.create_task(_show(self._store, attempt_id))
+        marking = asyncio.create_task(_write_markers(self._store, attempt_id))
         try:
             yield
         finally:
             self._own.discard(attempt_id)
-            showing.cancel()
+            marking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await showing
+                await marking
 
     async def wait_for_attempts_in_progress(self, earlier: tuple[Attempt, ...]) -> None:
-        """Raises an ApplicationError that is tried again soon, until the caller of an open attempt was silent for `SILENCE`.
+        """Return if no attempt is in progress: each has an outcome, or its marker has not changed for `MARKER_TIMEOUT`.
 
-        A line of an economy batch has no caller who could show signs: its answer may take a day, and the run is refused until
-        it is there.
+        Raises:
+            ApplicationError: one is in progress, and the activity is retried soon. It is not retryable for a line of an
+                economy batch, which has no marker and whose answer may take a day.
         """
         for attempt in earlier:
             if attempt.finished_at is not None:
                 continue
             if attempt.batch_part:
-                raise _waits_in_a_batch(attempt)
-            if not await self._is_silent(attempt.attempt_id):
+                raise _waits_in_batch_error(attempt)
+            if not await self._is_dead(attempt.attempt_id):
                 raise attempt_in_progress_error(attempt.number)
 
-    async def _is_silent(self, attempt_id: str) -> bool:
-        # Its task may be late with a sign where this process is short of time; it lives all the same.
+    async def _is_dead(self, attempt_id: str) -> bool:
+        # This process may be too busy to write its marker in time. Its attempt is in progress all the same.
         if attempt_id in self._own:
             return False
-        sign = await self._store.read_document(_key(attempt_id))
+        marker = await self._store.read_document(_key(attempt_id))
         now = self._clock()
         self._forget(now)
         watched = self._watched.get(attempt_id)
-        since = watched.since if watched and watched.sign == sign else now
-        self._watched[attempt_id] = _Watched(sign, since, now)
-        return now - since >= SILENCE.total_seconds()
+        since = watched.since if watched and watched.marker == marker else now
+        self._watched[attempt_id] = _Watched(marker, since, now)
+        return now - since >= MARKER_TIMEOUT.total_seconds()
 
     def _forget(self, now: float) -> None:
         for attempt_id, watched in list(self._watched.items()):
-            if now - watched.looked_at > _FORGOTTEN_SECONDS:
+            if now - watched.checked_at > _FORGOTTEN_SECONDS:
                 del self._watched[attempt_id]
 
 
 def attempt_in_progress_error(number: int) -> ApplicationError:
-    """The failure of an attempt that has to wait for another; nothing was sent."""
+    """Return the failure of an attempt that waits for another one and has sent nothing."""
     return ApplicationError(
-        f"Request {number} of this run is still under way: its answer is waited for, and nothing is sent meanwhile.",
+        f"Request {number} of this run is still in progress. Nothing was sent; this run waits for its answer.",
         type=STILL_UNDER_WAY,
-        next_retry_delay=LOOK_AGAIN,
+        next_retry_delay=CHECK_AGAIN,
         category=ApplicationErrorCategory.BENIGN,
     )
 
 
-def _waits_in_a_batch(attempt: Attempt) -> ApplicationError:
+def _waits_in_batch_error(attempt: Attempt) -> ApplicationError:
     batch_id = (attempt.batch_part or "").partition("/")[0]
     return ApplicationError(
         f"This request waits in the economy batch {batch_id} (attempt {attempt.attempt_id}), whose answer may take a day."
@@ -363,26 +366,26 @@ def _waits_in_a_batch(attempt: Attempt) -> ApplicationError:
 
 
 def superseded_outcome() -> AttemptOutcome:
-    """The outcome of an attempt that began at the same moment as another one, and leaves the sending to that."""
+    """Build the outcome of an attempt that was recorded at the same time as another one, which is sent instead."""
     return AttemptOutcome(
         outcome="not_sent",
         finished_at=datetime.now(UTC),
         error_type=STILL_UNDER_WAY,
-        error_message="Another attempt of this run began at the same moment.",
+        error_message="Another attempt of this run began at the same time.",
     )
 
 
-async def _show(store: ImageStore, attempt_id: str) -> None:
+async def _write_markers(store: ImageStore, attempt_id: str) -> None:
     count = 0
     while True:
-        await asyncio.sleep(SIGN_EVERY.total_seconds())
+        await asyncio.sleep(MARKER_EVERY.total_seconds())
         count += 1
-        # Counted, as a clock may stand still or be set back; the time is for people alone.
-        sign = f"{count} {datetime.now(UTC).isoformat()}"
+        # The count makes each marker differ, as a clock may be set back. The time is for people.
+        marker = f"{count} {datetime.now(UTC).isoformat()}"
         try:
-            await store.put_document(_key(attempt_id), sign.encode())
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a sign must not cost the answer that is paid for
-            log.warning("No sign of life could be left.", attempt_id=attempt_id, error=str(error))
+            await store.put_document(_key(attempt_id), marker.encode())
+        except Exception as error:  # noqa: BLE001 - no error here may cost the answer that is paid for
+            log.warning("liveness_marker_failed", attempt_id=attempt_id, error=str(error))
 
 
 def _key(attempt_id: str) -> str:

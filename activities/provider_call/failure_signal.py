@@ -1,6 +1,6 @@
-"""A failed attempt of a call, told to its own run before it is tried again: why the run waits stands on its page then.
+"""Report a failed attempt of a call to its run before the retry, so that the run's page shows why it waits.
 
-Beside the call and never in its way: nothing is tried for long, and whatever fails is a line in the log.
+Reporting never delays or fails the call: it gives up after seconds, and an error is only logged.
 """
 
 import asyncio
@@ -17,60 +17,60 @@ from activities.provider_call.retry_state import TAKING_IMAGE_SLOTS, FailureRepo
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import FailedAttempt
 
-log = structlog.get_logger("failure_news")
+log = structlog.get_logger("failure_signal")
 
 
+# For the signal. The delay before the next attempt begins only after it.
 _PATIENCE = timedelta(seconds=3)
-"""For Temporal. The pause before the next attempt begins only after it."""
 _COUNT_SECONDS = 1.0
+# Bytes. Our own messages are shorter: the provider's part of one has at most 1,200.
 _MAX_MESSAGE = 2_000
-"""Bytes. Ours are shorter: the provider's part of one has at most 1,200."""
 
 
 @contextlib.asynccontextmanager
 async def report_failures(
-    told: FailureReports, count_attempts: Callable[[], Awaitable[int]]
+    reports: FailureReports, count_attempts: Callable[[], Awaitable[int]]
 ) -> AsyncIterator[None]:
-    """Tells the activity's own run of the failure that leaves the block, where it is tried again and is news.
+    """Signal the activity's run about a failure of the block that is retried, unless a similar one was reported before.
 
-    `told` is what was told before, and `count_attempts` how many requests were sent for the run. A run that is cancelled has
-    no next attempt, and a worker that stops has no time.
+    `reports` are the earlier reports, and `count_attempts` returns how many requests were sent for the run. Nothing is
+    reported if the run is cancelled, as it has no next attempt, or if the worker stops, as it has no time.
     """
     try:
         yield
     except ApplicationError as failure:
-        now = told.count(failure.type or "")
-        is_news = now.should_report and failure.type != TAKING_IMAGE_SLOTS
+        now = reports.count(failure.type or "")
+        is_new = now.should_report and failure.type != TAKING_IMAGE_SLOTS
         is_leaving = activity.is_cancelled() or activity.is_worker_shutdown()
-        if is_news and not failure.non_retryable and not is_leaving:
-            await _tell_in_time(failure, now.failures, count_attempts)
+        if is_new and not failure.non_retryable and not is_leaving:
+            await _report_in_time(failure, now.failures, count_attempts)
         raise
 
 
-async def _tell_in_time(
+async def _report_in_time(
     failure: ApplicationError, failures: int, count_attempts: Callable[[], Awaitable[int]]
 ) -> None:
-    """Returns after some seconds at most, also where the activity is cancelled meanwhile: its failure is its outcome."""
-    telling = asyncio.create_task(_tell(failure, failures, count_attempts))
+    # Returns after seconds even if the activity is cancelled meanwhile: its failure is its outcome.
+    reporting = asyncio.create_task(_report(failure, failures, count_attempts))
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({telling}, timeout=_COUNT_SECONDS + _PATIENCE.total_seconds())
-    telling.cancel()
+        await asyncio.wait({reporting}, timeout=_COUNT_SECONDS + _PATIENCE.total_seconds())
+    reporting.cancel()
 
 
-async def _tell(
+async def _report(
     failure: ApplicationError, failures: int, count_attempts: Callable[[], Awaitable[int]]
 ) -> None:
     info = activity.info()
     try:
-        failed = await _describe(failure, failures, count_attempts)
-        # This very run: one that was started anew meanwhile does not wait for this.
+        failed = await _build_failed_attempt(failure, failures, count_attempts)
+        # Only this execution: one that was started since does not wait for this call.
         run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
         await run.signal(names.SIGNAL_ATTEMPT_FAILED, failed, rpc_timeout=_PATIENCE)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not cost the call its own outcome
-        log.warning("The run is not told of its failure.", error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - no error here may replace the call's own outcome
+        log.warning("failure_signal_failed", error=f"{type(error).__name__}: {error}")
 
 
-async def _describe(
+async def _build_failed_attempt(
     failure: ApplicationError, failures: int, count_attempts: Callable[[], Awaitable[int]]
 ) -> FailedAttempt:
     now = datetime.now(UTC)
@@ -87,9 +87,9 @@ async def _describe(
 
 
 async def _count(count_attempts: Callable[[], Awaitable[int]]) -> int | None:
-    """None where the ledger does not say, or not soon."""
+    """Return how many requests were sent, None if the ledger does not answer within a second."""
     try:
         return await asyncio.wait_for(count_attempts(), _COUNT_SECONDS)
     except Exception as error:  # noqa: BLE001 - as above
-        log.info("How many requests were sent is not told.", error=f"{type(error).__name__}: {error}")
+        log.info("attempts_not_counted", error=f"{type(error).__name__}: {error}")
         return None

@@ -1,4 +1,4 @@
-"""Getting what was paid for into the store, while the event loop stays free and whatever else goes wrong."""
+"""Save the images of an answer in the store, and publish partial images while the call is in progress."""
 
 import asyncio
 import contextlib
@@ -33,18 +33,18 @@ from gpt_image_runs.provider.responses import (
 )
 from gpt_image_runs.webhooks.downloads import TIMEOUT_SECONDS, Downloader, DownloadFailed
 
-log = structlog.get_logger("picture_keeper")
+log = structlog.get_logger("image_saving")
 
 
-_PROVEN_FOR_SECONDS = 30.0
+_CHECKED_FOR_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 15.0
-# What is left of the attempt's time when the keeper gives up: enough to write the outcome down.
+# How much of the attempt's time is left when saving gives up: enough to record the outcome.
 _RESERVE_SECONDS = 20.0
 
 
 class ImagesNotSaved(StoreFailure):
-    """Pictures of an answer could not be stored, and are lost. `saved` are those that could be."""
+    """Images of an answer could not be stored and are lost. `saved` are the others."""
 
     def __init__(self, saved: tuple[ImageRef, ...], cause: Exception) -> None:
         super().__init__(str(cause))
@@ -52,30 +52,30 @@ class ImagesNotSaved(StoreFailure):
 
 
 class ImageSaver:
-    """Stores the pictures of answers, patiently: a store that is away is waited for while the attempt has time.
+    """Saves the images of answers. It retries while the attempt has time, if the store is unavailable.
 
-    `downloader` fetches those that an answer only links to.
+    `downloader` fetches images that an answer only links to.
     """
 
     def __init__(self, store: ImageStore, downloader: Downloader | None = None) -> None:
         self._store = store
         self._downloader = downloader
-        self._proven_at = -_PROVEN_FOR_SECONDS
-        # Each takes a core, and for that moment three times the memory of its picture: more at once would gain nothing.
+        self._checked_at = -_CHECKED_FOR_SECONDS
+        # Each takes a core, and three times the memory of its image: more at once would gain nothing.
         self._openings = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def check_store(self) -> None:
-        """Nothing is bought that could not be kept: checks the store, unless it was seen to work just now.
+        """Check that the store can be written, unless it could within the last 30 seconds, so that a request is only sent then.
 
         Raises:
-            StoreUnavailable: it does not take what is written.
+            StoreUnavailable: it cannot be written.
         """
-        if time.monotonic() - self._proven_at > _PROVEN_FOR_SECONDS:
+        if time.monotonic() - self._checked_at > _CHECKED_FOR_SECONDS:
             await self._store.check()
-            self._proven_at = time.monotonic()
+            self._checked_at = time.monotonic()
 
     async def warn_of_deleted(self, result: CallResult) -> CallResult:
-        """The same result with a warning for each picture that was deleted since it was paid for. A store that is away says nothing."""
+        """Add a warning to the result for each image that was deleted since, none if the store is unavailable."""
         try:
             deleted = await describe_deleted(self._store, result.images)
         except StoreUnavailable as error:
@@ -84,12 +84,12 @@ class ImageSaver:
         return result.model_copy(update={"warnings": (*result.warnings, *deleted)})
 
     async def open_answer(self, raw: RawAnswer, request: ImageRequest, response: Any = None) -> Answer:
-        """Read an answer and check that its pictures can be decoded. Those that cannot do not affect the others.
+        """Read an answer and check that its images can be decoded. Those that cannot do not affect the others.
 
-        `response` is its JSON where that was read already.
+        `response` is its JSON if that was parsed already.
 
         Raises:
-            ProviderFailure: it has no picture that can be used.
+            ProviderFailure: it has no usable image.
         """
         async with self._openings:
             answer = await asyncio.to_thread(_read_answer, raw, request, response)
@@ -99,52 +99,50 @@ class ImageSaver:
             return await asyncio.to_thread(check_pictures, raw, answer)
 
     async def save(self, pictures: tuple[bytes, ...], raw: RawAnswer, *, owner: str) -> tuple[ImageRef, ...]:
-        """Store the pictures of an answer, as those of the tenant `owner`.
+        """Save the images of an answer for the tenant `owner`.
 
-        They would be lost with this attempt, so a store that is away is waited for as long as the attempt has time.
+        They would be lost with this attempt, so saving is retried as long as the attempt has time.
 
         Raises:
-            ImagesNotSaved: some could not be stored, whatever the reason.
+            ImagesNotSaved: some could not be stored, for any reason.
         """
         give_up_at = _end_of_attempt(raw) - _RESERVE_SECONDS
         images: list[ImageRef] = []
         failure: Exception | None = None
         for data in pictures:
             try:
-                images.append(await self._put_patiently(data, owner, give_up_at))
+                images.append(await self._put_with_retries(data, owner, give_up_at))
             except StoreUnavailable as error:
                 failure = error
-                break  # The time is over: each of the others could take as long again as the store's own time-out.
+                break  # No time is left: each of the others could take as long as the store's own timeout.
             except Exception as error:
                 log.exception("image_not_saved")
                 failure = error
         if failure is not None:
             raise ImagesNotSaved(tuple(images), failure)
-        self._proven_at = time.monotonic()
+        self._checked_at = time.monotonic()
         return tuple(images)
 
     async def save_without_waiting(self, pictures: tuple[bytes, ...], *, owner: str) -> tuple[ImageRef, ...]:
-        """Store pictures that can be read from the provider again.
+        """Save images that can be read from the provider again later.
 
         Raises:
-            StoreUnavailable: try again later.
+            StoreUnavailable: nothing is lost; try again later.
         """
         images = [await self._store.put_image(data, owner=owner) for data in pictures]
-        self._proven_at = time.monotonic()
+        self._checked_at = time.monotonic()
         return tuple(images)
 
     async def save_raw_body(self, attempt_id: str, raw: RawAnswer) -> None:
-        """Keep the whole body of an answer of which something could not be used; the ledger holds its beginning."""
+        """Save the whole body of an answer of which a part cannot be used. The ledger only has its beginning."""
         try:
             await self._store.put_document(f"malformed/{attempt_id}.body", raw.body)
         except StoreUnavailable as error:
-            log.warning(
-                "The body of a malformed answer was not kept.", attempt_id=attempt_id, error=str(error)
-            )
+            log.warning("malformed_answer_not_saved", attempt_id=attempt_id, error=str(error))
 
     async def _download(self, answer: Answer, downloader: Downloader, raw: RawAnswer) -> Answer:
         left = _end_of_attempt(raw) - time.monotonic() - _RESERVE_SECONDS
-        # A line of a batch was answered long ago: what is left of this attempt is not told by its answer.
+        # A line of a batch was answered long ago, so its latency says nothing about this attempt's remaining time.
         seconds = left if 0 < left < TIMEOUT_SECONDS else TIMEOUT_SECONDS
 
         async def fetch(url: str) -> bytes:
@@ -152,7 +150,7 @@ class ImageSaver:
 
         return await resolve_links(answer, fetch, DownloadFailed)
 
-    async def _put_patiently(self, data: bytes, owner: str, give_up_at: float) -> ImageRef:
+    async def _put_with_retries(self, data: bytes, owner: str, give_up_at: float) -> ImageRef:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -160,9 +158,7 @@ class ImageSaver:
             except StoreUnavailable as error:
                 if time.monotonic() + pause > give_up_at:
                     raise
-                log.warning(
-                    "The store is away; what was paid for is held until it is back.", error=str(error)
-                )
+                log.warning("image_store_unavailable", error=str(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
@@ -172,18 +168,18 @@ def _read_answer(raw: RawAnswer, request: ImageRequest, response: Any) -> Answer
 
 
 def _end_of_attempt(raw: RawAnswer) -> float:
-    """About when Temporal gives the attempt up, by the monotonic clock; the answer has come just now.
+    """Estimate when Temporal times out the attempt, on the monotonic clock, for an answer that has just come.
 
-    Not by the time of day: a clock that is set forward meanwhile would lose what was paid for.
+    The time of day is not used: if that clock is set forward meanwhile, images would be given up too early.
     """
     allowed = activity.info().start_to_close_timeout
     return time.monotonic() - raw.latency_ms / 1000 + (allowed.total_seconds() if allowed else 600.0)
 
 
+# Characters of base64. The largest image that the provider makes has some 30 million.
 _MAX_ENCODED = 64 * 1024 * 1024
-"""Characters of base64: the largest picture that the provider makes has some 30 million."""
+# How long a finished call waits for its partial images to be published.
 _PATIENCE_SECONDS = 5.0
-"""For what is left to be told once the answer is there and written down: a run need not wait longer for its end."""
 _SIGNAL_PATIENCE = timedelta(seconds=10)
 
 
@@ -191,7 +187,7 @@ _SIGNAL_PATIENCE = timedelta(seconds=10)
 async def announce_partial_images(
     store: ImageStore, attempt_id: str, most: int, *, owner: str | None = None
 ) -> AsyncIterator[Show]:
-    """What is shown within the block is kept and told to the activity's own run, the first `most` of it."""
+    """Save the first `most` partial images that are passed to what is yielded, and signal them to the activity's run."""
     waiting: asyncio.Queue[PartialPicture | None] = asyncio.Queue()
 
     def show(picture: PartialPicture) -> None:
@@ -208,7 +204,7 @@ async def announce_partial_images(
         waiting.put_nowait(None)
         await asyncio.wait({announcing}, timeout=_PATIENCE_SECONDS)
         if not announcing.done():
-            log.warning("Partial pictures are given up on: the answer is there.", attempt_id=attempt_id)
+            log.warning("partial_images_given_up", attempt_id=attempt_id)
             announcing.cancel()
             await asyncio.wait({announcing})
 
@@ -217,14 +213,14 @@ async def _announce_all(
     waiting: asyncio.Queue[PartialPicture | None], store: ImageStore, attempt_id: str, owner: str | None
 ) -> None:
     info = activity.info()
-    # This very run: an answer that comes after it was started anew is no news to the new one.
+    # Only this execution: partial images of an earlier one must not show up in a later one.
     run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
     while picture := await waiting.get():
         try:
             await _announce(picture, store, attempt_id, owner, run)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not cost the answer that is paid for
+        except Exception as error:  # noqa: BLE001 - no error here may cost the answer that is paid for
             log.warning(
-                "A partial picture is not shown.",
+                "partial_image_not_published",
                 attempt_id=attempt_id,
                 index=picture.index,
                 error=f"{type(error).__name__}: {error}",
@@ -245,7 +241,7 @@ async def _announce(
         PartialImage(attempt_id=attempt_id, index=picture.index, image=image),
         rpc_timeout=_SIGNAL_PATIENCE,
     )
-    log.info("A partial picture is shown.", attempt_id=attempt_id, index=picture.index, uri=image.uri)
+    log.info("partial_image_published", attempt_id=attempt_id, index=picture.index, uri=image.uri)
 
 
 def _open(encoded: str) -> bytes:

@@ -1,7 +1,7 @@
-"""Whether the worker's ledger is the one that it was: watched while it runs, and noted in the image store for later.
+"""Stop spending while the ledger is older than its image store.
 
-A ledger that was restored from an older copy does not know what was paid since. Until somebody has said how to go on,
-nothing is sent to the provider.
+A ledger that was restored from an older copy does not know what was paid since. Its heads are noted in the image store
+while a worker runs, so that this is found. Nothing is sent to the provider until an operator has decided how to go on.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ log = structlog.get_logger("ledger_watch")
 
 
 _NOTED_EVERY_SECONDS = 5.0
-_LOOKED_AGAIN_AFTER_SECONDS = 10.0
-# A server that does not let a worker list runs never will: then the image store alone counts.
+_COMPARED_EVERY_SECONDS = 10.0
+# A server that denies listing runs always will: then only the image store is compared.
 _NEVER_LISTED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED}
-# How many executions that are not believed a log line names.
+# How many executions that are not trusted a log line names.
 _NAMED = 5
 
 
 class LedgerWatch:
-    """Compares one ledger with one store, and with the runs of one Temporal. Safe to share between tasks."""
+    """Compares a ledger with an image store and with the runs in Temporal. Safe to share between tasks."""
 
     def __init__(self, database: Database, store: ImageStore, client: Client | None = None) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class LedgerWatch:
         self._doubtful: tuple[str, ...] = ()
 
     def refuse_behind(self) -> None:
-        """Refuse to go on with a ledger that was found to be older than its store.
+        """Raise if the ledger was found to be older than its store.
 
         Raises:
             LedgerBehind: nothing may be sent.
@@ -61,7 +61,7 @@ class LedgerWatch:
             raise LedgerBehind(f"{self._behind} Nothing was sent.")
 
     async def wait_until_whole(self) -> None:
-        """Return once the ledger has all that the store knows, or somebody has accepted what is lost."""
+        """Wait until the ledger has everything that the store knows, or an operator has accepted the loss."""
         while True:
             try:
                 await self._compare()
@@ -69,12 +69,12 @@ class LedgerWatch:
                     return
             except (LedgerError, StoreFailure, RPCError) as error:
                 log.warning("ledger_not_compared", error=str(error))
-            await asyncio.sleep(_LOOKED_AGAIN_AFTER_SECONDS)
+            await asyncio.sleep(_COMPARED_EVERY_SECONDS)
 
     @contextlib.asynccontextmanager
     async def noting_heads(self) -> AsyncIterator[None]:
         """Note the ledger's heads in the store while the block runs, and once more at its end."""
-        noting = asyncio.create_task(self._note_again_and_again())
+        noting = asyncio.create_task(self._note_periodically())
         try:
             yield
         finally:
@@ -84,10 +84,10 @@ class LedgerWatch:
             await self._try_to_note()
 
     async def note_heads(self) -> None:
-        """Note the heads if they have moved. A note that the ledger does not hold stays, and stops the spending.
+        """Note the heads if they have changed. A note that the ledger does not match stays, and stops the spending.
 
         Raises:
-            LedgerUnavailable, StoreUnavailable: one of the two does not answer.
+            LedgerUnavailable, StoreUnavailable: the ledger or the store does not answer.
         """
         counted = await asyncio.to_thread(count_heads, self._database)
         if counted == self._noted and self._behind is None:
@@ -118,7 +118,7 @@ class LedgerWatch:
             )
         except RPCError as error:
             if error.status not in _NEVER_LISTED:
-                raise  # what could not be asked is not known to be whole
+                raise  # the ledger is only trusted after a complete comparison
             log.warning("runs_not_listed", error=str(error))
             return {}
         if billed.doubtful != self._doubtful:
@@ -126,7 +126,7 @@ class LedgerWatch:
             log.warning("executions_not_believed", count=len(self._doubtful), why=self._doubtful[:_NAMED])
         return billed.proven
 
-    async def _note_again_and_again(self) -> None:
+    async def _note_periodically(self) -> None:
         while True:
             await self._try_to_note()
             await asyncio.sleep(_NOTED_EVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""From an attempt that succeeded to what the workflow is told of it. Pure."""
+"""Build an attempt's outcome from an answer, and the activity's result from a paid attempt. Pure."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -15,16 +15,16 @@ from gpt_image_runs.provider.responses import Answer
 
 
 def apply_outcome(attempt: Attempt, outcome: AttemptOutcome) -> Attempt:
-    """The attempt as the ledger holds it once the outcome is recorded."""
-    learned = {name: value for name, value in vars(outcome).items() if value is not None}
-    return dataclasses.replace(attempt, **learned)
+    """Return the attempt as the ledger holds it once the outcome is recorded."""
+    known = {name: value for name, value in vars(outcome).items() if value is not None}
+    return dataclasses.replace(attempt, **known)
 
 
-def to_call_result(paid: Attempt, order: CallInput, attempts: int) -> CallResult:
-    """The result of a run's call, from the attempt that was paid, whichever attempt found it."""
+def to_call_result(paid: Attempt, call: CallInput, attempts: int) -> CallResult:
+    """Build the result of a run's call from the attempt that was paid. `attempts` is how many requests were sent."""
     usage, usage_problem = limit_usage_size(paid.response, paid.attempt_id)
     images = tuple(ImageRef.model_validate(image) for image in paid.images or ())
-    failure = _describe_undelivered(paid) if paid.error_type and not images else None
+    failure = _build_failure(paid) if paid.error_type and not images else None
     return CallResult(
         attempt_id=paid.attempt_id,
         attempts=attempts,
@@ -32,7 +32,7 @@ def to_call_result(paid: Attempt, order: CallInput, attempts: int) -> CallResult
         provider=paid.provider,
         provider_request_id=paid.provider_request_id,
         simulated=paid.simulated,
-        operation=order.request.operation,
+        operation=call.request.operation,
         images=images,
         usage=usage,
         usage_problem=usage_problem,
@@ -41,23 +41,23 @@ def to_call_result(paid: Attempt, order: CallInput, attempts: int) -> CallResult
         output_format=paid.output_format,
         sent_at=paid.sent_at,
         mode="batch" if paid.batch_part else None,
-        warnings=() if failure else _compare(images, order, paid),
+        warnings=() if failure else _list_differences(images, call, paid),
         failure=failure,
     )
 
 
-def _describe_undelivered(paid: Attempt) -> CallFailure:
+def _build_failure(paid: Attempt) -> CallFailure:
     return CallFailure(error_type=paid.error_type or "", message=shorten(paid.error_message or ""))
 
 
-def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> tuple[str, ...]:
-    """Pictures that are not quite what was asked for are kept, as they were paid for; the operator is told."""
+def _list_differences(images: tuple[ImageRef, ...], call: CallInput, paid: Attempt) -> tuple[str, ...]:
+    """Return a warning for each way in which the images are not what was requested. They are saved, as they were paid for."""
     warnings = []
     if paid.error_message:
         warnings.append(paid.error_message)
-    elif len(images) != order.request.image_count:
-        warnings.append(f"{order.request.image_count} pictures were asked for and {len(images)} delivered.")
-    wanted = f"image/{order.request.output_format or 'png'}"
+    elif len(images) != call.request.image_count:
+        warnings.append(f"{call.request.image_count} pictures were asked for and {len(images)} delivered.")
+    wanted = f"image/{call.request.output_format or 'png'}"
     others = {image.media_type for image in images} - {wanted}
     if others:
         warnings.append(f"{wanted} was asked for and {', '.join(sorted(others))} delivered.")
@@ -68,7 +68,7 @@ def _compare(images: tuple[ImageRef, ...], order: CallInput, paid: Attempt) -> t
 
 
 def succeeded_outcome(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> AttemptOutcome:
-    """Pictures came and are in the store. The message says so where others were asked for, or some cannot be used."""
+    """Build the outcome of an answer whose images are in the store. Its message says if some of them cannot be used."""
     return AttemptOutcome(
         outcome="succeeded",
         finished_at=datetime.now(UTC),
@@ -87,9 +87,9 @@ def succeeded_outcome(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ..
 
 
 def undelivered_outcome(raw: RawAnswer | None, failure: ProviderFailure) -> AttemptOutcome:
-    """The provider reported usage, but no picture can be used: paid for, and to be billed.
+    """Build the outcome of an answer with usage and without a usable image: it was paid for, and is billed.
 
-    `raw` is the answer, None where it did not come whole.
+    `raw` is the answer, None if it was not received completely.
     """
     return dataclasses.replace(
         failed_outcome(failure),
@@ -101,7 +101,7 @@ def undelivered_outcome(raw: RawAnswer | None, failure: ProviderFailure) -> Atte
 
 
 def failed_outcome(failure: ProviderFailure) -> AttemptOutcome:
-    """No pictures came: refused, not sent, or nobody knows."""
+    """Build the outcome of a request without an answer to bill: rejected, not sent or unknown."""
     body = failure.raw_body
     return AttemptOutcome(
         outcome=failure.outcome,
@@ -117,9 +117,9 @@ def failed_outcome(failure: ProviderFailure) -> AttemptOutcome:
 
 
 def unsaved_outcome(raw: RawAnswer, answer: Answer, failure: ImagesNotSaved) -> AttemptOutcome:
-    """Build the outcome of an answer whose pictures, or some of them, could not be stored: paid for, and to be billed.
+    """Build the outcome of an answer of which some images, or all, could not be stored. It was paid for, and is billed.
 
-    It has an error type where no picture is left: then the run fails after it is billed.
+    It has an error type if no image is left: then the run fails after it is billed.
     """
     came, saved = len(answer.pictures), len(failure.saved)
     pictures, lost = ("1 picture", "it") if came == 1 else (f"{came} pictures", f"{came - saved} of them")
@@ -128,6 +128,6 @@ def unsaved_outcome(raw: RawAnswer, answer: Answer, failure: ImagesNotSaved) -> 
         error_type=None if saved else type(failure).__name__,
         error_message=(
             f"The provider answered with {pictures}, and {lost} could not be stored. This is lost, and nothing is sent again under"
-            f" this request_id. What the answer reported is on the run's bill. {failure}"
+            f" this request_id. The usage that the answer reported is on the run's bill. {failure}"
         ),
     )

@@ -1,13 +1,12 @@
-"""What an attempt of a call hands on to the next one, in its heartbeat details: how long has been tried, what it owes, what
-its run was told, and how often it has failed by which fault.
+"""Pass state from one attempt of a call to the next, in heartbeat details, and back off for all calls of a model.
 
-Behind a limit a call may wait for days before its first attempt, and for hours between two, while nothing is wrong. So the
-six hours of trying are counted by the activity itself, without the time in line. And a request that was sent counted at the
-provider whatever came of it, so the next one takes its share of the limit anew: it is dispatched as often
-as it asks for pictures, and sends with the last.
+Behind a rate limit a call may wait for days before its first attempt, and for hours between two, without any error. So
+the activity counts the six hours of retries itself, without the time in the queue. A request that was sent counts against
+the provider's limit whatever its outcome, so the next attempt takes its share of the limit again: it is dispatched once
+for each image, and sends with the last dispatch.
 
-The pause before the next attempt is this activity's too, not the server's: that one counts every attempt alike, so a call that
-was asked to wait, or that a ledger away has failed, would be a minute late with everything that comes after.
+The activity also sets the delay before the next attempt. The server's own back-off counts every attempt alike, so a call
+that was asked to wait, or that failed because the ledger was unavailable, would later be retried a minute too late.
 """
 
 import asyncio
@@ -39,10 +38,10 @@ _AT_ONCE = timedelta(milliseconds=1)
 
 @activity.defn(name=names.TAKE_IMAGE_SLOTS)
 async def take_image_slots(count: int) -> None:
-    """Ends with the dispatch that completes `count`.
+    """Complete with dispatch number `count`.
 
     Raises:
-        ApplicationError: type `TakingImageSlots`, to be tried again at once, before that.
+        ApplicationError: type `TakingImageSlots`, retried at once, on each dispatch before.
     """
     missing = count - activity.info().attempt
     if missing > 0:
@@ -50,9 +49,9 @@ async def take_image_slots(count: int) -> None:
 
 
 def dispatch_again(times: int) -> ApplicationError:
-    """The failure of an attempt whose only use is that it was dispatched; so many more follow."""
+    """Return the failure of an attempt that only takes a dispatch of the limit; `times` more follow."""
     return ApplicationError(
-        f"Pictures count one by one against the provider's limit: {times} more dispatches are taken.",
+        f"Each image counts against the provider's limit: {times} more dispatches follow before the request is sent.",
         type=TAKING_IMAGE_SLOTS,
         next_retry_delay=_AT_ONCE,
         category=ApplicationErrorCategory.BENIGN,
@@ -60,12 +59,12 @@ def dispatch_again(times: int) -> ApplicationError:
 
 
 PROVIDER_PAUSED = "ProviderPaused"
+# A call waits this long within its slot. If more is left it goes back to the server, which dispatches it again within the
+# rate limit: calls that piled up here would all be sent at once.
 MAX_IN_PLACE_SECONDS = 2.0
-"""A call waits so long within its slot. For more it goes back to the server, which dispatches it again within the rate:
-calls that had piled up here would all be sent at once."""
 _RESET_AFTER_SECONDS = 60.0
 _MAX_OF_OURS_SECONDS = 30.0
-# A pause that is on is logged again where it becomes longer by that much: 32 calls may be refused at once.
+# A pause in progress is logged again if it is extended by this much: 32 calls may be refused at once.
 _WORTH_SAYING_SECONDS = 5.0
 
 
@@ -73,13 +72,13 @@ OnPause = Callable[[str, datetime], None]
 
 
 def _ignore_pause(_model: str, _until: datetime) -> None:
-    """Where nothing is counted."""
+    pass
 
 
 class SharedBackoffs:
     """The pauses of one provider's client, by model. `clock` is monotonic.
 
-    `on_pause` is told the model and until when its calls wait, whenever a pause begins or becomes longer.
+    `on_pause` is called with the model and the end of its pause whenever a pause begins or is extended.
     """
 
     def __init__(
@@ -90,11 +89,11 @@ class SharedBackoffs:
         self._by_model: dict[str, SharedBackoff] = {}
 
     def is_on(self, model: str) -> bool:
-        """Whether calls for this model wait now."""
+        """Return whether calls for this model have to wait now."""
         return model in self._by_model and self._by_model[model].seconds_left > 0
 
     def extend(self, model: str, seconds: float) -> None:
-        """Lets calls for this model wait at least so long from now."""
+        """Make calls for this model wait at least this long from now."""
         self._by_model = {name: pause for name, pause in self._by_model.items() if pause.goes_on}
         pause = self._by_model.setdefault(model, SharedBackoff(model, self._clock))
         before = pause.seconds_left
@@ -113,13 +112,13 @@ class SharedBackoffs:
             )
 
     async def wait(self, model: str) -> None:
-        """Returns once there is no pause for this model. Raises as `SharedBackoff.wait`."""
+        """Wait until no pause is on for this model. Raises as `SharedBackoff.wait`."""
         if pause := self._by_model.get(model):
             await pause.wait()
 
 
 class SharedBackoff:
-    """One for all calls of a provider's client for one model. `clock` is monotonic."""
+    """The pause of all calls of a provider's client for one model. `clock` is monotonic."""
 
     def __init__(self, model: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._model = model
@@ -130,38 +129,38 @@ class SharedBackoff:
 
     @property
     def seconds_left(self) -> float:
-        """How long the pause still lasts."""
+        """Seconds until the pause ends, 0 without one."""
         return max(0.0, self._until - self._clock())
 
     @property
     def goes_on(self) -> bool:
-        """Whether the pause lasts, or a refusal now would make the next one longer."""
+        """True while the pause lasts, and as long after it as a refusal would make the next one longer."""
         return self._clock() - self._until < _RESET_AFTER_SECONDS
 
     def extend(self, seconds: float) -> None:
-        """Lets the pause last at least so long from now; never shortens it.
+        """Extend the pause to at least this long from now; never shorten it.
 
-        Where it goes on within a minute of the last pause, the next is twice as long as asked for, then three times: to
-        wait a moment leaves as much asked for in the minute as before, and dispatches that are let pass do not.
+        A pause within a minute of the last one is twice as long as asked for, then three times, up to 30 seconds: after a
+        short pause just as many requests follow in the same minute, and most of them are refused again.
         """
         now = self._clock()
-        if now >= self._until:  # else it is the answer to a call that was under way already
+        if now >= self._until:  # otherwise this call was in flight when the pause began
             self._in_a_row = self._in_a_row + 1 if now - self._until < _RESET_AFTER_SECONDS else 1
         longer = min(seconds * max(1, self._in_a_row), _MAX_OF_OURS_SECONDS)
         self._until = max(self._until, now + max(seconds, longer))
 
     async def wait(self) -> None:
-        """Returns once there is no pause.
+        """Wait until no pause is on.
 
         Raises:
-            ApplicationError: type `ProviderPaused`, to be tried again when the pause is over, where that is not soon.
+            ApplicationError: type `ProviderPaused`, retried when the pause is over, if that is not within two seconds.
         """
         while left := self.seconds_left:
             wait = with_jitter(left, self._dice)
             if left > MAX_IN_PLACE_SECONDS:
                 raise ApplicationError(
-                    f"The provider has asked this worker to wait with {self._model}, {left:.0f} seconds more;"
-                    " nothing was sent.",
+                    f"The provider asked this worker to wait before it sends more requests for {self._model}:"
+                    f" {left:.0f} seconds are left. Nothing was sent.",
                     type=PROVIDER_PAUSED,
                     next_retry_delay=timedelta(seconds=wait),
                     category=ApplicationErrorCategory.BENIGN,
@@ -169,20 +168,25 @@ class SharedBackoff:
             await asyncio.sleep(wait)
 
 
+# A kind of failure that was reported before is reported again once there were this many times as many failures: fewer if
+# another kind was reported since.
 _CHANGED = 2
 _SAME = 4
 
 
 @dataclass(frozen=True, slots=True)
 class FailureReports:
-    """How many attempts of a call have failed, which of them was the last that was told, and the kinds told, that one's last."""
+    """Track which failed attempts were reported to the run.
+
+    `last_reported` is the number of the failure reported last, and `kinds` are all types reported, the last one's at the end.
+    """
 
     failures: int = 0
     last_reported: int = 0
     kinds: tuple[str, ...] = ()
 
     def count(self, kind: str) -> "FailureReports":
-        """As of one more failure, of this kind."""
+        """Count one more failure, of this type."""
         number = self.failures + 1
         if kind in self.kinds:
             patience = _SAME if kind == self.kinds[-1] else _CHANGED
@@ -193,23 +197,25 @@ class FailureReports:
 
     @property
     def should_report(self) -> bool:
-        """Whether the failure that was counted last is to be told."""
+        """True if the failure that was counted last is to be reported."""
         return self.failures == self.last_reported
 
 
+# An outage of the provider, the store or the ledger that lasts longer needs a person.
 MAX_RETRY_TIME = timedelta(hours=6)
-"""A provider, a store or a ledger that is away for longer needs a person."""
+# Reasons to wait, not failures. They reset the elapsed retry time.
 _WAITING = {RateLimited.__name__, PROVIDER_PAUSED, STILL_UNDER_WAY, INPUT_MEMORY_FULL}
-"""Not a failure: too much in a minute, by whoever. It sets the time that was tried back."""
 _SENT = {"rejected", "unknown"}
-# What faults of the provider are counted under. A rate limit counts for itself: it says that the provider is there.
+# The keys that the provider's faults are counted under. A rate limit has its own, as it shows that the provider is up.
 _OF_PROVIDER = {"provider", RateLimited.__name__}
 
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """Seconds tried before this attempt, pauses included, the dispatches that it still owes, what its run was told, and how
-    many attempts have failed by each fault since something else was reached.
+    """What an attempt of a call receives from the one before.
+
+    `elapsed_seconds` are the seconds of retries so far, pauses included. `pending_dispatches` have to be taken before the
+    next request is sent. `faults` counts the consecutive failures of each kind.
     """
 
     elapsed_seconds: float = 0.0
@@ -219,12 +225,12 @@ class RetryState:
 
     @property
     def details(self) -> tuple[Any, ...]:
-        """As heartbeat details."""
+        """The state as heartbeat details."""
         return astuple(self)
 
 
 def load_retry_state() -> RetryState:
-    """What this attempt has been handed, by the heartbeat details of the last one; nothing where that left none."""
+    """Return the state in the last attempt's heartbeat details, an empty one if there are none or they cannot be read."""
     match list(activity.info().heartbeat_details):
         case [elapsed_seconds, pending, [failures, last_reported, kinds], dict(faults)]:
             return RetryState(
@@ -236,13 +242,12 @@ def load_retry_state() -> RetryState:
 
 @contextmanager
 def carry_retry_state(given: RetryState, image_slots: int | None) -> Iterator[None]:
-    """Hands on what is left for the next attempt where this one fails, says when that comes, and makes the failure final
-    after `MAX_RETRY_TIME`.
+    """Pass on the state if the block fails, set the delay of the next attempt, and end the retries after `MAX_RETRY_TIME`.
 
-    `image_slots` is what a request has taken of the limit beyond its call's own dispatch.
+    `image_slots` is how many dispatches a request takes beyond its call's own.
 
     Raises:
-        ApplicationError: type `TakingImageSlots`, instead of the block, while dispatches are owed.
+        ApplicationError: type `TakingImageSlots`, instead of the block, while dispatches are pending.
     """
     started = time.monotonic()
     try:
@@ -264,7 +269,6 @@ def carry_retry_state(given: RetryState, image_slots: int | None) -> Iterator[No
 def _next_state(
     given: RetryState, failure: ApplicationError, image_slots: int, took_seconds: float
 ) -> tuple[RetryState, timedelta]:
-    """What the next attempt is handed, and how long it waits before."""
     if failure.type == TAKING_IMAGE_SLOTS:
         return replace(given, pending_dispatches=given.pending_dispatches - 1), timedelta()
     pending = image_slots if _was_sent(failure) else 0
@@ -278,7 +282,10 @@ def _next_state(
 
 
 def _count_fault(given: dict[str, int], failure: ApplicationError) -> tuple[dict[str, int], int]:
-    """The counts with this failure, and its own. What lies before what has failed now has worked: its count is forgotten."""
+    """Return the counts including this failure, and its own count.
+
+    Whatever an attempt does before the step that failed has worked, so the count of that is reset.
+    """
     of_provider = {name: count for name, count in given.items() if name in _OF_PROVIDER}
     if failure.type in _WAITING - {RateLimited.__name__}:
         return of_provider, 0
@@ -297,20 +304,18 @@ def _is_of_provider(failure: ApplicationError) -> bool:
 
 
 def _was_sent(failure: ApplicationError) -> bool:
-    """Whether a request reached the provider, by the outcome among the failure's facts."""
     facts = failure.details[0] if failure.details else None
     return isinstance(facts, dict) and facts.get("outcome") in _SENT
 
 
 def pause_before_next(failure: ApplicationError) -> timedelta:
-    """The pause before the next attempt, as `carry_retry_state` has set it."""
+    """Return the delay before the next attempt that `carry_retry_state` has set."""
     return failure.next_retry_delay or CALL_RETRY.initial_interval
 
 
 def _back_off(failures_in_a_row: int) -> timedelta:
-    """The pause after so many failures by the same fault."""
     longest = CALL_RETRY.maximum_interval or CALL_RETRY.initial_interval
-    # A power that is surely past the longest pause: 2**n overflows a float after about a thousand failures.
+    # Cap the exponent: 2**n overflows a float after about a thousand failures.
     doublings = min(max(failures_in_a_row - 1, 0), 64)
     seconds = CALL_RETRY.initial_interval.total_seconds() * CALL_RETRY.backoff_coefficient**doublings
     return timedelta(seconds=min(seconds, longest.total_seconds()))

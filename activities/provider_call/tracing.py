@@ -1,6 +1,6 @@
-"""The span around the one request to the provider, by OpenTelemetry's conventions for HTTP and for generative AI.
+"""The span of a request to the provider, by OpenTelemetry's conventions for HTTP and for generative AI.
 
-The prompt and the pictures are no attributes, and no trace header goes to the provider.
+It has no attributes with the prompt or images, and no trace header is sent to the provider.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ _PORTS = {"http": 80, "https": 443}
 
 @contextmanager
 def provider_span(
-    order: CallInput, attempt: Attempt, *, provider: str, address: str
+    call: CallInput, attempt: Attempt, *, provider: str, address: str
 ) -> Iterator[Callable[[RawAnswer], None]]:
-    """A span for one attempt, sent to the provider's base URL `address`. The block is given what notes its answer."""
+    """Open a span for an attempt that is sent to the base URL `address`. The block calls what is yielded with the answer."""
     server = urlsplit(address)
     attributes: dict[str, str | int] = {
         "http.request.method": "POST",
@@ -30,27 +30,27 @@ def provider_span(
         "gen_ai.operation.name": "generate_content",
         "gen_ai.output.type": "image",
         "gen_ai.provider.name": provider,
-        "gen_ai.request.model": order.model,
-        "gen_ai.request.choice.count": order.request.image_count,
+        "gen_ai.request.model": call.model,
+        "gen_ai.request.choice.count": call.request.image_count,
         "gpt_image.attempt_id": attempt.attempt_id,
         "gpt_image.attempt_number": attempt.number,
     }
-    with calling(f"POST {_PATHS[order.request.operation]}", attributes) as note:
+    with calling(f"POST {_PATHS[call.request.operation]}", attributes) as note:
 
         def note_answer(raw: RawAnswer) -> None:
-            note(_describe(raw.http_status, raw.provider_request_id))
+            note(_response_attributes(raw.http_status, raw.provider_request_id))
 
         try:
             yield note_answer
         except ProviderFailure as failure:
-            note(_describe(failure.http_status, failure.provider_request_id))
+            note(_response_attributes(failure.http_status, failure.provider_request_id))
             note({"error.type": type(failure).__name__, "gpt_image.outcome": failure.outcome})
             raise
 
 
-def _describe(http_status: int | None, provider_request_id: str | None) -> dict[str, str | int]:
-    told = {
+def _response_attributes(http_status: int | None, provider_request_id: str | None) -> dict[str, str | int]:
+    attributes = {
         "http.response.status_code": http_status,
         "gpt_image.provider_request_id": provider_request_id,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

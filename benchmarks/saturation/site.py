@@ -101,7 +101,7 @@ async def _start_worker(
 ) -> ChildProcess:
     command = [sys.executable, str(ROOT / "worker.py"), "--images-per-minute", str(limit)]
     child = await _start(folder, parts, name, command, {**settings, "OPENAI_PROJECT_ID": name})
-    await _wait_for_line(child, "The worker polls.")
+    await _wait_for_line(child, "worker_started")
     return child
 
 

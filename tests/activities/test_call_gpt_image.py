@@ -1,4 +1,4 @@
-"""One attempt of the call by itself, on a real ledger and store: what no run through the whole application can time."""
+"""Single attempts of the call on a real ledger and store, for what needs exact timing."""
 
 import asyncio
 import base64
@@ -59,7 +59,7 @@ ORDER = CallInput(
 
 
 class SlowLog(AttemptLog):
-    """A ledger that takes its time for new runs: `reached` is set where it begins to, and it goes on with `go_on`."""
+    """A ledger that waits for `go_on` before it begins a run, and sets `reached` first."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]  # handed on
@@ -68,7 +68,7 @@ class SlowLog(AttemptLog):
         self._loop = asyncio.get_running_loop()
 
     def begin_run(self, identity: RunIdentity, new: NewAttempt) -> Attempt | None:
-        """As `AttemptLog.begin_run`, later."""
+        """Begin a run as `AttemptLog.begin_run` does, after `go_on`."""
         self._loop.call_soon_threadsafe(self.reached.set)
         asyncio.run_coroutine_threadsafe(self.go_on.wait(), self._loop).result()
         return super().begin_run(identity, new)
@@ -82,7 +82,7 @@ async def open_caller(
     *,
     base_url: str = "http://127.0.0.1:9/v1",
 ) -> AsyncIterator[GptImageCaller]:
-    """A caller of a provider, by default of one that nobody reaches."""
+    """Yield a caller of a provider, by default of one that cannot be reached."""
     async with open_client(ProviderSettings(api_key="sk-test-0123456789", base_url=base_url)) as client:
         store = ImageStore.from_url((folder / "images").as_uri())
         terms = CallTerms(Catalog.load("openai"), RateCards.load(), "refuse")
@@ -92,14 +92,13 @@ async def open_caller(
 
 
 def environment_of(attempt: int) -> ActivityEnvironment:
-    """Where a certain attempt of the activity is carried out."""
+    """Return an environment that runs this attempt of the activity."""
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, workflow_id=IDENTITY.workflow_id, attempt=attempt)
     return environment
 
 
-async def test_a_cancellation_while_the_ledger_is_asked_sends_nothing_more(tmp_path: Path) -> None:
-    """A run that the ledger turns out to know, and that was cancelled meanwhile, ends as cancelled and is not sent again."""
+async def test_cancellation_while_a_known_run_is_looked_up_sends_nothing(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     rejected = begin_attempt(database, KNOWN)
     log = SlowLog(database)
@@ -117,8 +116,8 @@ async def test_a_cancellation_while_the_ledger_is_asked_sends_nothing_more(tmp_p
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-async def test_a_budget_refuses_without_a_trace(tmp_path: Path, attempt: int) -> None:
-    """Where a run was kept from its first request by something else before, its request id is free as well once it is refused."""
+async def test_call_over_budget_leaves_its_request_id_free(tmp_path: Path, attempt: int) -> None:
+    """Also in a later attempt of the activity, where something else stopped the first one before it sent anything."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     decide(database, {"month": 1})
     log = AttemptLog(database)
@@ -141,7 +140,7 @@ async def test_a_budget_refuses_without_a_trace(tmp_path: Path, attempt: int) ->
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("attempt", [1, 2])
-async def test_forged_call_input_is_refused_without_a_trace(
+async def test_forged_call_input_is_refused_and_records_no_attempt(
     tmp_path: Path, attempt: int, forged: dict[str, Any], said: str
 ) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
@@ -153,20 +152,20 @@ async def test_forged_call_input_is_refused_without_a_trace(
     database.close()
 
 
-async def test_handed_over_ceiling_does_not_count(tmp_path: Path) -> None:
-    """The budget has room for the ceiling that is handed over, and not for what the request can cost."""
+async def test_price_ceiling_in_the_call_input_is_ignored(tmp_path: Path) -> None:
+    """The budget covers the ceiling that is passed in, and not what the request can cost."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     decide(database, {"month": 1})
     async with open_caller(AttemptLog(database), tmp_path) as caller:
-        for handed in ("0.000000", "-1.000000", None):
-            forged = ORDER.model_copy(update={"price_ceiling_usd": handed})
+        for passed_in in ("0.000000", "-1.000000", None):
+            forged = ORDER.model_copy(update={"price_ceiling_usd": passed_in})
             with pytest.raises(ApplicationError) as refused:
                 await environment_of(1).run(caller.call_gpt_image, forged)
             assert refused.value.type == names.BUDGET_EXCEEDED
     database.close()
 
 
-async def test_gap_in_the_numbers_of_attempts_does_not_stop_a_run(tmp_path: Path) -> None:
+async def test_run_with_a_gap_in_its_attempt_numbers_is_sent(tmp_path: Path) -> None:
     """A ledger that was restored from an older copy may lack the first attempt of a run and have the second."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     log = AttemptLog(database)
@@ -183,10 +182,9 @@ async def test_gap_in_the_numbers_of_attempts_does_not_stop_a_run(tmp_path: Path
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-async def test_edit_without_room_for_its_pictures_waits_in_line(
+async def test_edit_waits_for_input_memory_and_releases_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int
 ) -> None:
-    """Where other calls hold the memory for pictures, nothing is read and nothing sent; what the call held is given back."""
     monkeypatch.setattr("activities.call_gpt_image.INPUT_MEMORY_PATIENCE_SECONDS", 0.05)
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     log, budget = AttemptLog(database), ByteBudget(1000)
@@ -216,7 +214,7 @@ USAGE: dict[str, Any] = {"input_tokens": 50, "output_tokens": 4160}
 async def call_twice(
     log: AttemptLog, folder: Path, provider: ScriptedProvider, order: CallInput = ORDER
 ) -> CallResult:
-    """The result of a call, which its next attempt finds again: the provider is asked once."""
+    """Return the result of a call, after its next attempt has found the same without another request."""
     async with open_caller(log, folder, base_url=f"{provider.url}/v1") as caller:
         result: CallResult = await environment_of(1).run(caller.call_gpt_image, order)
         again: CallResult = await environment_of(2).run(caller.call_gpt_image, order)
@@ -225,7 +223,7 @@ async def call_twice(
     return result
 
 
-async def test_pictures_that_were_stored_stay_where_another_could_not_be(
+async def test_answer_with_one_image_that_cannot_be_stored_keeps_the_others(
     tmp_path: Path, provider: ScriptedProvider
 ) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
@@ -245,10 +243,10 @@ async def test_pictures_that_were_stored_stay_where_another_could_not_be(
     database.close()
 
 
-async def test_usage_is_in_the_result_where_store_and_ledger_are_away(
+async def test_result_has_the_usage_when_store_and_ledger_are_unavailable(
     tmp_path: Path, provider: ScriptedProvider
 ) -> None:
-    """The result ends the activity, so that nothing is sent again; the run waits for its bill until the ledger is mended."""
+    """The result ends the activity, so that nothing is sent again. The run waits for its bill until the ledger is back."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     images = tmp_path / "images"
     picture = base64.b64encode(make_picture("PNG", (64, 64))).decode()
@@ -272,7 +270,7 @@ async def test_usage_is_in_the_result_where_store_and_ledger_are_away(
     database.close()
 
 
-async def test_answer_whose_reading_fails_unexpectedly_is_billed_and_not_sent_again(
+async def test_answer_that_cannot_be_read_for_any_reason_is_billed_and_not_sent_again(
     tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out_of_memory(*_: object) -> None:
@@ -318,7 +316,7 @@ async def break_stream_off(request: web.Request) -> web.StreamResponse:
     ("answer", "error_type"),
     [(send_too_much, "MalformedAnswer"), (break_off, "AnswerLost"), (break_stream_off, "AnswerLost")],
 )
-async def test_usage_at_the_start_of_an_answer_that_did_not_come_whole_is_billed(
+async def test_incomplete_answer_with_usage_at_its_start_is_billed(
     tmp_path: Path,
     provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch,
@@ -339,7 +337,7 @@ async def test_usage_at_the_start_of_an_answer_that_did_not_come_whole_is_billed
     database.close()
 
 
-async def test_answer_that_is_too_large_and_has_no_usage_is_exposed_and_not_sent_again(
+async def test_too_large_answer_without_usage_is_unknown_and_not_sent_again(
     tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_limits, "_MAX_PICTURE", MIB // 4)
@@ -355,10 +353,10 @@ async def test_answer_that_is_too_large_and_has_no_usage_is_exposed_and_not_sent
     database.close()
 
 
-async def test_attempt_that_was_recorded_as_unknown_with_usage_is_billed_and_not_sent_again(
+async def test_unknown_attempt_with_usage_is_billed_and_not_sent_again(
     tmp_path: Path,
 ) -> None:
-    """As versions before recorded an answer that was too large."""
+    """Older versions recorded an answer that was too large like this."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     log = AttemptLog(database)
     unknown = AttemptOutcome(
@@ -376,8 +374,8 @@ async def test_attempt_that_was_recorded_as_unknown_with_usage_is_billed_and_not
 async def test_receipt_without_an_outcome_is_replaced_when_the_request_is_rejected(
     tmp_path: Path, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes long has a receipt while it is under way. Left as it was, it would be a request whose fate nobody knows."""
-    monkeypatch.setattr("activities.provider_call.earlier_attempts._NOTED_AFTER_SECONDS", 0.0)
+    """A slow request has a receipt without an outcome meanwhile. If it stayed, the request would count as unknown."""
+    monkeypatch.setattr("activities.provider_call.earlier_attempts._OPEN_RECEIPT_AFTER_SECONDS", 0.0)
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     store = ImageStore.from_url((tmp_path / "images").as_uri())
     before: list[AttemptReceipt | None] = []

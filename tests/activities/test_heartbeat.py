@@ -1,4 +1,4 @@
-"""A paid call goes on whatever asks it to stop, and heartbeats go on with it."""
+"""A paid call is not cancelled, and heartbeats are sent meanwhile."""
 
 import asyncio
 from dataclasses import replace
@@ -21,8 +21,7 @@ from activities.heartbeats import heartbeats, shield_from_cancellation
         ActivityCancellationDetails(reset=True),
     ],
 )
-async def test_a_paid_call_is_finished(details: ActivityCancellationDetails) -> None:
-    """Pause, shutdown, cancellation, timeout and reset all let a call that was sent run to its end."""
+async def test_shielded_call_completes_despite_cancellation(details: ActivityCancellationDetails) -> None:
     sent, answered = asyncio.Event(), asyncio.Event()
 
     async def call() -> str:
@@ -40,14 +39,13 @@ async def test_a_paid_call_is_finished(details: ActivityCancellationDetails) -> 
     assert await running == "the picture"
 
 
-async def test_a_cancellation_at_the_moment_of_the_answer() -> None:
-    """A cancellation that comes in the very moment in which the call ends does not take its result away."""
+async def test_cancellation_at_the_moment_of_the_answer_does_not_lose_it() -> None:
     answered = asyncio.Event()
     environment = ActivityEnvironment()
 
     async def call() -> str:
         await answered.wait()
-        # Before whoever waits for this call hears that it has ended.
+        # Before the task that awaits this call is resumed.
         asyncio.get_running_loop().call_soon(environment.cancel)
         return "the picture"
 
@@ -58,9 +56,7 @@ async def test_a_cancellation_at_the_moment_of_the_answer() -> None:
     assert await running == "the picture"
 
 
-async def test_a_call_s_own_failure_is_told() -> None:
-    """A call that fails by itself fails as it is."""
-
+async def test_shielded_call_raises_its_own_error() -> None:
     async def call() -> None:
         raise ConnectionError("reset")
 
@@ -68,8 +64,7 @@ async def test_a_call_s_own_failure_is_told() -> None:
         await ActivityEnvironment().run(shield_from_cancellation, call())
 
 
-async def test_heartbeats_come_in_the_background() -> None:
-    """Heartbeats come while an activity waits for something else."""
+async def test_heartbeats_are_sent_in_the_background() -> None:
     beats = asyncio.Queue[tuple[object, ...]]()
 
     async def work() -> None:
@@ -85,8 +80,8 @@ async def test_heartbeats_come_in_the_background() -> None:
 
 
 @pytest.mark.parametrize("details", [(), ("given",)])
-async def test_a_short_activity_sends_no_heartbeat_but_for_its_details(details: tuple[str, ...]) -> None:
-    """Temporal counts from the start by itself; what is for the next attempt is told at once, as this one may fail soon."""
+async def test_short_activity_sends_a_heartbeat_only_for_its_details(details: tuple[str, ...]) -> None:
+    """The details are for the next attempt and are sent at once, as this attempt may fail soon."""
     beats: list[tuple[object, ...]] = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""How long `notify` waits before it asks a receiver again."""
+"""The delay before `notify` sends an event again."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

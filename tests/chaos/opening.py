@@ -84,4 +84,4 @@ def _make_quiet_runtime() -> Runtime:
 async def _wait_for_workers(folder: Path, count: int) -> None:
     """Until then there is no store to take away and nobody to kill."""
     logs = [folder / f"worker-{index}.log" for index in range(count)]
-    await asyncio.gather(*(wait_for_text(log, "The worker polls.") for log in logs))
+    await asyncio.gather(*(wait_for_text(log, "worker_started") for log in logs))

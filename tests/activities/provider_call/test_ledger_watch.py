@@ -1,4 +1,4 @@
-"""What a watch of the ledger makes of a Temporal that does not tell its runs."""
+"""The watch of the ledger while Temporal cannot or may not list runs."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support.ledger.ledger_examples import pay_attempt
 
 
 class RefusingClient:
-    """A client whose server answers a list of runs with these errors, one a time, and then with no run."""
+    """A client whose server fails to list runs with these errors, one at a time, and then lists none."""
 
     def __init__(self, *statuses: RPCStatusCode) -> None:
         self.left = list(statuses)
@@ -40,11 +40,11 @@ def watch(database: Database, store: ImageStore, client: RefusingClient) -> Ledg
     return LedgerWatch(database, store, client)  # type: ignore[arg-type]  # lists runs, and is asked for nothing else
 
 
-async def test_runs_that_cannot_be_listed_now_are_waited_for(
+async def test_watch_waits_while_runs_cannot_be_listed(
     database: Database, local_store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be asked is not known to be whole: the worker sends nothing before it was."""
-    monkeypatch.setattr(ledger_watch, "_LOOKED_AGAIN_AFTER_SECONDS", 0.0)
+    """The ledger is only trusted after a complete comparison."""
+    monkeypatch.setattr(ledger_watch, "_COMPARED_EVERY_SECONDS", 0.0)
     client = RefusingClient(RPCStatusCode.UNAVAILABLE, RPCStatusCode.INTERNAL)
     with capture_logs() as lines:
         await watch(database, local_store, client).wait_until_whole()
@@ -53,10 +53,10 @@ async def test_runs_that_cannot_be_listed_now_are_waited_for(
 
 
 @pytest.mark.parametrize("status", [RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED])
-async def test_server_that_never_lists_runs_stops_no_worker(
+async def test_watch_goes_on_when_listing_runs_is_denied(
     database: Database, local_store: ImageStore, status: RPCStatusCode
 ) -> None:
-    """The image store alone counts then."""
+    """Then only the image store is compared."""
     with capture_logs() as lines:
         await watch(database, local_store, RefusingClient(status)).wait_until_whole()
     assert [line["event"] for line in lines] == ["runs_not_listed"]
@@ -65,7 +65,7 @@ async def test_server_that_never_lists_runs_stops_no_worker(
 async def test_ledger_is_compared_again_after_temporal_was_away(
     database: Database, local_store: ImageStore
 ) -> None:
-    """A note that the ledger does not hold is compared with Temporal too; an answer that does not come ends no watch."""
+    """A note that the ledger does not match is compared with Temporal too. A failed comparison does not end the watch."""
     pay_attempt(database)
     other = NotedHead(tenant="acme", entries=1, entry_hash="f" * 64)
     now = read_ledger_now(database).model_copy(update={"heads": (other,)})

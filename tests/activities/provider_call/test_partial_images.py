@@ -1,4 +1,4 @@
-"""Announcements beside a call that is paid for."""
+"""Partial images published while a paid call is in progress."""
 
 import asyncio
 import base64
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.provider_call import image_saving as partial_images
+from activities.provider_call import image_saving
 from activities.provider_call.image_saving import announce_partial_images
 from gpt_image_runs.contracts.images import ImageRef, PartialImage
 from gpt_image_runs.provider.calls import PartialPicture
@@ -17,7 +17,7 @@ ENCODED = base64.b64encode(make_picture("PNG", (16, 16))).decode()
 
 
 class Store:
-    """Keeps pictures once it is let."""
+    """Stores images once it is open."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -31,10 +31,10 @@ class Store:
 
 
 class Run:
-    """Takes signals, and where `failing` says so, none."""
+    """Accepts signals after `failing` of them have failed."""
 
     def __init__(self, *, failing: int = 0) -> None:
-        self.told: list[int] = []
+        self.indexes: list[int] = []
         self.failing = failing
 
     def get_workflow_handle(self, *_: Any, **__: Any) -> "Run":
@@ -44,7 +44,7 @@ class Run:
         if self.failing:
             self.failing -= 1
             raise RuntimeError("a defect")
-        self.told.append(partial.index)
+        self.indexes.append(partial.index)
 
 
 async def announce(store: Any, run: Any, *encoded: str, most: int = 3) -> str:
@@ -58,43 +58,38 @@ async def announce(store: Any, run: Any, *encoded: str, most: int = 3) -> str:
     return answer
 
 
-async def test_what_is_shown_is_told_before_the_call_ends() -> None:
-    """Each picture is told in order, as many as were asked for, and no more."""
+async def test_requested_number_of_partial_images_is_published_in_order() -> None:
     store, run = Store(), Run()
     store.open.set()
     assert await announce(store, run, ENCODED, ENCODED, ENCODED, ENCODED, most=2) == "the finished picture"
-    assert run.told == [0, 1]
+    assert run.indexes == [0, 1]
 
 
-async def test_one_that_fails_keeps_back_no_other() -> None:
-    """What is no picture or cannot be told is passed over; the next one is told."""
+async def test_partial_image_that_fails_is_skipped() -> None:
     store, run = Store(), Run(failing=1)
     store.open.set()
     assert await announce(store, run, ENCODED, "!", ENCODED) == "the finished picture"
-    assert run.told == [2]
+    assert run.indexes == [2]
 
 
-async def test_one_that_is_too_large_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partial picture beyond all measure is passed over; the next one is told."""
-    monkeypatch.setattr(partial_images, "_MAX_ENCODED", len(ENCODED))
+async def test_too_large_partial_image_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_saving, "_MAX_ENCODED", len(ENCODED))
     store, run = Store(), Run()
     store.open.set()
     larger = base64.b64encode(make_picture("PNG", (64, 64))).decode()
     assert len(larger) > len(ENCODED)
     assert await announce(store, run, larger, ENCODED) == "the finished picture"
-    assert run.told == [1]
+    assert run.indexes == [1]
 
 
-async def test_what_cannot_be_told_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that does not answer keeps no paid answer back."""
-    monkeypatch.setattr(partial_images, "_PATIENCE_SECONDS", 0.01)
+async def test_store_that_hangs_does_not_delay_the_paid_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_saving, "_PATIENCE_SECONDS", 0.01)
     run = Run()
     assert await announce(Store(), run, ENCODED) == "the finished picture"
-    assert run.told == []
+    assert run.indexes == []
 
 
-async def test_a_call_that_fails_fails_as_it_did() -> None:
-    """The failure of the call is not hidden by what is still to be told."""
+async def test_failed_call_raises_its_error_after_publishing() -> None:
     store, run = Store(), Run()
     store.open.set()
 
@@ -105,4 +100,4 @@ async def test_a_call_that_fails_fails_as_it_did() -> None:
 
     with pytest.raises(ValueError, match="the stream broke"):
         await ActivityEnvironment(client=run).run(activity)  # type: ignore[arg-type]  # the same
-    assert run.told == [0]
+    assert run.indexes == [0]

@@ -63,9 +63,9 @@ class Site:
                 sys.executable, str(program), *arguments, env=environment, stdout=log, stderr=log
             )
         self._parts.push_async_callback(end, process)
-        ready = self.log.read_text().count("The worker polls.") + 1
+        ready = self.log.read_text().count("worker_started") + 1
         await until(
-            lambda: self.log.read_text().count("The worker polls.") >= ready or process.returncode is not None
+            lambda: self.log.read_text().count("worker_started") >= ready or process.returncode is not None
         )
         assert process.returncode is None, self.log.read_text()
         return process

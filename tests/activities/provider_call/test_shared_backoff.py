@@ -1,4 +1,4 @@
-"""A worker's pause after a 429: short ones are waited for in place, long ones give the call back."""
+"""The pause of all calls after a 429: a call waits in place for a short one, and is retried after a long one."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from activities.provider_call.retry_state import PROVIDER_PAUSED, SharedBackoff,
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A monotonic clock that a test sets."""
 
     now = 100.0
 
@@ -19,13 +19,11 @@ class Clock:
         return self.now
 
 
-async def test_no_pause() -> None:
-    """Without a refusal nobody waits."""
+async def test_wait_without_a_pause_returns_at_once() -> None:
     await asyncio.wait_for(SharedBackoff("m", Clock()).wait(), timeout=1)
 
 
-async def test_a_short_pause_is_waited_for() -> None:
-    """Every call waits until the pause is over, at least."""
+async def test_every_call_waits_until_a_short_pause_is_over() -> None:
     pause, loop = SharedBackoff("m"), asyncio.get_running_loop()
     pause.extend(0.2)
     began = loop.time()
@@ -34,11 +32,11 @@ async def test_a_short_pause_is_waited_for() -> None:
     assert pause.seconds_left == 0
 
 
-async def test_a_long_pause_gives_the_call_back() -> None:
-    """A call holds no slot for long: it fails so that it is dispatched again when the pause is over, with up to a quarter more."""
+async def test_long_pause_fails_the_call_with_a_retry_after_the_pause() -> None:
+    """A waiting call must not occupy a slot for long. The delay has up to a quarter of jitter."""
     pause = SharedBackoff("m", Clock())
     pause.extend(40)
-    with pytest.raises(ApplicationError, match="wait with m, 40 seconds more; nothing was sent") as raised:
+    with pytest.raises(ApplicationError, match="requests for m: 40 seconds are left") as raised:
         await pause.wait()
     assert raised.value.type == PROVIDER_PAUSED
     assert not raised.value.non_retryable
@@ -47,8 +45,7 @@ async def test_a_long_pause_gives_the_call_back() -> None:
     assert timedelta(seconds=40) <= delay <= timedelta(seconds=50)
 
 
-async def test_a_pause_is_never_shortened() -> None:
-    """Of several refusals the longest delay counts."""
+async def test_pause_is_never_shortened() -> None:
     clock = Clock()
     pause = SharedBackoff("m", clock)
     pause.extend(30)
@@ -57,10 +54,8 @@ async def test_a_pause_is_never_shortened() -> None:
     assert pause.seconds_left == pytest.approx(20)
 
 
-async def test_refusals_that_go_on_lengthen_the_pause() -> None:
-    """A refusal soon after a pause doubles the next, further ones treble it, up to half a minute; calls that were under
-    way together count once, and after a quiet minute all is as at first.
-    """
+async def test_repeated_refusals_lengthen_the_pause_up_to_half_a_minute() -> None:
+    """Calls that were in flight together count once, and a minute without a refusal resets it."""
     clock = Clock()
     pause = SharedBackoff("m", clock)
     lengths = []
@@ -76,25 +71,24 @@ async def test_refusals_that_go_on_lengthen_the_pause() -> None:
     assert pause.seconds_left == pytest.approx(30)
 
 
-async def test_pause_of_one_model_stops_no_other() -> None:
-    """Limits are per model: a long pause for one leaves calls for another alone, also calls that come for the first time."""
+async def test_pause_of_one_model_does_not_stop_another() -> None:
     clock = Clock()
     pauses = SharedBackoffs(clock)
     pauses.extend("gpt-image-2", 600)
     pauses.extend("gpt-image-1", 3)
     clock.now += 4
     assert pauses.is_on("gpt-image-2")
-    with pytest.raises(ApplicationError, match="wait with gpt-image-2, 596 seconds more"):
+    with pytest.raises(ApplicationError, match="requests for gpt-image-2: 596 seconds are left"):
         await pauses.wait("gpt-image-2")
     for other in ("gpt-image-1", "gpt-image-1.5"):
         assert not pauses.is_on(other)
         await asyncio.wait_for(pauses.wait(other), timeout=1)
 
 
-async def test_pause_is_told_with_its_model_and_its_end() -> None:
-    """To the log and the meter: once when it begins, and when it becomes longer by enough, however many calls are refused."""
-    clock, told = Clock(), list[tuple[str, datetime]]()
-    pauses = SharedBackoffs(clock, on_pause=lambda model, until: told.append((model, until)))
+async def test_pause_is_reported_with_its_model_and_end_when_it_begins_or_grows() -> None:
+    """To the log and the meter, however many calls are refused."""
+    clock, reported = Clock(), list[tuple[str, datetime]]()
+    pauses = SharedBackoffs(clock, on_pause=lambda model, until: reported.append((model, until)))
     before = datetime.now(UTC)
     with structlog.testing.capture_logs() as logged:
         for _ in range(32):
@@ -107,14 +101,14 @@ async def test_pause_is_told_with_its_model_and_its_end() -> None:
         ("provider_paused", "gpt-image-2", 20),
         ("provider_paused", "gpt-image-2", 600),
     ]
-    model, until = told[-1]
+    model, until = reported[-1]
     assert model == "gpt-image-2"
     assert timedelta(seconds=600) <= until - before <= timedelta(seconds=610)
     assert datetime.fromisoformat(logged[-1]["until"]) == until.replace(microsecond=0)
 
 
-async def test_pauses_that_are_long_over_are_forgotten() -> None:
-    """A model's name is whatever a caller writes: what is kept of them does not grow for ever."""
+async def test_pauses_that_ended_long_ago_are_forgotten() -> None:
+    """A model's name is whatever a caller writes, so the number of pauses must not grow without limit."""
     clock = Clock()
     pauses = SharedBackoffs(clock)
     for number in range(50):

@@ -1,4 +1,4 @@
-"""Signs of life beside a call that is paid for, and who watches them: no clock of another host decides anything."""
+"""Liveness markers of attempts in progress, and the workers that watch them. No clock of another host counts."""
 
 import asyncio
 from dataclasses import replace
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.provider_call import earlier_attempts as under_way
-from activities.provider_call.earlier_attempts import SILENCE, STILL_UNDER_WAY, Liveness
+from activities.provider_call import earlier_attempts
+from activities.provider_call.earlier_attempts import MARKER_TIMEOUT, STILL_UNDER_WAY, Liveness
 from gpt_image_runs.billing.records import Attempt
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
@@ -23,7 +23,7 @@ SKEWS = [
 
 
 class BrokenStore:
-    """Fails in a way that no store should."""
+    """Fails with an error that no store should raise."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 @pytest.fixture(params=SKEWS, ids=str)
 def attempt(tmp_path: Path, request: pytest.FixtureRequest) -> Attempt:
-    """An open attempt, just written down by a worker whose clock is wrong by so much."""
+    """An open attempt, just recorded by a worker whose clock is wrong by `request.param`."""
     database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}", create=True)
     begun = begin_attempt(database)
     database.close()
@@ -57,7 +57,7 @@ def attempt(tmp_path: Path, request: pytest.FixtureRequest) -> Attempt:
 
 
 async def is_waited_for(watcher: Liveness, attempt: Attempt) -> bool:
-    """Whether a worker that looks now waits for the attempt."""
+    """Return whether a worker that checks now waits for the attempt."""
     try:
         await watcher.wait_for_attempts_in_progress((attempt,))
     except ApplicationError as failure:
@@ -67,8 +67,8 @@ async def is_waited_for(watcher: Liveness, attempt: Attempt) -> bool:
     return False
 
 
-async def until_another_sign(store: ImageStore, attempt: Attempt) -> None:
-    """Waits until the worker that sends has left another sign than the one that is there."""
+async def wait_for_next_marker(store: ImageStore, attempt: Attempt) -> None:
+    """Wait until the sending worker has changed the marker."""
     key = f"alive/{attempt.attempt_id}.txt"
     before = await store.read_document(key)
     async with asyncio.timeout(60):
@@ -76,9 +76,8 @@ async def until_another_sign(store: ImageStore, attempt: Attempt) -> None:
             await asyncio.sleep(0)
 
 
-async def test_sign_that_fails_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong with a sign of life, the call beside it keeps its answer."""
-    monkeypatch.setattr(under_way, "SIGN_EVERY", timedelta(0))
+async def test_marker_that_fails_does_not_lose_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earlier_attempts, "MARKER_EVERY", timedelta(0))
     store: Any = BrokenStore()
     async with Liveness(store).liveness_marker("att_1"):
         await store.asked.wait()
@@ -91,57 +90,57 @@ async def test_sign_that_fails_costs_no_answer(monkeypatch: pytest.MonkeyPatch) 
 async def test_dead_worker_is_waited_for_30_seconds_whatever_its_clock_said(
     store: ImageStore, attempt: Attempt
 ) -> None:
-    """Neither is sent again too early, nor a day late: what counts is how long the watcher itself saw no sign."""
+    """Its request is neither sent again too early nor a day late: only the time on the watcher's clock counts."""
     clock = Clock()
     watcher = Liveness(store, clock)
     for _ in range(10):
         assert await is_waited_for(watcher, attempt)
         clock.now += 2.99
-    clock.now = 1000.0 + SILENCE.total_seconds()
+    clock.now = 1000.0 + MARKER_TIMEOUT.total_seconds()
     assert not await is_waited_for(watcher, attempt)
 
 
 async def test_living_worker_is_never_taken_for_dead_whatever_its_clock_says(
     store: ImageStore, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as its signs change, for hours, however its clock differs; 30 seconds after the last one it is dead."""
-    monkeypatch.setattr(under_way, "SIGN_EVERY", timedelta(0))
+    """As long as its marker changes, for hours. 30 seconds after the last change it counts as dead."""
+    monkeypatch.setattr(earlier_attempts, "MARKER_EVERY", timedelta(0))
     skew = attempt.sent_at - datetime.now(UTC)
 
     class Skewed(datetime):
-        """The clock of the worker that sends, which stands still as well."""
+        """The sending worker's clock, which is also stopped."""
 
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return datetime(2026, 11, 28, tzinfo=tz) + skew
 
-    monkeypatch.setattr(under_way, "datetime", Skewed)
+    monkeypatch.setattr(earlier_attempts, "datetime", Skewed)
     clock = Clock()
     watcher = Liveness(store, clock)
     async with Liveness(store).liveness_marker(attempt.attempt_id):
         for _ in range(10):
             assert await is_waited_for(watcher, attempt)
-            clock.now += 10 * SILENCE.total_seconds()
-            await until_another_sign(store, attempt)
+            clock.now += 10 * MARKER_TIMEOUT.total_seconds()
+            await wait_for_next_marker(store, attempt)
     assert await is_waited_for(watcher, attempt)
-    clock.now += SILENCE.total_seconds()
+    clock.now += MARKER_TIMEOUT.total_seconds()
     assert not await is_waited_for(watcher, attempt)
 
 
-async def test_attempt_of_the_same_process_is_known_to_live(store: ImageStore, attempt: Attempt) -> None:
-    """A process that is short of time is late with its signs and with its looks alike: its own calls need no sign."""
+async def test_attempt_of_the_same_process_needs_no_marker(store: ImageStore, attempt: Attempt) -> None:
+    """A busy process writes its markers late."""
     clock = Clock()
     worker = Liveness(store, clock)
     async with worker.liveness_marker(attempt.attempt_id):
         assert await is_waited_for(worker, attempt)
-        clock.now += 10 * SILENCE.total_seconds()
+        clock.now += 10 * MARKER_TIMEOUT.total_seconds()
         assert await is_waited_for(worker, attempt)
 
 
-async def test_watched_attempt_that_nobody_asks_about_is_forgotten(
+async def test_attempt_that_is_not_checked_for_an_hour_is_forgotten(
     store: ImageStore, attempt: Attempt
 ) -> None:
-    """What is kept of attempts does not grow for ever; one that is asked about again is watched from the start."""
+    """The memory for watched attempts does not grow without limit. One that is checked again is watched from the start."""
     clock = Clock()
     watcher = Liveness(store, clock)
     others = [replace(attempt, attempt_id=f"att_{number}") for number in range(20)]

@@ -1,4 +1,4 @@
-"""A failed attempt that is told to its run, and what the telling must not do to the attempt."""
+"""The signal about a failed attempt, which must not change how the attempt fails."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.provider_call import failure_signal as failure_news
+from activities.provider_call import failure_signal
 from activities.provider_call.failure_signal import report_failures
 from activities.provider_call.retry_state import FailureReports, dispatch_again
 from gpt_image_runs.contracts import names
@@ -25,10 +25,10 @@ NOTHING_SENT = ApplicationError("Away.", type="LedgerUnavailable")
 
 
 class Run:
-    """Takes signals once it is open, or fails."""
+    """Accepts signals once it is open, or raises `failure`."""
 
     def __init__(self, failure: Exception | None = None, *, is_open: bool = True) -> None:
-        self.told: list[FailedAttempt] = []
+        self.signals: list[FailedAttempt] = []
         self.reached = asyncio.Event()
         self.open = asyncio.Event()
         self.failure = failure
@@ -44,18 +44,18 @@ class Run:
         if self.failure:
             raise self.failure
         assert name == names.SIGNAL_ATTEMPT_FAILED
-        self.told.append(failed)
+        self.signals.append(failed)
 
 
 async def attempt(
     failure: BaseException,
     run: Run,
     *,
-    told: FailureReports | None = None,
+    reports: FailureReports | None = None,
     count: int | Exception = 0,
     environment: ActivityEnvironment | None = None,
 ) -> BaseException:
-    """One attempt that fails so: what it ends with."""
+    """Run an attempt that raises `failure` and return what it ends with."""
 
     async def count_attempts() -> int:
         if isinstance(count, Exception):
@@ -63,7 +63,7 @@ async def attempt(
         return count
 
     async def work() -> None:
-        async with report_failures(told or FailureReports(), count_attempts):
+        async with report_failures(reports or FailureReports(), count_attempts):
             raise failure
 
     environment = environment or ActivityEnvironment(client=run)  # type: ignore[arg-type]  # all that is used of it
@@ -72,13 +72,12 @@ async def attempt(
     return raised.value
 
 
-async def test_a_failure_is_told_with_its_facts() -> None:
-    """Its type and words, how many attempts have failed and were sent, which one it was, and when the next one comes."""
+async def test_failed_attempt_is_reported_with_its_facts() -> None:
     run = Run()
     before = datetime.now(UTC)
-    assert await attempt(AGAIN, run, told=FailureReports(3, 1, ("RateLimited",))) is AGAIN
+    assert await attempt(AGAIN, run, reports=FailureReports(3, 1, ("RateLimited",))) is AGAIN
 
-    (failed,) = run.told
+    (failed,) = run.signals
     assert (failed.error_type, failed.message) == ("RateLimited", "Too much.")
     assert (failed.failures, failed.attempts, failed.attempt_id) == (4, 2, "att_1")
     assert before <= failed.failed_at
@@ -86,12 +85,13 @@ async def test_a_failure_is_told_with_its_facts() -> None:
 
 
 @pytest.mark.parametrize(("count", "attempts"), [(3, 3), (LedgerUnavailable("away"), None)])
-async def test_a_failure_before_anything_is_sent(count: int | Exception, attempts: int | None) -> None:
-    """The ledger says how many were sent; where it is away nothing is said of that, and the rest is told."""
+async def test_failure_before_sending_is_reported_with_the_ledger_s_count(
+    count: int | Exception, attempts: int | None
+) -> None:
     run = Run()
     assert await attempt(NOTHING_SENT, run, count=count) is NOTHING_SENT
 
-    (failed,) = run.told
+    (failed,) = run.signals
     assert (failed.message, failed.attempts, failed.attempt_id) == ("Away.", attempts, None)
     assert failed.tried_again_at == failed.failed_at + timedelta(seconds=1)
 
@@ -104,23 +104,21 @@ async def test_a_failure_before_anything_is_sent(count: int | Exception, attempt
         asyncio.CancelledError(),
     ],
 )
-async def test_what_is_no_news(failure: BaseException) -> None:
-    """The last failure, a dispatch that only counts and a cancellation are not told: none of them is waited for."""
+async def test_failure_without_a_retry_to_wait_for_is_not_reported(failure: BaseException) -> None:
+    """The last failure, a dispatch that only counts, and a cancellation."""
     run = Run()
     assert await attempt(failure, run) is failure
-    assert run.told == []
+    assert run.signals == []
 
 
-async def test_the_same_again_is_no_news() -> None:
-    """A failure like the last one that was told is not told again at once."""
+async def test_same_failure_again_is_not_reported() -> None:
     run = Run()
-    assert await attempt(AGAIN, run, told=FailureReports(1, 1, ("RateLimited",))) is AGAIN
-    assert run.told == []
+    assert await attempt(AGAIN, run, reports=FailureReports(1, 1, ("RateLimited",))) is AGAIN
+    assert run.signals == []
 
 
 @pytest.mark.parametrize("leave", ["cancel", "worker_shutdown"])
-async def test_nothing_is_told_on_leaving(leave: str) -> None:
-    """An attempt that is cancelled, or whose worker stops, fails as it did and tells nothing."""
+async def test_cancelled_or_stopping_attempt_reports_nothing(leave: str) -> None:
     run = Run()
     environment = ActivityEnvironment(client=run)  # type: ignore[arg-type]  # all that is used of it
 
@@ -135,23 +133,24 @@ async def test_nothing_is_told_on_leaving(leave: str) -> None:
     with pytest.raises(ApplicationError) as raised:
         await environment.run(work)
     assert raised.value is AGAIN
-    assert run.told == []
+    assert run.signals == []
 
 
 @pytest.mark.parametrize(
     "run", [Run(RuntimeError("the run has ended")), Run(is_open=False)], ids=["refused", "silent"]
 )
-async def test_a_run_that_cannot_be_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal that is refused or not answered changes nothing about the failure."""
-    monkeypatch.setattr(failure_news, "_PATIENCE", timedelta(seconds=0.01))
-    monkeypatch.setattr(failure_news, "_COUNT_SECONDS", 0.01)
+async def test_signal_that_fails_or_hangs_does_not_change_the_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_signal, "_PATIENCE", timedelta(seconds=0.01))
+    monkeypatch.setattr(failure_signal, "_COUNT_SECONDS", 0.01)
     assert await attempt(AGAIN, run) is AGAIN
     assert run.reached.is_set()
-    assert run.told == []
+    assert run.signals == []
 
 
-async def test_a_cancellation_while_it_is_told() -> None:
-    """The attempt ends at once, with its own failure: what it said of the provider must not be lost."""
+async def test_cancellation_while_signalling_ends_with_the_attempt_s_failure() -> None:
+    """The failure has facts about the provider that must not be lost."""
     run = Run(is_open=False)
     environment = ActivityEnvironment(client=run)  # type: ignore[arg-type]  # all that is used of it
     trying = asyncio.create_task(attempt(AGAIN, run, environment=environment))
@@ -160,8 +159,7 @@ async def test_a_cancellation_while_it_is_told() -> None:
     assert await trying is AGAIN
 
 
-async def test_a_long_message_is_shortened() -> None:
-    """A signal stays small, whatever a failure says."""
+async def test_long_message_is_cut_in_the_signal() -> None:
     run = Run()
     await attempt(ApplicationError("ä" * 100_000, type="ServerError"), run)
-    assert len(run.told[0].message) < 1_100
+    assert len(run.signals[0].message) < 1_100
