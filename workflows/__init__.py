@@ -1,1 +1,1 @@
-"""The order of effects, their timeouts and retry policies. No I/O, no clock, no prices."""
+"""Temporal workflows: the order of effects, their timeouts and retry policies. No I/O, no clock, no prices."""

@@ -1,4 +1,4 @@
-"""How the two steps after the provider's answer are carried out: by the workflow's own worker, else wherever there is one."""
+"""Call activities from workflows: local first for billing steps, and shielded from cancellation."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -43,8 +43,10 @@ async def run_billing_activity(
             summary=summary,
         )
     except FailureError as error:
-        # Not only ActivityError, as which a time-out comes: what a local activity raised arrives as itself.
-        workflow.logger.info(f"{name} did not work at once and is scheduled: {error.cause or error}")
+        # Not only ActivityError, which a timeout is: an error raised by a local activity arrives unwrapped.
+        workflow.logger.info(
+            "local_activity_failed", extra={"activity": name, "error": str(error.cause or error)}
+        )
         if on_retry is not None:
             on_retry(error)
     else:
@@ -61,7 +63,7 @@ async def run_billing_activity(
 
 
 async def check_payload(payload: Any, workflow_id: str) -> Admission:
-    """Whether what anybody has sent may run under this workflow's id, with all that is wrong."""
+    """Check a payload of unknown origin. Return all its problems, or what the run needs to go on."""
     admission: Admission = await workflow.execute_local_activity(
         names.CHECK_REQUEST,
         CheckInput(payload=payload, workflow_id=workflow_id),
@@ -73,12 +75,12 @@ async def check_payload(payload: Any, workflow_id: str) -> Admission:
 
 
 async def take_image_slots(count: int | None) -> Priority:
-    """Takes so many dispatches beyond the call's own; returns the call's priority. Without any, nothing happens."""
+    """Take `count` dispatches of the rate limit beyond the call's own. Return the call's priority."""
     if not count:
         return Priority.default
     given = workflow.info().priority
     line = max(given.priority_key or priorities.PRIORITY_UNSAID, priorities.PRIORITY_INTERACTIVE)
-    # The server takes turns between tenants by tasks: this one stands for the whole run, and weighs as much.
+    # The server distributes tasks fairly between tenants: this task counts as much as the whole run.
     whole_run = (given.fairness_weight or 1.0) / (count + 1)
     ahead = Priority(priority_key=line - 1)
     await _take(1, Priority(priority_key=line, fairness_weight=whole_run), f"1 of {count + 1} images")
@@ -112,25 +114,26 @@ async def run_shielded(work: Coroutine[Any, Any, T], on_cancel: Callable[[], Non
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done():  # at the same moment: the run is billed, so it completes
+            if task.done():  # cancelled at the same moment: the result counts
                 return task.result()
             if on_cancel is not None:
                 on_cancel()
                 continue
-            workflow.logger.info(
-                "A cancellation came too late: the ledger gets its entry, and the run completes."
-            )
+            workflow.logger.info("cancellation_too_late")
 
 
 async def wait_for_activity(activity: workflow.ActivityHandle[T]) -> T:
-    """Awaits an activity that may have paid for something. A cancellation of the run is passed on to it, and whatever it answers
-    then counts: also an answer that came at the same moment, for which the SDK would let the cancellation win.
+    """Wait for an activity that may have paid for something, and pass on a cancellation of the run to it.
+
+    Whatever the activity returns counts, also if it completes at the moment of the cancellation, which the SDK would let win.
     """
     while True:
         try:
             return await asyncio.shield(activity)
         except asyncio.CancelledError:
-            await asyncio.sleep(0)  # what has arrived together with the cancellation is taken in first
+            await asyncio.sleep(
+                0
+            )  # lets a result that arrived together with the cancellation be processed first
             if activity.done():
                 return activity.result()
             activity.cancel()

@@ -1,4 +1,4 @@
-"""The workflow of one decision about a tenant's budget: durable, and visible in the Web UI with who decided it and why."""
+"""The workflow that changes a tenant's budget, and shows in the Web UI who decided it and why."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 def describe_decision(decision: BudgetDecision) -> str:
-    """One line: what is decided for whom, and by whom."""
+    """Format the decision as one line: tenant, limits, actor."""
     limits = ", ".join(
         f"{limit} USD a {period}" if limit else f"none a {period}"
         for period, limit in decision.limits.items()
@@ -32,10 +32,12 @@ def describe_decision(decision: BudgetDecision) -> str:
 
 
 def describe_budget(decision: BudgetDecision, budget: TenantBudget) -> str:
-    """The decision with its reason, and what is spent of each budget that counts now."""
+    """Format the decision with its reason and what is spent of each budget, as markdown."""
     lines = [_describe_period(period) for period in (budget.month, budget.day) if period.limit_usd]
-    told = "\n".join(lines) or "- no budget: nothing is refused"
-    return f"**Decided** · {describe_decision(decision)}\n\n{told}\n\n**Reason:** {quote(decision.reason)}"
+    spending = "\n".join(lines) or "- no budget: nothing is refused"
+    return (
+        f"**Decided** · {describe_decision(decision)}\n\n{spending}\n\n**Reason:** {quote(decision.reason)}"
+    )
 
 
 def _describe_period(budget: PeriodBudget) -> str:
@@ -48,20 +50,20 @@ def _describe_period(budget: PeriodBudget) -> str:
 
 @workflow.defn(name=names.BUDGET_CHANGE)
 class BudgetChange:
-    """One decision about the budget of one tenant. It counts for every request that begins after it."""
+    """One decision about one tenant's budget. It applies to every request that begins after it."""
 
     @workflow.run
     async def run(self, decision_json: RawValue = NOTHING) -> TenantBudget:
-        """Carries out one `BudgetDecision`: one argument, as JSON that anybody may have sent.
+        """Apply one `BudgetDecision`, given as JSON of unknown origin.
 
         Raises:
-            ApplicationError: type `RequestRefused` where it cannot be read.
+            ApplicationError: type `RequestRefused` if it is not valid.
         """
         decision = self._read(read_argument(decision_json))
         if workflow.info().typed_search_attributes.get(names.TENANT) != decision.tenant:
             workflow.upsert_search_attributes([names.TENANT.value_set(decision.tenant)])
         workflow.set_current_details(describe_decision(decision))
-        # Whoever cancels must not be left to wonder which budget counts: the new one does, and the page says so.
+        # After a cancellation the new budget applies, and the page says so.
         budget = await run_shielded(self._change(decision))
         workflow.set_current_details(describe_budget(decision, budget))
         return budget

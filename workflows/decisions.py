@@ -1,4 +1,4 @@
-"""The decision that a held run waits for: asked, checked when it comes, and answered. No effects here."""
+"""The decision that a held run waits for: validate it, accept it, describe it."""
 
 import asyncio
 from typing import Any
@@ -17,13 +17,13 @@ from gpt_image_runs.contracts.decisions import (
 from workflows.run_status import quote
 
 _NOT_HELD = (
-    "The run is not held: there is nothing to decide. The query `status` tells where it is; only at the stage `held` it"
-    " waits for a decision."
+    "The run is not held: there is nothing to decide. A run waits for a decision only in the stage `held`, which the query"
+    " `status` shows."
 )
 
 
 class DecisionQueue:
-    """Where a run asks and somebody answers. There is no timer: a held run waits for as long as it takes."""
+    """Passes a decision from an Update to the run that waits for it."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -44,14 +44,14 @@ class DecisionQueue:
         try:
             return read_decision(payload)
         except MalformedDecision as error:
-            raise _refuse(str(error)) from None
+            raise _refused_error(str(error)) from None
 
     def accept(self, payload: Any) -> DecisionTaken:
         """Accept a valid decision and return what it leads to. Raises as `validate`."""
         question, decision = self._find_question(), self.validate(payload)
         question.set_result(decision)
         workflow.logger.info(
-            "A held run was decided on.",
+            "decision_accepted",
             extra={"decision": decision.decision, "actor": decision.actor, "reason": decision.reason},
         )
         if decision.decision == "resend":
@@ -62,12 +62,12 @@ class DecisionQueue:
 
     def _find_question(self) -> asyncio.Future[Decision]:
         if self._answer is None or self._answer.done():
-            raise _refuse(_NOT_HELD)
+            raise _refused_error(_NOT_HELD)
         return self._answer
 
 
 def find_open_decision(error: ActivityError) -> OpenDecision | None:
-    """What the failure of a call asks to be decided, None where it is a failure like others."""
+    """Return the decision that a failed call asks for, None if the call failed for another reason."""
     cause = error.cause
     if not isinstance(cause, ApplicationError) or cause.type != names.UNKNOWN_OUTCOME_HELD:
         return None
@@ -75,16 +75,16 @@ def find_open_decision(error: ActivityError) -> OpenDecision | None:
 
 
 def describe_decision(decision: Decision) -> str:
-    """One line: what was decided by whom, and why."""
+    """Format a decision as one line: what, by whom, why."""
     words = "Sent again" if decision.decision == "resend" else "Given up"
     return f"{words} by {quote(decision.actor)}: {quote(decision.reason)}"
 
 
 def describe_end(question: OpenDecision, decision: Decision) -> str:
-    """Why a run that was given up has failed: what may have been paid for, and who decided it."""
+    """Format why a run that was given up has failed: what may have been paid for, and who decided it."""
     attempts = ", ".join(attempt.attempt_id for attempt in question.attempts)
     return f"{question.message} The attempts are {attempts}. {describe_decision(decision)}"
 
 
-def _refuse(message: str) -> ApplicationError:
+def _refused_error(message: str) -> ApplicationError:
     return ApplicationError(message, type=names.DECISION_REFUSED, non_retryable=True)

@@ -268,7 +268,7 @@ class ImageGeneration:
         return await run_child(names.WORKFLOW, {**payload, "request_id": request_id}, run_id, RunResult)
 
     async def _find_successor(self, error: ApplicationError) -> Successor | None:
-        """Return the submission that this execution runs after its own content was refused, None to end with `error`."""
+        """Return the submission to run after the own content was refused, None to end with `error`."""
         if error.type not in {names.REQUEST_REFUSED, names.RUN_CONFLICT}:
             return None
         successor = await self._submissions.find_successor()
@@ -365,7 +365,7 @@ class ImageGeneration:
         return ApplicationError(message, type=names.RUN_CONFLICT, non_retryable=True)
 
     def _call_error(self, error: ActivityError) -> ApplicationError:
-        """Return the provider's failure as the run's own, so that its type and message are the first an operator sees."""
+        """Return the provider's failure as the run's own, which is the first that an operator sees."""
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else f"The provider could not be called: {error.cause or error}"
         kind = (cause.type if cause else None) or type(error.cause or error).__name__

@@ -1,4 +1,7 @@
-"""The workflow that tells one destination of one run's end. The run has ended: it does not wait for this, and does not fail by it."""
+"""The workflow that sends one notification of a run's end, and how a run starts it.
+
+The run does not wait for its notification, and does not fail with it.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -35,28 +38,28 @@ with workflow.unsafe.imports_passed_through():
     from workflows.payloads import NOTHING, read_argument
     from workflows.run_status import quote
 
+# Characters. Temporal accepts a summary of at most 400 bytes.
 _MAX_HOST = 200
-"""Temporal takes a summary of at most 400 bytes."""
 
 
 def describe_order(order: NotificationOrder) -> str:
-    """A few words for lists: what is told to whom, without the address's path, which may hold a token."""
+    """Format the event and the receiver's host for lists. The URL's path is left out, as it may contain a token."""
     return f"{order.event}: told to {urlsplit(order.url).netloc[:_MAX_HOST]}"
 
 
 def describe_waiting(order: NotificationOrder) -> str:
-    """The page of a notification that nobody has taken yet."""
+    """Format the Web UI page of a notification that is not delivered yet."""
     return f"**Not taken yet**\n\n{_describe_event(order)}"
 
 
-def succeeded_outcome(order: NotificationOrder, delivery: Delivery) -> str:
-    """The same, once it is told."""
+def describe_delivery(order: NotificationOrder, delivery: Delivery) -> str:
+    """Format the page of a delivered notification."""
     attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
     return f"**Delivered** · {delivery.http_status} · {attempts}\n\n{_describe_event(order)}"
 
 
 def describe_end(order: NotificationOrder, reason: str) -> str:
-    """The same, where nobody took it."""
+    """Format the page of a notification that could not be delivered."""
     return f"**Not delivered**\n\n{_describe_event(order)}\n\n**Reason:** {quote(reason)}"
 
 
@@ -66,15 +69,15 @@ def _describe_event(order: NotificationOrder) -> str:
 
 @workflow.defn(name=names.NOTIFICATION)
 class Notification:
-    """One event for one destination, tried for three days."""
+    """One event for one receiver, retried for three days."""
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> Delivery:
-        """Carries out one `NotificationOrder`.
+        """Deliver one `NotificationOrder`.
 
         Raises:
-            ApplicationError: type `RequestRefused` where the order cannot be read, `NotificationGivenUp` after three days, or
-                the type of the failure that ended it.
+            ApplicationError: type `RequestRefused` if the order is not valid, `NotificationGivenUp` after three days, or the
+                type of the failure that ended it.
         """
         order = self._read(read_argument(order_json))
         workflow.set_current_details(describe_waiting(order))
@@ -83,8 +86,8 @@ class Notification:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            raise self._failure(order, error) from None
-        workflow.set_current_details(succeeded_outcome(order, delivery))
+            raise self._delivery_error(order, error) from None
+        workflow.set_current_details(describe_delivery(order, delivery))
         return delivery
 
     def _read(self, payload: Any) -> NotificationOrder:
@@ -92,7 +95,7 @@ class Notification:
             return NotificationOrder.model_validate(payload)
         except ValidationError as error:
             wrong = ", ".join(sorted({".".join(map(str, detail["loc"])) for detail in error.errors()}))
-            message = f"This is no order of a notification: {wrong or 'it'} cannot be read. Runs start notifications."
+            message = f"This is not a valid notification order: {wrong or 'it'} cannot be read. Only runs start notifications."
             raise ApplicationError(message, type=names.REQUEST_REFUSED, non_retryable=True) from None
 
     async def _deliver(self, order: NotificationOrder) -> Delivery:
@@ -108,28 +111,31 @@ class Notification:
         )
         return delivery
 
-    def _failure(self, order: NotificationOrder, error: ActivityError) -> ApplicationError:
-        """Why nobody was told: the receiver's last answer, also where time has run out."""
+    def _delivery_error(self, order: NotificationOrder, error: ActivityError) -> ApplicationError:
+        """Return the error of a failed delivery, with the receiver's last response even if the time has run out."""
         cause = error.cause
         while cause is not None and not isinstance(cause, ApplicationError):
             cause = cause.__cause__
-        message = cause.message if isinstance(cause, ApplicationError) else "No worker has tried it."
+        message = (
+            cause.message if isinstance(cause, ApplicationError) else "No worker has tried to deliver it."
+        )
         workflow.set_current_details(describe_end(order, message))
         if isinstance(cause, ApplicationError) and cause.non_retryable:
             return ApplicationError(message, type=cause.type, non_retryable=True)
         return ApplicationError(message, type=names.NOTIFICATION_GIVEN_UP, non_retryable=True)
 
 
-# A class of its own, as the server refuses the behavior from workers without a build.
+# A separate class, as the server rejects a versioning behavior from workers without a build.
 @workflow.defn(name=names.NOTIFICATION, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class NotificationOfAnyBuild(Notification):
-    """The same on workers of a build: not pinned as its run is, as a receiver that is away would hold a whole build for three
-    days, for one step and its end.
+    """The notification workflow on workers with a build id. It is not pinned to a build as runs are.
+
+    Otherwise a receiver that is unavailable would keep a build's workers running for three days.
     """
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> Delivery:
-        """As `Notification.run`."""
+        """Run as `Notification.run` does."""
         return await super().run(order_json)
 
 
@@ -149,7 +155,7 @@ async def notify_on_end(work: Coroutine[Any, Any, RunResult], admission: Admissi
 
 
 async def notify_if_cancelled_early(error: BaseException, payload: Any) -> None:
-    """Has it told that a run was cancelled while nobody had checked it: it is checked now, for whom may be told."""
+    """Notify of a run that was cancelled before its check, which is made now to know which URL is allowed."""
     asked = read_request(payload).sound
     if not is_cancelled_exception(error) or asked is None or asked.notify is None:
         return
@@ -185,7 +191,7 @@ async def _start_notification(
     run_id = admission.run_id or info.workflow_id
     order = NotificationOrder(
         event=event,
-        # After a reset the execution has another id, and has to find the notification that it has started before.
+        # A reset execution has another id, and has to find the notification that it started before.
         event_id=event_id_for(run_id, event, info.first_execution_run_id),
         run_id=run_id,
         url=notify.url,
@@ -193,19 +199,19 @@ async def _start_notification(
         result=result,
         failure=failure,
     )
-    # Whoever cancels the run now is too late for it, and must not keep others from hearing how it ended.
+    # A cancellation at this point does not stop the notification.
     await run_shielded(_start_child(order), on_cancel=lambda: None)
 
 
 async def _start_child(order: NotificationOrder) -> None:
-    tenant = workflow.info().typed_search_attributes.get(names.TENANT)  # a refused run may have none
+    tenant = workflow.info().typed_search_attributes.get(names.TENANT)  # None in some refused runs
     try:
         await workflow.start_child_workflow(
             names.NOTIFICATION,
             order,
             id=notification_id_for(order.run_id, order.event_id, order.url),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            # A run that is submitted again completes again: its end is told once. What nobody took is tried once more.
+            # A run that is submitted again completes again, and is notified once. Only a failed notification is sent again.
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             search_attributes=TypedSearchAttributes(
                 [SearchAttributePair(names.TENANT, tenant)] if tenant else []
@@ -213,4 +219,4 @@ async def _start_child(order: NotificationOrder) -> None:
             static_summary=describe_order(order),
         )
     except FailureError as error:
-        workflow.logger.info(f"Its end is not told again: {error}")
+        workflow.logger.info("notification_not_started", extra={"error": str(error)})

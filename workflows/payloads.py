@@ -1,9 +1,9 @@
-"""The argument of a workflow or of an Update, by whoever and in whatever language, as JSON.
+"""Read the argument of a workflow, an Update or a signal, which anybody may have sent in any language.
 
-An argument that the SDK cannot decode, and one argument too many, would fail the workflow's task again and again, for
-ever. So the workflow takes its argument raw, what is no JSON becomes a text that the check refuses like any other wrong
-request, and surplus arguments are refused before the workflow begins. An Update refuses both by its validator. A signal has nobody to
-tell: with surplus arguments it is dropped.
+An argument that the SDK cannot decode, or one argument too many, would fail the workflow task again and again without
+end. So workflows take a raw argument. If it is not valid JSON it becomes a text, which the check refuses like any other
+invalid request. Surplus arguments are refused before the workflow begins, by an Update's validator, and in a signal,
+which has no response, by dropping the signal.
 """
 
 import json
@@ -31,34 +31,35 @@ from gpt_image_runs.contracts.request import find_tenant
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _JSON = (b"json/plain", b"json/protobuf")
 _NULL = b"binary/null"
+# The argument of a workflow that was started without one.
 NOTHING = RawValue(Payload(metadata={"encoding": _NULL}))
-"""The argument of a workflow that was started without one."""
+# The failure types of rejected Updates, if not `RequestRefused`.
 _REFUSED = {names.UPDATE_DECIDE: names.DECISION_REFUSED}
-"""The failure types of Updates that are turned down, where they are not `RequestRefused`."""
 
+# Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters, each of which may be escaped as six.
 MAX_MESSAGE = 16 * 1024
-"""Bytes of a signal or a decision. Ours have at most some 12,000: 2,000 characters of text, each of which may be written as six."""
-# Bytes of a request that are read whatever they hold: the most that JSON of tiny values may have, as a workflow task has two seconds.
+# Bytes of a request that are always parsed. JSON of this size takes well under the two seconds of a workflow task, even if it
+# has many small values.
 _QUICK_TO_READ = 256 * 1024
-# Braces, brackets and commas of a larger request. The texts of a sound one, beside its pictures, have 75,000 characters at most.
+# Braces, brackets and commas of a larger request. The texts of a valid one, without its images, have at most 75,000 characters.
 _MAX_SEPARATORS = 150_000
 
 
 def read_bounded(argument: RawValue, most: int) -> Any:
-    """The same as `read_argument` for what may come to a run that is under way; of more than `most` bytes only how many they are.
+    """Parse an argument of at most `most` bytes. Return a text with its size if it is larger.
 
-    To read megabytes takes a second, and a workflow task has two. Signals stay in the history: with some of that size no task would ever
-    end in time, and a run that has paid would stand still for good.
+    Parsing megabytes takes a second, and a workflow task has two. Signals stay in the history: after several of that size
+    no task would end in time, and a run that has paid would be blocked forever.
     """
     size = len(argument.payload.data)
     return read_argument(argument) if size <= most else f"{size:,} bytes, of which {most:,} are read"
 
 
 def read_request_argument(argument: RawValue) -> Any:
-    """The same for a request, wherever it comes from: of the size that Temporal carries, unless it holds too many values.
+    """Parse a request of any size that Temporal accepts. Return a text if it has too many values.
 
-    A picture is one long text, which is read in milliseconds. How large all pictures of a request may be is for
-    `gpt_image_runs.contracts.images.MAX_DATA_URIS` to say, and for the check to refuse with the picture's name.
+    An image is one long string, which is parsed in milliseconds. The check limits the size of all images of a request
+    (`gpt_image_runs.contracts.images.MAX_DATA_URIS`).
     """
     data = argument.payload.data
     is_quick = len(data) <= _QUICK_TO_READ or sum(map(data.count, (b"{", b"[", b","))) <= _MAX_SEPARATORS
@@ -66,7 +67,7 @@ def read_request_argument(argument: RawValue) -> Any:
 
 
 def read_argument(argument: RawValue) -> Any:
-    """The JSON value given, or a text that says what was given instead."""
+    """Parse an argument as JSON. Return a text that says what it is if it is not valid JSON."""
     encoding = argument.payload.metadata.get("encoding", b"")
     if encoding == _NULL:
         return None
@@ -76,26 +77,26 @@ def read_argument(argument: RawValue) -> Any:
         value = _ANYTHING.validate_json(argument.payload.data)
         json.loads(argument.payload.data, object_pairs_hook=_refuse_duplicates)
     except ValueError as error:
-        return f"no readable JSON ({error})"
-    # NaN is no JSON, and 1e999 reads as infinity, which JSON cannot write: the next reader would see something else.
+        return f"invalid JSON ({error})"
+    # NaN is not valid JSON, and 1e999 is parsed as infinity, which JSON cannot represent.
     same = _ANYTHING.validate_json(_ANYTHING.dump_json(value)) == value
-    return value if same else "JSON with a number that is none, or out of range"
+    return value if same else "JSON with a number that is not valid or out of range"
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    """Of two values for one name each reader takes another: which one is billed must not be a guess."""
+    """Raise ValueError for duplicate names, of which some parsers take the first value and others the last."""
     if len({name for name, _ in pairs}) < len(pairs):
         most_common, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"several values for the name {most_common!a}")
 
 
 class RefuseSurplusArguments(Interceptor):
-    """Ends a run that was started with several arguments, turns an Update with several down, drops a signal. For workers."""
+    """Refuses workflows and Updates with several arguments, and drops signals with several. For workers."""
 
     def workflow_interceptor_class(
         self, _input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Temporal asks for a class, as it makes one instance for each run."""
+        """Return the class of which Temporal makes an instance for each run."""
         return _Refuse
 
 

@@ -1,4 +1,4 @@
-"""The workflow of one quote: the check of a run and its price, and nothing is sent. For clients that have no code of ours."""
+"""The workflow that quotes a request: its check and its price. Nothing is sent."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ with workflow.unsafe.imports_passed_through():
     from workflows import retry_policies as policies
     from workflows.payloads import NOTHING, read_request_argument
 
-# A quote is of no run: what is asked for may have a request id, and need not.
+# The id that the check is given: a quote has no run, and its request needs no request id.
 _NO_RUN = "quote"
 
 
 @workflow.defn(name=names.PRICE_QUOTE)
 class PriceQuote:
-    """What one image request would cost if it were started now."""
+    """Quotes what one image request would cost now."""
 
     @workflow.run
     async def run(self, request_json: RawValue = NOTHING) -> Quote:
-        """Quotes one `ImageRequest`: one argument, as JSON that anybody may have sent.
+        """Quote one `ImageRequest`, given as JSON of unknown origin.
 
         Raises:
-            ApplicationError: type `RequestRefused`, as its run would be, with the same problems as its details.
+            ApplicationError: type `RequestRefused`, with the problems that its run would have as details.
         """
         payload = read_request_argument(request_json)
         request, problems, _ = read_request(payload)

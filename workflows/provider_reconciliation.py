@@ -1,4 +1,4 @@
-"""The workflow that compares a day with the provider's own books: started by a person, or each day by a schedule."""
+"""The workflow that compares a day with the provider's own reports, started by a person or by a daily schedule."""
 
 from datetime import date, timedelta
 
@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 def describe_comparison(summary: ComparisonSummary) -> str:
-    """A comparison with the provider's books, as markdown for the Web UI."""
+    """Format a comparison as markdown for the Web UI."""
     return (
         f"**{summary.day}: {summary.verdict}**\n\n| | requests | USD |\n|---|---|---|\n"
         f"| this ledger, at list price | {summary.requests} (and {summary.unknown} unknown) | {summary.list_cost_usd} |\n"
@@ -32,14 +32,14 @@ ORDER_REFUSED = "OrderRefused"
 
 @workflow.defn(name=names.PROVIDER_RECONCILIATION)
 class ProviderReconciliation:
-    """One comparison of one day. Each of its runs is kept in the ledger, also where a day is compared again."""
+    """One comparison of one day. Each is recorded in the ledger, even if the day was compared before."""
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> ComparisonSummary:
-        """Compares the day of a `ComparisonOrder`; without an order, the day before (UTC).
+        """Compare the day of a `ComparisonOrder`, by default yesterday (UTC).
 
         Raises:
-            ApplicationError: the order is none, or the provider's books cannot be read.
+            ApplicationError: the order is not valid, or the provider's reports cannot be read.
         """
         order = self._read_order(order_json)
         order = order.model_copy(update={"day": order.day or self._day_before()})
@@ -56,7 +56,7 @@ class ProviderReconciliation:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            raise self._failure(error) from None
+            raise self._comparison_error(error) from None
         workflow.set_current_details(describe_comparison(summary))
         return summary
 
@@ -70,17 +70,17 @@ class ProviderReconciliation:
                 for problem in error.errors(include_url=False)
             )
             raise ApplicationError(
-                f"This is no order for a comparison: {problems}. Allowed are day, project_id and api_key_id.",
+                f"This is not a valid comparison order: {problems}. Allowed are day, project_id and api_key_id.",
                 type=ORDER_REFUSED,
                 non_retryable=True,
             ) from None
 
     def _day_before(self) -> date:
-        """The day before the one for which a schedule has started this run, be it late; else before today."""
+        """Return the day before the scheduled start, even if the run is late; without a schedule, yesterday."""
         scheduled = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
         return (scheduled or workflow.now()).date() - timedelta(days=1)
 
-    def _failure(self, error: ActivityError) -> ApplicationError:
+    def _comparison_error(self, error: ActivityError) -> ApplicationError:
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else f"The day could not be compared: {error.cause or error}"
         return ApplicationError(

@@ -1,4 +1,4 @@
-"""The workflow of one correction of a run's bill: it makes the decision of a person durable, and visible in the Web UI."""
+"""The workflow that corrects a run's bill, and shows in the Web UI who decided it and why."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ _OUTCOMES = {
 
 
 def describe_correction(correction: Correction) -> str:
-    """One line: what is done to which run, and who decided it."""
+    """Format a correction as one line: action, run, actor."""
     return f"{correction.action} {correction.run_id} by {quote(correction.actor)}"
 
 
 def describe_settlement(correction: Correction, settlement: Settlement) -> str:
-    """The outcome and the amounts in one line; who decided it and why; and what an operator should know."""
+    """Format the outcome and amounts, who decided it and why, and notes, as markdown for the Web UI."""
     difference = f"difference {settlement.difference_usd} USD" if settlement.difference_usd else None
     total = f"total {settlement.total_usd} USD" if settlement.total_usd else None
     facts = [f"**{_OUTCOMES[settlement.outcome]}**", total, difference, settlement.state]
@@ -45,27 +45,27 @@ def describe_settlement(correction: Correction, settlement: Settlement) -> str:
 
 
 def describe_end(message: str) -> str:
-    """A correction that was not made."""
+    """Format a refusal for the Web UI: nothing was written."""
     return f"**Refused: nothing was written**\n\n**Reason:** {quote(message)}"
 
 
 @workflow.defn(name=names.RECONCILIATION)
 class Reconciliation:
-    """One correction of one run. It is idempotent: the ledger writes the same correction once, and finds it again."""
+    """One correction of one run's bill. It is idempotent: the ledger writes the same correction once."""
 
     @workflow.run
     async def run(self, correction_json: RawValue = NOTHING) -> Settlement:
-        """Carries out one `Correction`: one argument, as JSON that anybody may have sent.
+        """Make one `Correction`, given as JSON of unknown origin.
 
         Raises:
-            ApplicationError: type `RequestRefused` where it cannot be read, `CorrectionRefused` where it would not be true.
+            ApplicationError: type `RequestRefused` if it is not valid, `CorrectionRefused` if it would be wrong.
         """
         correction = self._read(read_argument(correction_json))
-        self._index(names.TENANT.value_set(correction.tenant))
+        self._set_search_attribute(names.TENANT.value_set(correction.tenant))
         workflow.set_current_details(describe_correction(correction))
-        # Whoever cancels must not be left to wonder whether the entry was written: it is, and the page says so.
+        # After a cancellation the entry is written all the same, and the page says so.
         settlement = await run_shielded(self._settle(correction))
-        self._index(names.BILLING_STATE.value_set(settlement.state))
+        self._set_search_attribute(names.BILLING_STATE.value_set(settlement.state))
         workflow.set_current_details(describe_settlement(correction, settlement))
         return settlement
 
@@ -87,18 +87,18 @@ class Reconciliation:
                 summary=describe_correction(correction),
             )
         except ActivityError as error:
-            raise self._failure(error) from None
+            raise self._refused_error(error) from None
         return settlement
 
-    def _failure(self, error: ActivityError) -> ApplicationError:
-        """The activity's refusal as the workflow's own: where an operator looks first."""
+    def _refused_error(self, error: ActivityError) -> ApplicationError:
+        """Return the activity's refusal as the workflow's own, so that it is the first error an operator sees."""
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else str(error.cause or error)
         kind = (cause.type if cause else None) or type(error.cause or error).__name__
         workflow.set_current_details(describe_end(message))
         return ApplicationError(message, type=kind, non_retryable=True)
 
-    def _index(self, update: SearchAttributeUpdate[Any]) -> None:
-        """Sets a search attribute, unless the starter has set it already."""
+    def _set_search_attribute(self, update: SearchAttributeUpdate[Any]) -> None:
+        """Set a search attribute, unless the starter has set it already."""
         if workflow.info().typed_search_attributes.get(update.key) != update.value:
             workflow.upsert_search_attributes([update])

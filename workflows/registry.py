@@ -1,4 +1,4 @@
-"""The workflows of this application, for whoever runs or replays them."""
+"""The workflow classes that a worker registers and a replay needs."""
 
 from workflows.budget_change import BudgetChange
 from workflows.economy_batch import EconomyBatch
@@ -23,5 +23,5 @@ _OF_A_BUILD: dict[type, type] = {Notification: NotificationOfAnyBuild}
 
 
 def list_workflows(*, of_a_build: bool) -> tuple[type, ...]:
-    """What a worker registers. The workflows are the same on workers of a build, and differ in who may go on with them."""
+    """Return the workflows that a worker registers. Workers with a build id get other versioning behaviors."""
     return tuple(_OF_A_BUILD.get(kind, kind) if of_a_build else kind for kind in WORKFLOWS)

@@ -1,8 +1,8 @@
-"""How long each effect may take and how often it is tried again: every number with its reason.
+"""Timeouts and retry policies of all activities, each with its reason.
 
-The ladder, from the inside out: the provider's client gives up first (600 s at most, `PROVIDER_TIMEOUT_SECONDS`), so
-that a slow answer ends as an outcome that is written down; then the attempt (`CALL_ATTEMPT`), which only ends a worker
-that is stuck; then the trying (six hours, counted by the activity: `activities.provider_call.retry_state`); and `CALL_IN_ALL` around it.
+Each timeout is longer than the one inside it, so that a slow response always ends with a recorded outcome: first the
+provider's client (at most 600 s, `PROVIDER_TIMEOUT_SECONDS`), then the attempt (`CALL_ATTEMPT`, which only a stuck worker
+reaches), then six hours of retries (counted in `activities.provider_call.retry_state`), and `CALL_IN_ALL`.
 """
 
 from datetime import timedelta
@@ -12,112 +12,112 @@ from temporalio.workflow import ContinueAsNewVersioningBehavior
 
 from gpt_image_runs.contracts import names
 
+# The check only reads memory: a worker that needs ten seconds is stuck.
 CHECK_ATTEMPT = timedelta(seconds=10)
-"""The check reads data that is in memory; ten seconds is a worker that is stuck."""
+# The check fails only by a defect of ours: the run waits for a repaired worker.
 CHECK_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
-"""The check fails only by our own mistake: the run waits for the mended worker."""
 
+# 600 s for the provider (an image can take 280 s, 4K longer) and a minute to load inputs and save images.
 CALL_ATTEMPT = timedelta(minutes=11)
-"""600 s for the provider (a picture can take 280 s, 4K longer) and a minute to load inputs and store pictures."""
+# Includes the time in the queue, which can be days behind a rate limit. It only ends what cannot end in another way, such as a
+# call that kills every worker.
 CALL_IN_ALL = timedelta(days=30)
-"""With the time in line, which behind a limit may be days, and in which nothing is wrong. It only ends what can end in no
-other way, such as a call that kills each worker."""
+# A killed worker is noticed after 30 s. Heartbeats are sent every 10 s, so two may be lost.
 CALL_HEARTBEAT = timedelta(seconds=30)
-"""A killed worker is noticed after 30 s; heartbeats come every 10 s, so two may be lost."""
 CALL_RETRY = RetryPolicy(
-    # A first pause long enough for a blip; doubling reaches the cap after six tries.
+    # One second is enough for a short fault; doubling reaches the maximum after six attempts.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
-    # One try a minute while the provider is down: it is noticed within a minute of its return.
+    # One attempt a minute during an outage of the provider, so its end is noticed within a minute.
     maximum_interval=timedelta(minutes=1),
-    # No maximum_attempts: what must not be sent again (refusals, exhausted quota, too many unknown outcomes) is
-    # non-retryable by its type, the rest costs nothing to try, and becomes so after six hours of trying.
-    # The server refuses to keep a result over 2 MiB; trying again would not make it smaller.
+    # No maximum_attempts: what must not be sent again (refusals, exhausted quota, too many unknown outcomes) is not
+    # retryable by its type. The rest costs nothing to try, and is not retried after six hours.
+    # The server rejects a result over 2 MiB; another attempt would not make it smaller.
     non_retryable_error_types=["PayloadsTooLarge"],
 )
 
+# It does nothing: after half a minute its worker was killed. The wait in the queue and its attempts have no limit.
 SLOT_ATTEMPT = timedelta(seconds=30)
-"""Nothing is done in it; half a minute is a worker that was killed. No end to the wait in line, and none to its attempts."""
 SLOT_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 
+# Two pages of usage and one of costs, for which the client allows a minute each, and a day's attempts from the ledger.
 BOOKS_ATTEMPT = timedelta(minutes=5)
-"""Two pages of minutes and one of costs, each given a minute by the client, and a day's attempts from the ledger."""
+# A provider whose reports are unavailable for half a day needs a person. The next day is compared by its own workflow.
 BOOKS_IN_ALL = timedelta(hours=12)
-"""A provider that does not tell its books for half a day needs a person; the next day is compared by its own workflow."""
 BOOKS_RETRY = RetryPolicy(
-    # Reading costs nothing, and nobody waits for it but a person at a terminal now and then.
+    # Reading costs nothing, and rarely does a person wait for it.
     initial_interval=timedelta(seconds=2),
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=10),
 )
 
+# 100,000 lines are 200 pages, each read and recorded in well under a second. The next attempt continues with the rest.
 BATCH_OPEN_ATTEMPT = timedelta(minutes=30)
-"""100,000 lines are 200 pages, each read and written down in well under a second; the next attempt goes on with the rest."""
+# A step takes seconds, plus what is in progress at its end: some calls to Temporal and the database.
 BATCH_STEP_ATTEMPT = timedelta(minutes=5)
-"""A step's seconds, and what is under way when they are over: some calls to Temporal and the database."""
+# A killed worker is noticed after 30 s, as with calls. The runs themselves go on meanwhile.
 BATCH_HEARTBEAT = timedelta(seconds=30)
-"""A killed worker is noticed after 30 s, as with calls: the runs themselves go on meanwhile."""
 BATCH_RETRY = RetryPolicy(
-    # Never gives up: what runs has to be followed to its end, and nothing is started or counted twice.
+    # No limit: every run has to be followed to its end, and nothing is started or counted twice.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
 )
 
+# For activities that process all lines of a part: checking or claiming 50,000 takes some ten minutes, reading, writing and
+# sending 200 MB of images 15. Four times that is a stuck worker. A step through a result file ends after a minute by itself.
 ECONOMY_ATTEMPT = timedelta(hours=2)
-"""Of what goes over all lines of a part: 50,000 of them checked or claimed take some ten minutes, 200 MB of pictures read, written
-and sent a quarter of an hour; four times that is a worker that is stuck. A stretch of a result file ends after a minute by itself."""
+# As for a call: a killed worker is noticed after 30 s.
 ECONOMY_HEARTBEAT = timedelta(seconds=30)
-"""As for a call: a killed worker is noticed after 30 s."""
 ECONOMY_RETRY = RetryPolicy(
-    # Nothing here is paid twice by trying again, and what was paid waits to be billed: no end, and a person sees it wait.
+    # No limit: retries pay for nothing twice, and what was paid has to be billed. The wait is visible.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=5),
 )
+# Small batches are done within minutes, large ones within a day: the provider is polled less often as time passes.
 ECONOMY_FIRST_PAUSE = timedelta(minutes=1)
 ECONOMY_LONGEST_PAUSE = timedelta(minutes=10)
-"""Small batches are done within minutes, large ones within the day: looks come rarer, and then every ten minutes."""
+# Polls after which the pause becomes a minute longer.
 ECONOMY_PAUSE_GROWTH = 5
-"""Looks after which the pause is a minute longer."""
 
+# A price takes microseconds and an entry milliseconds; after 30 s the database hangs.
 MONEY_ATTEMPT = timedelta(seconds=30)
-"""A price takes microseconds and an entry milliseconds; 30 s is a database that hangs."""
 MONEY_RETRY = RetryPolicy(
-    # What was paid for has to be billed, so these never give up: a run waits, visibly, until the ledger is back or a
-    # wrong price is mended, and nothing is bought again meanwhile.
+    # No limit: what was paid for has to be billed. A run visibly waits until the ledger is available or a wrong price is
+    # corrected, and nothing is sent again meanwhile.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=1),
 )
 
 CANCELLED_BILL_RETRY = RetryPolicy(
-    # As MONEY_RETRY. But a run that somebody has cancelled waits no longer for an attempt that the ledger does not have.
+    # As MONEY_RETRY, but a cancelled run does not wait for an attempt that the ledger does not have.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(minutes=1),
     non_retryable_error_types=[names.ATTEMPT_MISSING],
 )
 
+# The client allows a receiver 20 s.
 NOTIFY_ATTEMPT = timedelta(seconds=30)
-"""The client gives a receiver 20 s."""
+# A receiver that fails on a Friday evening is repaired on Monday.
 NOTIFY_IN_ALL = timedelta(days=3)
-"""A receiver that is broken on a Friday evening is mended on Monday."""
 NOTIFY_RETRY = RetryPolicy(
-    # Seconds first, for a blip or a deployment of the receiver; after eight attempts, five hours in, one every six hours.
+    # Seconds at first, for a short fault or a deployment of the receiver; after eight attempts in five hours, every six hours.
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=4,
     maximum_interval=timedelta(hours=6),
 )
 
+# Half of a workflow task's 10 seconds: a database that hangs must not fail the task. The regular activity that follows finds
+# what is still written after that.
 LOCAL_MONEY_ATTEMPT = timedelta(seconds=5)
-"""Half of a workflow task's 10 seconds: a database that hangs must not cost the task. What it still writes after that is
-found by the regular activity that follows."""
 LOCAL_MONEY_RETRY = RetryPolicy(
-    # What does not work at once waits as a regular activity, which everyone sees.
+    # After a failure the step becomes a regular activity, which everyone sees.
     maximum_attempts=1
 )
 
+# A batch that continues as new does so on the current build, so that an old build need not run for days until its last batch
+# has ended. Only the order is passed on, which every build can read.
 NEWEST_BUILD = ContinueAsNewVersioningBehavior.AUTO_UPGRADE
-"""A batch that goes on in a new run does so on the build that is current then: a build need not stay for days, until the last batch
-that began on it has ended. Between two runs nothing but the order is handed on, which every build reads."""

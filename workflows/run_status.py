@@ -1,4 +1,4 @@
-"""What others see of a run while it goes on: the answer to the query, the page in the Web UI, the search attributes."""
+"""The status of a run while it is in progress: for the query, the Web UI page and the search attributes."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,16 +34,16 @@ _BASES: dict[Basis, str] = {
 }
 _Row = tuple[str, str | None]
 _FIXED = "\N{NO-BREAK SPACE}"
+# In these stages there are no finished images yet, so partial ones are shown.
 _WITHOUT_PICTURES = ("generating", "held")
-"""Until there are finished ones, what was drawn so far is worth a look."""
 
 
 def describe_status(
     status: RunStatus, pictures: Sequence[ImageRef] = (), addresses: Sequence[str] = ()
 ) -> str:
-    """The run as a table of what is known of it, how to decide where somebody has to, and what an operator should know.
+    """Format a run as markdown: a table of what is known, how to decide if it is held, and its warnings.
 
-    `addresses` are where a browser finds the pictures, where there are such: else the store's own references are shown.
+    `addresses` are links to the images for a browser. Without them the store's own references are shown.
     """
     rows = [
         ("Attempt", describe_trying(status)),
@@ -59,18 +59,18 @@ def describe_status(
 
 
 def _tabulate(stage: str, rows: Sequence[_Row]) -> str:
-    """A row for each answer that there is. The first one is the table's heading: the Web UI draws an empty heading as a gap."""
-    # A name stays on one line, and away from its value: the Web UI draws columns without a space.
+    # The first row is the table's heading, as the Web UI shows an empty heading as a gap. A name stays on one line and apart
+    # from its value, as the Web UI has no space between columns.
     lines = [f"| **{name.replace(' ', _FIXED)}**{_FIXED * 3} | {value} |" for name, value in rows if value]
     return "\n".join([f"| Stage | {stage} |", "| :--- | :--- |", *lines])
 
 
 def _describe_errors(status: RunStatus) -> list[_Row]:
     error = status.last_error
-    is_told = error is not None and error.message == status.reason
+    is_shown = error is not None and error.message == status.reason
     return [
         ("Last error", quote(describe_error(error)) if error else None),
-        ("Reason", quote(status.reason) if status.reason and not is_told else None),
+        ("Reason", quote(status.reason) if status.reason and not is_shown else None),
     ]
 
 
@@ -104,7 +104,7 @@ def _link(picture: ImageRef, address: str) -> str:
 
 
 def describe_trying(status: RunStatus) -> str | None:
-    """How many requests were sent, and while a call is tried how many failed and when it goes on; None where nothing is known."""
+    """Format how many requests were sent, and during a call how many failed and when the next is due."""
     error, count = status.last_error, status.attempts
     sent = f"{count} request{'' if count == 1 else 's'} sent" if count is not None else None
     if status.stage != "generating":
@@ -118,7 +118,7 @@ def describe_trying(status: RunStatus) -> str | None:
 
 
 def describe_error(error: FailedAttempt) -> str:
-    """What was wrong, by its type and in words, and when."""
+    """Format the type, message and time of a failed attempt."""
     return f"{error.error_type}: {error.message} ({_describe_moment(error.failed_at)})"
 
 
@@ -127,7 +127,7 @@ def _describe_moment(moment: datetime) -> str:
 
 
 def _describe_question(question: OpenDecision, run_id: str) -> str:
-    """What may have been paid for, and how to decide."""
+    """Format what may have been paid for and the commands that decide."""
     attempts = [
         f"- {attempt.attempt_id}, {attempt.error_type or 'no answer'},"
         f" {f'at most {attempt.reserved_usd} USD' if attempt.reserved_usd else 'no price known'};"
@@ -142,25 +142,25 @@ def _describe_question(question: OpenDecision, run_id: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Words from outside on one line, shown as they are: not as headings, links or tables of ours."""
+    """Format text from outside on one line, without markdown for headings, links, tables or code."""
     return " ".join(text.split()).replace("[", "(").replace("]", ")").replace("|", "/").replace("`", "'")
 
 
-_LONGEST = 10_000
-"""Characters of one as JSON, four times what the longest of ours has: it is shown on a page, and part of each answer to the query."""
+# Characters as JSON, four times what the longest of ours has. It is shown on the page and in each response to the query.
+_MAX_JSON = 10_000
 
 
-def read_failed_attempt(payload: Any) -> FailedAttempt | None:
-    """A `FailedAttempt` in parsed JSON that anybody may have sent, None where it is none or too long to be shown."""
+def parse_failed_attempt(payload: Any) -> FailedAttempt | None:
+    """Parse a `FailedAttempt`, given as JSON of unknown origin. Return None if it is invalid or too long."""
     try:
         failed = FailedAttempt.model_validate(payload)
     except ValidationError:
         return None
-    return failed if len(failed.model_dump_json()) <= _LONGEST else None
+    return failed if len(failed.model_dump_json()) <= _MAX_JSON else None
 
 
 def last_failed_attempt(cause: ApplicationError | None, kind: str, message: str) -> FailedAttempt:
-    """The attempt that a run fails with: there is no further one. What was sent is among the facts of the failure, where it was."""
+    """Build the attempt that a run fails with. Its facts come from the details of `cause`, if that has some."""
     facts = cause.details[0] if cause and cause.details and isinstance(cause.details[0], dict) else {}
     return FailedAttempt(
         error_type=kind,
@@ -172,7 +172,7 @@ def last_failed_attempt(cause: ApplicationError | None, kind: str, message: str)
 
 
 def retried_step(error: FailureError) -> FailedAttempt:
-    """Why a step after the call did not work at once: a regular activity tries it again from now on, for as long as it takes."""
+    """Build the failure of a billing step that is retried from now on as a regular activity, without end."""
     cause = error.cause if isinstance(error.cause, FailureError) else error
     return FailedAttempt(
         error_type=(cause.type if isinstance(cause, ApplicationError) else None) or type(cause).__name__,
@@ -182,7 +182,7 @@ def retried_step(error: FailureError) -> FailedAttempt:
 
 
 class RunStatusTracker:
-    """The status of one run. Only the search attributes are commands of the workflow."""
+    """Tracks the status of one run. Only its search attributes are commands of the workflow."""
 
     def __init__(self, run_id: str) -> None:
         self.status = RunStatus(run_id=run_id, stage="checking")
@@ -195,15 +195,15 @@ class RunStatusTracker:
         workflow.set_current_details(describe_status(self.status, pictures, links))
 
     def record_failed_attempt(self, payload: Any) -> None:
-        """Shows a `FailedAttempt`, in parsed JSON that anybody may have sent, while the call it tells of is tried again."""
-        failed = read_failed_attempt(payload)
+        """Show a `FailedAttempt`, given as JSON of unknown origin, while the call is retried."""
+        failed = parse_failed_attempt(payload)
         if failed is None or self.status.stage != "generating":
             return
         known = self.status.attempts
         self.update(last_error=failed, attempts=known if failed.attempts is None else failed.attempts)
 
     def hold(self, question: OpenDecision) -> None:
-        """The run waits for a decision, and for nothing else."""
+        """Show that the run waits for a decision."""
         attempts = self.status.attempts if question.sent is None else question.sent
         self.update(
             stage="held",
@@ -214,7 +214,7 @@ class RunStatusTracker:
         )
 
     def record_call_result(self, call: CallResult) -> None:
-        """The call has succeeded: its pictures are shown from now on, and the errors before it are over."""
+        """Show the images of a finished call, and no earlier errors."""
         self._call = call
         self.update(
             stage="pricing",
@@ -224,11 +224,11 @@ class RunStatusTracker:
         )
 
     def record_step_retry(self, error: FailureError) -> None:
-        """A step after the call failed, and is tried again until it works."""
+        """Show why a billing step failed, while it is retried."""
         self.update(last_error=retried_step(error))
 
     def complete(self, call: CallResult, cost: Cost, record: BillingRecord) -> None:
-        """The run ends with its pictures and its bill."""
+        """Show that the run is completed, with its bill."""
         self.update(
             stage="completed",
             images=len(call.images),
@@ -240,7 +240,7 @@ class RunStatusTracker:
         )
 
     def fail(self, last: FailedAttempt) -> None:
-        """The run ends with this attempt of its call."""
+        """Show that the run has failed with this attempt."""
         self.update(
             stage="refused" if last.error_type == names.REQUEST_REFUSED else "failed",
             reason=last.message,

@@ -1,9 +1,8 @@
-"""What a Temporal Schedule starts: each of its runs is carried out by a child whose id names the scheduled time.
+"""Runs and batches started by a Temporal Schedule: each is a child workflow whose id contains the scheduled time.
 
 The server appends the time to the id of the workflow that it starts (`image:acme:nightly-2026-11-28T02:00:00Z`), which
 is not the id of a run or a batch, while a request_id or batch_id in the argument is the same every time. So the started
-workflow derives the id from both, and a child carries it out under the usual id: commands, bills and repetitions
-see an ordinary run or batch.
+workflow derives the id from both and starts a child with the usual id: commands and bills see an ordinary run or batch.
 """
 
 from datetime import datetime, timedelta
@@ -51,7 +50,7 @@ def find_scheduled_request_id(request: ImageRequest) -> str | Problem | None:
         return None
     base = find_request_id(request, strip_scheduled_time(workflow.info().workflow_id))
     if base is None:
-        return None  # without any id the check refuses the run
+        return None  # the check refuses a run without an id
     if len(base) > MAX_SCHEDULED_REQUEST_ID:
         return Problem(
             field="request_id",
@@ -62,10 +61,10 @@ def find_scheduled_request_id(request: ImageRequest) -> str | Problem | None:
 
 
 def find_scheduled_order(order: Order) -> Order | None:
-    """The order of a batch that a schedule has started; None where no schedule started it.
+    """Return the order of a batch that a schedule has started, None without a schedule.
 
     Raises:
-        ApplicationError: type `RequestRefused`, the batch's id leaves no room for the time.
+        ApplicationError: type `RequestRefused`, the batch id is too long to append the time.
     """
     scheduled_at: datetime | None = workflow.info().typed_search_attributes.get(_SCHEDULED_AT)
     if scheduled_at is None or workflow.info().continued_run_id:
@@ -84,7 +83,7 @@ def find_scheduled_order(order: Order) -> Order | None:
 async def run_scheduled_batch(
     workflow_type: str, order: BatchOrder | EconomyOrder, result_type: type[T]
 ) -> T:
-    """The result of a scheduled batch, carried out under its own id. Errors as for `run_child`."""
+    """Run a scheduled batch as a child with its own id and return its result. Raises as `run_child`."""
     return await run_child(
         workflow_type,
         order,
@@ -98,13 +97,13 @@ async def run_scheduled_batch(
 async def run_child(
     workflow_type: str, argument: Any, workflow_id: str, result_type: type[T], **options: Any
 ) -> T:
-    """The result of a child. A cancellation is passed on to it, and what it ends with counts.
+    """Run a child workflow and return its result. A cancellation is passed on to it.
 
     Raises:
         ApplicationError: the child's failure as the workflow's own.
         ChildWorkflowError: the child was cancelled.
     """
-    workflow.set_current_details(f"Carried out by `{workflow_id}`.")
+    workflow.set_current_details(f"Run by `{workflow_id}`.")
     child = await _start_child(workflow_type, argument, workflow_id, result_type, options)
     try:
         return await child
@@ -117,7 +116,7 @@ async def run_child(
                 cause.message, *cause.details, type=cause.type, non_retryable=True
             ) from None
         raise ApplicationError(
-            f"{workflow_id} did not end by itself: {cause}", type=type(cause).__name__, non_retryable=True
+            f"{workflow_id} did not complete: {cause}", type=type(cause).__name__, non_retryable=True
         ) from None
 
 
@@ -132,12 +131,12 @@ async def _start_child(
                 argument,
                 id=workflow_id,
                 result_type=result_type,
-                # What was sent is finished and billed, however the schedule's own workflow ends.
+                # A call that was sent is finished and billed, however this workflow ends.
                 cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
                 **options,
             )
         except WorkflowAlreadyStartedError:
-            # Somebody has submitted it under its own id. Once that has ended, the ledger attaches to what it paid for.
+            # Somebody has submitted it with its own id. After that run ends, this one finds what it paid for.
             await workflow.sleep(pause)
             pause = min(pause * 2, _MAX_PAUSE)

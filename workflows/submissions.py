@@ -1,4 +1,4 @@
-"""Where a run answers those who submit it: each submission gets its receipt, before anything is sent and before the run ends."""
+"""Answer the submissions of a run (Update `submit`) with receipts, before anything is sent and before the run ends."""
 
 import asyncio
 import json
@@ -29,37 +29,37 @@ from workflows.activity_calls import check_payload, run_billing_activity
 from workflows.payloads import NOTHING, read_argument, read_request_argument
 
 _NOT_NOTIFIED = (
-    "The run was started with another address to tell its end to, or with none, and does not tell yours: await its result, or"
-    " submit the request again once the run is over."
+    "The run was started with another notify URL, or with none, and will not notify yours: await its result, or submit the"
+    " request again after the run has ended."
 )
 
 
 def find_differences(
     running: ImageRequest, submitted: ImageRequest, workflow_id: str
 ) -> tuple[Difference, ...]:
-    """The fields in which a submission is not the run of this workflow. Tenant and request id belong to it, named or not."""
+    """Return the fields in which a submission differs from the run, including tenant and request id."""
     ids = [find_request_id(request, workflow_id) or "absent" for request in (running, submitted)]
     other_id = (Difference(field="request_id", earlier=ids[0], submitted=ids[1]),) if ids[0] != ids[1] else ()
     return (*compare_contents(running, submitted), *other_id)
 
 
 def no_receipt_error(workflow_id: str) -> ApplicationError:
-    """There is no receipt, as nobody could know what the request id stands for."""
+    """Return the error of a run that ended before its request id could be looked up."""
     message = f"The run {workflow_id} ended before it was known whether its request id was used before. Submit it again."
     return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
 
 def no_receipt_for_owner_error(workflow_id: str) -> ApplicationError:
-    """The request id belongs to this content, and the execution under way was started with other content by a plain start."""
+    """Return the error for the owner of the request id, while an execution with other content has it."""
     message = (
-        f"The execution of {workflow_id} that is under way was started with other content, ends as {names.RUN_CONFLICT} and has"
-        " no result for this request. The request id belongs to this content: submit it again."
+        f"The current execution of {workflow_id} was started with other content, fails with {names.RUN_CONFLICT} and has no"
+        " result for this request. The request id belongs to this content: submit it again."
     )
     return ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
 
 def accepted_receipt(admission: Admission) -> SubmitReceipt:
-    """The run is started by this submission."""
+    """Build the receipt of the submission that starts the run."""
     return SubmitReceipt(
         status="accepted",
         run_id=admission.run_id,
@@ -71,9 +71,9 @@ def accepted_receipt(admission: Admission) -> SubmitReceipt:
 
 
 def attached_receipt(admission: Admission, *, paid_before: bool, is_notified: bool = True) -> SubmitReceipt:
-    """The run exists, or has existed: it is one run and one bill.
+    """Build the receipt of a submission with the content of an existing run: one run and one bill.
 
-    `is_notified` is False where the submission names somebody whom this run does not tell of its end.
+    `is_notified` is False if the submission names a URL that this run does not notify.
     """
     message = (
         "The same request is paid already: the run answers with its pictures and its bill, and pays nothing more."
@@ -87,7 +87,7 @@ def attached_receipt(admission: Admission, *, paid_before: bool, is_notified: bo
 
 
 def refused_receipt(run_id: str, problems: tuple[Problem, ...], warnings: tuple[str, ...]) -> SubmitReceipt:
-    """The submission is wrong, for all of these reasons."""
+    """Build the receipt of an invalid submission, with all its problems."""
     return SubmitReceipt(
         status="refused",
         run_id=run_id,
@@ -98,7 +98,7 @@ def refused_receipt(run_id: str, problems: tuple[Problem, ...], warnings: tuple[
 
 
 def conflict_with_run_receipt(run_id: str, differences: tuple[Difference, ...]) -> SubmitReceipt:
-    """A run of other content is under way."""
+    """Build the receipt of a submission whose run is in progress with other content."""
     fields = ", ".join(difference.field for difference in differences)
     return SubmitReceipt(
         status="conflict",
@@ -110,19 +110,19 @@ def conflict_with_run_receipt(run_id: str, differences: tuple[Difference, ...]) 
 
 
 def conflict_with_start_receipt(run_id: str, problems: tuple[Problem, ...]) -> SubmitReceipt:
-    """The submission is wrong, and its own start is not: that run goes on and is billed."""
+    """Build the receipt of an invalid submission whose run was started with valid content, and is billed."""
     message = (
-        f"The run {run_id} was started with other content than was submitted, and goes on with that: await its result, or cancel it."
-        f" Nothing is done for this submission, which could not be run. {describe_problems(problems)}"
+        f"The run {run_id} was started with other content than was submitted, and continues with it: await its result, or cancel it."
+        f" Nothing is done for this submission, which is not valid. {describe_problems(problems)}"
     )
     return SubmitReceipt(status="conflict", run_id=run_id, message=message, problems=problems)
 
 
 def conflict_with_refused_receipt(run_id: str) -> SubmitReceipt:
-    """A run of other content is under way, and about to end: the request id stays free."""
+    """Build the receipt of a submission whose run has other content and is being refused."""
     message = (
-        f"The run {run_id} that is under way is of other content, and is being refused. Nothing is done for this one:"
-        " submit it again."
+        f"The run {run_id} in progress has other content, and is being refused. Nothing is done for this request: submit it"
+        " again."
     )
     return SubmitReceipt(status="conflict", run_id=run_id, message=message)
 
@@ -130,7 +130,7 @@ def conflict_with_refused_receipt(run_id: str) -> SubmitReceipt:
 def conflict_with_ledger_receipt(
     run_id: str, submitted: ImageRequest, conflict: str, fields: tuple[str, ...]
 ) -> SubmitReceipt:
-    """The request id was used before, for what the ledger remembers by its marks."""
+    """Build the receipt of a submission whose request id was used before, with the ledger's differences."""
     return SubmitReceipt(
         status="conflict",
         run_id=run_id,
@@ -139,17 +139,17 @@ def conflict_with_ledger_receipt(
     )
 
 
+# Temporal accepts 2,000 Updates of a run: there must be room for a decision, however often a held run is submitted.
 MAX_SUBMISSIONS = 1_000
-"""Temporal takes 2,000 Updates of a run: a decision has to find a place too, however often somebody submits a held run."""
+# Temporal terminates a run at 50 MiB of history, paid or not. A submission has up to 2 MB, and ten may come at once.
 MAX_HISTORY_BYTES = 8_000_000
-"""Temporal ends a run at 50 MiB of history, be it paid or not. A submission is up to 2 MB of it, and ten may come at once."""
 
-# How long after a run's start its starter's own Update may come: the server repeats calls under contention.
+# How long after a run's start its starter's own Update may arrive: the server retries calls under contention.
 STARTER_WAIT = timedelta(seconds=2)
 
 
 class Successor(NamedTuple):
-    """The submission that a run goes on with, after its own content was refused: the content that owns the request id."""
+    """A submission that owns the request id, which an execution runs after its own content was refused."""
 
     payload: Any
     request: ImageRequest
@@ -158,10 +158,10 @@ class Successor(NamedTuple):
 
 
 class SubmissionHandler:
-    """The submissions of one run. A run that nobody submits does nothing for it: its history is as if there were none.
+    """Answers the submissions of one run. Without submissions it adds nothing to the history.
 
-    The ledger decides which content owns a request id, not the order of starts: where the run's own content is not the owner's, the
-    receipts say so to both sides, and the run ends, or goes on with the owner's content (`find_successor`).
+    The ledger decides which content owns a request id, not the order of starts. If the run's own content is not the owner's,
+    the receipts say so to both sides, and the execution ends or runs the owner's content (`find_successor`).
     """
 
     def __init__(self, workflow_id: str) -> None:
@@ -179,28 +179,28 @@ class SubmissionHandler:
         self._count = 0
 
     def start(self, payload: Any, request: ImageRequest | None) -> None:
-        """The run begins, with this payload: `request` is what could be read of it."""
+        """Set the payload that the run was started with, and the request parsed from it, None if it is invalid."""
         self._has_begun = True
         self._payload, self._request = payload, request
 
     async def set_admission(self, admission: Admission) -> str | None:
-        """The run's verdict is there. Where somebody waits for a receipt, the run first learns what the ledger knows of it.
+        """Set the result of the check. Return why the run must end without a call, None if it may go on.
 
-        For once the call is under way, the ledger knows the run itself, and no receipt could tell it from an earlier one.
-        Returns why the run must end without a call, where the ledger has other content under its id.
+        If somebody waits for a receipt, the ledger is asked first: once the call is in progress, the ledger knows this run
+        and could not tell it from an earlier one.
         """
         self._admission = admission
         if not self._submitted_with_start or self._request is None or admission.problems:
             return None
-        looking = self._look_up(self._request, admission)
-        await workflow.wait_condition(looking.done)
-        return looking.result().conflict
+        lookup = self._look_up(self._request, admission)
+        await workflow.wait_condition(lookup.done)
+        return lookup.result().conflict
 
     async def find_successor(self) -> Successor | None:
-        """What to go on with, after the run's own content was refused or found to be another's: None to end the run.
+        """Return the submission to run after the run's own content was refused, None to end the run.
 
-        There is one only where the starter asked for a receipt itself: it was told `conflict` or `refused`, and does not await
-        the run. Whoever started the run plainly awaits it for its own content, and must not get the result of another.
+        There is one only if the starter itself asked for a receipt: that said `conflict` or `refused`, so the starter does not
+        await the run. A client that started the run without a submission awaits it, and must not get another's result.
         """
         if self._admission is None:
             return None
@@ -215,32 +215,32 @@ class SubmissionHandler:
         return successor
 
     def close(self) -> None:
-        """The run ends, however it does: whoever waits for a receipt is answered now."""
+        """Answer all waiting submissions, as the run ends."""
         self._has_ended = True
 
     def check_limits(self) -> None:
-        """Turns a submission down, before it is in the history, where more of them would be the end of the run.
+        """Raise if more submissions would make Temporal terminate the run.
 
         Raises:
-            ApplicationError: type `NoReceipt`.
+            ApplicationError: type `NoReceipt`. The submission is not in the history.
         """
         is_full = workflow.info().get_current_history_size() > MAX_HISTORY_BYTES
         if self._count < MAX_SUBMISSIONS and not is_full:
             return
         message = (
-            f"The run {self._workflow_id} is under way, and was submitted {self._count} times: it gives no more receipts."
+            f"The run {self._workflow_id} is in progress and was submitted {self._count} times: it accepts no more submissions."
             " Await its result."
         )
         raise ApplicationError(message, type=names.NO_RECEIPT, non_retryable=True)
 
     async def handle(self, argument: RawValue) -> SubmitReceipt:
-        """The receipt of one submission: of JSON that anybody may have sent.
+        """Return the receipt of one submission, given as JSON of unknown origin.
 
         Raises:
-            ApplicationError: type `NoReceipt`, where the run was cancelled before it was known what it stands for.
+            ApplicationError: type `NoReceipt`, the run was cancelled before its request id was looked up.
         """
         self._count += 1
-        # An Update is handled before the run begins only where it came in the first workflow task.
+        # An Update is handled before the run begins only if it came in the first workflow task.
         submitted_with_start = not self._has_begun
         self._submitted_with_start |= submitted_with_start
         await workflow.wait_condition(lambda: self._admission is not None or self._has_ended)
@@ -248,7 +248,7 @@ class SubmissionHandler:
             raise no_receipt_error(self._workflow_id)
         payload = read_request_argument(argument)
         is_own_content = _canonical_json(payload) == _canonical_json(self._payload)
-        # Without a memo, only the run's own content can be its starter's. The server may repeat a call, which then comes a moment later.
+        # Without a memo, only the run's own content can be its starter's. A call that the server retries comes a moment later.
         is_early = workflow.now() - workflow.info().start_time < STARTER_WAIT
         came_first = is_own_content and (submitted_with_start or is_early)
         is_of_starter = self._is_of_starter(submitted_with_start=came_first)
@@ -274,9 +274,9 @@ class SubmissionHandler:
     async def _answer_unreadable(
         self, payload: Any, problems: tuple[Problem, ...], admission: Admission, *, is_of_starter: bool
     ) -> SubmitReceipt:
-        """All that is wrong, by the model's rules too: as its own run would be told.
+        """Return the receipt of an unreadable submission with all its problems, also by the rules of its model.
 
-        Whoever has started this run with a sound request, and asks with another, must not take it for refused: the run goes on.
+        A starter whose run goes on must not read `refused`: it gets `conflict`.
         """
         checked = await check_payload(payload, self._workflow_id)
         problems = checked.problems or problems
@@ -298,10 +298,10 @@ class SubmissionHandler:
     async def _ask_for_owner(
         self, payload: Any, submitted: ImageRequest, admission: Admission, conflict: SubmitReceipt
     ) -> SubmitReceipt:
-        """The receipt of other content than the run was started with: `conflict`, unless the request id belongs to it.
+        """Return the receipt of other content than the run's: `conflict`, unless the request id belongs to it.
 
         Raises:
-            ApplicationError: type `NoReceipt`, where it does and the run cannot go on with it, or the ledger does not answer.
+            ApplicationError: type `NoReceipt`, it belongs to it and the run cannot go on with it, or the ledger does not answer.
         """
         is_refused = self._request is None or bool(admission.problems)
         has_conflict = False
@@ -314,7 +314,7 @@ class SubmissionHandler:
         if checked.problems:
             return conflict
         earlier = await self._look_up_once(submitted, checked)
-        # Nobody owns the request id of a run that is refused: then the first sound content has it.
+        # Nobody owns the request id of a refused run: the first valid content gets it.
         is_free = is_refused and not earlier.conflict and self._is_next(submitted)
         if not earlier.is_owner and not is_free:
             return conflict
@@ -329,7 +329,7 @@ class SubmissionHandler:
         )
 
     async def _wait_for_starter(self) -> bool:
-        """Whether the starter asks for a receipt: then it does not await the result of the run, which has none for its content."""
+        """Wait for the starter's own submission. Return False if none comes: then the starter awaits the run itself."""
         with suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._starter_asked, timeout=STARTER_WAIT)
         return self._starter_asked
@@ -356,14 +356,14 @@ class SubmissionHandler:
         is_notified = _is_notified(submitted, admission)
         return attached_receipt(admission, paid_before=earlier.paid, is_notified=is_notified)
 
-    async def _wait_for_ledger(self, looking: "asyncio.Future[EarlierRun]") -> EarlierRun:
-        await workflow.wait_condition(lambda: looking.done() or self._has_ended)
-        if not looking.done():
+    async def _wait_for_ledger(self, lookup: "asyncio.Future[EarlierRun]") -> EarlierRun:
+        await workflow.wait_condition(lambda: lookup.done() or self._has_ended)
+        if not lookup.done():
             raise no_receipt_error(self._workflow_id)
-        return looking.result()
+        return lookup.result()
 
     def _is_starter(self, *, submitted_with_start: bool) -> bool:
-        """Whether this submission has started the run: its memo names the Update that did, else it is the first to come with it."""
+        """Return whether this submission has started the run: the run's memo names it, or it is the first of all."""
         return self._is_of_starter(submitted_with_start=submitted_with_start and not self._was_accepted)
 
     def _is_of_starter(self, *, submitted_with_start: bool) -> bool:
@@ -374,20 +374,20 @@ class SubmissionHandler:
         return update is not None and update.id == starter
 
     def _look_up(self, request: ImageRequest, admission: Admission) -> "asyncio.Future[EarlierRun]":
-        """What the ledger knows of the run, asked once for all submissions."""
+        """Ask the ledger what it knows of the run, once for all submissions."""
         if self._earlier is None:
             self._earlier = asyncio.create_task(
                 run_billing_activity(
                     names.FIND_EARLIER_RUN,
                     self._identify(request, admission),
                     EarlierRun,
-                    summary=_summarize_look(admission),
+                    summary=_summarize_lookup(admission),
                 )
             )
         return self._earlier
 
     async def _look_up_once(self, request: ImageRequest, admission: Admission) -> EarlierRun:
-        """The same for other content, which the run does not wait for longer than one attempt: it may be about to end."""
+        """Ask the ledger about other content, in one attempt only, as the run may be about to end."""
         try:
             earlier: EarlierRun = await workflow.execute_local_activity(
                 names.FIND_EARLIER_RUN,
@@ -395,7 +395,7 @@ class SubmissionHandler:
                 result_type=EarlierRun,
                 start_to_close_timeout=policies.LOCAL_MONEY_ATTEMPT,
                 retry_policy=policies.LOCAL_MONEY_RETRY,
-                summary=_summarize_look(admission),
+                summary=_summarize_lookup(admission),
             )
         except FailureError as error:
             raise no_receipt_error(self._workflow_id) from error
@@ -413,15 +413,15 @@ class SubmissionHandler:
         )
 
 
-def _summarize_look(admission: Admission) -> str:
+def _summarize_lookup(admission: Admission) -> str:
     return f"whether the request id {admission.request_id} was used before"
 
 
 def _is_notified(submitted: ImageRequest, admission: Admission) -> bool:
-    """Whether the run tells its end to whom the submission names."""
+    """Return whether the run notifies the URL that the submission names, if any."""
     return submitted.notify is None or submitted.notify == admission.notify
 
 
 def _canonical_json(payload: Any) -> str:
-    """A payload as text: to Python 1, 1.0 and true are the same, and one of them may be refused."""
+    """Format a payload for comparison: in Python 1, 1.0 and True are equal, and not all of them are valid."""
     return json.dumps(payload, sort_keys=True)

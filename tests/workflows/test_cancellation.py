@@ -1,17 +1,16 @@
-"""A bill that is being written is not given up."""
+"""Work that is shielded from a cancellation of its workflow."""
 
 import asyncio
 
 from workflows.activity_calls import run_shielded
 
 
-async def test_a_cancellation_at_the_moment_of_the_record() -> None:
-    """A cancellation that comes in the very moment in which the bill is recorded does not take the result away."""
+async def test_cancellation_at_the_moment_of_the_result_does_not_lose_it() -> None:
     recorded = asyncio.Event()
 
     async def bill() -> str:
         await recorded.wait()
-        # Before the run hears that its bill is recorded.
+        # Before the task that awaits the bill is resumed.
         asyncio.get_running_loop().call_soon(run.cancel)
         return "the result"
 

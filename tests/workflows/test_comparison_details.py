@@ -1,4 +1,4 @@
-"""What an operator reads at the top of a comparison's page."""
+"""The Web UI page of a comparison with the provider."""
 
 from datetime import date
 
@@ -6,8 +6,7 @@ from gpt_image_runs.contracts.provider_reconciliation import ComparisonSummary
 from workflows.provider_reconciliation import describe_comparison
 
 
-def test_a_comparison_is_a_table() -> None:
-    """A comparison tells its verdict, both sides and their difference, and where the whole of it is."""
+def test_comparison_is_a_table_of_both_sides_and_their_difference() -> None:
     summary = ComparisonSummary(
         comparison_id="cmp_1",
         day=date(2026, 11, 22),

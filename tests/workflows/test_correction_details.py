@@ -1,4 +1,4 @@
-"""What an operator reads of a correction."""
+"""The Web UI page of a correction."""
 
 from gpt_image_runs.contracts.corrections import Correction, Settlement
 from workflows.reconciliation import describe_correction, describe_end, describe_settlement
@@ -8,8 +8,7 @@ CORRECTION = Correction(
 )
 
 
-def test_a_settled_run() -> None:
-    """The outcome, both amounts and the state are one line; who decided it and why follows, without links of others."""
+def test_settled_correction_shows_amounts_actor_and_reason_without_links() -> None:
     settlement = Settlement(
         run_id="image:acme:req-1",
         outcome="settled",
@@ -26,8 +25,7 @@ def test_a_settled_run() -> None:
     )
 
 
-def test_a_run_that_waits_on() -> None:
-    """What is still missing is said, and no amount is shown."""
+def test_pending_correction_shows_the_reason_and_no_amount() -> None:
     settlement = Settlement(
         run_id="image:acme:req-1", outcome="pending", state="pending", total_usd=None, reason="No price."
     )
@@ -39,8 +37,7 @@ def test_a_run_that_waits_on() -> None:
     )
 
 
-def test_a_correction_that_was_corrected() -> None:
-    """An older correction that is asked for again names the entry that counts."""
+def test_superseded_correction_names_the_entry_that_counts() -> None:
     settlement = Settlement(
         run_id="image:acme:req-1",
         outcome="already_settled",
@@ -56,7 +53,6 @@ def test_a_correction_that_was_corrected() -> None:
     )
 
 
-def test_lines_for_the_timeline() -> None:
-    """A summary is one line, and a refusal says that nothing was written."""
+def test_summary_and_refusal_are_one_line() -> None:
     assert describe_correction(CORRECTION) == "reverse image:acme:req-1 by ada lovelace"
     assert describe_end("No.\nReally") == "**Refused: nothing was written**\n\n**Reason:** No. Really"

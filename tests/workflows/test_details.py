@@ -1,4 +1,4 @@
-"""What an operator reads at the top of a run's page."""
+"""The Web UI page of a run."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ PICTURE = ImageRef(
 
 
 def table(stage: str, **rows: str) -> str:
-    """The page's table; a row's name with an underscore for each space."""
+    """Return the page's table. Names of rows have an underscore for each space."""
     fixed = "\N{NO-BREAK SPACE}"
     lines = [f"| **{name.replace('_', fixed)}**{fixed * 3} | {value} |" for name, value in rows.items()]
     return "\n".join([f"| Stage | {stage} |", "| :--- | :--- |", *lines])
@@ -35,10 +35,7 @@ def failed_attempt(**others: Any) -> FailedAttempt:
     )
 
 
-def test_a_finished_run() -> None:
-    """A finished run tells in a table how many requests it took, its cost and what that rests on, its billing state, its model
-    and whose it is, and links its pictures.
-    """
+def test_completed_run_shows_requests_cost_billing_state_and_images() -> None:
     status = RunStatus(
         run_id="image:acme:1",
         stage="completed",
@@ -75,16 +72,16 @@ def test_a_finished_run() -> None:
         ),
     ],
 )
-def test_which_attempt_it_is(attempts: int | None, error: FailedAttempt | None, words: str) -> None:
-    """A run that waits for the provider tells which attempt is under way, how many failed, and when it is tried again."""
+def test_generating_run_shows_attempts_failures_and_the_next_retry(
+    attempts: int | None, error: FailedAttempt | None, words: str
+) -> None:
     status = RunStatus(run_id="image:acme:1", stage="generating", attempts=attempts, last_error=error)
     last = {"Last_error": "RateLimited: Too much. Wait. (2026-11-23 12:00:05 UTC)"} if error else {}
 
     assert describe_status(status) == table("Waiting for the provider", Attempt=words, **last)
 
 
-def test_a_failed_run() -> None:
-    """A failed run tells its last error by type and in words, once."""
+def test_failed_run_shows_its_last_error_once() -> None:
     last = failed_attempt(error_type="ContentRefused", message="Refused. Change the prompt.")
     status = RunStatus(
         run_id="image:acme:1", stage="failed", attempts=1, last_error=last, reason=last.message
@@ -97,8 +94,7 @@ def test_a_failed_run() -> None:
     )
 
 
-def test_pictures_that_a_browser_can_show() -> None:
-    """Where there are links the pictures are shown by them; links of another number belong to nothing, and are left out."""
+def test_links_are_shown_for_images_unless_their_number_differs() -> None:
     status = RunStatus(run_id="image:acme:1", stage="completed")
     address = "https://images.example.com/ab.png?expires=1&signature=x"
 
@@ -108,8 +104,7 @@ def test_pictures_that_a_browser_can_show() -> None:
     assert PICTURE.uri in describe_status(status, [PICTURE], [address, address])
 
 
-def test_several_pictures() -> None:
-    """Each picture has a row and a number, and no name of a store ends a cell."""
+def test_each_image_has_a_numbered_row_with_an_escaped_uri() -> None:
     odd = PICTURE.model_copy(update={"uri": "file:///a|b.png"})
     status = RunStatus(run_id="image:acme:1", stage="completed")
 
@@ -120,8 +115,7 @@ def test_several_pictures() -> None:
     )
 
 
-def test_a_run_without_an_amount_shows_none() -> None:
-    """A run whose cost is not known shows no amount, and the reason: never a zero."""
+def test_pending_run_shows_the_reason_and_no_amount() -> None:
     status = RunStatus(
         run_id="image:acme:1",
         stage="completed",
@@ -142,8 +136,7 @@ def test_a_run_without_an_amount_shows_none() -> None:
 
 
 @pytest.mark.parametrize(("stage", "shown"), [("generating", True), ("held", True), ("completed", False)])
-def test_partial_pictures_until_there_is_a_finished_one(stage: Stage, *, shown: bool) -> None:
-    """What was drawn so far is linked while there is nothing better, and not beside the result."""
+def test_partial_image_is_shown_until_the_run_completes(stage: Stage, *, shown: bool) -> None:
     partial = PartialImage(attempt_id="att_1", index=1, image=PICTURE)
     status = RunStatus(run_id="image:acme:1", stage=stage, partial_images=(partial,))
 
@@ -153,8 +146,7 @@ def test_partial_pictures_until_there_is_a_finished_one(stage: Stage, *, shown: 
     assert (row.splitlines()[-1] in describe_status(status).splitlines()) == shown
 
 
-def test_a_held_run() -> None:
-    """A held run tells what may have been paid for, an attempt a line, and the two commands that decide."""
+def test_held_run_shows_unknown_attempts_and_the_commands_to_decide() -> None:
     sent_at = datetime(2026, 11, 23, tzinfo=UTC)
     lost = UnknownAttempt(
         attempt_id="att_1",
@@ -184,8 +176,7 @@ def test_a_held_run() -> None:
     ]
 
 
-def test_words_from_outside_stay_words() -> None:
-    """A provider's message cannot put links, tables or headings of its own onto the page."""
+def test_text_from_outside_is_not_markdown() -> None:
     words, shown = "[pay here](http://bad)\n# Big | `code`", "(pay here)(http://bad) # Big / 'code'"
     last = failed_attempt(error_type="A|B", message=words)
     status = RunStatus(
@@ -200,8 +191,7 @@ def test_words_from_outside_stay_words() -> None:
     )
 
 
-def test_a_call_is_told_without_its_prompt() -> None:
-    """The timeline says what is asked of which model."""
+def test_summary_of_a_call_has_no_prompt() -> None:
     assert describe_call("gpt-image-2", "edit", None, "low", 2) == (
         "edit 2 pictures with gpt-image-2, size auto, quality low"
     )

@@ -413,7 +413,7 @@ async def test_another_destination_while_it_is_under_way(telling: Stack, receive
 
     receipts = (elsewhere, to_nobody, spelt_otherwise)
     assert {receipt.status for receipt in receipts} == {"attached"}
-    assert ["does not tell yours" in " ".join(receipt.warnings) for receipt in receipts] == [
+    assert ["will not notify yours" in " ".join(receipt.warnings) for receipt in receipts] == [
         True,
         False,
         False,

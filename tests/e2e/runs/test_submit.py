@@ -332,7 +332,7 @@ async def test_a_run_that_is_submitted_too_often(stack: Stack, monkeypatch: pyte
     assert receipts == ["attached", "attached"]
     assert isinstance(nothing.value.cause, ApplicationError)
     assert nothing.value.cause.type == names.NO_RECEIPT
-    assert "was submitted 2 times: it gives no more receipts" in nothing.value.cause.message
+    assert "was submitted 2 times: it accepts no more submissions" in nothing.value.cause.message
     assert (await finish(handle))["billing"]["state"] == "billed"
 
 
