@@ -117,7 +117,7 @@ class RequestChecker:
     def _check_notify(
         self, sound: ImageRequest | None, mode: PriceMode
     ) -> tuple[Notify | None, tuple[Problem, ...]]:
-        """Return where to notify of the run's end, or why it is not allowed. `sound` is the valid part of the request."""
+        """Return where to notify, or the problem with it. `sound` is the valid part of the request."""
         notify = sound.notify if sound else None
         if notify is None:
             return None, ()
@@ -133,7 +133,10 @@ class RequestChecker:
         )
 
     def _count_slots(self, request: ImageRequest) -> int | None:
-        """Return the dispatches beyond the call's own. The provider counts images made and images sent separately: the larger counts."""
+        """Return how many dispatches a call needs beyond its own.
+
+        The provider limits images made and images sent separately, so the larger number counts.
+        """
         if self._policy.images_per_minute is None:
             return None
         return max(request.image_count, len(request.images or ())) - 1 or None

@@ -69,10 +69,10 @@ class AttemptMeter:
     def __init__(self, meter: MetricMeter, models: ModelLabels, *, simulated: bool) -> None:
         self._models = models
         self._attempts = meter.create_counter(
-            "gpt_image_attempts", "Requests to the provider, by what became of them."
+            "gpt_image_attempts", "Requests to the provider by outcome and error type."
         )
         self._latency = meter.create_histogram_timedelta(
-            _LATENCY, "How long the provider took for a request that was sent."
+            _LATENCY, "Duration of requests that were sent to the provider."
         )
         self._outcomes = {NO_ERROR: "succeeded", **dict(list_error_types())}
         # For Prometheus a series that starts at 1 has not increased: an alert would miss the first failure.
@@ -112,7 +112,7 @@ class PauseMeter:
         self._simulated = simulated
         self._until = meter.create_gauge_float(
             "gpt_image_provider_paused_until_timestamp_seconds",
-            "Until when calls for a model wait, in seconds since the epoch; no pause is on once that is past.",
+            "When the pause of calls for a model ends, in seconds since the epoch; in the past without a pause.",
         )
         self.record_pause(OTHER, datetime.fromtimestamp(0, UTC))  # shown before the first pause
 
@@ -127,14 +127,16 @@ class EntryMeter:
 
     def __init__(self, meter: MetricMeter, models: ModelLabels, *, simulated: bool) -> None:
         self._models = models
-        self._entries = meter.create_counter("gpt_image_entries", "Entries of the ledger, by their kind.")
-        self._images = meter.create_counter("gpt_image_images", "Pictures on bills.")
-        self._tokens = meter.create_counter("gpt_image_tokens", "Tokens on bills, by class.")
+        self._entries = meter.create_counter("gpt_image_entries", "Ledger entries by kind.")
+        self._images = meter.create_counter("gpt_image_images", "Images on bills.")
+        self._tokens = meter.create_counter("gpt_image_tokens", "Tokens on bills by token class.")
         self._charges = meter.create_counter(
-            "gpt_image_charge_micro_usd", "What bills come to, estimates included, corrections not."
+            "gpt_image_charge_micro_usd",
+            "Amounts of bills in micro-USD, with estimates and without corrections.",
         )
         self._list_costs = meter.create_counter(
-            "gpt_image_list_cost_micro_usd", "The same at the provider's list price, where it has one."
+            "gpt_image_list_cost_micro_usd",
+            "Amounts of bills at the provider's list price in micro-USD, where it has one.",
         )
         for kind in ("charge", "estimate", "hold", "adjustment", "reversal"):
             self._entries.add(0, {"kind": kind} | _label_money(simulated=simulated))
@@ -177,26 +179,31 @@ class StandingGauges:
     def __init__(self, database: Database, meter: MetricMeter) -> None:
         self._database = database
         self._read_at = meter.create_gauge(
-            "gpt_image_standing_read_timestamp_seconds", "When the ledger was last asked where it stands."
+            "gpt_image_standing_read_timestamp_seconds", "When these gauges were last read from the ledger."
         )
         self._waiting = meter.create_gauge("gpt_image_waiting_bills", "Bills that are not final.")
         self._oldest = meter.create_gauge(
             "gpt_image_oldest_pending_bill_age_seconds",
-            "How long the oldest pending bill waits; 0 without one.",
+            "Age of the oldest pending bill; 0 without one.",
         )
-        self._estimated = meter.create_gauge("gpt_image_estimated_micro_usd", "What is billed by estimate.")
+        self._estimated = meter.create_gauge("gpt_image_estimated_micro_usd", "Amount billed by estimate.")
         self._exposed = meter.create_gauge(
-            "gpt_image_exposed_attempts", "Requests that may have been paid for nothing, of all time."
+            "gpt_image_exposed_attempts",
+            "Requests with an unknown outcome, which may have been charged without an image.",
         )
         self._exposure = meter.create_gauge(
-            "gpt_image_exposure_micro_usd", "The most that these can have cost, without the unpriced ones."
+            "gpt_image_exposure_micro_usd",
+            "The most that requests with an unknown outcome can have cost, without unpriced ones.",
         )
         self._unpriced = meter.create_gauge(
-            "gpt_image_exposed_unpriced_attempts", "Those of them for which no price was known."
+            "gpt_image_exposed_unpriced_attempts",
+            "Requests with an unknown outcome for which no price was known.",
         )
-        self._budgets = meter.create_gauge("gpt_image_budgets", "Tenants with a budget, by how much is used.")
+        self._budgets = meter.create_gauge(
+            "gpt_image_budgets", "Tenants with a budget, by how much of it is used."
+        )
         self._highest = meter.create_gauge(
-            "gpt_image_highest_budget_use_percent", "How much is used of the budget that is used most."
+            "gpt_image_highest_budget_use_percent", "Use of the budget that is used most, in percent."
         )
 
     @asynccontextmanager

@@ -54,7 +54,7 @@ class ImageRunsHandler:
 
 
 def _find_run_id(payload: Any, operation_id: str) -> str:
-    """Return the id of the run. Without a request id it is derived from the operation's id, which is the same in retries."""
+    """Return the run's id, by default with the operation's id, which is the same in Nexus's retries."""
     request = read_request(payload).sound
     tenant = request.tenant if request else "default"
     return names.run_id_for(tenant, (request and request.request_id) or operation_id)

@@ -131,7 +131,7 @@ async def build_economy_calls(
     input_memory: ByteBudget,
     refuse_behind: Callable[[], None] | None = None,
 ) -> list[Callable[..., Any]]:
-    """Build the activities of an economy batch that call the provider: upload, poll, cancel, download and bill."""
+    """Build the activities of an economy batch that call the provider."""
     provider = await resources.enter_async_context(open_batch_client(provider_settings(settings)))
     store, attempts = ImageStore.from_url(settings.store_url()), EconomyAttempts(database)
     log = AttemptLog(database, on_end=build_attempt_meter(client, settings).count_outcome)
@@ -171,7 +171,7 @@ def build_runs_worker(
     *,
     images_per_minute: int | None = None,
 ) -> Worker:
-    """Build the worker of the runs queue: all workflows, the Nexus service, and every activity except provider calls."""
+    """Build the worker of the runs queue: workflows, the Nexus service, all activities but provider calls."""
     cards = RateCards.load(settings.rate_card)
     policy = CheckPolicy(
         missing_usage=settings.missing_usage,

@@ -182,7 +182,7 @@ async def apply_outcome_receipts(
 
 
 def _charged_outcome(attempt: Attempt) -> AttemptOutcome | None:
-    """Return the outcome of an attempt that older versions recorded as unknown although its answer had usage, else None."""
+    """Return the outcome of an unknown attempt with usage, as older versions recorded it, else None."""
     response = attempt.response if isinstance(attempt.response, dict) else {}
     is_charged = response.get("usage") or response.get("svg_usage")
     if attempt.outcome != "unknown" or attempt.finished_at is None or not is_charged:

@@ -65,7 +65,7 @@ class ImageSaver:
         self._openings = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def check_store(self) -> None:
-        """Check that the store can be written, unless it could within the last 30 seconds, so that a request is only sent then.
+        """Check that the store can be written, unless it could within the last 30 seconds.
 
         Raises:
             StoreUnavailable: it cannot be written.
@@ -187,7 +187,7 @@ _SIGNAL_PATIENCE = timedelta(seconds=10)
 async def announce_partial_images(
     store: ImageStore, attempt_id: str, most: int, *, owner: str | None = None
 ) -> AsyncIterator[Show]:
-    """Save the first `most` partial images that are passed to what is yielded, and signal them to the activity's run."""
+    """Save partial images that are passed to what is yielded, at most `most`, and signal them to the run."""
     waiting: asyncio.Queue[PartialPicture | None] = asyncio.Queue()
 
     def show(picture: PartialPicture) -> None:

@@ -51,7 +51,7 @@ def _build_failure(paid: Attempt) -> CallFailure:
 
 
 def _list_differences(images: tuple[ImageRef, ...], call: CallInput, paid: Attempt) -> tuple[str, ...]:
-    """Return a warning for each way in which the images are not what was requested. They are saved, as they were paid for."""
+    """Return warnings about images that are not what was requested. They are saved, as they were paid for."""
     warnings = []
     if paid.error_message:
         warnings.append(paid.error_message)

@@ -230,7 +230,7 @@ class RetryState:
 
 
 def load_retry_state() -> RetryState:
-    """Return the state in the last attempt's heartbeat details, an empty one if there are none or they cannot be read."""
+    """Read the state from the last attempt's heartbeat details. It is empty if they cannot be read."""
     match list(activity.info().heartbeat_details):
         case [elapsed_seconds, pending, [failures, last_reported, kinds], dict(faults)]:
             return RetryState(
@@ -242,9 +242,9 @@ def load_retry_state() -> RetryState:
 
 @contextmanager
 def carry_retry_state(given: RetryState, image_slots: int | None) -> Iterator[None]:
-    """Pass on the state if the block fails, set the delay of the next attempt, and end the retries after `MAX_RETRY_TIME`.
+    """Pass on the state if the block fails, and set the delay before the next attempt.
 
-    `image_slots` is how many dispatches a request takes beyond its call's own.
+    The error is not retryable after `MAX_RETRY_TIME`. `image_slots` is how many dispatches a request takes beyond its call's own.
 
     Raises:
         ApplicationError: type `TakingImageSlots`, instead of the block, while dispatches are pending.

@@ -21,7 +21,10 @@ _PORTS = {"http": 80, "https": 443}
 def provider_span(
     call: CallInput, attempt: Attempt, *, provider: str, address: str
 ) -> Iterator[Callable[[RawAnswer], None]]:
-    """Open a span for an attempt that is sent to the base URL `address`. The block calls what is yielded with the answer."""
+    """Open a span for an attempt that is sent to the base URL `address`.
+
+    The block calls what is yielded with the answer.
+    """
     server = urlsplit(address)
     attributes: dict[str, str | int] = {
         "http.request.method": "POST",
