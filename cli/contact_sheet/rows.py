@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +105,9 @@ _AT_ONCE = 4
 _MAX_UNANSWERED = 3
 """A store that fails this often in a row is away, and is not waited for thousands of times more."""
 
+# Characters of cards that are copied into the page at once.
+_CHUNK = 1024 * 1024
+
 Fault = Literal["missing", "damaged", "not read"]
 
 
@@ -164,7 +167,7 @@ def _make_checked(data: bytes, image: ImageRef, edge: int, quality: int) -> Thum
 
 
 class SheetFile:
-    """Collects cards on disk, since what stands before them, the totals, is known last. Blocking.
+    """Collect cards on disk, since the totals, which come before them, are known last. Blocking.
 
     All methods raise CommandFailed where the file cannot be written.
     """
@@ -174,24 +177,23 @@ class SheetFile:
         self._what = f"The contact sheet {path}"
         with tell_unwritable(self._what):
             make_room(path)
-            self._cards = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed in `close`
+            self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=path.parent)  # noqa: SIM115 - closed in `close`
 
     def add(self, card: str) -> None:
-        """Appends a card."""
+        """Append a card."""
         with tell_unwritable(self._what):
-            self._cards.write(card.encode())
+            self._cards.write(card)
 
-    def finish(self, head: str, foot: str) -> int:
-        """Writes the whole page in place of what was there, and returns its bytes."""
+    def finish(self, render: Callable[[Iterator[str]], Iterable[str]]) -> int:
+        """Replace the file with the page that `render` makes of the cards, and return its bytes."""
         with tell_unwritable(self._what):
             self._cards.seek(0)
+            cards = iter(lambda: self._cards.read(_CHUNK), "")
             with replace_whole(self._path) as page:
-                page.write(head.encode())
-                shutil.copyfileobj(self._cards, page, 1024 * 1024)
-                page.write(foot.encode())
+                page.writelines(part.encode() for part in render(cards))
                 return page.tell()
 
     def close(self) -> None:
-        """Leaves nothing but a finished page."""
+        """Delete the collected cards."""
         with suppress(OSError):
             self._cards.close()
