@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_OURS = frozenset({"images", "logs", "demo", "stack.json", "stack.lock", "simulator-books.jsonl"})
+_OURS = frozenset(
+    {"images", "logs", "demo", "stack.json", "stack.lock", "stack.pid", "simulator-books.jsonl"}
+)
 _DATABASES = ("ledger.db", "temporal.db")
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -1,95 +1,27 @@
-"""Publish the embedded stack of a directory to other terminals: who runs it and where its servers listen.
+"""The embedded stack of a data directory: which process runs it, and where its servers listen.
 
-There is one stack a directory: its lock is held from before anything is started until everything has ended, and
-`stack.json` exists once all parts run. Files of a killed stack are ignored, because nobody holds its lock.
+A directory has one stack. Its lock is held from before anything is started until all has ended, and `stack.json` is written
+when every server answers. The operating system releases the lock of a process that was killed; the files it leaves behind
+are ignored.
 """
 
 import os
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-# Beyond the file's text, because on Windows others cannot read a locked byte.
-_LOCKED_BYTE = 1 << 30
-
-
-class FileLocked(Exception):
-    """Another process holds the lock."""
-
-
-class FileLock:
-    """The lock of one file. The file is never deleted: two processes could then hold the same lock."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def take(self, text: str) -> None:
-        """Take the lock and write `text` into the file, which tells others who holds it.
-
-        Raises:
-            FileLocked: another process holds it.
-            OSError: the file cannot be created or opened.
-        """
-        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            _lock(descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise FileLocked(str(self._path)) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, text.encode())
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Release the lock if this object holds it."""
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def is_held(self) -> bool:
-        """Return whether any process holds the lock."""
-        try:
-            descriptor = os.open(self._path, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            _lock(descriptor)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
-
-
-def _lock(descriptor: int) -> None:
-    """Lock without waiting; closing the descriptor unlocks. Raises OSError if another process holds it."""
-    if sys.platform == "win32":
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-_STACK = "stack.json"
-_LOCK = "stack.lock"
-# `is_held` takes the lock for a moment, so claiming it is tried a few times.
-_TRIES, _PAUSE_SECONDS = 10, 0.02
+_STACK, _LOCK = "stack.json", "stack.lock"
+# Beside the lock: on Windows a locked file cannot be read.
+_PID = "stack.pid"
+# A reader holds the lock for a moment while it checks, so a claim waits this long.
+_CLAIM_SECONDS, _POLL_SECONDS = 0.2, 0.02
 
 
 class Stack(BaseModel):
-    """A running embedded stack. `pid` is the process that started it; `http_url` is Temporal's HTTP API."""
+    """A running embedded stack. `pid` is the process that started it and will end it; `http_url` is Temporal's HTTP API."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -101,16 +33,16 @@ class Stack(BaseModel):
 
 
 class StackClaimed(Exception):
-    """Another process runs, or is starting, the stack of this directory."""
+    """Another process runs, or is about to run, the stack of this directory."""
 
 
 def read_stack_file(data_dir: Path) -> Stack | None:
-    """Return the running stack of this directory. None without one, also if only a file is left."""
+    """Return the stack that runs for this directory, or None where its process has ended or nothing was published."""
     try:
         stack = Stack.model_validate_json((data_dir / _STACK).read_bytes())
     except (OSError, ValidationError):
         return None
-    return stack if FileLock(data_dir / _LOCK).is_held() else None
+    return stack if _is_held(data_dir / _LOCK) else None
 
 
 @contextmanager
@@ -121,33 +53,53 @@ def claim_stack(data_dir: Path) -> Iterator[None]:
         StackClaimed: a running process holds it.
         OSError: the directory cannot be written.
     """
-    lock = FileLock(data_dir / _LOCK)
-    _take(lock, data_dir)
+    lock = _make_lock(data_dir / _LOCK)
+    try:
+        lock.acquire(timeout=_CLAIM_SECONDS, poll_interval=_POLL_SECONDS)
+    except Timeout:
+        raise StackClaimed(f"{_name_owner(data_dir)} runs the stack of {data_dir} already.") from None
     try:
         (data_dir / _STACK).unlink(missing_ok=True)
+        _write(data_dir / _PID, str(os.getpid()))
         yield
     finally:
         (data_dir / _STACK).unlink(missing_ok=True)
+        (data_dir / _PID).unlink(missing_ok=True)
         lock.release()
 
 
 def publish_stack(data_dir: Path, stack: Stack) -> None:
-    """Publish the stack atomically: readers see a complete file or none."""
+    """Publish the stack atomically: a reader sees a whole file or none."""
     draft = data_dir / f"{_STACK}.{stack.pid}"
-    draft.touch(mode=0o600)
-    draft.write_text(stack.model_dump_json(indent=2))
+    _write(draft, stack.model_dump_json(indent=2))
     draft.replace(data_dir / _STACK)
 
 
-def _take(lock: FileLock, data_dir: Path) -> None:
-    for _ in range(_TRIES):
-        try:
-            lock.take(str(os.getpid()))
-        except FileLocked:
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-    owner = (data_dir / _LOCK).read_text(errors="replace")[:20].strip()
-    raise StackClaimed(
-        f"{f'Process {owner}' if owner else 'Another process'} runs the stack of {data_dir} already."
-    )
+def _make_lock(path: Path) -> FileLock:
+    # Without flock there is no lock that ends with its process: an error is better than a file that stays.
+    return FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with _make_lock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _name_owner(data_dir: Path) -> str:
+    try:
+        owner = (data_dir / _PID).read_text(errors="replace")[:20].strip()
+    except OSError:
+        owner = ""
+    return f"Process {owner}" if owner else "Another process"
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)

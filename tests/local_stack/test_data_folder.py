@@ -56,8 +56,8 @@ def fill(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with claim_stack(data_dir), closing(open_database(load_settings().ledger_url(), create=True)) as database:
         publish_stack(data_dir, stack)
         with database.writing():
-            names = {"ledger.db", "ledger.db-wal", "ledger.db-shm", "stack.json", "stack.lock", "images"}
-            assert {path.name for path in data_dir.iterdir()} >= names
+            names = {"ledger.db", "ledger.db-wal", "ledger.db-shm", "stack.json", "stack.lock", "stack.pid"}
+            assert {path.name for path in data_dir.iterdir()} >= {*names, "images"}
             assert list_open(data_dir) == []
 
 

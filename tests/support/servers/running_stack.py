@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt_image_runs.temporal.stack_file import FileLock, FileLocked
+from filelock import FileLock
+
 from tests.support.runs.command_line import Ended
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,14 +110,14 @@ def run_up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
     """`up --json`, from when everything answers until the block ends. `turn` is a file: stacks start one by one, as
     two that start in the same instant both find the usual port free.
     """
-    lock = FileLock(turn)
-    wait_until(lambda: _take(lock))
-    try:
+    with FileLock(turn, timeout=_PATIENCE_SECONDS):
         typed = terminal.start("up", "--json")
         try:
             wait_until(lambda: bool(typed.out.read_text()) or typed.process.poll() is not None)
-        finally:
-            lock.release()
+        except BaseException:
+            typed.interrupt(signal.SIGTERM)
+            raise
+    try:
         assert typed.process.poll() is None, typed.err.read_text()
         yield typed
     finally:
@@ -158,11 +159,3 @@ def entries_of(terminal: Terminal, run_id: str) -> list[dict[str, Any]]:
     """A run's entries, as `ledger --json` prints them."""
     entries: list[dict[str, Any]] = terminal.run("ledger", "--run", run_id, "--json").document["entries"]
     return entries
-
-
-def _take(lock: FileLock) -> bool:
-    try:
-        lock.take("")
-    except FileLocked:
-        return False
-    return True
