@@ -10,11 +10,10 @@ with workflow.unsafe.imports_passed_through():
     from gpt_image_runs.contracts import names
     from gpt_image_runs.contracts.budgets import (
         BudgetDecision,
-        MalformedDecision,
         PeriodBudget,
         TenantBudget,
-        read_decision,
     )
+    from gpt_image_runs.contracts.problems import InvalidPayload, parse
     from workflows import retry_policies as policies
     from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
@@ -70,8 +69,8 @@ class BudgetChange:
 
     def _read(self, payload: Any) -> BudgetDecision:
         try:
-            return read_decision(payload)
-        except MalformedDecision as error:
+            return parse(BudgetDecision, payload, "decision")
+        except InvalidPayload as error:
             workflow.set_current_details(describe_end(str(error)))
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
 

@@ -10,10 +10,9 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.decisions import (
     Decision,
     DecisionTaken,
-    MalformedDecision,
     OpenDecision,
-    read_decision,
 )
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 from workflows.run_status import quote
 
 _NOT_HELD = (
@@ -42,8 +41,8 @@ class DecisionQueue:
         """
         self._find_question()
         try:
-            return read_decision(payload)
-        except MalformedDecision as error:
+            return parse(Decision, payload, "decision")
+        except InvalidPayload as error:
             raise _refused_error(str(error)) from None
 
     def accept(self, payload: Any) -> DecisionTaken:

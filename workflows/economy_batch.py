@@ -21,7 +21,6 @@ with workflow.unsafe.imports_passed_through():
         EconomyStage,
         EconomySummary,
         LookOrder,
-        MalformedEconomyOrder,
         PartClaim,
         PartOrder,
         PartProgress,
@@ -31,8 +30,8 @@ with workflow.unsafe.imports_passed_through():
         SentPart,
         SettledLines,
         SettleOrder,
-        read_economy_order,
     )
+    from gpt_image_runs.contracts.problems import InvalidPayload, parse
     from workflows import retry_policies as policies
     from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
@@ -133,8 +132,8 @@ class EconomyBatch:
             ApplicationError: type `RequestRefused`, the order is none.
         """
         try:
-            order = read_economy_order(read_argument(order_json))
-        except MalformedEconomyOrder as error:
+            order = parse(EconomyOrder, read_argument(order_json), "economy batch")
+        except InvalidPayload as error:
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
         if scheduled := find_scheduled_order(order):
             return await run_scheduled_batch(names.ECONOMY_BATCH, scheduled, EconomySummary)

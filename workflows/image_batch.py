@@ -18,11 +18,10 @@ with workflow.unsafe.imports_passed_through():
         BatchOrder,
         BatchProgress,
         BatchStep,
-        MalformedOrder,
         Wish,
         describe_opening,
-        read_order,
     )
+    from gpt_image_runs.contracts.problems import InvalidPayload, parse
     from workflows import retry_policies as policies
     from workflows.payloads import NOTHING, read_argument
     from workflows.run_status import quote
@@ -130,8 +129,8 @@ class ImageBatch:
 
     def _read(self, payload: Any) -> BatchOrder:
         try:
-            return read_order(payload)
-        except MalformedOrder as error:
+            return parse(BatchOrder, payload, "batch")
+        except InvalidPayload as error:
             workflow.set_current_details(quote(str(error)))
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
 

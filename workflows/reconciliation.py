@@ -10,10 +10,9 @@ with workflow.unsafe.imports_passed_through():
     from gpt_image_runs.contracts import names
     from gpt_image_runs.contracts.corrections import (
         Correction,
-        MalformedCorrection,
         Settlement,
-        read_correction,
     )
+    from gpt_image_runs.contracts.problems import InvalidPayload, parse
     from workflows import retry_policies as policies
     from workflows.activity_calls import run_shielded
     from workflows.payloads import NOTHING, read_argument
@@ -71,8 +70,8 @@ class Reconciliation:
 
     def _read(self, payload: Any) -> Correction:
         try:
-            return read_correction(payload)
-        except MalformedCorrection as error:
+            return parse(Correction, payload, "correction")
+        except InvalidPayload as error:
             workflow.set_current_details(describe_end(str(error)))
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
 

@@ -16,7 +16,6 @@ from gpt_image_runs.batches.batches import Batches
 from gpt_image_runs.client import batches
 from gpt_image_runs.client.errors import BatchConflict
 from gpt_image_runs.contracts.batches import (
-    ALLOWED,
     BATCH_ID_PATTERN,
     MAX_WINDOW,
     USUAL_WINDOW,
@@ -203,5 +202,5 @@ def check_batch_id(batch_id: str) -> str:
     if re.fullmatch(BATCH_ID_PATTERN, batch_id):
         return batch_id
     raise RequestRefused(
-        f"{batch_id!a} is no id of a batch: write {ALLOWED['batch_id']}. --id names another."
+        f"{batch_id!a} is not a valid batch id: write {BatchOrder.model_fields['batch_id'].description}. --id names another."
     )

@@ -30,12 +30,11 @@ from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.budgets import (
     BudgetDecision,
-    MalformedDecision,
     PeriodBudget,
     PeriodSpend,
     TenantBudget,
-    read_decision,
 )
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 from workflows.budget_change import describe_decision
 
 
@@ -104,8 +103,9 @@ def make_decision(
     if not limits:
         raise RequestRefused("Which budget? Give --month USD, --day USD or both; none lifts a budget.")
     try:
-        return read_decision({"tenant": tenant, "limits": limits, "reason": reason, "actor": actor})
-    except MalformedDecision as error:
+        given_decision = {"tenant": tenant, "limits": limits, "reason": reason, "actor": actor}
+        return parse(BudgetDecision, given_decision, "decision")
+    except InvalidPayload as error:
         raise RequestRefused(f"{error} Nothing was changed.") from None
 
 

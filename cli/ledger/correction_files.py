@@ -11,7 +11,8 @@ from cli import options
 from cli.errors import RequestRefused
 from cli.files import name_source, read_document, read_source
 from gpt_image_runs.billing.pricing.usage import UnbillableUsage, require_usage
-from gpt_image_runs.contracts.corrections import Correction, MalformedCorrection, read_correction
+from gpt_image_runs.contracts.corrections import Correction
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 
 _DETAILS = ("input_tokens_details", "output_tokens_details")
 COUNTS = (
@@ -100,8 +101,9 @@ def make_correction(**fields: Any) -> Correction:
         RequestRefused: with all that is wrong.
     """
     try:
-        return read_correction({name: value for name, value in fields.items() if value is not None})
-    except MalformedCorrection as error:
+        given = {name: value for name, value in fields.items() if value is not None}
+        return parse(Correction, given, "correction")
+    except InvalidPayload as error:
         raise RequestRefused(f"{error} Nothing was started.") from None
 
 
@@ -154,16 +156,18 @@ def _read_line(line: Any, place: str, defaults: Defaults) -> Correction:
         raise RequestRefused(f"{place} has {unknown[0]!a}; a line has run_id, usage and reason.")
     _check_usage(said.get("usage"), place)
     try:
-        return read_correction(
+        return parse(
+            Correction,
             {
                 "action": "reconcile",
                 "run_id": _find_run(said.get("run_id"), defaults.tenant),
                 "usage": said["usage"],
                 "reason": said.get("reason", defaults.reason or ""),
                 "actor": defaults.actor,
-            }
+            },
+            "correction",
         )
-    except (MalformedCorrection, RequestRefused) as error:
+    except (InvalidPayload, RequestRefused) as error:
         raise RequestRefused(f"{place}: {error}") from None
 
 

@@ -18,7 +18,8 @@ from cli.runs.view import describe_lines
 from cli.session import Session, open_session
 from gpt_image_runs.client.errors import ClientError, DecisionRefused
 from gpt_image_runs.client.runs import send_decision
-from gpt_image_runs.contracts.decisions import Decision, DecisionTaken, MalformedDecision, read_decision
+from gpt_image_runs.contracts.decisions import Decision, DecisionTaken
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 
 _PATIENCE_SECONDS = 2.0
 
@@ -57,8 +58,8 @@ def decide(
     """
     payload = {"decision": decision.replace("-", "_"), "reason": reason, "actor": find_actor(actor)}
     try:
-        read = read_decision(payload)
-    except MalformedDecision as error:
+        read = parse(Decision, payload, "decision")
+    except InvalidPayload as error:
         raise RequestRefused(str(error)) from None
     asyncio.run(_decide(options.find_run_id(run, tenant), read, open_session(), Output(as_json=as_json)))
 

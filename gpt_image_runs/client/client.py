@@ -39,10 +39,10 @@ from gpt_image_runs.client.runs import (
 from gpt_image_runs.client.submissions import Submission, submit_request
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
-from gpt_image_runs.contracts.decisions import Choice, DecisionTaken, MalformedDecision, read_decision
+from gpt_image_runs.contracts.decisions import Choice, Decision, DecisionTaken
 from gpt_image_runs.contracts.economy import EconomyOrder, EconomyProgress
 from gpt_image_runs.contracts.images import ImageRef
-from gpt_image_runs.contracts.problems import Problem, describe_problems
+from gpt_image_runs.contracts.problems import InvalidPayload, Problem, describe_problems, parse
 from gpt_image_runs.contracts.quote import Quote
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import read_request
@@ -192,8 +192,9 @@ class Client:
             NoAnswer: no worker answered in time. Ask for its status before deciding again.
         """
         try:
-            decided = read_decision({"decision": decision, "reason": reason, "actor": actor})
-        except MalformedDecision as error:
+            given = {"decision": decision, "reason": reason, "actor": actor}
+            decided = parse(Decision, given, "decision")
+        except InvalidPayload as error:
             raise DecisionRefused(str(error), run_id=run_id) from None
         handle = self._handle(run_id)
         silence = NoAnswer(

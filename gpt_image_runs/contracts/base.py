@@ -1,7 +1,8 @@
 """The base of every contract: frozen, and tolerant of fields that a newer peer has added."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,8 @@ class Contract(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+    # What a value inside a field allows, by its path, where the field's own description does not say it.
+    nested_descriptions: ClassVar[Mapping[str, str]] = {}
 
 
 class SparseContract(Contract):

@@ -3,12 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.money import Usd
-from gpt_image_runs.contracts.problems import describe_value
 
 BatchState = Literal[
     "registering", "running", "paused", "cancelling", "done", "stopped", "capped", "cancelled"
@@ -30,24 +29,6 @@ USUAL_STEP = 20
 USUAL_HISTORY, MAX_HISTORY = 1_000, 10_000
 """Events after which the workflow goes on in a new run: an hour's worth, and Temporal's own limit is 51,200."""
 
-ALLOWED = {
-    "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
-    "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
-    "lines": f"how many lines the batch has, 1 to {MAX_LINES:,}",
-    "pages": "how many pages these lines are kept in, 1 or more",
-    "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
-    "round": "the number of the round, 1 or more",
-    "retry": "unpaid or unknown, from the second round on",
-    "window": f"runs under way at once, 1 to {MAX_WINDOW:,}",
-    "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
-    "fail_fast": "true or false",
-    "paused": "true or false",
-    "cancelled": "true or false",
-    "opened": "true or false",
-    "step_seconds": "a number of seconds from 1 to 60",
-    "longest_history": f"a number of events from 20 to {MAX_HISTORY:,}",
-}
-
 
 class BatchOrder(SparseContract):
     """One batch, whose lines lie in the image store as pages (`gpt_image_runs.contracts.batches`).
@@ -60,21 +41,40 @@ class BatchOrder(SparseContract):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    lines: Annotated[int, Field(ge=1, le=MAX_LINES)]
-    pages: Annotated[int, Field(ge=1, le=MAX_LINES)]
-    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
-    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = USUAL_WINDOW
-    max_cost_usd: Usd | None = None
-    fail_fast: bool = False
-    round: Annotated[int, Field(ge=1)] = 1
-    retry: Retry | None = None
-    opened: bool = False
-    paused: bool = False
-    cancelled: bool = False
-    step_seconds: Annotated[int, Field(ge=1, le=60)] = USUAL_STEP
-    longest_history: Annotated[int, Field(ge=20, le=MAX_HISTORY)] = USUAL_HISTORY
+    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] = Field(
+        description="1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
+    )
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f"
+    )
+    lines: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
+        description=f"how many lines the batch has, 1 to {MAX_LINES:,}"
+    )
+    pages: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
+        description="how many pages these lines are kept in, 1 or more"
+    )
+    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = Field(
+        default=None,
+        description="the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
+    )
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = Field(
+        default=USUAL_WINDOW, description=f"runs under way at once, 1 to {MAX_WINDOW:,}"
+    )
+    max_cost_usd: Usd | None = Field(
+        default=None, description="an amount in USD with 6 places, such as 25.000000"
+    )
+    fail_fast: bool = Field(default=False, description="true or false")
+    round: Annotated[int, Field(ge=1)] = Field(default=1, description="the number of the round, 1 or more")
+    retry: Retry | None = Field(default=None, description="unpaid or unknown, from the second round on")
+    opened: bool = Field(default=False, description="true or false")
+    paused: bool = Field(default=False, description="true or false")
+    cancelled: bool = Field(default=False, description="true or false")
+    step_seconds: Annotated[int, Field(ge=1, le=60)] = Field(
+        default=USUAL_STEP, description="a number of seconds from 1 to 60"
+    )
+    longest_history: Annotated[int, Field(ge=20, le=MAX_HISTORY)] = Field(
+        default=USUAL_HISTORY, description=f"a number of events from 20 to {MAX_HISTORY:,}"
+    )
 
     @property
     def workflow_id(self) -> str:
@@ -99,33 +99,44 @@ class BatchProgress(SparseContract):
     at half price; its `window` is 0.
     """
 
-    batch_id: str
-    digest: str
-    state: BatchState
-    round: int
-    lines: int
-    pages: int
-    waiting: int
-    running: int
-    done: int
-    failed: int
-    cancelled: int
-    skipped: int
-    images: int
-    without_picture: int | None = None
-    pending: int
-    unknown: int
-    charged_usd: Usd
-    reserved_usd: Usd
-    exposed_usd: Usd
-    window: int
-    max_cost_usd: Usd | None = None
-    fail_fast: bool
-    economy: bool = False
-    reason: str | None = None
-    created_at: datetime
-    updated_at: datetime
-    ended_at: datetime | None = None
+    batch_id: str = Field(description="The batch.")
+    digest: str = Field(description="The SHA-256 of its lines.")
+    state: BatchState = Field(
+        description="registering, running, paused or cancelling; at the end done, stopped (by fail_fast), capped (by max_cost_usd) or cancelled."
+    )
+    round: int = Field(description="The number of the round.")
+    lines: int = Field(
+        description="How many lines there are: waiting, running, done, failed, cancelled and skipped add up to it."
+    )
+    pages: int = Field(description="How many pages they are kept in.")
+    waiting: int = Field(description="Lines that are to be started.")
+    running: int = Field(description="Lines whose runs are under way, or about to be.")
+    done: int = Field(description="Lines that are billed.")
+    failed: int = Field(description="Lines whose runs failed.")
+    cancelled: int = Field(description="Lines that were cancelled.")
+    skipped: int = Field(description="Lines that may not run, as they are wrong.")
+    images: int = Field(description="Pictures.")
+    without_picture: int | None = Field(
+        default=None,
+        description="How many of the done lines were billed and have no picture; absent before the batch has ended.",
+    )
+    pending: int = Field(description="Bills without an amount yet.")
+    unknown: int = Field(description="Requests whose answers were lost.")
+    charged_usd: Usd = Field(description="The sum of the bills, a decimal string with 6 places.")
+    reserved_usd: Usd = Field(description="The worst case of what runs.")
+    exposed_usd: Usd = Field(description="The worst case of unknown requests and pending bills.")
+    window: int = Field(description="Runs under way at once.")
+    max_cost_usd: Usd | None = Field(
+        default=None, description="The most that charges and reservations may come to; absent for no limit."
+    )
+    fail_fast: bool = Field(description="Whether the first failure stops the batch.")
+    economy: bool = Field(
+        default=False, description="Whether it runs in the provider's own batches, at half price."
+    )
+    reason: str | None = Field(default=None, description="Why it ended before its last line; else absent.")
+    created_at: datetime = Field(description="When it was opened.")
+    updated_at: datetime = Field(description="When it last changed.")
+    ended_at: datetime | None = Field(default=None, description="When it ended; absent before.")
 
     @property
     def has_ended(self) -> bool:
@@ -159,36 +170,6 @@ def describe_other_kind(batch_id: str, *, economy: bool) -> str:
         f"The batch {batch_id} is {kind} already, and nothing was started. Go on with it {way}, or give the other one an id of"
         " its own with --id."
     )
-
-
-class MalformedOrder(ValueError):
-    """An order that cannot be read; the message lists every problem."""
-
-
-def read_order(payload: Any) -> BatchOrder:
-    """Reads an order from parsed JSON that anybody may have sent.
-
-    Raises:
-        MalformedOrder: with all that is wrong.
-    """
-    if not isinstance(payload, dict):
-        raise MalformedOrder(
-            f"This is no batch: it is {describe_value('order', payload)}, not one JSON object."
-        )
-    try:
-        return BatchOrder.model_validate(payload)
-    except ValidationError as error:
-        problems = "; ".join(
-            dict.fromkeys(_describe(detail["loc"], detail["input"]) for detail in error.errors())
-        )
-    raise MalformedOrder(f"This is no batch: {problems}.")
-
-
-def _describe(location: tuple[int | str, ...], value: Any) -> str:
-    field = str(location[0]) if location else "order"
-    shown = field if field in ALLOWED else ascii(field)
-    given = "absent" if isinstance(value, dict) else describe_value(field, value)
-    return f"{shown} is {given}; allowed: {ALLOWED.get(field, 'nothing: there is no such field')}"
 
 
 LINES_A_PAGE = 500

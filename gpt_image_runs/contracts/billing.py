@@ -19,10 +19,10 @@ PriceMode = Literal["standard", "batch"]
 class LineItem(Contract):
     """One class of tokens on a bill: `amount_usd` is exact (up to 12 places), the total alone is rounded."""
 
-    token_class: str
-    tokens: int
-    usd_per_million: str
-    amount_usd: Usd
+    token_class: str = Field(description="input, output, text_in, image_in, text_out or image_out.")
+    tokens: int = Field(description="How many.")
+    usd_per_million: str = Field(description="The price of a million of them, a decimal string.")
+    amount_usd: Usd = Field(description="Their share of the amount, exactly: up to 12 places.")
 
 
 class CostInput(SparseContract):

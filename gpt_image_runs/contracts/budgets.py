@@ -1,30 +1,21 @@
 """What goes into the workflow `BudgetChange` and its activity `change_budget`, and what comes out: budgets and their state."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from gpt_image_runs.contracts.base import PLAIN_USD, Contract, JsonPattern
 from gpt_image_runs.contracts.corrections import Actor, Reason
 from gpt_image_runs.contracts.money import Usd, format_usd, parse_usd
-from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.request import TENANT_PATTERN
 
 Period = Literal["month", "day"]
 
 _MAX_MICRO_USD = 10**15
 """A billion USD: far above any budget, and far below what a database can count."""
-
-ALLOWED = {
-    "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, such as acme",
-    "limits": "an object with month, day or both, and nothing else",
-    "limits.month": "an amount in USD from 0 to a billion, as a text such as 250.00, or null to lift the budget",
-    "limits.day": "an amount in USD from 0 to a billion, as a text such as 20.00, or null to lift the budget",
-    "reason": "a text of 1 to 500 characters, not blank, without control characters",
-    "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
-}
 
 
 def _read_limit(usd: str) -> str:
@@ -46,9 +37,17 @@ class BudgetDecision(Contract):
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    nested_descriptions: ClassVar[Mapping[str, str]] = {
+        "limits.month": "an amount in USD from 0 to a billion, as a text such as 250.00, or null to lift the budget",
+        "limits.day": "an amount in USD from 0 to a billion, as a text such as 20.00, or null to lift the budget",
+    }
 
-    tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
-    limits: Annotated[dict[Period, Limit | None], Field(min_length=1)]
+    tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = Field(
+        description="1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, such as acme"
+    )
+    limits: Annotated[dict[Period, Limit | None], Field(min_length=1)] = Field(
+        description="an object with month, day or both, and nothing else"
+    )
     reason: Reason
     actor: Actor
 
@@ -66,10 +65,12 @@ class PeriodSpend(Contract):
     amount yet; of `unpriced` more, no price was known.
     """
 
-    used_usd: Usd
-    reserved_usd: Usd
-    unpriced: int
-    left_usd: Usd | None
+    used_usd: Usd = Field(description="What is spent, a decimal string with 6 places.")
+    reserved_usd: Usd = Field(description="The worst case of what is under way, lost, or not billed yet.")
+    unpriced: int = Field(description="Requests more whose price is not known.")
+    left_usd: Usd | None = Field(
+        description="What is left of the budget; below zero where it was lowered; null where there is none."
+    )
 
 
 class PeriodBudget(Contract):
@@ -79,47 +80,23 @@ class PeriodBudget(Contract):
     holds for each.
     """
 
-    period: Period
-    span: str
-    limit_usd: Usd | None
-    reason: str | None
-    actor: str | None
-    decided_at: datetime | None
-    real: PeriodSpend
-    simulated: PeriodSpend
+    period: Period = Field(description="month or day.")
+    span: str = Field(description="The month (2026-11) or the day (2026-11-23), of UTC.")
+    limit_usd: Usd | None = Field(
+        description="The most that may be spent, a decimal string with 6 places; null where there is no budget."
+    )
+    reason: str | None = Field(description="Why it was decided; null where it never was.")
+    actor: str | None = Field(description="Who decided it.")
+    decided_at: datetime | None = Field(description="When.")
+    real: PeriodSpend = Field(description="What real money was spent; the budget holds for it.")
+    simulated: PeriodSpend = Field(
+        description="What the simulator was asked for; the budget holds for it likewise, and the two are never added."
+    )
 
 
 class TenantBudget(Contract):
     """What a tenant may spend, and has spent, this month and today."""
 
-    tenant: str
-    month: PeriodBudget
-    day: PeriodBudget
-
-
-class MalformedDecision(ValueError):
-    """A decision that cannot be read; the message lists every problem."""
-
-
-def read_decision(payload: Any) -> BudgetDecision:
-    """Reads a decision about a budget from parsed JSON that anybody may have sent.
-
-    Raises:
-        MalformedDecision: with all that is wrong.
-    """
-    if not isinstance(payload, dict):
-        raise MalformedDecision(f"The decision is {describe_value('decision', payload)}, no JSON object.")
-    try:
-        return BudgetDecision.model_validate(payload)
-    except ValidationError as error:
-        raise MalformedDecision(_describe(error)) from None
-
-
-def _describe(error: ValidationError) -> str:
-    problems = {}
-    for detail in error.errors(include_url=False, include_context=False):
-        place = [str(part) for part in detail["loc"] if part != "[key]"]
-        name = ".".join(place)
-        value = "absent" if detail["type"] == "missing" else describe_value(name, detail["input"])
-        problems[name] = f"{name} is {value}; allowed: {ALLOWED.get(name, ALLOWED[place[0]])}."
-    return " ".join(problems.values())
+    tenant: str = Field(description="Whose budget it is.")
+    month: PeriodBudget = Field(description="That of this month.")
+    day: PeriodBudget = Field(description="That of today.")

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from gpt_image_runs.contracts.base import NOT_BLANK, Contract, JsonPattern, SparseContract
 from gpt_image_runs.contracts.billing import BillingState
 from gpt_image_runs.contracts.money import Usd
-from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN, PlainText
 
 Action = Literal["reconcile", "reprice", "reverse"]
@@ -19,25 +18,26 @@ RUN_ID_PATTERN = f"^image:{TENANT_PATTERN[1:-1]}:{REQUEST_ID_PATTERN[1:-1]}$"
 MAX_USAGE = 16 * 1024
 """Characters of a usage as JSON: 50 times the real one."""
 
-ALLOWED = {
-    "action": "reconcile, reprice or reverse",
-    "run_id": "the id of a run, such as image:acme:req-1",
-    "usage": f"the provider's usage object, up to {MAX_USAGE:,} characters",
-    "reason": "a text of 1 to 500 characters, not blank, without control characters",
-    "actor": "who decides: a text of 1 to 128 characters, not blank, without control characters",
-}
 
 Reason = Annotated[
     PlainText,
     JsonPattern(NOT_BLANK),
     StringConstraints(strip_whitespace=True),
-    Field(min_length=1, max_length=500),
+    Field(
+        min_length=1,
+        max_length=500,
+        description="a text of 1 to 500 characters, not blank, without control characters",
+    ),
 ]
 Actor = Annotated[
     PlainText,
     JsonPattern(NOT_BLANK),
     StringConstraints(strip_whitespace=True),
-    Field(min_length=1, max_length=128),
+    Field(
+        min_length=1,
+        max_length=128,
+        description="who decides: a text of 1 to 128 characters, not blank, without control characters",
+    ),
 ]
 
 
@@ -50,9 +50,13 @@ class Correction(SparseContract):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    action: Action
-    run_id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
-    usage: JsonValue = None
+    action: Action = Field(description="reconcile, reprice or reverse")
+    run_id: Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)] = Field(
+        description="the id of a run, such as image:acme:req-1"
+    )
+    usage: JsonValue = Field(
+        default=None, description=f"the provider's usage object, up to {MAX_USAGE:,} characters"
+    )
     reason: Reason
     actor: Actor
 
@@ -90,36 +94,24 @@ class Settlement(Contract):
     `total_usd` is what is owed for the run now, null while that is not known.
     """
 
-    run_id: str
-    outcome: Outcome
-    state: BillingState
-    total_usd: Usd | None
-    difference_usd: Usd | None = None
-    entry_id: str | None = None
-    corrects: str | None = None
-    rate_card: str | None = None
-    reason: str | None = None
-    superseded_by: str | None = None
-
-
-class MalformedCorrection(ValueError):
-    """A correction that cannot be read; the message lists every problem."""
-
-
-def read_correction(payload: Any) -> Correction:
-    """Reads a correction from parsed JSON that anybody may have sent.
-
-    Raises:
-        MalformedCorrection: with all that is wrong.
-    """
-    if not isinstance(payload, dict):
-        raise MalformedCorrection(
-            f"The correction is {describe_value('correction', payload)}, no JSON object."
-        )
-    try:
-        return Correction.model_validate(payload)
-    except ValidationError as error:
-        raise MalformedCorrection(_describe(error)) from None
+    run_id: str = Field(description="The run's id.")
+    outcome: Outcome = Field(
+        description="settled, already_settled (by the same correction before), or pending: nothing was written."
+    )
+    state: BillingState = Field(description="The run's billing state now.")
+    total_usd: Usd | None = Field(
+        description="What is owed for the run now, a decimal string with 6 places; null while that is not known."
+    )
+    difference_usd: Usd | None = Field(default=None, description="The amount of this correction's entry.")
+    entry_id: str | None = Field(default=None, description="This correction's entry.")
+    corrects: str | None = Field(default=None, description="The entry that it corrects.")
+    rate_card: str | None = Field(default=None, description="The id of the prices that it was worked out by.")
+    reason: str | None = Field(
+        default=None, description="What is still missing, where the outcome is pending."
+    )
+    superseded_by: str | None = Field(
+        default=None, description="The run's latest entry, where others came after this one."
+    )
 
 
 def canonical_json(usage: JsonValue) -> str:
@@ -138,15 +130,3 @@ def _can_be_written(usage: JsonValue) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _describe(error: ValidationError) -> str:
-    problems = {}
-    for detail in error.errors(include_url=False, include_context=False):
-        field = str(detail["loc"][0]) if detail["loc"] else "usage"
-        value = "absent" if detail["type"] == "missing" else describe_value(field, detail["input"])
-        if not detail["loc"]:
-            problems[field] = f"{detail['msg'].removeprefix('Value error, ')}."
-        else:
-            problems[field] = f"{field} is {value}; allowed: {ALLOWED[field]}."
-    return " ".join(problems.values())

@@ -1,23 +1,15 @@
 """What a held run asks, and what somebody decides: the argument and the answer of the Update `decide`."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field
 
-from gpt_image_runs.contracts import corrections
 from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.corrections import Actor, Reason
 from gpt_image_runs.contracts.money import Usd
-from gpt_image_runs.contracts.problems import describe_value
 
 Choice = Literal["resend", "give_up"]
-
-ALLOWED = {
-    "decision": "resend or give_up",
-    "reason": corrections.ALLOWED["reason"],
-    "actor": corrections.ALLOWED["actor"],
-}
 
 
 class UnknownAttempt(SparseContract):
@@ -27,12 +19,18 @@ class UnknownAttempt(SparseContract):
     nothing was ever heard of it.
     """
 
-    attempt_id: str
-    client_request_id: str
-    provider_request_id: str | None = None
-    sent_at: datetime
-    error_type: str | None = None
-    reserved_usd: Usd | None = None
+    attempt_id: str = Field(description="The attempt, as the ledger knows it.")
+    client_request_id: str = Field(description="What the provider's support can look for.")
+    provider_request_id: str | None = Field(
+        default=None, description="The provider's own id, where it gave one."
+    )
+    sent_at: datetime = Field(description="When it was sent.")
+    error_type: str | None = Field(
+        default=None, description="How it ended; absent where nothing was ever heard of it."
+    )
+    reserved_usd: Usd | None = Field(
+        default=None, description="Its worst case; absent where no price was known."
+    )
 
 
 class OpenDecision(Contract):
@@ -42,11 +40,15 @@ class OpenDecision(Contract):
     many requests were sent for the run in all, null where that is not known.
     """
 
-    message: str
-    attempts: tuple[UnknownAttempt, ...]
-    at_most_usd: Usd
-    unpriced: int
-    sent: int | None = None
+    message: str = Field(description="What is to be decided, in a sentence.")
+    attempts: tuple[UnknownAttempt, ...] = Field(description="The requests that may have been paid for.")
+    at_most_usd: Usd = Field(
+        description="The sum of their worst cases, a decimal string with 6 places, without the unpriced ones."
+    )
+    unpriced: int = Field(description="How many have no known worst case.")
+    sent: int | None = Field(
+        default=None, description="Requests that were sent for this run in all; null where that is not known."
+    )
 
 
 class Decision(SparseContract):
@@ -54,7 +56,7 @@ class Decision(SparseContract):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    decision: Choice
+    decision: Choice = Field(description="resend or give_up")
     reason: Reason
     actor: Actor
 
@@ -62,32 +64,7 @@ class Decision(SparseContract):
 class DecisionTaken(Contract):
     """The answer to a decision: the stage that the run is at now, and in a sentence what happens."""
 
-    run_id: str
-    decision: Choice
-    stage: Literal["generating", "failed"]
-    message: str
-
-
-class MalformedDecision(ValueError):
-    """A decision that cannot be read; the message lists every problem."""
-
-
-def read_decision(payload: Any) -> Decision:
-    """Reads a decision from parsed JSON that anybody may have sent.
-
-    Raises:
-        MalformedDecision: with all that is wrong.
-    """
-    if not isinstance(payload, dict):
-        raise MalformedDecision(f"The decision is {describe_value('decision', payload)}, no JSON object.")
-    try:
-        return Decision.model_validate(payload)
-    except ValidationError as error:
-        problems = {
-            str(detail["loc"][0]): "absent"
-            if detail["type"] == "missing"
-            else describe_value("decision", detail["input"])
-            for detail in error.errors(include_url=False, include_context=False)
-        }
-        sentences = [f"{field} is {value}; allowed: {ALLOWED[field]}." for field, value in problems.items()]
-        raise MalformedDecision(" ".join(sentences)) from None
+    run_id: str = Field(description="The run's id.")
+    decision: Choice = Field(description="What was decided.")
+    stage: Literal["generating", "failed"] = Field(description="The stage that the run is at now.")
+    message: str = Field(description="What happens, in a sentence.")

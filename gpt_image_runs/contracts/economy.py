@@ -4,14 +4,13 @@ A batch is carried out in rounds, each of which splits the lines that are not pa
 the provider each. The lines themselves lie in the image store, never in Temporal.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.money import Usd
-from gpt_image_runs.contracts.problems import describe_value
 
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
 EconomyRetry = Literal["waiting", "unpaid", "unknown"]
@@ -22,25 +21,15 @@ BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_LINES = 100_000
 BATCH_CANCELLED = "BatchCancelled"
 """The type of error of a line that the provider did not carry out, as its batch was cancelled before."""
-ALLOWED = {
-    "batch_id": "1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
-    "digest": "the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f",
-    "lines": f"how many lines the batch has, 1 to {MAX_LINES:,}",
-    "pages": "how many pages these lines are kept in, 1 or more",
-    "template_batch_id": "the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
-    "max_cost_usd": "an amount in USD with 6 places, such as 25.000000",
-    "retry": "waiting, unpaid or unknown",
-    "progress": "nothing of yours: what one run of the workflow hands to the next",
-}
 
 
 class PlannedPart(Contract):
     """A file that is to be sent: lines of one endpoint and one model."""
 
-    number: int
-    endpoint: Endpoint
-    model: str
-    lines: int
+    number: int = Field(description="Which part it is.")
+    endpoint: Endpoint = Field(description="The provider's endpoint for all of its lines.")
+    model: str = Field(description="The model of all of its lines.")
+    lines: int = Field(description="How many lines.")
 
 
 class PartProgress(SparseContract):
@@ -49,12 +38,17 @@ class PartProgress(SparseContract):
     `closed` once every line of it has an outcome.
     """
 
-    part: PlannedPart
-    provider_batch_id: str | None = None
-    status: str = "unsent"
-    completed: int = 0
-    failed: int = 0
-    closed: bool = False
+    part: PlannedPart = Field(description="What is sent.")
+    provider_batch_id: str | None = Field(
+        default=None, description="The provider's id of it; absent where nothing was sent."
+    )
+    status: str = Field(
+        default="unsent",
+        description="The provider's word for how far it is; unsent before, gone where the provider does not know it any more.",
+    )
+    completed: int = Field(default=0, description="Lines that the provider has answered.")
+    failed: int = Field(default=0, description="Lines that it has refused.")
+    closed: bool = Field(default=False, description="Whether every line has an outcome.")
 
 
 class EconomyProgress(SparseContract):
@@ -63,12 +57,14 @@ class EconomyProgress(SparseContract):
     `refused` lines were wrong or cannot be in a batch.
     """
 
-    round: int = 0
-    stage: EconomyStage = "planning"
-    refused: int = 0
-    parts: tuple[PartProgress, ...] = ()
-    looks: int = 0
-    cancelled: bool = False
+    round: int = Field(default=0, description="The number of the round.")
+    stage: EconomyStage = Field(default="planning", description="How far it is; more stages may be added.")
+    refused: int = Field(default=0, description="Lines that were wrong or cannot be in a batch.")
+    parts: tuple[PartProgress, ...] = Field(
+        default=(), description="The provider's batches that it is split into."
+    )
+    looks: int = Field(default=0, description="How often the provider was asked.")
+    cancelled: bool = Field(default=False, description="Whether somebody has cancelled it.")
 
 
 class EconomyOrder(SparseContract):
@@ -82,14 +78,29 @@ class EconomyOrder(SparseContract):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    lines: Annotated[int, Field(ge=1, le=MAX_LINES)]
-    pages: Annotated[int, Field(ge=1, le=MAX_LINES)]
-    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = None
-    max_cost_usd: Usd | None = None
-    retry: EconomyRetry | None = None
-    progress: Annotated[EconomyProgress, Field(strict=False)] | None = None
+    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] = Field(
+        description="1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
+    )
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f"
+    )
+    lines: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
+        description=f"how many lines the batch has, 1 to {MAX_LINES:,}"
+    )
+    pages: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
+        description="how many pages these lines are kept in, 1 or more"
+    )
+    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = Field(
+        default=None,
+        description="the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
+    )
+    max_cost_usd: Usd | None = Field(
+        default=None, description="an amount in USD with 6 places, such as 25.000000"
+    )
+    retry: EconomyRetry | None = Field(default=None, description="waiting, unpaid or unknown")
+    progress: Annotated[EconomyProgress, Field(strict=False)] | None = Field(
+        default=None, description="nothing of yours: what one run of the workflow hands to the next"
+    )
 
     @property
     def workflow_id(self) -> str:
@@ -105,55 +116,36 @@ class EconomySummary(SparseContract):
     `not_sent` expired, were cancelled, or their batch failed: neither was charged. `unknown` may have been.
     """
 
-    batch_id: str
-    round: int
-    status: Literal["completed", "cancelled"]
-    lines: int
-    done: int
-    passed: int
-    refused: int
-    rejected: int
-    not_sent: int
-    unknown: int
-    images: int
-    without_picture: int | None = None
-    charged_usd: Usd
-    pending: int
-    provider_batch_ids: tuple[str, ...] = ()
+    batch_id: str = Field(description="The batch.")
+    round: int = Field(description="The number of the round.")
+    status: Literal["completed", "cancelled"] = Field(description="completed or cancelled.")
+    lines: int = Field(
+        description="How many lines there are: done, passed, refused, rejected, not_sent and unknown add up to it."
+    )
+    done: int = Field(description="Lines that are billed.")
+    passed: int = Field(
+        description="Lines that were left: paid before, under way elsewhere, beyond a budget, or cancelled before they were claimed."
+    )
+    refused: int = Field(description="Lines that were wrong or cannot be in a batch.")
+    rejected: int = Field(description="Lines that the provider refused; not charged.")
+    not_sent: int = Field(
+        description="Lines that expired, were cancelled, or whose batch failed; not charged."
+    )
+    unknown: int = Field(description="Lines that may have been charged, and have no answer.")
+    images: int = Field(description="Pictures.")
+    without_picture: int | None = Field(
+        default=None,
+        description="How many of the done lines were billed and have no picture; absent in summaries of older versions.",
+    )
+    charged_usd: Usd = Field(description="The sum of the bills, a decimal string with 6 places.")
+    pending: int = Field(description="Bills without an amount yet.")
+    provider_batch_ids: tuple[str, ...] = Field(default=(), description="The provider's batches.")
 
 
 def describe_economy_opening(order: EconomyOrder) -> str:
     """The batch before its first step, in one line."""
     limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
     return f"{order.lines:,} lines in the provider's own batches{limit}"
-
-
-class MalformedEconomyOrder(ValueError):
-    """An order that cannot be read; the message lists every problem."""
-
-
-def read_economy_order(payload: Any) -> EconomyOrder:
-    """Reads an order from parsed JSON that anybody may have sent.
-
-    Raises:
-        MalformedEconomyOrder: with all that is wrong.
-    """
-    if not isinstance(payload, dict):
-        raise MalformedEconomyOrder(
-            f"This is no economy batch: it is {describe_value('order', payload)}, not one JSON object."
-        )
-    try:
-        return EconomyOrder.model_validate(payload)
-    except ValidationError as error:
-        problems = dict.fromkeys(_describe(detail["loc"], detail["input"]) for detail in error.errors())
-    raise MalformedEconomyOrder(f"This is no economy batch: {'; '.join(problems)}.")
-
-
-def _describe(location: tuple[int | str, ...], value: Any) -> str:
-    field = str(location[0]) if location else "order"
-    shown = field if field in ALLOWED else ascii(field)
-    given = "absent" if isinstance(value, dict) else describe_value(field, value)
-    return f"{shown} is {given}; allowed: {ALLOWED.get(field, 'nothing: there is no such field')}"
 
 
 class EconomyBatchRef(Contract):

@@ -36,12 +36,12 @@ def is_data_uri(text: str) -> bool:
 class ImageRef(Contract):
     """A picture in the image store. `bytes` is its size, `width` and `height` are pixels."""
 
-    uri: str
-    sha256: str
-    media_type: MediaType
-    bytes: int
-    width: int
-    height: int
+    uri: str = Field(description="Where the picture is in the image store.")
+    sha256: str = Field(description="The SHA-256 of its bytes, in hex.")
+    media_type: MediaType = Field(description="What its bytes are.")
+    bytes: int = Field(description="Its size in bytes.")
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
 
 
 class PartialImage(Contract):
@@ -50,9 +50,11 @@ class PartialImage(Contract):
     `attempt_id` is the request to the provider that it belongs to, `index` its place in the order of drawing, from 0.
     """
 
-    attempt_id: str
-    index: int
-    image: ImageRef
+    attempt_id: str = Field(
+        description="The request to the provider that it belongs to, as the ledger knows it."
+    )
+    index: int = Field(description="Its place in the order of drawing, from 0.")
+    image: ImageRef = Field(description="The picture.")
 
 
 class ImageInput(SparseContract):

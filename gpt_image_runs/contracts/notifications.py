@@ -18,10 +18,10 @@ RunEnd = Literal["completed", "failed", "cancelled"]
 class RunFailure(Contract):
     """A run that has no result, as a notification tells it. `type` and `message` are those of its failure in Temporal."""
 
-    run_id: str
-    status: Literal["failed", "cancelled"]
-    type: str
-    message: str
+    run_id: str = Field(description="The run's id.")
+    status: Literal["failed", "cancelled"] = Field(description="failed or cancelled.")
+    type: str = Field(description="The failure's type, as in Temporal; docs/reference/failures.md has them all.")
+    message: str = Field(description="What is wrong and what to do, for people.")
 
 
 class NotificationOrder(SparseContract):

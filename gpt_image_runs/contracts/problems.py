@@ -1,9 +1,13 @@
 """What is wrong with a request, in words for the person who sent it."""
 
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
 
 from gpt_image_runs.contracts.base import Contract
+
+Parsed = TypeVar("Parsed", bound=Contract)
 
 _PRIVATE = {"prompt", "notify"}
 """Fields whose texts are not repeated: an address that is refused may have a password in it."""
@@ -15,9 +19,11 @@ _MAX_LIST = 3_500
 class Problem(Contract):
     """One thing that is wrong: the field, its value (shortened), and what is allowed there."""
 
-    field: str
-    value: str
-    allowed: str
+    field: str = Field(
+        description="The field that is wrong, such as size or images.0; request for the whole of it."
+    )
+    value: str = Field(description="What was given there, shortened; never a prompt or a picture.")
+    allowed: str = Field(description="What is allowed there, as a sentence.")
 
     def __str__(self) -> str:
         return f"{self.field} is {self.value}; allowed: {self.allowed}"
@@ -45,3 +51,41 @@ def describe_problems(problems: tuple[Problem, ...]) -> str:
     told = sum(length <= _MAX_LIST for length in accumulate(map(len, lines)))
     more = [f"- and {len(lines) - told:,} more"] if told < len(lines) else []
     return "\n".join(["The request is refused, nothing was sent:", *lines[:told], *more])
+
+
+class InvalidPayload(ValueError):
+    """A payload that is not a valid contract. `problems` has a sentence for each thing that is wrong."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+def parse(model: type[Parsed], payload: Any, what: str) -> Parsed:
+    """Parse untrusted JSON, already decoded, into a contract. `what` names it in messages, such as "decision".
+
+    What a field allows is its description in the contract.
+
+    Raises:
+        InvalidPayload: with everything that is wrong.
+    """
+    if not isinstance(payload, dict):
+        raise InvalidPayload((f"The {what} is {describe_value(what, payload)}, not a JSON object.",))
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        # One problem for each field: of two about one value, the later one is the more specific.
+        problems = dict(_build_problem(model, detail) for detail in details)
+        raise InvalidPayload(tuple(problems.values())) from None
+
+
+def _build_problem(model: type[Contract], detail: Any) -> tuple[str, str]:
+    place = [str(part) for part in detail["loc"] if part != "[key]"]
+    if not place:
+        return "", f"{detail['msg'].removeprefix('Value error, ')}."
+    name, known = ".".join(place), model.model_fields.get(place[0])
+    value = "absent" if detail["type"] == "missing" else describe_value(name, detail["input"])
+    if known is None:
+        return name, f"{name!a} is {value}; allowed: nothing: there is no such field."
+    return name, f"{name} is {value}; allowed: {model.nested_descriptions.get(name, known.description)}."

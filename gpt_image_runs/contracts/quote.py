@@ -1,5 +1,7 @@
 """What a request would cost: what goes into the activity `quote_price`, and what comes out. Nothing is started by it."""
 
+from pydantic import Field
+
 from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.money import Usd
 from gpt_image_runs.contracts.request import ImageRequest, Operation
@@ -23,16 +25,20 @@ class Quote(Contract):
     on top and is not estimated; the ceiling has it.
     """
 
-    operation: Operation
-    model: str
-    requested_model: str
-    provider: str
-    images: int
-    ceiling_usd: Usd | None
-    expected_usd: Usd | None
-    reason: str | None
-    rate_card: str | None
-    list_ceiling_usd: Usd | None
-    list_expected_usd: Usd | None
-    list_rate_card: str | None
-    warnings: tuple[str, ...] = ()
+    operation: Operation = Field(description="What would be done: edit where the request has images.")
+    model: str = Field(description="The model that would be called, and whose price applies.")
+    requested_model: str = Field(description="The model that was asked for.")
+    provider: str = Field(description="Whose calendar of models and whose prices apply.")
+    images: int = Field(description="How many pictures.")
+    ceiling_usd: Usd | None = Field(
+        description="The worst case of one request to the provider, a decimal string with 6 places; null where the model has no price."
+    )
+    expected_usd: Usd | None = Field(
+        description="The estimated price of the pictures, without the prompt; null where there is no sound estimate."
+    )
+    reason: str | None = Field(description="Why there is no expected price; null where there is one.")
+    rate_card: str | None = Field(description="The id of the prices that would be charged by.")
+    list_ceiling_usd: Usd | None = Field(description="The worst case at the provider's list price.")
+    list_expected_usd: Usd | None = Field(description="The expected price at the provider's list price.")
+    list_rate_card: str | None = Field(description="The id of the provider's list prices.")
+    warnings: tuple[str, ...] = Field(default=(), description="Sentences for the person who asks.")

@@ -148,25 +148,47 @@ class ImageRequest(SparseContract):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")] = Field(
+        description="the name of a model, such as gpt-image-2"
+    )
     prompt: Annotated[
         PlainText,
         AfterValidator(_refuse_blank),
         JsonPattern(NOT_BLANK),
         Field(min_length=1, max_length=MAX_PROMPT),
-    ]
-    n: Annotated[int, Field(ge=1, le=10)] | None = None
-    size: Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None
-    quality: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}$")] | None = None
-    background: Literal["auto", "opaque", "transparent"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
-    moderation: Literal["auto", "low"] | None = None
-    safety_identifier: Identifier | None = None
-    user: Identifier | None = None
-    input_fidelity: Literal["low", "high"] | None = None
-    images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
-    mask: ImageInput | None = None
+    ] = Field(description="a text of 1 to 32,000 characters, not blank, without control characters")
+    n: Annotated[int, Field(ge=1, le=10)] | None = Field(
+        default=None, description="a whole number from 1 to 10"
+    )
+    size: Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = (
+        Field(default=None, description='"auto" or WIDTHxHEIGHT in pixels, such as 1024x1024')
+    )
+    quality: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}$")] | None = Field(
+        default=None, description="auto, low, medium or high (xhigh and max on some models)"
+    )
+    background: Literal["auto", "opaque", "transparent"] | None = Field(
+        default=None, description="auto, opaque or transparent"
+    )
+    output_format: Literal["png", "jpeg", "webp"] | None = Field(
+        default=None, description="png, jpeg or webp"
+    )
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="a whole number from 0 to 100"
+    )
+    moderation: Literal["auto", "low"] | None = Field(default=None, description="auto or low")
+    safety_identifier: Identifier | None = Field(
+        default=None, description="up to 64 visible characters, no blanks around them"
+    )
+    user: Identifier | None = Field(
+        default=None, description="up to 64 visible characters, no blanks around them"
+    )
+    input_fidelity: Literal["low", "high"] | None = Field(default=None, description="low or high")
+    images: Annotated[tuple[ImageInput, ...], Field(min_length=1, max_length=16, strict=False)] | None = (
+        Field(default=None, description="1 to 16 references into the image store, or small data: URIs")
+    )
+    mask: ImageInput | None = Field(
+        default=None, description="a reference into the image store, or a small data: URI"
+    )
     # The schemas of these two admit the defaults 0 and false, which `_drop_written_defaults` removes.
     partial_images: (
         Annotated[
@@ -175,21 +197,43 @@ class ImageRequest(SparseContract):
             WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES}),
         ]
         | None
-    ) = None
+    ) = Field(
+        default=None,
+        description="a whole number from 1 to 3, with one picture asked for; or 0, which is the same as absent",
+    )
     stream: (
         Annotated[Literal[True], BeforeValidator(_refuse_a_number), WithJsonSchema({"type": "boolean"})]
         | None
-    ) = None
-    response_format: Literal["b64_json"] | None = None
+    ) = Field(
+        default=None,
+        description="true with partial_images 1 to 3, or false without them, which is the same as absent",
+    )
+    response_format: Literal["b64_json"] | None = Field(
+        default=None,
+        description="b64_json, which is the same as absent: GPT Image models always answer with the picture itself",
+    )
 
-    tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = "default"
-    request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = None
-    missing_usage: MissingUsage | None = None
-    unknown_outcome: UnknownOutcome | None = None
-    notify: Notify | None = None
+    tenant: Annotated[str, StringConstraints(pattern=TENANT_PATTERN)] = Field(
+        default="default",
+        description="1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
+    )
+    request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)] | None = Field(
+        default=None,
+        description="1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
+    )
+    missing_usage: MissingUsage | None = Field(default=None, description="estimate or hold")
+    unknown_outcome: UnknownOutcome | None = Field(default=None, description="resend or hold")
+    notify: Notify | None = Field(
+        default=None,
+        description="where the run's end is told: an object with a url, an https address of up to 2,048 characters without"
+        " credentials and without a fragment; or that address alone",
+    )
     metadata: (
         Annotated[dict[Label, Annotated[PlainText, Field(max_length=512)]], Field(max_length=16)] | None
-    ) = None
+    ) = Field(
+        default=None,
+        description="at most 16 texts of up to 512 characters, without control characters, by names of 1 to 64 visible ones",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -11,34 +11,8 @@ from gpt_image_runs.contracts.images import MAX_DATA_URIS, MAX_REFERENCE
 from gpt_image_runs.contracts.problems import Problem, describe_value
 from gpt_image_runs.contracts.request import ImageRequest
 
-ALLOWED = {
-    "model": "the name of a model, such as gpt-image-2",
-    "prompt": "a text of 1 to 32,000 characters, not blank, without control characters",
-    "n": "a whole number from 1 to 10",
-    "size": '"auto" or WIDTHxHEIGHT in pixels, such as 1024x1024',
-    "quality": "auto, low, medium or high (xhigh and max on some models)",
-    "background": "auto, opaque or transparent",
-    "output_format": "png, jpeg or webp",
-    "output_compression": "a whole number from 0 to 100",
-    "moderation": "auto or low",
-    "safety_identifier": "up to 64 visible characters, no blanks around them",
-    "user": "up to 64 visible characters, no blanks around them",
-    "input_fidelity": "low or high",
-    "images": "1 to 16 references into the image store, or small data: URIs",
-    "mask": "a reference into the image store, or a small data: URI",
-    "partial_images": "a whole number from 1 to 3, with one picture asked for; or 0, which is the same as absent",
-    "stream": "true with partial_images 1 to 3, or false without them, which is the same as absent",
-    "response_format": "b64_json, which is the same as absent: GPT Image models always answer with the picture itself",
-    "tenant": "1 to 63 characters of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
-    "request_id": "1 to 128 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit",
-    "missing_usage": "estimate or hold",
-    "unknown_outcome": "resend or hold",
-    "notify": (
-        "where the run's end is told: an object with a url, an https address of up to 2,048 characters without"
-        " credentials and without a fragment; or that address alone"
-    ),
-    "metadata": "at most 16 texts of up to 512 characters, without control characters, by names of 1 to 64 visible ones",
-}
+# What each field allows, for messages about a value that it does not.
+ALLOWED = {name: field.description or "" for name, field in ImageRequest.model_fields.items()}
 
 NOT_SUPPORTED = {
     "complexity": "nothing: not supported yet, as it may change what is billed",

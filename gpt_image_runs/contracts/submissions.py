@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from gpt_image_runs.contracts.base import Contract
 from gpt_image_runs.contracts.money import Usd
 from gpt_image_runs.contracts.problems import Problem, describe_value
@@ -16,9 +18,11 @@ class Difference(Contract):
     `earlier` is null where the first content is known by its marks alone (`gpt_image_runs.contracts.fingerprints`).
     """
 
-    field: str
-    earlier: str | None
-    submitted: str
+    field: str = Field(description="The field that differs.")
+    earlier: str | None = Field(
+        description="Its first value, shortened, never a prompt or a picture; null where only a mark of it was kept."
+    )
+    submitted: str = Field(description="Its value in this submission, likewise.")
 
 
 class SubmitReceipt(Contract):
@@ -31,15 +35,29 @@ class SubmitReceipt(Contract):
     `price_ceiling_usd` is the worst case of one request to the provider; null where no price is known, or nothing is done.
     """
 
-    status: ReceiptStatus
-    run_id: str
-    message: str
-    model: str | None = None
-    price_ceiling_usd: Usd | None = None
-    paid_before: bool = False
-    differences: tuple[Difference, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    warnings: tuple[str, ...] = ()
+    status: ReceiptStatus = Field(
+        description="accepted: the run was started by this submission. attached: the same content is under way, or paid already. conflict: the request id stands for other content. refused: for all of problems. After the last two nothing is done for the submission."
+    )
+    run_id: str = Field(description="The run's id; of a refused one without a request id the workflow's.")
+    message: str = Field(description="The same in a sentence.")
+    model: str | None = Field(
+        default=None,
+        description="The model that is called, and whose price applies; null where nothing is done.",
+    )
+    price_ceiling_usd: Usd | None = Field(
+        default=None,
+        description="The worst case of one request to the provider, a decimal string with 6 places; null where the model has no price, or nothing is done.",
+    )
+    paid_before: bool = Field(
+        default=False,
+        description="Whether a picture of it is paid already: the result is that one, and nothing more is paid.",
+    )
+    differences: tuple[Difference, ...] = Field(
+        default=(),
+        description="Of a conflict: the fields that differ. Empty where not even their marks are known.",
+    )
+    problems: tuple[Problem, ...] = Field(default=(), description="Of a refusal: everything that is wrong.")
+    warnings: tuple[str, ...] = Field(default=(), description="Sentences for the person who submits.")
 
 
 class EarlierRunInput(Contract):

@@ -6,10 +6,9 @@ import pytest
 
 from gpt_image_runs.contracts.corrections import (
     Correction,
-    MalformedCorrection,
     digest_usage,
-    read_correction,
 )
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 
 SOUND: dict[str, Any] = {
     "action": "reconcile",
@@ -21,9 +20,13 @@ SOUND: dict[str, Any] = {
 REVERSE = {"action": "reverse", "run_id": "image:acme:req-1", "reason": "A gift", "actor": "ada"}
 
 
+def read(payload: Any) -> Correction:
+    return parse(Correction, payload, "correction")
+
+
 def test_a_correction_is_read() -> None:
     """What is sound becomes a correction; what a newer client has added is ignored; blanks around texts are none."""
-    correction = read_correction({**SOUND, "reason": " ticket 7\n", "later": 1})
+    correction = read({**SOUND, "reason": " ticket 7\n", "later": 1})
 
     assert correction == Correction(**SOUND)
     assert correction.tenant == "acme"
@@ -31,8 +34,8 @@ def test_a_correction_is_read() -> None:
 
 
 NO_CORRECTIONS: tuple[tuple[Any, Any], ...] = (
-    (None, "The correction is None, no JSON object."),
-    ("reverse", "The correction is 'reverse', no JSON object."),
+    (None, "The correction is None, not a JSON object."),
+    ("reverse", "The correction is 'reverse', not a JSON object."),
     ({**SOUND, "action": "forgive"}, "action is 'forgive'; allowed: reconcile, reprice or reverse."),
     ({**SOUND, "run_id": "image:ACME:1"}, "run_id is 'image:ACME:1'; allowed: the id of a run"),
     ({**SOUND, "run_id": "image:acme:1\n"}, "run_id is 'image:acme:1\\n'; allowed: "),
@@ -51,16 +54,16 @@ NO_CORRECTIONS: tuple[tuple[Any, Any], ...] = (
 @pytest.mark.parametrize(("payload", "why"), NO_CORRECTIONS)
 def test_what_is_no_correction_is_refused(payload: Any, why: str) -> None:
     """Each field is refused by name, with its value and what is allowed."""
-    with pytest.raises(MalformedCorrection) as refused:
-        read_correction(payload)
+    with pytest.raises(InvalidPayload) as refused:
+        read(payload)
 
     assert why in str(refused.value)
 
 
 def test_all_problems_are_told() -> None:
     """An empty object lacks four fields, and each is named."""
-    with pytest.raises(MalformedCorrection) as refused:
-        read_correction({})
+    with pytest.raises(InvalidPayload) as refused:
+        read({})
 
     assert [name for name in SOUND if f"{name} is absent" in str(refused.value)] == [
         "action",
@@ -80,7 +83,7 @@ def test_a_usage_is_known_by_what_it_says() -> None:
 def test_a_correction_is_under_way_once() -> None:
     """The workflow's id is made of the run and of what tells its corrections apart."""
     reprice = {**REVERSE, "action": "reprice"}
-    ids = [read_correction(payload).workflow_id for payload in (SOUND, reprice, REVERSE)]
+    ids = [read(payload).workflow_id for payload in (SOUND, reprice, REVERSE)]
 
     assert ids == [
         "reconcile:image:acme:req-1:d4c3600472f498eb",

@@ -5,27 +5,31 @@ from typing import Any
 import pytest
 
 from gpt_image_runs.contracts.economy import (
+    EconomyOrder,
     EconomyProgress,
-    MalformedEconomyOrder,
     PlannedPart,
-    read_economy_order,
 )
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 
 SOUND = {"batch_id": "summer", "digest": "a1" * 32, "lines": 3, "pages": 1}
 
 
+def read(payload: Any) -> EconomyOrder:
+    return parse(EconomyOrder, payload, "economy batch")
+
+
 def test_a_sound_order() -> None:
     """An order names its lines, and its workflow's id is made of its own."""
-    assert read_economy_order(SOUND).workflow_id == "economy-batch:summer"
+    assert read(SOUND).workflow_id == "economy-batch:summer"
 
 
 def test_an_order_with_its_progress_comes_back_as_it_was() -> None:
     """What one run of the workflow hands to the next survives its way through JSON."""
     part = PlannedPart(number=0, endpoint="/v1/images/edits", model="gpt-image-1", lines=3)
     progress = EconomyProgress(round=2, stage="waiting", parts=({"part": part},), looks=7)
-    order = read_economy_order(SOUND).model_copy(update={"progress": progress})
+    order = read(SOUND).model_copy(update={"progress": progress})
 
-    assert read_economy_order(order.model_dump(mode="json")) == order
+    assert read(order.model_dump(mode="json")) == order
 
 
 @pytest.mark.parametrize(
@@ -41,12 +45,12 @@ def test_an_order_with_its_progress_comes_back_as_it_was() -> None:
 )
 def test_what_is_wrong_with_an_order(change: dict[str, Any], said: str) -> None:
     """Every field that is wrong is named with its value and what is allowed there."""
-    with pytest.raises(MalformedEconomyOrder) as raised:
-        read_economy_order(SOUND | change)
+    with pytest.raises(InvalidPayload) as raised:
+        read(SOUND | change)
     assert said in str(raised.value)
 
 
 def test_no_order_at_all() -> None:
     """What is no object says so."""
-    with pytest.raises(MalformedEconomyOrder, match="a list of 2, not one JSON object"):
-        read_economy_order([1, 2])
+    with pytest.raises(InvalidPayload, match="a list of 2, not a JSON object"):
+        read([1, 2])

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,7 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from gpt_image_runs.contracts import budgets, decisions
-from gpt_image_runs.contracts.base import Contract
-from gpt_image_runs.contracts.batches import read_order
-from gpt_image_runs.contracts.corrections import MalformedCorrection, read_correction
-from gpt_image_runs.contracts.economy import read_economy_order
+from gpt_image_runs.contracts.problems import InvalidPayload, parse
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.contracts.schemas.generate import PUBLISHED, make_schemas
 from tests.contracts import test_corrections, test_reading, test_request
@@ -65,14 +61,8 @@ def can_be_written(value: Any) -> bool:
     return True
 
 
-READERS: dict[str, Callable[[Any], Contract]] = {
-    "correction": read_correction,
-    "decision": decisions.read_decision,
-    "budget-decision": budgets.read_decision,
-    "batch-order": read_order,
-    "economy-order": read_economy_order,
-}
-"""What is made of whatever others send, apart from requests; each raises a ValueError."""
+# What is parsed of whatever others send, apart from requests.
+PARSED = ("correction", "decision", "budget-decision", "batch-order", "economy-order")
 ORDER: dict[str, Any] = {"batch_id": "autumn", "digest": "3f" * 32, "lines": 2, "pages": 1}
 WRONG: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "decision": (
@@ -157,8 +147,8 @@ def test_saved_documents_hold_today(name: str, document: Any) -> None:
     assert accepts(name, document)
     if name == "image-request":
         assert read_request(document).problems == ()
-    elif name in READERS:
-        READERS[name](document)
+    elif name in PARSED:
+        parse(PUBLISHED[name].contract, document, name)
     elif PUBLISHED[name].mode == "serialization":
         answered = contract.model_validate(document).model_dump(mode="json")
         assert {field: answered[field] for field in document} == document
@@ -230,8 +220,8 @@ def has_odd_text(value: Any) -> bool:
 )
 def test_what_is_no_correction_is_invalid(payload: Any, why: str) -> None:
     """A correction that is refused for its shape is invalid; a usage's length and half a pair no schema can say."""
-    with pytest.raises(MalformedCorrection):
-        read_correction(payload)
+    with pytest.raises(InvalidPayload):
+        parse(PUBLISHED["correction"].contract, payload, "correction")
     assert accepts("correction", payload) == ("longer than" in why or not can_be_written(payload))
 
 
@@ -241,8 +231,8 @@ def test_what_is_refused_by_its_shape_is_invalid(name: str) -> None:
     sound, changes = WRONG[name]
     assert accepts(name, sound)
     for payload in ("sound", None, *({**sound, **change} for change in changes)):
-        with pytest.raises(ValueError, match=r"\w"):
-            READERS[name](payload)
+        with pytest.raises(InvalidPayload, match=r"\w"):
+            parse(PUBLISHED[name].contract, payload, name)
         assert not accepts(name, payload), payload
 
 

@@ -9,8 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from gpt_image_runs.contracts import batches, budgets, corrections, decisions, economy
-from gpt_image_runs.contracts import request_parsing as reading
 from gpt_image_runs.contracts.base import Contract
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
 from gpt_image_runs.contracts.budgets import BudgetDecision, TenantBudget
@@ -22,21 +20,11 @@ from gpt_image_runs.contracts.problems import Problem
 from gpt_image_runs.contracts.quote import Quote
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult, RunStatus
-from gpt_image_runs.contracts.schemas.descriptions import RESULTS
 from gpt_image_runs.contracts.submissions import SubmitReceipt
 
 Schema = dict[str, Any]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_DESCRIPTIONS = {
-    "ImageRequest": reading.ALLOWED,
-    "Correction": corrections.ALLOWED,
-    "Decision": decisions.ALLOWED,
-    "BudgetDecision": budgets.ALLOWED,
-    "BatchOrder": batches.ALLOWED,
-    "EconomyOrder": economy.ALLOWED,
-    **RESULTS,
-}
 _A_MASK_BELONGS_TO_AN_EDIT: Schema = {
     "if": {"required": ["mask"], "properties": {"mask": {"not": {"type": "null"}}}},
     "then": {"required": ["images"], "properties": {"images": {"type": "array"}}},
@@ -109,7 +97,7 @@ class _WithoutTitles(GenerateJsonSchema):
 def _make_schema(name: str, published: _Published) -> Schema:
     made = published.contract.model_json_schema(mode=published.mode, schema_generator=_WithoutTitles)
     for part in (made, *made.get("$defs", {}).values()):
-        _describe_fields(part)
+        _check_descriptions(part)
     for part in _walk(made):
         # Names that do not have the pattern of a name are refused, not let through unseen.
         if "patternProperties" in part:
@@ -121,12 +109,11 @@ def _make_schema(name: str, published: _Published) -> Schema:
     return {"$schema": _DRAFT, "$id": f"urn:gpt-image-runs:{name}", **made, **published.rule}
 
 
-def _describe_fields(model: Schema) -> None:
-    """Gives each field of a model its sentence; what has no fields of ours (JSON of others, a picture) has none."""
-    if "title" not in model:
-        return
-    for field, schema in model.get("properties", {}).items():
-        schema["description"] = _DESCRIPTIONS[model["title"]][field]
+def _check_descriptions(model: Schema) -> None:
+    # What has no fields of ours (JSON of others, a picture) has no title.
+    for schema in model.get("properties", {}).values() if "title" in model else ():
+        # The description comes last, as in the schemas published before.
+        schema["description"] = schema.pop("description")
 
 
 def _walk(part: Any) -> Iterator[Schema]:

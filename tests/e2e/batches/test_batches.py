@@ -392,7 +392,7 @@ async def test_it_goes_on_in_a_new_run(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("order", "why"),
     [
-        (None, "This is no batch: it is None, not one JSON object."),
+        (None, "The batch is None, not a JSON object."),
         ({"batch_id": "x"}, "digest is absent; allowed: the SHA-256"),
         ({"batch_id": "a b", "digest": "0" * 64, "lines": 1, "pages": 1}, "batch_id is 'a b'; allowed: 1 to 64"),
         ({"batch_id": "x", "digest": "0" * 64, "lines": 1, "pages": 1, "window": 0}, "window is 0; allowed: runs"),

@@ -141,7 +141,7 @@ async def test_an_operator_sees_who_decided_and_why(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("decision", "problem"),
     [
-        (None, "The decision is None, no JSON object."),
+        (None, "The decision is None, not a JSON object."),
         ({"tenant": "acme"}, "limits is absent; allowed: "),
         (
             {"tenant": "acme", "limits": {}, "reason": "x", "actor": "y"},

@@ -243,9 +243,9 @@ async def test_nothing_to_decide(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "The decision is None, no JSON object."),
-        (("resend",), "The decision is 'resend', no JSON object."),
-        (([RESEND],), "The decision is a list of 1, no JSON object."),
+        ((), "The decision is None, not a JSON object."),
+        (("resend",), "The decision is 'resend', not a JSON object."),
+        (([RESEND],), "The decision is a list of 1, not a JSON object."),
         (({},), "decision is absent; allowed: resend or give_up. reason is absent; allowed: "),
         (({**RESEND, "decision": "retry"},), "decision is 'retry'; allowed: resend or give_up."),
         (({**RESEND, "decision": True},), "decision is true; allowed: resend or give_up."),
