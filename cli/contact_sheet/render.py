@@ -111,14 +111,14 @@ async def write_contact_sheet(
     link_to_run: Callable[[str], str | None] | None = None,
     tell: Callable[[int], None] | None = None,
 ) -> WrittenSheet:
-    """Writes the page of all rows, in their order, whole or not at all; what was at `path` before gives way to it.
+    """Write the page of all rows, in their order, and replace the file at `path` only when it is complete.
 
     `note` is a sentence below the title, `link_to_run` gives the http address of a run's page in the Web UI, `tell`
-    hears how many rows are written. A picture that is missing or damaged is shown as that, with its hash.
+    is called with the number of rows written. A picture that is missing or damaged is shown as that, with its hash.
 
     Raises:
         CommandFailed: the file cannot be written; the message says why.
-        ValueError: the charge of a row is no amount in USD.
+        ValueError: the charge of a row is not a valid amount in USD.
     """
     totals = SheetTotals()
     file = await asyncio.to_thread(SheetFile, path)
@@ -139,7 +139,7 @@ async def write_contact_sheet(
 async def _draw_rows(
     rows: Iterable[SheetRow] | AsyncIterable[SheetRow], thumbnailer: Thumbnailer
 ) -> AsyncGenerator[_DrawnRow, None]:
-    """Each row with its pictures, in order, while those of the next rows are read."""
+    """Yield each row with its pictures, in order, while those of the next rows are read."""
     ahead = deque[asyncio.Task[_DrawnRow]]()
     try:
         async for row in _iterate(rows):

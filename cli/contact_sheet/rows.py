@@ -1,4 +1,4 @@
-"""What a contact sheet is made of: a row for each line of a batch, and what the rows add up to."""
+"""The content of a contact sheet: a row for each line of a batch, totals, thumbnails, and the file they are written to."""
 
 import asyncio
 import hashlib
@@ -18,8 +18,8 @@ from gpt_image_runs.images.formats import NotAPicture
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.images.thumbnails import Thumbnail, make_thumbnail
 
+# Shown for a row without a billing state: nothing was charged yet, or ever.
 NO_BILL = "no bill"
-"""Where a row names no billing state: nothing was charged yet, or ever."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SheetRow:
         """The charge in micro-USD.
 
         Raises:
-            ValueError: the charge is no amount in USD.
+            ValueError: the charge is not a valid amount in USD.
         """
         return None if self.charge_usd is None else parse_usd(self.charge_usd)
 
@@ -59,7 +59,7 @@ class SheetRow:
 
 @dataclass
 class SheetTotals:
-    """What was added up so far. Bills that are pending are counted apart: their amounts are not known."""
+    """The sums of the rows added so far. Pending bills are counted apart: their amounts are not known."""
 
     lines: int = 0
     pictures: int = 0
@@ -71,7 +71,7 @@ class SheetTotals:
     bills: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: SheetRow, *, pictures_lost: int) -> None:
-        """Counts a row; `pictures_lost` of its pictures could not be shown."""
+        """Count a row; `pictures_lost` of its pictures could not be shown."""
         self.lines += 1
         self.pictures += len(row.pictures)
         self.pictures_lost += pictures_lost
@@ -94,16 +94,16 @@ class SheetTotals:
         return format_usd(self.charged_micro_usd)
 
 
+# Measured: 4.4 KB of page for a large thumbnail of the simulator's and 1.4 KB for a small one, two to three times that
+# for pictures as rough as photographs. A thousand lines are a page of 6 MB, ten thousand one of 32 MB, which a browser
+# opens in some seconds; beyond that pictures are named, not shown.
 LARGE_UP_TO, SMALL_UP_TO = 1_000, 10_000
-"""Measured: 4.4 KB of page for a large thumbnail of the simulator's and 1.4 KB for a small one, two to three times that
-for pictures as rough as photographs. A thousand lines are a page of 6 MB, ten thousand one of 32 MB, which a browser
-opens in some seconds; beyond that pictures are named, not shown."""
 _LARGE_EDGE, _LARGE_QUALITY = 240, 60
 _SMALL_EDGE, _SMALL_QUALITY = 112, 50
+# Pictures in memory at once: a decoded one takes up to 33 MB.
 _AT_ONCE = 4
-"""Pictures in memory: decoded, one of the provider's takes up to 33 MB."""
+# Failures in a row after which the store counts as unavailable and is not tried again.
 _MAX_UNANSWERED = 3
-"""A store that fails this often in a row is away, and is not waited for thousands of times more."""
 
 # Characters of cards that are copied into the page at once.
 _CHUNK = 1024 * 1024
@@ -112,7 +112,7 @@ Fault = Literal["missing", "damaged", "not read"]
 
 
 class Shot(NamedTuple):
-    """A picture as the sheet shows it. Without a thumbnail, `fault` and the sentence `why` tell what is the matter.
+    """A picture as the sheet shows it. Without a thumbnail, `fault` and the sentence `why` say what is wrong.
 
     A picture beyond the last that is embedded has no fault, and no thumbnail either.
     """
@@ -124,7 +124,7 @@ class Shot(NamedTuple):
 
 
 class Thumbnailer:
-    """Makes the thumbnails of one sheet: the first ones large, then small ones, then none."""
+    """Make the thumbnails of one sheet: the first ones large, then small ones, then none."""
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
@@ -133,7 +133,7 @@ class Thumbnailer:
         self._unanswered = 0
 
     async def make_shot(self, image: ImageRef) -> Shot:
-        """The picture as it is shown. It raises nothing: a picture that cannot be shown must not stop the sheet."""
+        """Load a picture as it is shown. Never raise: a picture that cannot be shown must not stop the sheet."""
         self._started += 1
         place = self._started
         if place > SMALL_UP_TO:

@@ -1,4 +1,4 @@
-"""`report`: a month for finance, as a page with plots and a table beside it."""
+"""The `report` command: a month for finance, as a page with plots and a CSV file beside it."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def write_cells(cells: Sequence[Cell], file: BinaryIO) -> None:
-    """Writes the heading and a line for each cell."""
+    """Write the header and a line for each cell."""
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -95,7 +95,7 @@ def report(
 
 
 def _write(read: MonthReport, page: str, out: Path, table: Path) -> None:
-    """Both files, or neither where one of them cannot be written."""
+    """Write both files, or neither where one of them cannot be written."""
     with tell_unwritable(f"The report {out}"):
         make_room(out)
         make_room(table)

@@ -33,7 +33,7 @@ class SparseContract(Contract):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The schema of the fields: of the serializer pydantic knows only that it makes some object."""
+        """Return the schema of the fields: pydantic cannot look into the serializer."""
         return handler({key: part for key, part in core_schema.items() if key != "serialization"})
 
 
@@ -54,7 +54,7 @@ USD = r"^-?[0-9]{1,15}\.[0-9]{6,12}$"
 
 @dataclass(frozen=True, slots=True)
 class JsonPattern:
-    """An annotation: the text's pattern in a JSON Schema. It validates nothing here; the last of several counts."""
+    """An annotation: the text's pattern in a JSON Schema. It validates nothing; of several the last one applies."""
 
     pattern: str
 

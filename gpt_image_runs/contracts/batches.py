@@ -1,4 +1,4 @@
-"""What goes into the workflow `ImageBatch` and its activities, and what comes out. Amounts are decimal strings in USD."""
+"""Input and output of the workflow `ImageBatch` and its activities. Amounts are decimal strings in USD."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -13,21 +13,21 @@ BatchState = Literal[
     "registering", "running", "paused", "cancelling", "done", "stopped", "capped", "cancelled"
 ]
 LineState = Literal["waiting", "starting", "running", "done", "failed", "cancelled", "skipped"]
+# What a step does with lines that wait: start them, leave them, or cancel them and what runs.
 Wish = Literal["start", "hold", "cancel"]
-"""What a step is to do with lines that wait: start them, leave them, or cancel what runs as well."""
+# Which failed lines a new round starts again: those that were never paid, or those of unknown outcome too.
 Retry = Literal["unpaid", "unknown"]
-"""Which failed lines a new round starts again: those that were never paid, or those of unknown outcome too."""
 
 ENDED: tuple[BatchState, ...] = ("done", "stopped", "capped", "cancelled")
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_LINES = 100_000
+# Runs in progress at once. A provider that makes 250 pictures a minute and takes 60 s for each has 250 in progress; twice
+# that keeps it busy while runs begin and end.
 USUAL_WINDOW, MAX_WINDOW = 500, 2_000
-"""Runs under way at once. A provider that makes 250 pictures a minute with 60 s for each has 250 in its hands; twice that
-keeps it busy while runs begin and end."""
+# Seconds between two steps of the workflow: an hour of them has 1,100 events.
 USUAL_STEP = 20
-"""Seconds between two looks of the workflow at its batch: an hour of them has 1,100 events."""
+# Events after which the workflow continues as new: an hour's worth; Temporal's own limit is 51,200.
 USUAL_HISTORY, MAX_HISTORY = 1_000, 10_000
-"""Events after which the workflow goes on in a new run: an hour's worth, and Temporal's own limit is 51,200."""
 
 
 class BatchOrder(SparseContract):
@@ -78,12 +78,12 @@ class BatchOrder(SparseContract):
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries it out."""
+        """The id of its workflow."""
         return names.batch_workflow_id(self.batch_id)
 
 
 class BatchStep(Contract):
-    """Some seconds of work on a batch. What its options are, the database knows since it was opened."""
+    """Some seconds of work on a batch, whose options are in the database since it was opened."""
 
     batch_id: str
     wish: Wish
@@ -145,14 +145,14 @@ class BatchProgress(SparseContract):
 
 
 def describe_opening(order: BatchOrder) -> str:
-    """The batch before its first step, in one line."""
+    """Describe a batch before its first step, in one line."""
     limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
     again = f", round {order.round}" if order.round > 1 else ""
     return f"{order.lines:,} lines, {order.window:,} runs at once{limit}{again}"
 
 
 def describe_conflict(batch_id: str, known: str, given: str) -> str:
-    """Why other lines cannot have this id."""
+    """Describe why other lines cannot have this batch id."""
     return (
         f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
         " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
@@ -160,7 +160,7 @@ def describe_conflict(batch_id: str, known: str, given: str) -> str:
 
 
 def describe_other_kind(batch_id: str, *, economy: bool) -> str:
-    """Why a batch of the other price cannot have this id, which stands for an economy batch or for one at the standard price."""
+    """Describe why a batch at the other price, economy or standard, cannot have this id."""
     kind, way = (
         ("an economy batch", "with --economy")
         if economy
@@ -173,8 +173,8 @@ def describe_other_kind(batch_id: str, *, economy: bool) -> str:
 
 
 LINES_A_PAGE = 500
+# Bytes after which a page ends early: requests may contain pictures.
 MAX_PAGE = 1024 * 1024
-"""Bytes after which a page ends early: requests may bring pictures along."""
 
 
 class BatchLine(SparseContract):
@@ -189,15 +189,15 @@ class BatchLine(SparseContract):
 
 
 def page_key(batch_id: str, digest: str, page: int) -> str:
-    """The document that holds a page, counted from 0."""
+    """Return the key of the document that holds a page, counted from 0."""
     return f"batches/{batch_id}/{digest}/page-{page:05d}.jsonl"
 
 
 def write_line(line: BatchLine) -> bytes:
-    """A line as it stands in its page, its newline included."""
+    """Format a line as it is in its page, with its newline."""
     return line.model_dump_json().encode() + b"\n"
 
 
 def read_page(data: bytes) -> tuple[BatchLine, ...]:
-    """The lines of a page, in order."""
+    """Parse the lines of a page, in order."""
     return tuple(BatchLine.model_validate_json(line) for line in data.splitlines())

@@ -1,4 +1,4 @@
-"""What goes into `compute_cost` and `record_billing`, and what comes out. Amounts are decimal strings in USD."""
+"""Input and output of `compute_cost` and `record_billing`. Amounts are decimal strings in USD."""
 
 from datetime import datetime
 from typing import Literal
@@ -12,8 +12,8 @@ from gpt_image_runs.contracts.request import MissingUsage, Operation
 Basis = Literal["token_usage", "size_quality_estimate", "none"]
 BillingState = Literal["billed", "estimated", "pending", "reconciled"]
 EntryKind = Literal["charge", "estimate", "hold", "adjustment", "reversal"]
+# Which price of a model applies: for a single request, or for a line in a provider batch.
 PriceMode = Literal["standard", "batch"]
-"""Which of a model's prices applies: that of a request sent by itself, or that of a line in a batch of the provider."""
 
 
 class LineItem(Contract):

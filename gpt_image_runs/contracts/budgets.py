@@ -1,4 +1,4 @@
-"""What goes into the workflow `BudgetChange` and its activity `change_budget`, and what comes out: budgets and their state."""
+"""Tenant budgets: input and output of the workflow `BudgetChange` and its activity `change_budget`."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from gpt_image_runs.contracts.request import TENANT_PATTERN
 
 Period = Literal["month", "day"]
 
+# A billion USD: far above any budget, and far below the database's integer limit.
 _MAX_MICRO_USD = 10**15
-"""A billion USD: far above any budget, and far below what a database can count."""
 
 
 def _read_limit(usd: str) -> str:
@@ -25,8 +25,8 @@ def _read_limit(usd: str) -> str:
     return format_usd(micro_usd)
 
 
+# The most that may be spent: a decimal string in USD with up to 6 places, kept with 6.
 Limit = Annotated[str, AfterValidator(_read_limit), JsonPattern(PLAIN_USD)]
-"""The most that may be spent: a decimal string in USD with up to 6 places, kept with 6."""
 
 
 class BudgetDecision(Contract):
@@ -53,7 +53,7 @@ class BudgetDecision(Contract):
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries it out: the same decision is under way once."""
+        """The id of its workflow, so that the same decision is carried out only once at a time."""
         said = ",".join(f"{period}={limit}" for period, limit in sorted(self.limits.items()))
         return f"budget:{self.tenant}:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 

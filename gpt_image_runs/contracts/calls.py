@@ -1,4 +1,4 @@
-"""What goes into `check_request` and `call_gpt_image`, and what comes out."""
+"""Input and output of `check_request` and `call_gpt_image`."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What goes into the workflow `Reconciliation` and its activity `settle_run`, and what comes out."""
+"""Corrections of a bill: input and output of the workflow `Reconciliation` and its activity `settle_run`."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ Action = Literal["reconcile", "reprice", "reverse"]
 Outcome = Literal["settled", "already_settled", "pending"]
 
 RUN_ID_PATTERN = f"^image:{TENANT_PATTERN[1:-1]}:{REQUEST_ID_PATTERN[1:-1]}$"
+# Characters of a usage as JSON: 50 times the real one.
 MAX_USAGE = 16 * 1024
-"""Characters of a usage as JSON: 50 times the real one."""
 
 
 Reason = Annotated[
@@ -72,17 +72,17 @@ class Correction(SparseContract):
 
     @property
     def tenant(self) -> str:
-        """Whose run it is."""
+        """The tenant of the run."""
         return self.run_id.split(":")[1]
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries it out: the same correction is under way once."""
+        """The id of its workflow, so that the same correction is carried out only once at a time."""
         return f"reconcile:{self.run_id}:{self.mark}"
 
     @property
     def mark(self) -> str:
-        """What tells corrections of a run apart: a usage by its digest, the others by their name."""
+        """The part of the id that tells corrections of a run apart: the digest of a usage, else the action."""
         return digest_usage(self.usage) if self.action == "reconcile" else self.action
 
 
@@ -115,12 +115,12 @@ class Settlement(Contract):
 
 
 def canonical_json(usage: JsonValue) -> str:
-    """A usage as JSON in which the order of names and blanks play no part."""
+    """Format a usage as JSON with sorted names and without spaces."""
     return json.dumps(usage, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
 
 def digest_usage(usage: JsonValue) -> str:
-    """16 hex digits of the SHA-256 of a usage's canonical JSON."""
+    """Return 16 hex digits of the SHA-256 of a usage's canonical JSON."""
     return hashlib.sha256(canonical_json(usage).encode("ascii")).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What a held run asks, and what somebody decides: the argument and the answer of the Update `decide`."""
+"""The question of a held run, and the argument and answer of the Update `decide`."""
 
 from datetime import datetime
 from typing import Literal

@@ -1,7 +1,7 @@
-"""What goes into the workflow `EconomyBatch`, and what it answers. Amounts are decimal strings in USD.
+"""Input and output of the workflow `EconomyBatch` and its activities. Amounts are decimal strings in USD.
 
-A batch is carried out in rounds, each of which splits the lines that are not paid yet into parts: one file and one batch of
-the provider each. The lines themselves lie in the image store, never in Temporal.
+A batch runs in rounds. A round splits the lines that are not paid yet into parts: one file and one batch of the provider each.
+The lines themselves are in the image store, never in Temporal.
 """
 
 from typing import Annotated, Literal
@@ -13,14 +13,15 @@ from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.money import Usd
 
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
+# Which lines another round starts: those that wait alone, also those that were never paid, or those of unknown outcome
+# too.
 EconomyRetry = Literal["waiting", "unpaid", "unknown"]
-"""Which lines another round starts: those that wait alone, also those that were never paid, or those of unknown outcome too."""
 EconomyStage = Literal["planning", "sending", "waiting", "settling", "closing", "done", "cancelled"]
 
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_LINES = 100_000
+# The error type of a line that the provider did not process because its batch was cancelled.
 BATCH_CANCELLED = "BatchCancelled"
-"""The type of error of a line that the provider did not carry out, as its batch was cancelled before."""
 
 
 class PlannedPart(Contract):
@@ -104,7 +105,7 @@ class EconomyOrder(SparseContract):
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries it out."""
+        """The id of its workflow."""
         return names.economy_workflow_id(self.batch_id)
 
 
@@ -143,7 +144,7 @@ class EconomySummary(SparseContract):
 
 
 def describe_economy_opening(order: EconomyOrder) -> str:
-    """The batch before its first step, in one line."""
+    """Describe a batch before its first step, in one line."""
     limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
     return f"{order.lines:,} lines in the provider's own batches{limit}"
 
@@ -157,11 +158,11 @@ class EconomyBatchRef(Contract):
 
     @property
     def mark(self) -> str:
-        """How the attempts of this round begin to name their part."""
+        """The prefix of the marks of this round's parts."""
         return f"{self.batch_id}/{self.digest[:12]}/{self.round}/"
 
     def part_mark(self, number: int) -> str:
-        """How the attempts of one part name it."""
+        """Return the mark by which attempts name their part."""
         return f"{self.mark}{number}"
 
 
@@ -216,7 +217,7 @@ class SentPart(SparseContract):
 
 
 class LookOrder(Contract):
-    """Batches of the provider to look at, or to cancel."""
+    """Batches of the provider to poll, or to cancel."""
 
     provider_batch_ids: tuple[str, ...]
 
@@ -254,7 +255,7 @@ class SettleOrder(Contract):
 
 
 class SettledLines(SparseContract):
-    """What was settled, and the offset to go on at; None where the file is done. `unread` lines make no sense to us."""
+    """What was settled, and the offset to go on at; None where the file is done. `unread` lines could not be parsed."""
 
     next_offset: int | None = None
     lines: int = 0

@@ -1,8 +1,8 @@
-"""What tells two contents of one request id apart, field by field, without keeping the content.
+"""Request fingerprints, and digests of single fields that tell two contents apart without storing them.
 
 A marked fingerprint is the fingerprint and, behind it, six hex digits of the hash of each field that was given:
-"3fa2... model:1b2c3d prompt:9e8f70". Only the fingerprint decides whether two contents are the same. The marks are for the
-words of a refusal, and tell whether partial images were asked for, with which there is no estimate.
+"3fa2... model:1b2c3d prompt:9e8f70". Only the fingerprint decides whether two contents are the same. The marks name the
+fields that differ in a refusal, and show whether partial images were requested, for which there is no estimate.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ _DIGITS = 6
 
 
 def fingerprint(request: ImageRequest) -> str:
-    """What is asked, and by whom, as a SHA-256 in hex: equal where all of that is equal.
+    """Return the SHA-256, in hex, of what is requested and by which tenant.
 
-    The request_id is left out, whom the run's end is told, and the model that answers where a retired one is replaced: the same request
-    submitted again after a shutdown day is still the same. The order of keys makes no difference, nor does null instead
+    The request_id, `notify`, and the replacement of a retired model are left out: the same request submitted again after a
+    shutdown day is still the same. The order of keys makes no difference, nor does null instead
     of an absent field, nor a default that changes nothing (`stream` false, ...: see `ImageRequest`). Any other default
-    that is written out does: a size "auto" is not the same as none, as the provider may move its defaults.
+    that is written out does: a size "auto" differs from an absent one, as the provider may change its defaults.
     """
     asked = request.model_dump(mode="json", exclude=NO_CONTENT)
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
@@ -27,18 +27,18 @@ def fingerprint(request: ImageRequest) -> str:
 
 
 def mark_content(fingerprint: str, request: ImageRequest) -> str:
-    """The fingerprint of a request with the marks of its fields."""
+    """Return the fingerprint of a request with the marks of its fields."""
     asked = request.model_dump(mode="json", exclude=NO_CONTENT)
     return " ".join([fingerprint, *(f"{field}:{_digest(asked[field])}" for field in sorted(asked))])
 
 
 def strip_marks(marked: str) -> str:
-    """The fingerprint alone."""
+    """Return the fingerprint without its marks."""
     return marked.partition(" ")[0]
 
 
 def name_differences(known: str, asked: str) -> tuple[str, ...]:
-    """The fields in which two marked fingerprints differ, in order."""
+    """Return the fields in which two marked fingerprints differ, in order."""
     before, now = _read_marks(known), _read_marks(asked)
     return tuple(field for field in sorted(before.keys() | now.keys()) if before.get(field) != now.get(field))
 

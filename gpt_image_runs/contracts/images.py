@@ -1,4 +1,4 @@
-"""What stands for a picture everywhere but in the store."""
+"""References to pictures: stored ones, pictures to edit, and partial images."""
 
 from typing import Any, Literal
 
@@ -8,14 +8,12 @@ from gpt_image_runs.contracts.base import Contract, SparseContract
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 
+# All `data:` URIs of one request together, in characters: they travel through Temporal's history. The same for every way
+# in: the argument of a run, of `submit` and of `PriceQuote`, a line of a batch, and the schema. Temporal carries 2 MiB in
+# one value and 4 MB in one call, and an Update that comes with a start carries the request twice.
 MAX_DATA_URIS = 1024 * 1024
-"""All `data:` URIs of one request together, in characters: they travel through Temporal's history.
-
-The same for every way in: the argument of a run, of `submit` and of `PriceQuote`, a line of a batch, and the schema. Temporal carries
-2 MiB in one value and 4 MB in one call, and an Update that comes with a start carries the request twice.
-"""
+# Characters of a reference into the image store; the longest that the store makes has some 700.
 MAX_REFERENCE = 2_000
-"""Characters of a reference into the image store; the longest that the store makes has some 700."""
 
 _DESCRIBED_BY_AN_IMAGE_REF = ("media_type", "bytes", "width", "height")
 _SPELLING: dict[str, Any] = {
@@ -29,7 +27,7 @@ _SPELLING: dict[str, Any] = {
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a text is a data: URI. The scheme of a URI may be written in any case."""
+    """Return whether a text is a data: URI, whose scheme may be in upper or lower case."""
     return text[:5].lower() == "data:"
 
 
@@ -45,7 +43,7 @@ class ImageRef(Contract):
 
 
 class PartialImage(Contract):
-    """A picture that is not finished yet, shown while the provider draws. It is no result, and no bill names it.
+    """A picture that is not finished yet, shown while the provider draws. It is not a result, and no bill includes it.
 
     `attempt_id` is the request to the provider that it belongs to, `index` its place in the order of drawing, from 0.
     """
@@ -82,7 +80,7 @@ class ImageInput(SparseContract):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """All three spellings, where pydantic sees only the one that it makes of them."""
+        """Return the schema of all three spellings; pydantic sees only the one they are converted to."""
         whole = handler.resolve_ref_schema(handler(core_schema))
         described: dict[str, Any] = {name: {} for name in _DESCRIBED_BY_AN_IMAGE_REF}
         by_reference = {

@@ -1,4 +1,4 @@
-"""The names by which clients, workflows and workers in any language find each other. Never rename: histories hold them."""
+"""Registered names that clients, workflows and workers of any language share. Never rename one: histories hold them."""
 
 from datetime import date
 from typing import Final
@@ -7,46 +7,48 @@ from temporalio.common import SearchAttributeKey
 
 WORKFLOW = "ImageGeneration"
 QUERY_STATUS = "status"
+# Decides about a held run: one argument, a `gpt_image_runs.contracts.decisions.Decision`.
 UPDATE_DECIDE = "decide"
-"""What becomes of a run that is held: one argument, a `gpt_image_runs.contracts.decisions.Decision`."""
+# Submits a request to a run, which it may start: one argument, answered by a
+# `gpt_image_runs.contracts.submissions.SubmitReceipt`.
 UPDATE_SUBMIT = "submit"
-"""A request for a run that is under way, or is started with it: one argument, answered by a `gpt_image_runs.contracts.submissions.SubmitReceipt`."""
 
+# From the activity to its run: a `gpt_image_runs.contracts.images.PartialImage`, while the provider still draws.
 SIGNAL_PARTIAL_IMAGE = "partial_image"
-"""From the activity to its run: one `gpt_image_runs.contracts.images.PartialImage`, while the provider still draws."""
+# From the activity to its run: a `gpt_image_runs.contracts.result.FailedAttempt`, when it is retried.
 SIGNAL_ATTEMPT_FAILED = "attempt_failed"
-"""From the activity to its run: one `gpt_image_runs.contracts.result.FailedAttempt`, when it is tried again."""
+# The topic of a run's workflow stream on which they are published to subscribers.
 TOPIC_PARTIAL_IMAGES = "partial_images"
-"""Where a run's workflow stream tells them on to whoever subscribes."""
 
+# The workflow that compares a day with the provider's own books.
 PROVIDER_RECONCILIATION = "ProviderReconciliation"
-"""The workflow that compares a day with the provider's own books."""
 
+# Workflows, the check before a call and the billing after it.
 RUNS_QUEUE = "image-runs"
-"""Workflows, the check before and the money after."""
+# Calls to the provider, and dispatches that stand for further pictures: with slots, a rate limit and workers of their
+# own.
 PROVIDER_QUEUE = "image-provider"
-"""The calls to the provider, and the dispatches that stand for further pictures: their own slots, rate limit and fleet."""
+# Requests to webhook receivers: with slots of their own, so that a slow receiver does not delay bills.
 NOTIFY_QUEUE = "image-notifications"
-"""The requests to receivers of notifications: slots of their own, as a receiver that hangs must not keep bills waiting."""
 
 CHECK_REQUEST = "check_request"
 FIND_EARLIER_RUN = "find_earlier_run"
 CALL_GPT_IMAGE = "call_gpt_image"
+# Only dispatches on the provider's queue, which count against its rate limit.
 TAKE_IMAGE_SLOTS = "take_image_slots"
-"""Nothing but dispatches on the provider's queue, which count against its rate."""
 COMPUTE_COST = "compute_cost"
 RECORD_BILLING = "record_billing"
 RECONCILE_PROVIDER = "reconcile_provider"
 
+# The workflow of one correction of a run's bill, on the runs queue.
 RECONCILIATION = "Reconciliation"
-"""The workflow of one correction of a run's bill, on the runs queue."""
 SETTLE_RUN = "settle_run"
 
+# The workflow of one decision about a tenant's budget, on the runs queue.
 BUDGET_CHANGE = "BudgetChange"
-"""The workflow of one decision about a tenant's budget, on the runs queue."""
 CHANGE_BUDGET = "change_budget"
+# The workflow of a batch, on the runs queue; its runs carry its id as a search attribute.
 BATCH = "ImageBatch"
-"""The workflow of a batch, on the runs queue; its runs carry its id as a search attribute."""
 OPEN_BATCH = "open_batch"
 ADVANCE_BATCH = "advance_batch"
 SIGNAL_PAUSE = "pause"
@@ -54,21 +56,21 @@ SIGNAL_RESUME = "resume"
 SIGNAL_CANCEL = "cancel"
 QUERY_PROGRESS = "progress"
 
+# The workflow that notifies one destination of a run's end, on the runs queue. The run does not wait for it.
 NOTIFICATION = "Notification"
-"""The workflow that tells one destination of a run's end, on the runs queue. The run does not wait for it."""
 NOTIFY = "notify"
 
+# The workflow that quotes the price of a request, on the runs queue. It starts nothing, and may have any id.
 PRICE_QUOTE = "PriceQuote"
-"""The workflow that says what a request would cost, on the runs queue. It starts nothing, and any id will do."""
 QUOTE_PRICE = "quote_price"
 
+# The Nexus service on the runs queue, with the operations `generate` and `quote`.
 NEXUS_SERVICE = "ImageRuns"
-"""The Nexus service on the runs queue, with the operations `generate` and `quote`."""
+# The Nexus endpoint of the embedded server; the operator of a cluster may choose another name.
 NEXUS_ENDPOINT = "image-runs"
-"""The endpoint that the embedded server has for it; a cluster's operator may choose another name."""
 
+# The workflow of a batch that runs at half price in the provider's own batches, on the runs queue.
 ECONOMY_BATCH = "EconomyBatch"
-"""The workflow of a batch that runs at half price in the provider's own batches, on the runs queue."""
 PLAN_ECONOMY_BATCH = "plan_economy_batch"
 CLAIM_ECONOMY_PART = "claim_economy_part"
 SEND_ECONOMY_PART = "send_economy_part"
@@ -77,45 +79,45 @@ CANCEL_ECONOMY_PARTS = "cancel_economy_parts"
 SETTLE_ECONOMY_LINES = "settle_economy_lines"
 CLOSE_ECONOMY_PART = "close_economy_part"
 CLOSE_ECONOMY_ROUND = "close_economy_round"
+# Tells an economy batch to poll the provider now, for example from a webhook of the provider.
 SIGNAL_LOOK = "look"
-"""To an economy batch: look at the provider's batches now, as a webhook of theirs may ask."""
 QUERY_ECONOMY = "economy"
 
+# The failure type of a run that was refused before anything was sent; its details are a list of problems.
 REQUEST_REFUSED = "RequestRefused"
-"""The failure type of a run that was refused before anything was sent; its details are a list of problems."""
+# The failure type of a run whose request id stands for other content in the ledger; nothing was sent.
 RUN_CONFLICT = "RunConflict"
-"""The failure type of a run whose request id stands for other content in the ledger; nothing was sent."""
+# The failure type of a correction that would not be true; nothing was written.
 CORRECTION_REFUSED = "CorrectionRefused"
-"""The failure type of a correction that would not be true; nothing was written."""
+# The failure type of a call that waits for a decision, with an `OpenDecision` as its detail; the run goes on.
 UNKNOWN_OUTCOME_HELD = "UnknownOutcomeHeld"
-"""The failure type of a call that waits for a decision, with an `OpenDecision` as its detail; the run goes on."""
+# The failure type of an Update `decide` that cannot be read, or comes to a run that is not held.
 DECISION_REFUSED = "DecisionRefused"
-"""The failure type of an Update `decide` that cannot be read, or comes to a run that is not held."""
+# The failure type of an Update `submit` to a run that ended before it was known what its request id stands for.
 NO_RECEIPT = "NoReceipt"
-"""The failure type of an Update `submit` to a run that ended before it was known what its request id stands for."""
+# The failure type of a held run that somebody gave up; its details are its `OpenDecision` and the `Decision`.
 GIVEN_UP = "GivenUp"
-"""The failure type of a held run that somebody gave up; its details are its `OpenDecision` and the `Decision`."""
+# The failure type of a bill for an attempt that the ledger does not have; it is tried again, and a cancelled run ends.
 ATTEMPT_MISSING = "AttemptMissing"
-"""The failure type of a bill for an attempt that the ledger does not have; it is tried again, and a cancelled run ends."""
+# The failure type of a run whose tenant may not spend what its next request could cost; that request was not sent.
 BUDGET_EXCEEDED = "BudgetExceeded"
-"""The failure type of a run whose tenant may not spend what its next request could cost; that request was not sent."""
+# The failure type of a notification that its receiver did not take for three days.
 NOTIFICATION_GIVEN_UP = "NotificationGivenUp"
-"""The failure type of a notification that its receiver did not take for three days."""
+# The failure type of a batch whose id stands for other lines already; nothing was started.
 BATCH_CONFLICT = "BatchConflict"
-"""The failure type of a batch whose id stands for other lines already; nothing was started."""
 
 TENANT = SearchAttributeKey.for_keyword("Tenant")
 MODEL = SearchAttributeKey.for_keyword("Model")
 OPERATION = SearchAttributeKey.for_keyword("Operation")
 BILLING_STATE = SearchAttributeKey.for_keyword("BillingState")
+# Only for filters such as `CostUsd > 0.10`: the billed amount is the decimal string in the ledger.
 COST_USD = SearchAttributeKey.for_float("CostUsd")
-"""For filters such as `CostUsd > 0.10` only: what is billed is the decimal string in the ledger."""
 IMAGE_COUNT = SearchAttributeKey.for_int("ImageCount")
+# What a run needs from a person before it goes on: `DECISION` while it is held, else not set.
 WAITS_FOR = SearchAttributeKey.for_keyword("WaitsFor")
-"""What a run needs from a person before it goes on: `DECISION` while it is held, else not set."""
 DECISION = "decision"
+# The batch that started a run, and the batch's own workflow.
 BATCH_ID = SearchAttributeKey.for_keyword("Batch")
-"""The batch that started a run, and the batch's own workflow."""
 SEARCH_ATTRIBUTES = (TENANT, MODEL, OPERATION, BILLING_STATE, COST_USD, IMAGE_COUNT, WAITS_FOR, BATCH_ID)
 
 
@@ -123,7 +125,7 @@ _ECONOMY_PREFIX = "economy-batch:"
 
 
 def run_id_for(tenant: str, request_id: str) -> str:
-    """The id of a run, which is the id of its workflow: "image:acme:req-1"."""
+    """Return the id of a run and of its workflow: "image:acme:req-1"."""
     return f"image:{tenant}:{request_id}"
 
 
@@ -132,37 +134,37 @@ NEXUS_PREFIX = "nexus:"
 
 
 def batch_workflow_id(batch_id: str) -> str:
-    """The id of the workflow of a batch: "batch:autumn-catalogue"."""
+    """Return the id of a batch's workflow: "batch:autumn-catalog"."""
     return f"batch:{batch_id}"
 
 
 def economy_workflow_id(batch_id: str) -> str:
-    """The id of the workflow of an economy batch: "economy-batch:autumn-catalogue"."""
+    """Return the id of an economy batch's workflow: "economy-batch:autumn-catalog"."""
     return f"{_ECONOMY_PREFIX}{batch_id}"
 
 
 def is_economy_batch(workflow_id: str) -> bool:
-    """Whether a workflow's id is that of an economy batch."""
+    """Return whether a workflow's id is that of an economy batch."""
     return workflow_id.startswith(_ECONOMY_PREFIX)
 
 
 def provider_reconciliation_id(day: date) -> str:
-    """The id of the workflow that compares a day: "provider-reconciliation:2026-11-22"."""
+    """Return the id of the workflow that compares a day: "provider-reconciliation:2026-11-22"."""
     return f"provider-reconciliation:{day.isoformat()}"
 
 
+# For runs that already hold part of the provider's limit: they finish before others begin. Never start a run with it.
 PRIORITY_FIRST: Final = 1
-"""For runs that have begun to take their share of the provider's limit: to finish is before to begin. Start none with it."""
+# A person waits for the picture.
 PRIORITY_INTERACTIVE: Final = 2
-"""Somebody waits for the picture."""
+# The server's default.
 PRIORITY_UNSAID: Final = 3
-"""What the server takes where a starter says nothing."""
+# Many runs, none of which a person waits for.
 PRIORITY_BATCH: Final = 4
-"""Many runs that nobody waits for one by one."""
 
 
 FINGERPRINT = "fingerprint"
 
 
+# Keys of a run's memo: the request's fingerprint, and the id of the Update `submit` that started it.
 SUBMISSION = "submission"
-"""What is kept in a run's memo: what was asked, and which call has started it: the id of the Update `submit` that came along."""

@@ -1,4 +1,4 @@
-"""What goes through Temporal to tell one destination of one run's end, and what it is told."""
+"""Notifications of a run's end: the order for one destination, its delivery, and the ids of both."""
 
 import hashlib
 from datetime import datetime
@@ -54,24 +54,25 @@ class Delivery(Contract):
 
 
 def event_id_for(run_id: str, event: RunEnd, execution_id: str) -> str:
-    """The id of an event: "evt_" and 32 hex digits.
+    """Return the id of an event: "evt_" and 32 hex digits.
 
-    A run completes once, whoever asks for it again; it may fail more than once, each time in another execution.
+    A run completes once, however often it is submitted; it may fail more than once, each time in another execution.
     """
     occasion = "" if event == "completed" else execution_id
     return f"evt_{_digest(run_id, event, occasion)[:32]}"
 
 
 def notification_id_for(run_id: str, event_id: str, url: str) -> str:
-    """The id of the workflow that tells one destination of one event: "notify:image:acme:req-1:5f2c01aa"."""
+    """Return the id of the workflow that notifies one destination: "notify:image:acme:req-1:5f2c01aa"."""
     # A refused run may have any id that Temporal takes, and this one has to be taken too.
     subject = run_id if len(run_id.encode()) <= _MAX_ID else _digest(run_id)
     return f"notify:{subject}:{_digest(event_id, url)[:8]}"
 
 
 def message_id_for(event_id: str, namespace: str) -> str:
-    """The `webhook-id` of an event: its own id, and 8 hex digits that tell Temporal's namespaces apart, in which runs of the same
-    id may end.
+    """Return the `webhook-id` of an event: its id and 8 hex digits of the namespace.
+
+    Runs of the same id may end in several namespaces.
     """
     return f"{event_id}-{_digest(namespace)[:8]}"
 

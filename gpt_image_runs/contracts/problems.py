@@ -1,4 +1,4 @@
-"""What is wrong with a request, in words for the person who sent it."""
+"""Validation problems in words for the sender, and the parser of untrusted payloads."""
 
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -9,11 +9,11 @@ from gpt_image_runs.contracts.base import Contract
 
 Parsed = TypeVar("Parsed", bound=Contract)
 
+# Fields whose texts are never repeated: a refused address may contain a password.
 _PRIVATE = {"prompt", "notify"}
-"""Fields whose texts are not repeated: an address that is refused may have a password in it."""
 _MAX_VALUE = 80
+# Characters; every field of a request wrong at once takes less.
 _MAX_LIST = 3_500
-"""Characters; every field of a request wrong at once takes less."""
 
 
 class Problem(Contract):
@@ -30,7 +30,7 @@ class Problem(Contract):
 
 
 def describe_value(field: str, value: Any) -> str:
-    """A value as a person should see it in a message: short, and never a prompt, a picture or somebody's address."""
+    """Format a value for a message: short, and never a prompt, a picture or an address."""
     if isinstance(value, str) and (field.partition(".")[0] in _PRIVATE or value[:5].lower() == "data:"):
         return f"a text of {len(value):,} characters"
     if isinstance(value, (list, tuple, dict)):
@@ -46,7 +46,7 @@ def describe_value(field: str, value: Any) -> str:
 
 
 def describe_problems(problems: tuple[Problem, ...]) -> str:
-    """All problems as one message: a line each, the rest by their number where a stranger has made too many of them."""
+    """Format problems as one message with a line for each, up to a limit; the rest are counted."""
     lines = [f"- {problem}" for problem in problems]
     told = sum(length <= _MAX_LIST for length in accumulate(map(len, lines)))
     more = [f"- and {len(lines) - told:,} more"] if told < len(lines) else []

@@ -1,4 +1,4 @@
-"""A day of ours beside the same day in the provider's own books: what is asked, what the provider says, what came of it.
+"""One day compared with the provider's usage and cost records: the order, the provider's figures, and the comparison.
 
 The provider counts requests by the minute and money by the day and line item; it knows neither runs nor attempts.
 """
@@ -11,9 +11,11 @@ from pydantic import ConfigDict
 from gpt_image_runs.contracts.base import Contract, SparseContract
 from gpt_image_runs.contracts.money import Usd
 
+# Of a difference: there is none; the doubts listed can explain it; something is not known here.
 Verdict = Literal["equal", "explained", "unexplained"]
-"""Of a difference: there is none; the doubts listed can explain it; something is not known here."""
 
+# Why an attempt may make the two books differ. The first three are attempts of unknown outcome that the provider has
+# counted, may have counted, and has not counted.
 Doubt = Literal[
     "paid_for_nothing",
     "perhaps_paid",
@@ -23,8 +25,6 @@ Doubt = Literal[
     "inexact_list_cost",
     "across_midnight",
 ]
-"""Why an attempt may make the two books differ. The first three are attempts of unknown outcome that the provider has
-counted, may have counted, and has not counted."""
 
 
 class ComparisonOrder(SparseContract):
@@ -123,7 +123,7 @@ class DoubtfulAttempt(Contract):
 
 
 class Comparison(Contract):
-    """A day of both books. `other_lines` are the provider's costs of what is no image model, which are not compared."""
+    """A day of both books. `other_lines` are the provider's costs of other models, which are not compared."""
 
     day: dt.date
     provider: str

@@ -1,4 +1,4 @@
-"""What a request would cost: what goes into the activity `quote_price`, and what comes out. Nothing is started by it."""
+"""Price quotes: input and output of the activity `quote_price`, which starts nothing."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
-"""What is asked: the provider's own payload, and who asks.
+"""The image request: the provider's own payload, and who sends it.
 
-The payload in the provider's documentation is a valid request as it stands. What depends on the model (sizes,
-qualities, formats) is the catalogue's business; here is what holds for every model.
+The payload in the provider's documentation is a valid request. The rules here apply to every model; those that depend on the model
+(sizes, qualities, formats) are in the catalog.
 """
 
 import re
@@ -26,11 +26,11 @@ from gpt_image_runs.contracts.images import ImageInput
 MAX_URL = 2_048
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _REST = r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*"
+# Deliberately narrow: no credentials, no fragment, and nothing that two parsers could read as two different hosts.
 URL_PATTERN = rf"^https?://{_HOST}(:[0-9]{{1,5}})?([/?]{_REST})?$"
-"""Narrow on purpose: no credentials, no fragment, and nothing that two readers could take for two different hosts."""
 
+# An https address. The pattern also matches http, which a setting may allow to this host for tests.
 Destination = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=MAX_URL)]
-"""An https address; plain http too by its shape, which a setting may allow to this host, for tests."""
 
 
 class Notify(SparseContract):
@@ -47,7 +47,7 @@ class Notify(SparseContract):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Both spellings, where pydantic sees only the one that it makes of them."""
+        """Return the schema of both spellings; pydantic sees only the one they are converted to."""
         whole = handler.resolve_ref_schema(handler(core_schema))
         spelling = {"type": "string", "maxLength": MAX_URL, "pattern": URL_PATTERN}
         as_an_object = {
@@ -63,8 +63,8 @@ Operation = Literal["generate", "edit"]
 MissingUsage = Literal["estimate", "hold"]
 UnknownOutcome = Literal["resend", "hold"]
 
+# Fields that are not content: two requests that differ only in these are the same request.
 NO_CONTENT = {"request_id", "notify"}
-"""Fields that are not what is asked: two requests that differ in these alone are the same request."""
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -90,7 +90,7 @@ def _refuse_blank(text: str) -> str:
 
 def _refuse_a_number(value: Any) -> Any:
     if not isinstance(value, bool):
-        raise ValueError("no boolean")  # noqa: TRY004 - pydantic reads a ValueError; to Python, and so to it, 1 is True
+        raise ValueError("not a boolean")  # noqa: TRY004 - pydantic reads a ValueError; to Python, and so to it, 1 is True
     return value
 
 
@@ -100,26 +100,26 @@ def _refuse_invisible(text: str) -> str:
     return text
 
 
+# Text in any language and direction.
 PlainText = Annotated[str, AfterValidator(_refuse_control_characters), JsonPattern(PLAIN_TEXT)]
-"""What is written in any language, in either direction."""
+# Names that people tell apart by eye: no direction marks, joiners or surrounding spaces.
 Label = Annotated[
     str, AfterValidator(_refuse_invisible), JsonPattern(LABEL), Field(min_length=1, max_length=64)
 ]
-"""What people tell apart by eye: no marks of direction, no joiners, no blanks around it."""
+# A label, or an empty text, which the provider reads as absent.
 Identifier = Annotated[
     str,
     AfterValidator(_refuse_invisible),
     JsonPattern(f"^$|{LABEL}"),
     Field(max_length=64),
 ]
-"""A label, or an empty text, which the provider reads as absent."""
 
 
 def _is_written_default(name: str, given: dict[str, Any]) -> bool:
-    """Whether a field holds the provider's documented default, where it changes neither the call nor the pictures.
+    """Return whether a field holds a documented default that changes neither the call nor the pictures.
 
-    These values were refused once, so no request that was billed has one in its fingerprint. Defaults that are sent
-    to the provider (n 1, size "auto", quality "auto", ...) are not among them: they are part of what is asked.
+    Earlier versions refused these values, so no billed request has one in its fingerprint. Defaults that are sent to the
+    provider (n 1, size "auto", quality "auto", ...) are not among them: they are part of the content.
     """
     value = given[name]
     if name == "stream":
@@ -141,7 +141,7 @@ class ImageRequest(SparseContract):
     """One image request. With `images` it is an edit, without it is a generation.
 
     Fields that are None are not sent to the provider, which then applies its own defaults. Types are strict: "1" is
-    no number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent. With `partial_images` the answer
+    not a number. `size` is "auto" or "WxH" in pixels, `output_compression` is percent. With `partial_images` the answer
     is streamed; `stream` says so once more, as the provider's payload does, and changes nothing.
     The provider's defaults that change nothing (`stream` false, `partial_images` 0, ...) count as absent.
     """
@@ -244,22 +244,22 @@ class ImageRequest(SparseContract):
 
     @property
     def operation(self) -> Operation:
-        """What is done: an edit where there are pictures to edit."""
+        """The operation: an edit where there are pictures to edit."""
         return "edit" if self.images else "generate"
 
     @property
     def image_count(self) -> int:
-        """How many pictures are asked for."""
+        """The number of pictures requested."""
         return self.n or 1
 
     def inputs(self) -> tuple[tuple[str, ImageInput], ...]:
-        """Every picture that the request brings, with the name of its field."""
+        """Return every picture in the request with the name of its field."""
         named = [(f"images.{index}", image) for index, image in enumerate(self.images or ())]
         return (*named, ("mask", self.mask)) if self.mask else tuple(named)
 
 
 def find_request_id(request: ImageRequest, workflow_id: str) -> str | None:
-    """The request's own id, else what follows image:TENANT: in the workflow's id, or the whole of it; None where neither is one."""
+    """Return the request's id, else what follows image:TENANT: in the workflow's id, or all of it; None if neither is valid."""
     if request.request_id is not None:
         return request.request_id
     candidate = workflow_id.removeprefix(names.run_id_for(request.tenant, ""))
@@ -281,19 +281,19 @@ MAX_SCHEDULED_BATCH_ID = 64 - _STAMP_LENGTH
 
 
 def strip_scheduled_time(workflow_id: str) -> str:
-    """The workflow id that a schedule was made with: "image:acme:nightly" of "image:acme:nightly-2026-11-28T02:00:00Z"."""
+    """Return the workflow id set in a schedule: "image:acme:nightly" for "image:acme:nightly-2026-11-28T02:00:00Z"."""
     return _SERVER_SUFFIX.sub("", workflow_id)
 
 
 def derive_scheduled_id(base: str, scheduled_at: datetime) -> str:
-    """The request or batch id of one scheduled time: "nightly-20261128T020000Z"."""
+    """Build the request or batch id of one scheduled time: "nightly-20261128T020000Z"."""
     return f"{base}-{scheduled_at.astimezone(UTC):{_STAMP}}"
 
 
 def find_tenant(payload: Any, workflow_id: str) -> str | None:
-    """Whose request it is, also where it is refused; None where that cannot be told.
+    """Return the tenant of a request, also of one that is refused; None if it is unknown.
 
-    The request's own word counts, then the workflow's id; a request without a tenant is the default one's.
+    The request's own field counts first, then the workflow's id; a request without a tenant belongs to the default one.
     """
     named = payload.get("tenant") if isinstance(payload, dict) else None
     if isinstance(named, str) and re.fullmatch(TENANT_PATTERN, named):
@@ -306,6 +306,6 @@ def find_tenant(payload: Any, workflow_id: str) -> str | None:
 
 
 def describe_call(model: str, operation: str, size: str | None, quality: str | None, count: int) -> str:
-    """One line for the timeline: what is asked of the provider, without the prompt."""
+    """Format one line for the timeline: what is requested from the provider, without the prompt."""
     pictures = "1 picture" if count == 1 else f"{count} pictures"
     return f"{operation} {pictures} with {model}, size {size or 'auto'}, quality {quality or 'auto'}"

@@ -1,4 +1,4 @@
-"""From JSON that anybody may have sent to a request, or to everything that is wrong with it."""
+"""Parse untrusted JSON into a request, or into everything that is wrong with it."""
 
 import difflib
 from collections.abc import Iterable
@@ -25,16 +25,16 @@ NOT_SUPPORTED = {
 }
 _NOT_SUPPORTED_FORMATS = {"gif", "svg"}
 _MAX_FIELD = 120
+# Fields and values, nested ones included; a request that uses everything has some 160. Each may be a problem of its own,
+# and too many would not fit into a history and would keep a workflow task busy for too long.
 _MAX_PARTS = 300
-"""Fields and values, nested ones included: a request that uses everything has some 160. Each may be a problem of its
-own, and what lists too many of them could be held by no history, and would keep a workflow busy for too long."""
 
 
 class Reading(NamedTuple):
-    """What was read: the request where it is well-formed, its problems, and the sound part of it.
+    """The result of parsing: the request if it is well-formed, its problems, and the sound part of it.
 
-    `sound` is the request without the fields that have problems, for rules that look at the rest: so that every
-    problem is reported at once. It is None where no model can be read.
+    `sound` is the request without the fields that have problems, so that rules about the other fields can still report theirs.
+    It is None where the model is not valid.
     """
 
     request: ImageRequest | None
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
 
 
 def read_request(payload: Any) -> Reading:
-    """Reads a request from parsed JSON. Never raises: whatever is wrong is a problem in the reading."""
+    """Parse a request from decoded JSON. Never raise: whatever is wrong is listed in the problems."""
     if isinstance(payload, ImageRequest):
         payload = payload.model_dump(mode="json")
     if not isinstance(payload, dict):
@@ -116,7 +116,7 @@ def _allowed(field: str, kind: str, value: Any) -> str:
 
 
 def _check_together(request: ImageRequest) -> tuple[Problem, ...]:
-    """What concerns several fields of every model."""
+    """Return the problems that concern several fields, whatever the model."""
     problems = []
     if request.mask and not request.images:
         problems.append(

@@ -1,4 +1,4 @@
-"""What a run answers, while it runs and when it is done."""
+"""The result and the status of a run."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -12,8 +12,8 @@ from gpt_image_runs.contracts.images import ImageRef, PartialImage
 from gpt_image_runs.contracts.money import Usd
 from gpt_image_runs.contracts.request import Operation
 
+# More attempts than any run has.
 _MANY = 1_000_000_000
-"""No run has so many attempts."""
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -150,7 +150,7 @@ class RunStatus(Contract):
     )
     partial_images: tuple[PartialImage, ...] = Field(
         default=(),
-        description="Pictures that were shown before the last one was done, of the latest attempt. They are no results.",
+        description="Pictures that were shown before the last one was done, of the latest attempt. They are not results.",
     )
     tenant: str | None = Field(default=None, description="Whose run it is, once that is settled.")
     attempts: int | None = Field(

@@ -1,4 +1,4 @@
-"""The answer of the Update `submit`, and what it takes to give one: the content of two requests beside each other."""
+"""The answer of the Update `submit`, and the comparison of two requests' content that it is made from."""
 
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ class EarlierRun(Contract):
 
 
 def compare_contents(earlier: ImageRequest, submitted: ImageRequest) -> tuple[Difference, ...]:
-    """The fields in which two requests differ, in order, whatever their request ids and whoever is told of their end."""
+    """Return the fields in which two requests differ, in order, apart from request_id and notify."""
     before, now = _content(earlier), _content(submitted)
     return tuple(
         Difference(field=field, earlier=_describe(field, before), submitted=_describe(field, now))
@@ -95,7 +95,7 @@ def compare_contents(earlier: ImageRequest, submitted: ImageRequest) -> tuple[Di
 
 
 def mark_differences(submitted: ImageRequest, fields: tuple[str, ...]) -> tuple[Difference, ...]:
-    """The same where the earlier content is known by its marks alone, which named these fields."""
+    """Return the differences where only the marks of the earlier content are known, which named these fields."""
     now = _content(submitted)
     return tuple(Difference(field=field, earlier=None, submitted=_describe(field, now)) for field in fields)
 

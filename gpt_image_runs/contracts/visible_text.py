@@ -1,4 +1,4 @@
-"""Texts of strangers as they are shown: what a terminal would carry out, or what would turn a line around, is written out."""
+"""Untrusted text made safe to show: control characters and direction marks are written as escapes."""
 
 import re
 

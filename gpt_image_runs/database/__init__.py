@@ -1,1 +1,1 @@
-"""Package."""
+"""The database of the ledger: engine and transactions, tables, column types, and migrations."""

@@ -1,6 +1,6 @@
-"""The database of the ledger: transactions whose failures are sentences. No tables here, and no schema (`gpt_image_runs.database.open`).
+"""The engine and transactions of the ledger's database, with errors that are readable sentences.
 
-Everything is synchronous and safe to share between threads. Callers on an event loop use a thread.
+Everything is synchronous and safe to share between threads. Call it from a thread in asynchronous code.
 """
 
 import os
@@ -21,8 +21,8 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from gpt_image_runs.database.errors import LedgerRefused, LedgerUnavailable
 
+# The execution option that names how a transaction on SQLite begins.
 BEGIN = "ledger_begin"
-"""The execution option that names how a transaction on SQLite begins."""
 
 _SUPPORTED = "use sqlite:///path/to/ledger.db or postgresql://user:password@host:5432/database"
 _POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
@@ -32,11 +32,11 @@ _CONNECT_TIMEOUT_SECONDS = 10
 
 
 def parse_url(url: str) -> URL:
-    """The URL of a ledger, with the driver that we use.
+    """Parse the URL of a ledger and set the driver.
 
     Raises:
-        LedgerUnavailable: not a URL of SQLite (in a file) or PostgreSQL. The URL itself is not repeated in the
-            message: where it cannot be parsed, nobody knows which part of it is the password.
+        LedgerUnavailable: it is not a URL of SQLite (in a file) or PostgreSQL. The message does not repeat the URL: where it
+            cannot be parsed, any part of it may be the password.
     """
     try:
         parsed = make_url(url)
@@ -49,14 +49,14 @@ def parse_url(url: str) -> URL:
     if parsed.drivername in _POSTGRESQL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "sqlite":
-        raise LedgerUnavailable(f"A ledger cannot live in {parsed.drivername}: {_SUPPORTED}.")
+        raise LedgerUnavailable(f"{parsed.drivername} is not supported for a ledger: {_SUPPORTED}.")
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
-        raise LedgerUnavailable("A ledger needs a file to last: use sqlite:///path/to/ledger.db.")
+        raise LedgerUnavailable("A ledger in memory would be lost. Use sqlite:///path/to/ledger.db.")
     return parsed
 
 
 def describe_location(url: URL) -> str:
-    """Where a ledger is, for messages: without the password, and without options, which may hold one too."""
+    """Format where a ledger is, for messages: without the password and the options, which may hold one too."""
     if url.drivername == "sqlite":
         return f"sqlite:///{url.database}"
     user = f"{url.username}@" if url.username else ""
@@ -66,7 +66,7 @@ def describe_location(url: URL) -> str:
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine that connects when it is first used. Errors never show parameters: they are customers' data."""
+    """Build an engine that connects on first use. Its errors never show parameters: they are customers' data."""
     if url.drivername == "sqlite":
         return _make_sqlite_engine(url)
     return create_engine(
@@ -109,12 +109,12 @@ def _begin_sqlite_transaction(connection: Connection) -> None:
 
 
 def prepare_sqlite_file(url: URL) -> None:
-    """Makes the directory and the file of a ledger, with the write-ahead log that lets readers read beside a writer.
+    """Create the directory and the file of a SQLite ledger with a write-ahead log, so that readers do not block.
 
-    The log is a lasting property of the file. Does nothing for PostgreSQL.
+    The log is a permanent property of the file. Does nothing for PostgreSQL.
 
     Raises:
-        LedgerUnavailable: the file cannot be made or written.
+        LedgerUnavailable: the file cannot be created or written.
     """
     if url.drivername != "sqlite":
         return
@@ -129,7 +129,7 @@ def prepare_sqlite_file(url: URL) -> None:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS)) as connection:
             _turn_on_write_ahead_log(connection)
     except (OSError, sqlite3.Error) as error:
-        raise LedgerUnavailable(f"The ledger at {describe_location(url)} cannot be made: {error}.") from error
+        raise LedgerUnavailable(f"The ledger at {describe_location(url)} cannot be created: {error}.") from error
 
 
 def _turn_on_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -159,13 +159,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
+        """Open a transaction that only reads."""
         with self._telling(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that writes: all of it or nothing, committed on leaving.
+        """Open a transaction that writes all or nothing and commits on leaving.
 
         On SQLite it takes the write lock at once: a transaction that starts by reading and wants to write later would
         fail if another process wrote in between.
@@ -179,9 +179,9 @@ class Database:
 
     @contextmanager
     def joining(self) -> Iterator["Database"]:
-        """One transaction for many steps: each `writing` of the database that is given succeeds or fails alone within it.
+        """Open one transaction for many steps: each `writing` of the yielded database succeeds or fails alone.
 
-        A step costs no commit of its own. All of them are committed on leaving. For one thread.
+        All steps are committed together on leaving. For one thread.
 
         Raises:
             LedgerUnavailable, LedgerRefused: as for `writing`; then none of the steps was written.
@@ -190,7 +190,7 @@ class Database:
             yield _JoinedDatabase(self, connection)
 
     def close(self) -> None:
-        """Closes every connection. The database can be used again afterwards."""
+        """Close every connection. The database can be used again afterwards."""
         self._engine.dispose()
 
     @contextmanager
@@ -233,7 +233,7 @@ class _JoinedDatabase(Database):
 
 
 def quote_driver(error: SQLAlchemyError) -> str:
-    """The driver's own first line, without SQLAlchemy's SQL and links."""
+    """Return the first line of the driver's message, without SQLAlchemy's SQL and links."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     lines = str(cause).strip().splitlines() or [type(error).__name__]
     line = lines[0].strip()
@@ -241,9 +241,9 @@ def quote_driver(error: SQLAlchemyError) -> str:
 
 
 def insert_once(connection: Connection, table: Table, row: dict[str, Any], *, key: str | None = None) -> bool:
-    """Inserts a row unless one of its unique keys is taken. Returns whether it was inserted.
+    """Insert a row unless one of its unique keys is taken; return whether it was inserted.
 
-    Waits for another transaction that is inserting the same key. Where it returns False, the other row can be read. With
+    Wait for another transaction that is inserting the same key. Where it returns False, the other row can be read. With
     `key`, the name of a unique column, only that one may be taken: any other is an error.
     """
     return connection.execute(_spell(connection.dialect.name, table, key), row).first() is not None
@@ -251,6 +251,6 @@ def insert_once(connection: Connection, table: Table, row: dict[str, Any], *, ke
 
 @cache
 def _spell(dialect: str, table: Table, key: str | None) -> ReturningInsert[Any]:
-    """Kept, as a statement is costly to make and to recognise: with its 30 values in it, three times as much as to run it."""
+    """Build the insert statement of a table, cached: compiling it takes three times as long as running it."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return insert(table).on_conflict_do_nothing(index_elements=key and [key]).returning(*table.primary_key)

@@ -1,4 +1,4 @@
-"""What can go wrong with the ledger, as sentences for people. No message ever holds a password.
+"""Errors of the ledger, with messages for people. No message contains a password.
 
 LedgerError
   LedgerUnavailable    not reachable, busy or full: try again later
@@ -19,7 +19,7 @@ class LedgerError(Exception):
 
 
 class LedgerUnavailable(LedgerError):
-    """The database does not answer, cannot be written to, or its URL is no use. Trying again may help."""
+    """The database does not answer, cannot be written to, or its URL is not valid. Trying again may help."""
 
 
 class LedgerNotReady(LedgerError):

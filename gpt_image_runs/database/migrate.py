@@ -1,4 +1,4 @@
-"""Brings a ledger's schema up to date: for `open_database(create=True)`, and as `python -m gpt_image_runs.database.migrate`.
+"""Migrate a ledger's schema: for `open_database(create=True)`, and as `python -m gpt_image_runs.database.migrate`.
 
 The migrations themselves are in `migrations/versions`.
 """
@@ -17,16 +17,16 @@ from gpt_image_runs.database.engine import Database, parse_url, prepare_sqlite_f
 from gpt_image_runs.database.errors import LedgerError
 from gpt_image_runs.database.schema import HEAD, check_revision
 
+# Any number that no other program uses on the same database.
 _ADVISORY_LOCK = 7_214_059_033_120_867_001
-"""Any number will do, as long as no other program on the same database picks it."""
 
 _alembic_is_in_use = threading.Lock()  # its `context` and `op` belong to the whole process
 
 
 def migrate_to_head(database: Database) -> str | None:
-    """Migrates a database to `HEAD`; returns the schema that it had before, None for none.
+    """Migrate a database to `HEAD`; return the schema that it had before, None if it had none.
 
-    All of it happens in one transaction that only one process can be in, so that it is done once and never by half.
+    It runs in one transaction under a lock, so that concurrent processes migrate once and completely.
 
     Raises:
         LedgerUnavailable: the database cannot be reached or written.
@@ -51,7 +51,7 @@ def _configure_alembic(connection: Connection) -> Config:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns its exit status: 0 where the ledger is up to date, 1 where it is not."""
+    """Run the command; return 0 where the ledger is up to date, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m gpt_image_runs.database.migrate", description="Bring the ledger's schema up to date."
     )

@@ -1,4 +1,4 @@
-"""Opening a ledger: a database whose schema is the one that this version needs, made or migrated where that is wanted."""
+"""Open a ledger: check its schema, or create or migrate it."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from gpt_image_runs.database.schema import HEAD, check_revision
 
 
 def open_database(url: str, *, create: bool) -> Database:
-    """Opens a ledger whose schema is the one that this version needs.
+    """Open a ledger whose schema is the one that this version needs.
 
     Args:
         url: `sqlite:///path`, `postgresql://...` or `postgres://...`.
-        create: make or migrate the schema where needed, also when several processes start at once. Without it, that
+        create: create or migrate the schema where needed, also when several processes start at once. Without it, that
             is left to `python -m gpt_image_runs.database.migrate`.
 
     Raises:
-        LedgerUnavailable: the URL is no use, or the database cannot be reached or written.
+        LedgerUnavailable: the URL is not valid, or the database cannot be reached or written.
         LedgerNotReady: the schema is older (with `create` False) or newer than this version's, or of a version that was
             never released.
     """

@@ -1,4 +1,4 @@
-"""Which version of the schema this code needs, and which one a database has. Migrating is `gpt_image_runs.database.migrate`'s."""
+"""The schema version that this code needs, and the one that a database has."""
 
 from sqlalchemy import Connection, inspect, text
 
@@ -11,7 +11,7 @@ UNRELEASED = frozenset(f"{number:04}" for number in range(2, 13))
 
 
 def read_revision(connection: Connection) -> str | None:
-    """The schema that a database has, None where it has none."""
+    """Return the schema version of a database, None where it has none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -19,7 +19,7 @@ def read_revision(connection: Connection) -> str | None:
 
 
 def check_revision(connection: Connection, location: str) -> str | None:
-    """Return the schema that a database has, as `read_revision`, where this version can use or migrate it.
+    """Check that this version can use or migrate a database, and return its schema version as `read_revision` does.
 
     Raises:
         LedgerNotReady: it was made by a version that was never released, or is newer than `HEAD`.

@@ -1,8 +1,8 @@
-"""The ledger's tables, as queries see them. What makes them grow only (triggers) is in `migrations/`.
+"""The tables of the ledger and of batches. The triggers that make them append-only are in `migrations/`.
 
-A run is written once and outlives Temporal's memory. An attempt is written before it is sent and given its outcome
-once. A ledger entry is never changed at all, and the head of its tenant moves on with it. A budget is decided anew by
-a further row, and what a tenant has spent is counted along. Amounts are integers in micro-USD, moments are in UTC.
+A run is written once and kept longer than Temporal keeps its history. An attempt is written before it is sent, and its outcome is
+written once. A ledger entry never changes, and the head of its tenant advances with it. A new row changes a budget, and spend counters
+are updated in the same transaction. Amounts are integers in micro-USD, moments are in UTC.
 """
 
 from sqlalchemy import (

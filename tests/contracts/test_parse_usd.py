@@ -26,5 +26,5 @@ def test_amounts_are_exact(usd: str, micro_usd: int) -> None:
 )
 def test_anything_else_is_refused(usd: str) -> None:
     """What is no plain decimal number of at most 6 places is refused, never rounded or guessed."""
-    with pytest.raises(ValueError, match="no amount in USD"):
+    with pytest.raises(ValueError, match="is not a valid amount in USD"):
         parse_usd(usd)

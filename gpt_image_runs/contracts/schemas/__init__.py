@@ -1,4 +1,4 @@
-"""The contracts as JSON Schemas, for teams that import nothing of ours: the `.json` files here are what they read.
+"""The contracts as JSON Schemas, for teams that do not use this Python package.
 
-They are made from the contracts by `python -m gpt_image_runs.contracts.schemas` (`make schemas`) and never written by hand.
+The `.json` files are generated from the contracts by `python -m gpt_image_runs.contracts.schemas` (`make schemas`) and never edited by hand.
 """

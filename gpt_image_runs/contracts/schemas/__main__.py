@@ -1,4 +1,4 @@
-"""Writes the schemas beside this file: `python -m gpt_image_runs.contracts.schemas`, after a change of a contract."""
+"""Write the schemas beside this file: run `python -m gpt_image_runs.contracts.schemas` after changing a contract."""
 
 import json
 import sys

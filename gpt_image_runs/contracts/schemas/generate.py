@@ -1,7 +1,7 @@
-"""From contracts to JSON Schemas (draft 2020-12), each whole in itself. Pure.
+"""Generate JSON Schemas (draft 2020-12) from the contracts, each self-contained.
 
-A request's schema is strict: it refuses what the contract refuses by its shape. An answer's is tolerant: fields may be
-added, and those that are required stay. What needs a model's rules, a price or a picture no schema can say.
+The schema of a request is strict: it refuses every shape that the contract refuses. The schema of an answer is tolerant: fields
+may be added, and required ones stay. Rules that need a model, a price or a picture are not in a schema.
 """
 
 from collections.abc import Iterator
@@ -53,6 +53,7 @@ class _Published(NamedTuple):
     rule: Schema
 
 
+# By stable name: what others send (validation mode) and what they receive (serialization mode).
 PUBLISHED = {
     "image-request": _Published(
         ImageRequest, "validation", {**_A_MASK_BELONGS_TO_AN_EDIT, "allOf": _A_STREAM_SHOWS_ONE_PICTURE}
@@ -75,11 +76,10 @@ PUBLISHED = {
     "economy-progress": _Published(EconomyProgress, "serialization", {}),
     "economy-summary": _Published(EconomySummary, "serialization", {}),
 }
-"""By stable name: what others send (validation) and what they get (serialization)."""
 
 
 def make_schemas() -> dict[str, Schema]:
-    """Every published schema by its name.
+    """Build every published schema, by its name.
 
     Raises:
         KeyError: a field has no description.
@@ -88,7 +88,7 @@ def make_schemas() -> dict[str, Schema]:
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """A field's title would repeat its name."""
+    """A generator without field titles, which would repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False

@@ -1,4 +1,4 @@
-"""What Alembic runs around the migrations: they go into the transaction that `gpt_image_runs.database.migrate` has begun."""
+"""Alembic's environment: run the migrations in the transaction that `gpt_image_runs.database.migrate` has begun."""
 
 from alembic import context
 

@@ -153,7 +153,7 @@ def test_many_wrong_lines_are_counted(run: CommandLine, tmp_path: Path) -> None:
         ("a.csv", b"A cup,1024x1024\n", (), "has the column 'A cup', unknown or twice"),
         ("a b.jsonl", b"{}", (), "'a b' is not a valid batch id"),
         ("a.jsonl", b"{}", ("--id", "x" * 65), "is not a valid batch id"),
-        ("a.jsonl", b"{}", ("--max-cost", "ten"), "--max-cost: 'ten' is no amount in USD"),
+        ("a.jsonl", b"{}", ("--max-cost", "ten"), "--max-cost: 'ten' is not a valid amount in USD"),
         ("a.jsonl", b"{}", ("--max-cost", "0"), "--max-cost is 0: write an amount above zero"),
         ("a.jsonl", b"{}", ("--max-cost", "-1"), "--max-cost is -1: write an amount above zero"),
         ("a.jsonl", b"{}", ("--window", "0"), "Invalid value for '--window': Input should be greater"),

@@ -147,7 +147,7 @@ async def test_an_amount_that_is_none_makes_no_sheet(store: ImageStore, path: Pa
     await write_contact_sheet("earlier", [make_row()], store, path)
     earlier = ReadPage(path).source
 
-    with pytest.raises(ValueError, match=r"'0\.1e3' is no amount in USD"):
+    with pytest.raises(ValueError, match=r"'0\.1e3' is not a valid amount in USD"):
         await write_contact_sheet("t", [make_row(), make_row(2, charge_usd="0.1e3")], store, path)
 
     assert ReadPage(path).source == earlier
