@@ -20,7 +20,9 @@ class RunFailure(Contract):
 
     run_id: str = Field(description="The run's id.")
     status: Literal["failed", "cancelled"] = Field(description="failed or cancelled.")
-    type: str = Field(description="The failure's type, as in Temporal; docs/reference/failures.md has them all.")
+    type: str = Field(
+        description="The failure's type, as in Temporal; docs/reference/failures.md has them all."
+    )
     message: str = Field(description="What is wrong and what to do, for people.")
 
 

@@ -30,7 +30,9 @@ class FailedAttempt(SparseContract):
     `tried_again_at` is when the next attempt may begin; absent where there is none.
     """
 
-    error_type: str = Field(min_length=1, description="The failure's type; docs/reference/failures.md has them all.")
+    error_type: str = Field(
+        min_length=1, description="The failure's type; docs/reference/failures.md has them all."
+    )
     message: str = Field(description="What is wrong and what to do, for people.")
     failed_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] = Field(description="When it failed.")
     failures: int | None = Field(

@@ -129,7 +129,9 @@ def prepare_sqlite_file(url: URL) -> None:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS)) as connection:
             _turn_on_write_ahead_log(connection)
     except (OSError, sqlite3.Error) as error:
-        raise LedgerUnavailable(f"The ledger at {describe_location(url)} cannot be created: {error}.") from error
+        raise LedgerUnavailable(
+            f"The ledger at {describe_location(url)} cannot be created: {error}."
+        ) from error
 
 
 def _turn_on_write_ahead_log(connection: sqlite3.Connection) -> None:

@@ -41,7 +41,7 @@ def test_fewer_places_are_read_and_empty_ones_too(usd: str, micro_usd: int) -> N
 )
 def test_what_is_no_exact_amount_is_refused(usd: str) -> None:
     """A fraction of a micro-USD or no number at all is refused with the value, and never rounded."""
-    with pytest.raises(ValueError, match="is not a valid amount in USD. Write a decimal number") as raised:
+    with pytest.raises(ValueError, match=r"is not a valid amount in USD. Write a decimal number") as raised:
         parse_usd(usd)
     assert repr(usd) in str(raised.value)
 
