@@ -13,7 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import translate_errors
-from gpt_image_runs.billing.reconciliation.compare import compare_day, summarise
+from gpt_image_runs.billing.reconciliation.compare import compare_day, summarize
 from gpt_image_runs.billing.reconciliation.history import ComparisonLog
 from gpt_image_runs.billing.reconciliation.matching import list_compared_attempts, stretch_to_ask
 from gpt_image_runs.contracts import names
@@ -61,7 +61,7 @@ class ProviderReconciler:
                 narrowed = order.model_copy(update={"project_id": order.project_id or self._project_id})
                 comparison = await self._compare(narrowed, order.day)
                 kept = await asyncio.to_thread(self._comparisons.record, key, comparison)
-        summary = summarise(kept)
+        summary = summarize(kept)
         log.info(
             "provider_day_compared",
             comparison_id=summary.comparison_id,

@@ -1,4 +1,4 @@
-"""What is known of an attempt before it is sent, what is learned after, and the row that both make. No database here."""
+"""Records of an attempt: what is known before it is sent, what is learned after, and the row of both. No database here."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,6 @@ Outcome = Literal["succeeded", "rejected", "not_sent", "unknown"]
 
 
 def new_attempt_id() -> str:
-    """A new id of an attempt."""
     return f"att_{uuid4().hex}"
 
 
@@ -19,7 +18,7 @@ def new_attempt_id() -> str:
 class NewAttempt:
     """An HTTP request that is about to be sent. `reserved_micro_usd` is its worst case, None where no price is known.
 
-    `batch_part` names the part of an economy batch where it is a line of that, and no request of its own.
+    `batch_part` names the part of an economy batch that this attempt is a line of; None for a request of its own.
     """
 
     run_id: str
@@ -35,10 +34,10 @@ class NewAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    """What became of an attempt. What is None was not learned, and leaves what the attempt holds already.
+    """The outcome of an attempt. A field that is None was not learned, and leaves what the attempt already has.
 
     `response` is the provider's whole answer without picture bytes, `raw_body` the beginning of one that could not be
-    read, `images` image refs as JSON objects. Sizes and such are the effective ones.
+    parsed, `images` image refs as JSON objects. `size`, `quality` and the like are the effective ones.
     """
 
     outcome: Outcome
@@ -61,7 +60,7 @@ class AttemptOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedAttempt:
-    """An attempt whose outcome was just written: what somebody who counts them wants to know."""
+    """An attempt whose outcome was just written, for metrics."""
 
     model: str
     sent_at: datetime

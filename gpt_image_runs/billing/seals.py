@@ -1,9 +1,9 @@
-"""Seal what is not an entry: outcomes of attempts, budgets, comparisons with the provider's books, and the ledger's identity.
+"""Seal rows that are not entries: outcomes of attempts, budgets, comparisons with the provider's books, the ledger's identity.
 
-A seal holds the hash of a row and the hash of the seal before it of its chain: a tenant's chain, or `COMPARISONS`. The
-chain's head says how many seals there are and which is the last. So no row that was sealed can be changed, taken out or
-put in without that `verify` finds it. A row of `runs` or `provider_attempts` also carries the hash of what was known as
-it was written, so that an attempt under way, which has no seal yet, cannot be changed either.
+A seal holds the hash of a row and the hash of the previous seal of its chain: a tenant's chain, or `COMPARISONS`. The
+chain's head holds the number of seals and the last one's hash. So `verify` finds every sealed row that is changed, removed
+or inserted. A row of `runs` or `provider_attempts` also carries the hash of what was known when it was written, because an
+attempt in progress has no seal yet.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ FIRST = "0" * 64
 BEGUN_HASH = "begun_hash"
 RUN_HASH = "run_hash"
 SEAL = "seal"
-# What is known of an attempt before it is sent. `simulated` is not among it: the answer may correct it.
+# What is known of an attempt before it is sent. `simulated` is left out: the answer may correct it.
 BEGUN = (
     "attempt_id",
     "run_id",
@@ -53,7 +53,7 @@ _APPEND_ON_SQLITE = (text(_MOVE_ON), text(_INSERT))
 
 
 class SealHead(NamedTuple):
-    """Where a chain of seals ends: how many there are, and the hash of the last."""
+    """The end of a chain of seals: how many there are, and the hash of the last."""
 
     seals: int
     seal_hash: str
@@ -70,8 +70,7 @@ def append_seal(
 ) -> str:
     """Seal a row as the last of its chain, and return the seal's hash.
 
-    `head` is the chain's, where the caller has locked it already. Nobody else seals on this chain until the transaction
-    ends.
+    Pass `head` where the caller has already locked the chain. Nobody else seals on this chain until the transaction ends.
     """
     last = head or lock_chain(connection, chain)
     row: dict[str, Any] = {
@@ -93,9 +92,9 @@ def append_seal(
 
 
 def lock_chain(connection: Connection, chain: str) -> SealHead:
-    """The end of a chain, on which nobody else seals until the transaction ends.
+    """Lock a chain until the transaction ends, and return its head.
 
-    Lock it before a row of `budgets` or `provider_comparisons` gets its number: then numbers and seals have one order.
+    Call it before a row of `budgets` or `provider_comparisons` gets its number, so that numbers and seals have one order.
     """
     head = connection.execute(_LOCK, {"of_chain": chain}).first()
     if head is None:
@@ -110,28 +109,28 @@ def begin_chain(connection: Connection, chain: str) -> None:
 
 
 def hash_run(row: Mapping[str, Any], connection: Connection) -> str:
-    """The hash of a run's row as it is about to be written."""
+    """Return the hash of a run's row that is about to be written."""
     return hash_row(_as_stored(runs, row, connection), left_out=(RUN_HASH,))
 
 
 def hash_begun(row: Mapping[str, Any], connection: Connection) -> str:
-    """The hash of what is known of an attempt before it is sent."""
+    """Return the hash of what is known of an attempt before it is sent."""
     begun = {name: row.get(name) for name in BEGUN}
     return hash_row(_as_stored(provider_attempts, begun, connection))
 
 
 def hash_outcome(row: Mapping[str, Any], connection: Connection) -> str:
-    """The hash of a whole attempt as it is about to be written."""
+    """Return the hash of a whole attempt that is about to be written."""
     return hash_row(_as_stored(provider_attempts, row, connection), left_out=(SEAL,))
 
 
 def hash_numbered(table: Table, row: Mapping[str, Any], connection: Connection) -> str:
-    """The hash of a row of `budgets` or `provider_comparisons`, whose number the database gives."""
+    """Return the hash of a row of `budgets` or `provider_comparisons`, without its number."""
     return hash_row(_as_stored(table, row, connection))
 
 
 def _as_stored(table: Table, row: Mapping[str, Any], connection: Connection) -> dict[str, Any]:
-    """A row as the database will hold it, of which the same hash is made again later."""
+    """Return a row as the database will hold it, so that its hash can be computed again later."""
     stored = {}
     for name, value in row.items():
         kind: Any = table.c[name].type

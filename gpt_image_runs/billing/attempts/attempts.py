@@ -1,7 +1,7 @@
-"""Runs and their attempts: written down before anything is sent, so that no payment can be hidden.
+"""Runs and their attempts, recorded before anything is sent, so that no payment can go unrecorded.
 
-An attempt begins with the outcome "unknown" and no `finished_at`. That is what is true if nothing is ever heard of it
-again, and what a crash leaves behind.
+An attempt begins with the outcome "unknown" and no `finished_at`. That stays true if nothing is heard of it again, and
+it is what a crash leaves behind.
 """
 
 import secrets
@@ -28,35 +28,42 @@ from gpt_image_runs.database.errors import AttemptConflict, LedgerRefused
 from gpt_image_runs.database.identity import read_ledger_id
 from gpt_image_runs.database.tables import provider_attempts, runs, seal_heads
 
-# Made once: a statement takes longer to make than to carry out.
+# Built once: building a statement takes longer than executing it.
 _OF_THE_RUN = provider_attempts.c.run_id == bindparam("of_run")
 _HIGHEST_NUMBER = select(func.coalesce(func.max(provider_attempts.c.number), 0)).where(_OF_THE_RUN)
 _IN_ORDER = select(provider_attempts).where(_OF_THE_RUN).order_by(provider_attempts.c.number)
-# Two attempts of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone.
+# Two attempts of one run wait for each other at the run's row. NO KEY UPDATE does not block foreign keys to it.
 _LOCK_RUN = select(runs.c.tenant).where(runs.c.run_id == bindparam("of_run")).with_for_update(key_share=True)
 _ATTEMPT = tuple(field.name for field in fields(Attempt))
 _INSERT = provider_attempts.insert().returning(*provider_attempts.c)
 
 
 def insert_attempt(connection: Connection, new: NewAttempt) -> Attempt:
-    """Writes an attempt down in somebody's transaction, and reserves its worst case there. See `AttemptLog.begin`."""
+    """Insert an attempt and reserve its worst case in the caller's transaction.
+
+    See `AttemptLog.begin`.
+    """
     tenant = lock_run(connection, new.run_id)
     return _insert(connection, tenant, new, number=_take_next_number(connection, new.run_id))
 
 
 def insert_first_attempt(connection: Connection, tenant: str, new: NewAttempt) -> Attempt:
-    """The same in the transaction that has just written the tenant's run down: nobody else can know of it yet."""
+    """Insert the first attempt of a run that the same transaction has just inserted.
+
+    No lock is needed: nobody else can know the run yet.
+    """
     return _insert(connection, tenant, new, number=1)
 
 
 def list_attempts(connection: Connection, run_id: str) -> tuple[Attempt, ...]:
-    """Every attempt of a run, in order."""
     rows = connection.execute(_IN_ORDER, {"of_run": run_id}).mappings()
     return tuple(read_attempt(row) for row in rows)
 
 
 def lock_run(connection: Connection, run_id: str) -> str:
-    """The tenant of a run, whose attempts nobody else begins until the transaction ends.
+    """Lock a run and return its tenant. No other attempt of it can begin meanwhile.
+
+    The lock lasts until the transaction ends.
 
     Raises:
         LedgerRefused: the run was not claimed.
@@ -68,7 +75,7 @@ def lock_run(connection: Connection, run_id: str) -> str:
 
 
 def read_attempt(row: RowMapping) -> Attempt:
-    """An attempt as its row tells it."""
+    """Build an attempt from its row."""
     images = row["images"]
     told = {name: row[name] for name in _ATTEMPT}
     return Attempt(**{**told, "images": None if images is None else tuple(images)})
@@ -90,8 +97,8 @@ def _take_next_number(connection: Connection, run_id: str) -> int:
     return last + 1
 
 
+# Bytes of a malformed answer that are stored: enough to understand it.
 MAX_RAW_BODY = 64 * 1024
-"""Bytes of a malformed answer that are kept: enough to understand it."""
 _LOCK_ATTEMPT = (
     select(
         provider_attempts,
@@ -109,14 +116,14 @@ _FIND_TENANT = (
     .join_from(provider_attempts, runs)
     .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
 )
-# Its values are those that are given with it.
+# The SET columns are those of the parameters that it is executed with.
 _LEARN = update(provider_attempts).where(provider_attempts.c.attempt_id == bindparam("of_attempt"))
 
 
 class AttemptLog:
     """The runs and attempts of a ledger. Safe to share between threads.
 
-    `on_end` is told of each outcome once it is written, and not when it is written again.
+    `on_end` is called with each outcome that was written, not when the same outcome is written again.
     """
 
     def __init__(self, database: Database, on_end: Callable[[EndedAttempt], None] | None = None) -> None:
@@ -134,30 +141,30 @@ class AttemptLog:
             return read_ledger_id(connection)
 
     def claim_run(self, identity: RunIdentity) -> tuple[Attempt, ...]:
-        """Writes a run down, once and for good; the same run again changes nothing. Returns its attempts, in order.
+        """Insert a run, once, and return its attempts in order. The same run again changes nothing.
 
         Raises:
-            RunConflict: its request id stands for something else already.
+            RunConflict: its request id already belongs to another run.
         """
         with self._database.writing() as connection:
             is_new = claim_run(connection, identity)
             return () if is_new else list_attempts(connection, identity.run_id)
 
     def find_attempts(self, identity: RunIdentity) -> tuple[Attempt, ...]:
-        """A run's attempts, in order; none where the ledger does not know the run. Nothing is written.
+        """Return a run's attempts in order, none where the ledger does not know the run. Writes nothing.
 
         Raises:
-            RunConflict: its request id stands for something else already.
+            RunConflict: its request id already belongs to another run.
         """
         with self._database.reading() as connection:
             refuse_conflict(connection, identity)
             return list_attempts(connection, identity.run_id)
 
     def begin_run(self, identity: RunIdentity, new: NewAttempt) -> Attempt | None:
-        """Writes a run down with its first attempt, in one transaction: send nothing before this has returned.
+        """Insert a run with its first attempt in one transaction. Send nothing before this has returned.
 
-        Returns None where the ledger knows the run, or another of its request, already: then nothing is written, and
-        `find_attempts` tells what there is.
+        Returns None where the ledger already knows the run or another of its request: then nothing is written, and
+        `find_attempts` returns what there is.
 
         Raises:
             BudgetExceeded: the tenant's budget does not allow it; nothing was written, not the run either.
@@ -168,11 +175,11 @@ class AttemptLog:
             return insert_first_attempt(connection, identity.tenant, new)
 
     def begin(self, new: NewAttempt) -> Attempt:
-        """Writes an attempt down, with the next number of its run: send nothing before this has returned.
+        """Insert an attempt with the next number of its run. Send nothing before this has returned.
 
-        In the same transaction its worst case is reserved of what its tenant may spend.
+        The same transaction reserves its worst case from what its tenant may spend.
 
-        `client_request_id` is unique, in ASCII and under 512 characters, as run ids are made of a tenant and a request
+        `client_request_id` is unique, ASCII and shorter than 512 characters, because run ids are made of a tenant and a request
         id that the contract limits.
 
         Raises:
@@ -183,12 +190,12 @@ class AttemptLog:
             return insert_attempt(connection, new)
 
     def finish(self, attempt_id: str, outcome: AttemptOutcome) -> None:
-        """Gives an attempt its outcome, once; the same outcome again changes nothing.
+        """Record the outcome of an attempt, once. The same outcome again changes nothing.
 
-        An attempt that ended as "unknown" may still be settled when more is learned. No other outcome ever changes.
+        An attempt that ended as "unknown" may still get its outcome later. No other outcome ever changes.
 
         Raises:
-            AttemptConflict: it has a contradicting outcome already.
+            AttemptConflict: it already has a different outcome.
             LedgerRefused: there is no such attempt.
         """
         learned = _collect_learned(outcome)
@@ -206,7 +213,7 @@ class AttemptLog:
             self._on_end(_describe_end(attempt, outcome))
 
     def find_success(self, run_id: str) -> Attempt | None:
-        """The first attempt of a run that was paid for and answered, None where there is none."""
+        """Return the first attempt of a run that succeeded, None where there is none."""
         succeeded = (provider_attempts.c.run_id == run_id, provider_attempts.c.outcome == "succeeded")
         with self._database.reading() as connection:
             row = connection.execute(
@@ -216,7 +223,6 @@ class AttemptLog:
         return None if found is None else read_attempt(found)
 
     def list_attempts(self, run_id: str) -> tuple[Attempt, ...]:
-        """Every attempt of a run, in order."""
         with self._database.reading() as connection:
             return list_attempts(connection, run_id)
 
@@ -231,8 +237,9 @@ def _describe_end(attempt: RowMapping, outcome: AttemptOutcome) -> EndedAttempt:
 
 
 def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
-    """An attempt's row, its tenant, and the end of that tenant's chain of seals; nobody else ends it, or seals anything
-    of the tenant's, until the transaction ends.
+    """Lock an attempt and its tenant's chain of seals; return its row, its tenant and the chain's head.
+
+    Nobody else ends the attempt, or seals anything of the tenant, until the transaction ends.
     """
     this = {"attempt_id": attempt_id}
     found = connection.execute(_LOCK_ATTEMPT, this).mappings().first()
@@ -245,7 +252,6 @@ def _lock_attempt(connection: Connection, attempt_id: str) -> RowMapping | None:
 
 
 def _may_learn(attempt: RowMapping, outcome: AttemptOutcome) -> bool:
-    """An attempt ends once; one that ended as unknown may still be settled."""
     if outcome.outcome == "unknown":
         return attempt["finished_at"] is None
     return bool(attempt["outcome"] == "unknown")
@@ -267,7 +273,7 @@ def _refuse_another_outcome(attempt_id: str, known: str | None, given: str) -> N
         )
     if known != given:
         raise AttemptConflict(
-            f"Attempt {attempt_id} ended as {known} already and cannot be {given} too: the first outcome stands."
+            f"Attempt {attempt_id} ended as {known} already and cannot be {given} too. The first outcome is final."
         )
 
 

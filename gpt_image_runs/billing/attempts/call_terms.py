@@ -1,7 +1,7 @@
-"""What a call may cost and in whose name, worked out from the request itself.
+"""Check a call's input against its request: the ids, the model and the worst case.
 
 A `CallInput` comes from a workflow, and anybody who can start one in the namespace can write one. So nothing in it that
-money hangs on is believed: the ids, the fingerprint, the model and the worst case are made again here.
+money depends on is trusted: the ids, the fingerprint, the model and the worst case are derived again here.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from gpt_image_runs.provider.catalog import Catalog
 
 
 class TermsRefused(Exception):
-    """A call's input is not what its request says. `problems` name the fields; the message says them all."""
+    """A call's input contradicts its request. `problems` name the fields; the message lists them all."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__(describe_problems(problems))
@@ -36,10 +36,10 @@ class CallTerms:
     unpriced_models: Literal["hold", "refuse"]
 
     def identify(self, order: CallInput, workflow_id: str) -> RunIdentity:
-        """The run that a workflow calls for, as its request says.
+        """Build the identity of the run that a workflow calls for, from its request.
 
         Raises:
-            TermsRefused: what was handed over is not what the request says.
+            TermsRefused: the ids in the input are not those of the request.
         """
         request = order.request
         request_id = find_request_id(request, workflow_id)
@@ -59,11 +59,10 @@ class CallTerms:
         )
 
     def find_ceiling(self, order: CallInput, sent_at: datetime) -> int | None:
-        """The worst case of the request at the model that is called, in micro-USD; None where no price is known.
+        """Return the worst case of the call in micro-USD, None where no price is known.
 
         Raises:
-            TermsRefused: the model is not that of the request, or has no price where the
-                deployment buys nothing without one.
+            TermsRefused: the model is not that of the request, or it has no price and the deployment refuses such models.
         """
         _refuse(self._check_model(order))
         ceiling = price_ceiling(self.catalogue.provider, order.model, order.request, sent_at, self.cards)
@@ -76,7 +75,7 @@ class CallTerms:
         return ceiling
 
     def _check_model(self, order: CallInput) -> Problem | None:
-        """Only a retired model's replacements, whichever of them is live, may stand in for it."""
+        """Return a problem unless the model is the request's own or a replacement of it."""
         allowed, entry = [order.request.model], self.catalogue.find(order.request.model)
         while entry is not None and entry.replacement and entry.replacement not in allowed:
             allowed.append(entry.replacement)

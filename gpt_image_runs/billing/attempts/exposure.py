@@ -1,6 +1,6 @@
-"""What may have been paid for nothing: attempts whose outcome is unknown. Nothing is written here.
+"""Attempts that may have been paid for nothing: those whose outcome is unknown. Nothing is written here.
 
-An attempt begins as unknown: one that is open for longer than an attempt can take was lost, a younger one may still be
+An attempt begins as unknown. One that is open for longer than an attempt can take was lost; a younger one may still be
 answered.
 """
 
@@ -22,8 +22,8 @@ Grouping = Literal["run", "day", "model"]
 class ExposedAttempt(Contract):
     """An attempt of unknown outcome. `reserved_usd` is its worst case, null where no price was known.
 
-    `client_request_id` is what the provider's support can look for. `error_type` says how it ended, null where nothing was
-    ever heard of it.
+    The provider's support can search for `client_request_id`. `error_type` says how it ended, null where nothing was heard
+    of it.
     """
 
     attempt_id: str
@@ -42,7 +42,7 @@ class ExposedAttempt(Contract):
 
 
 class ExposureRow(Contract):
-    """A sum of attempts, of real ones or of simulated ones. `unpriced` of them have no amount in `reserved_usd`."""
+    """A sum over real or over simulated attempts. `unpriced` of them have no amount in `reserved_usd`."""
 
     key: str
     simulated: bool
@@ -52,13 +52,12 @@ class ExposureRow(Contract):
 
 
 def view_attempt(row: RowMapping) -> ExposedAttempt:
-    """One attempt."""
     reserved = row["reserved_micro_usd"]
     return ExposedAttempt(**row, reserved_usd=None if reserved is None else format_usd(reserved))
 
 
 def sum_exposure(attempts: Iterable[ExposedAttempt], grouping: Grouping) -> tuple[ExposureRow, ...]:
-    """Sums by run, day of sending ("2026-11-23", UTC) or model, in the order of their keys, real before simulated."""
+    """Sum attempts by run, day of sending ("2026-11-23", UTC) or model, sorted by key, real before simulated."""
     groups: dict[tuple[str, bool], list[ExposedAttempt]] = defaultdict(list)
     for attempt in attempts:
         groups[_find_key(attempt, grouping), attempt.simulated].append(attempt)
@@ -68,7 +67,7 @@ def sum_exposure(attempts: Iterable[ExposedAttempt], grouping: Grouping) -> tupl
 
 
 def total_exposure(attempts: Iterable[ExposedAttempt]) -> dict[str, ExposureRow]:
-    """The sums of everything: "real" and "simulated", which must never be added."""
+    """Sum all attempts, as "real" and as "simulated". Never add the two."""
     known = list(attempts)
     return {
         name: _sum_up(
@@ -95,10 +94,10 @@ def _sum_up(key: str, group: list[ExposedAttempt], *, simulated: bool) -> Exposu
     )
 
 
+# How long an attempt may take (`workflows.retry_policies.CALL_ATTEMPT`): one that is open for longer was lost.
 MAX_ATTEMPT = timedelta(minutes=11)
-"""As long as an attempt may take (`workflows.retry_policies.CALL_ATTEMPT`): one that is open for longer was lost."""
+# A line of an economy batch waits up to the provider's 24 hours, plus the time to claim it before and to settle it after.
 MAX_BATCH_LINE = timedelta(hours=30)
-"""A line of an economy batch waits for the provider's 24 hours, beside its claim before and its settling after them."""
 
 _SHOWN = provider_attempts.c[
     "attempt_id",
@@ -117,7 +116,7 @@ _SHOWN = provider_attempts.c[
 
 
 class Exposure(Contract):
-    """Attempts that may have been paid for nothing, the oldest first, and those that may still be answered."""
+    """Attempts that may have been paid for nothing, oldest first; those `in_flight` may still be answered."""
 
     attempts: tuple[ExposedAttempt, ...]
     in_flight: tuple[ExposedAttempt, ...]
@@ -131,7 +130,10 @@ def find_exposure(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Exposure:
-    """Every attempt of unknown outcome. `since` is included and `until` is not, both of the moment of sending."""
+    """Find every attempt of unknown outcome.
+
+    `since` is inclusive, `until` exclusive, both of the time of sending.
+    """
     attempt = provider_attempts.c
     query = (
         select(*_SHOWN, runs.c.tenant, is_in_progress(now).label("is_in_flight"))
@@ -154,7 +156,7 @@ def find_exposure(
 
 
 def is_in_progress(now: datetime) -> ColumnElement[bool]:
-    """Of an attempt of unknown outcome: whether it is still under way, as far as its age tells."""
+    """Build the condition that an attempt of unknown outcome is young enough to be answered."""
     attempt = provider_attempts.c
     by_itself = and_(attempt.batch_part.is_(None), attempt.sent_at >= now - MAX_ATTEMPT)
     in_batch = and_(attempt.batch_part.is_not(None), attempt.sent_at >= now - MAX_BATCH_LINE)

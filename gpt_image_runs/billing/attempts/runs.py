@@ -1,4 +1,4 @@
-"""The identity of a run: written down once, before anything is sent for it, it outlives Temporal's memory."""
+"""The identity of a run: written once, before anything is sent for it, and kept after Temporal has deleted the workflow."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -16,7 +16,10 @@ from gpt_image_runs.database.tables import provider_attempts, runs
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What a run is, for good. `fingerprint` stands for all that was asked; see `gpt_image_runs.contracts.fingerprints`."""
+    """What identifies a run; it never changes.
+
+    `fingerprint` is a digest of all that was asked; see `gpt_image_runs.contracts.fingerprints`.
+    """
 
     run_id: str
     tenant: str
@@ -34,12 +37,12 @@ _FIND = select(*(runs.c[field.name] for field in fields(RunIdentity))).where(
 
 
 def claim_run(connection: Connection, identity: RunIdentity) -> bool:
-    """Writes a run down, once and for good; the same run again changes nothing. Returns whether it is new.
+    """Insert a run, once, and return whether it is new. The same run again changes nothing.
 
-    A run has one workflow, apart from those that an economy batch has sent or is to send: its attempts say then who may.
+    A run has one workflow, except where an economy batch sends it: then its attempts decide who may.
 
     Raises:
-        RunConflict: its request id stands for something else already.
+        RunConflict: its request id already belongs to another run.
     """
     if insert_run(connection, identity):
         return True
@@ -48,14 +51,14 @@ def claim_run(connection: Connection, identity: RunIdentity) -> bool:
 
 
 def refuse_conflict(connection: Connection, identity: RunIdentity) -> None:
-    """Raises a RunConflict where the run's request id stands for something else already."""
+    """Raise RunConflict where the run's request id already belongs to another run."""
     known = find_run(connection, identity)
     if known is not None and not is_same(known, identity):
         raise RunConflict(explain_conflict(identity, known))
 
 
 def insert_run(connection: Connection, identity: RunIdentity) -> bool:
-    """Writes a run down where neither it nor another of its request is known; returns whether it was new."""
+    """Insert a run unless it or another of its request is known; return whether it was new."""
     if find_run(connection, identity):  # SQLite's triggers refuse even to try
         return False
     row = {**asdict(identity), "created_at": datetime.now(UTC)}
@@ -63,14 +66,14 @@ def insert_run(connection: Connection, identity: RunIdentity) -> bool:
 
 
 def find_run(connection: Connection, identity: RunIdentity) -> RunIdentity | None:
-    """What the ledger knows under the run's id, or under its request's."""
+    """Return the run that the ledger has under the run's id or its request id."""
     asked = {"run_id": identity.run_id, "tenant": identity.tenant, "request_id": identity.request_id}
     row = connection.execute(_FIND, asked).mappings().first()
     return None if row is None else RunIdentity(**row)
 
 
 def is_same(known: RunIdentity, asked: RunIdentity) -> bool:
-    """Whether both are one run."""
+    """Return whether both identities are the same run."""
     if names.is_economy_batch(known.workflow_id) or names.is_economy_batch(asked.workflow_id):
         asked = replace(asked, workflow_id=known.workflow_id)
     return _unmarked(known) == _unmarked(asked)
@@ -81,7 +84,7 @@ def _unmarked(identity: RunIdentity) -> RunIdentity:
 
 
 def explain_conflict(asked: RunIdentity, known: RunIdentity) -> str:
-    """Why they are not, in words for the person who asked."""
+    """Format why two identities are not the same run."""
     request = f"Request {known.request_id} of tenant {known.tenant}"
     if strip_marks(asked.fingerprint) != strip_marks(known.fingerprint):
         return (
@@ -105,7 +108,7 @@ def _name_difference(asked: RunIdentity, known: RunIdentity) -> str:
 
 
 def find_earlier_run(database: Database, asked: RunIdentity) -> EarlierRun:
-    """What a run of this identity would find; `AttemptLog.claim_run` decides when it comes to it."""
+    """Return what a run of this identity would find. `AttemptLog.claim_run` decides once it is claimed."""
     with database.reading() as connection:
         known = find_run(connection, asked)
         if known is None:

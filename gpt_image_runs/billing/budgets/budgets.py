@@ -1,4 +1,4 @@
-"""The budgets of tenants: decided anew by a further row, and shown beside what is spent. Who is refused is `gpt_image_runs.billing.budgets.budgets`'s."""
+"""The budgets of tenants: set by appending a row, shown beside what is spent, and checked before an attempt is sent."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -25,7 +25,7 @@ class Budgets:
         self._clock = clock
 
     def decide(self, key: str, decision: BudgetDecision) -> TenantBudget:
-        """Writes a decision, once for each `key`, and returns what counts from now on.
+        """Record a decision, once for each `key`, and return the budget that counts from now on.
 
         Raises:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
@@ -52,12 +52,15 @@ class Budgets:
             return _show(connection, decision.tenant, now)
 
     def show(self, tenant: str) -> TenantBudget:
-        """What a tenant may spend and has spent, this month and today (UTC), also where it has no budget."""
+        """Return what a tenant may spend and has spent, this month and today (UTC).
+
+        A tenant without a budget has one without limits.
+        """
         with self._database.reading() as connection:
             return _show(connection, tenant, self._clock())
 
     def list_all(self) -> tuple[TenantBudget, ...]:
-        """The same for each tenant that has a budget, by name."""
+        """Return the budgets of all tenants that have one, sorted by name."""
         now = self._clock()
         with self._database.reading() as connection:
             latest = select(func.max(budgets.c.sequence)).group_by(budgets.c.tenant, budgets.c.period)
@@ -127,7 +130,10 @@ _LATEST = select(budgets.c.period, budgets.c.limit_micro_usd).where(
 
 
 def read_limits(connection: Connection, tenant: str) -> dict[Period, int]:
-    """The budgets that a tenant has, in micro-USD, the month's before the day's. A budget that was lifted is none."""
+    """Return a tenant's limits in micro-USD, the month's before the day's.
+
+    A budget that was lifted is left out.
+    """
     found = connection.execute(_LATEST, {"tenant": tenant})
     decided = {period: limit for period, limit in found if limit is not None}
     periods: tuple[Period, ...] = ("month", "day")
@@ -137,10 +143,12 @@ def read_limits(connection: Connection, tenant: str) -> dict[Period, int]:
 def refuse_beyond_budget(
     connection: Connection, tenant: str, new: NewAttempt, counted: Mapping[Period, Spend]
 ) -> None:
-    """Refuses an attempt that could cost more than is left. `counted` is the spend with what it needs reserved already.
+    """Raise BudgetExceeded where an attempt could cost more than is left.
+
+    `counted` is the spend with what the attempt needs already reserved.
 
     Raises:
-        BudgetExceeded: which budget it is, what is used, reserved and needed, and what to do.
+        BudgetExceeded: names the budget, what is used, reserved and needed, and what to do.
     """
     limits = read_limits(connection, tenant)
     if not limits:
@@ -171,7 +179,7 @@ def _explain(
     )
     raised = " ".join(f"--{period} USD" for period in exceeded)
     return (
-        f"The budget of tenant {tenant} does not allow this request, it was not sent. It needs up to {format_usd(needed)}"
+        f"The budget of tenant {tenant} does not allow this request; nothing was sent. It needs up to {format_usd(needed)}"
         f" {money}; {facts}. Raise the budget (`python starter.py budget set {tenant} {raised} --reason TEXT`) or wait for the"
         f" next {' and '.join(exceeded)}, and submit the request again under the same id."
     )

@@ -1,4 +1,4 @@
-"""What an attempt reserves of its tenant's money, from before it is sent until its bill has an amount."""
+"""Reserve a tenant's money for an attempt, from before it is sent until its bill has an amount."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from gpt_image_runs.database.tables import provider_attempts
 
 
 def reserve_worst_case(connection: Connection, tenant: str, new: NewAttempt) -> None:
-    """Reserves what an attempt can cost at most, before it is written down.
+    """Reserve what an attempt can cost at most, before it is recorded.
 
     Raises:
-        BudgetExceeded: its tenant may not spend that much; the transaction has to end without a trace.
+        BudgetExceeded: its tenant may not spend that much; the caller has to roll back the transaction.
     """
     account = Account(tenant, new.sent_at, new.simulated)
     counted = count_spend(connection, account, reserve(new.reserved_micro_usd))
@@ -23,17 +23,17 @@ def reserve_worst_case(connection: Connection, tenant: str, new: NewAttempt) -> 
 
 
 def settle_reservation(connection: Connection, attempt: RowMapping, outcome: AttemptOutcome) -> None:
-    """Releases what an attempt reserved, where its outcome says that it costs nothing.
+    """Release what an attempt reserved, where its outcome costs nothing.
 
-    `attempt` is its row as it was, of unknown outcome, and its tenant. The answer alone may tell that it was simulated:
-    then the reservation moves to that kind of money.
+    `attempt` is its row before the outcome, with its tenant. Only the answer may show that it was simulated: then the
+    reservation moves to simulated money.
     """
     before = reserve(attempt["reserved_micro_usd"])
     after = before if outcome.outcome in {"succeeded", "unknown"} else NOTHING
     was = Account(attempt["tenant"], attempt["sent_at"], attempt["simulated"])
     now = was._replace(simulated=was.simulated if outcome.simulated is None else outcome.simulated)
     if now != was:
-        # Real money first: two attempts that move in opposite directions would wait for each other's counters for ever.
+        # Real money first: two attempts that move in opposite directions would deadlock on each other's counters.
         for account, change in sorted([(was, NOTHING - before), (now, after)], key=_find_account):
             count_spend(connection, account, change)
     elif after != before:
@@ -41,13 +41,16 @@ def settle_reservation(connection: Connection, attempt: RowMapping, outcome: Att
 
 
 def convert_reservation(connection: Connection, entry: Mapping[str, Any], worst_case: int | None) -> None:
-    """A run's bill takes the place of what its attempt reserved; one on hold leaves that reserved."""
+    """Replace what an attempt reserved by the amount of its bill; a hold leaves it reserved."""
     if entry["amount_micro_usd"] is not None:
         _book(connection, entry, reserve(worst_case))
 
 
 def book_correction(connection: Connection, entry: Mapping[str, Any], *, was_pending: bool) -> None:
-    """A correction's difference is used, on the day of the attempt; the first amount after a hold releases what was reserved."""
+    """Count a correction's difference as used, on the day of the attempt.
+
+    The first amount after a hold releases what was reserved.
+    """
     _book(connection, entry, _reserved_amount(connection, entry) if was_pending else NOTHING)
 
 

@@ -1,8 +1,8 @@
-"""What tenants have spent, counted as it happens: in the transaction that begins, ends, bills or corrects an attempt.
+"""Count what tenants have spent, in the transaction that begins, ends, bills or corrects an attempt.
 
-An attempt that has an amount has used it: the sum of its entries. One that was paid or may have been, and has no
-amount, reserves its worst case: while it is under way, while its outcome is unknown, while its bill is on hold. One that was
-rejected or never sent costs nothing. It counts on the day on which it was sent (UTC), and in the month of that day.
+An attempt with an amount has used the sum of its entries. One that was paid or may have been, and has no amount, reserves its
+worst case: while it is in progress, while its outcome is unknown, while its bill is on hold. One that was rejected or never
+sent costs nothing. It counts on the day on which it was sent (UTC), and in the month of that day.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from gpt_image_runs.database.tables import tenant_spend
 
 
 class Account(NamedTuple):
-    """Where an attempt counts. Real and simulated money are counted apart."""
+    """The counters that an attempt counts in. Real and simulated money are counted apart."""
 
     tenant: str
     sent_at: datetime
@@ -34,7 +34,7 @@ class Counter(NamedTuple):
 
 @dataclass(frozen=True)
 class Spend:
-    """Amounts in micro-USD, or a change of them. `unpriced` counts attempts whose worst case is not known."""
+    """Amounts in micro-USD, or a change of them. `unpriced` counts attempts without a known worst case."""
 
     used: int = 0
     reserved: int = 0
@@ -50,7 +50,7 @@ class Spend:
 NOTHING = Spend()
 
 _counter = tenant_spend.c
-# Made once: it takes longer to make than to carry out, and each request counts several times.
+# Built once: building it takes longer than executing it, and each request counts several times.
 _COUNT = (
     update(tenant_spend)
     .where(
@@ -68,21 +68,24 @@ _COUNT = (
 
 
 def reserve(worst_case: int | None) -> Spend:
-    """What an attempt counts for as long as it has no amount."""
+    """Return what an attempt counts for as long as it has no amount."""
     return Spend(unpriced=1) if worst_case is None else Spend(reserved=worst_case)
 
 
 def name_spans(moment: datetime) -> dict[Period, str]:
-    """The month and the day of a moment: "2026-11" and "2026-11-23", in UTC. The month comes first: see `count_spend`."""
+    """Return the month and the day of a moment in UTC: "2026-11" and "2026-11-23".
+
+    The month comes first: see `count_spend`.
+    """
     day = moment.astimezone(UTC).date().isoformat()
     return {"month": day[: len("2026-11")], "day": day}
 
 
 def count_spend(connection: Connection, account: Account, change: Spend) -> dict[Period, Spend]:
-    """Changes the counters of a tenant's month and day, and returns what they say then.
+    """Change the counters of a tenant's month and day, and return their new values.
 
-    The month's counter is locked first, and until the transaction ends: whoever counts for that tenant, that month and that
-    kind of money waits. So nobody else's reservation can come between the count and what is decided by it.
+    The month's counter is locked first, until the transaction ends: others that count for the same tenant, month and kind of
+    money wait. So no other reservation can come between the count and a decision that is based on it.
     """
     return {
         period: change_counter(connection, Counter(account.tenant, span, account.simulated), change)
@@ -91,7 +94,7 @@ def count_spend(connection: Connection, account: Account, change: Spend) -> dict
 
 
 def change_counter(connection: Connection, name: Counter, change: Spend) -> Spend:
-    """Changes one counter, and returns what it says then."""
+    """Change one counter, and return its new value."""
     row = {f"of_{part}": value for part, value in name._asdict().items()}
     row |= {f"more_{part}": value for part, value in vars(change).items()}
     counted = connection.execute(_COUNT, row).first()

@@ -1,7 +1,7 @@
-"""Corrections of bills: what a run costs in truth, as a new entry that points at the one which it corrects.
+"""Correct bills: append the difference between what a run costs and what was billed for it.
 
-An entry holds the difference to all that was billed for the run so far, which may be negative or zero. The same
-correction again finds its first entry. Prices are those of the day on which the request was sent, by today's rate cards.
+The difference may be negative or zero. The same correction again finds its first entry. Prices are those of the day on
+which the request was sent, by today's rate cards.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,13 +35,13 @@ from gpt_image_runs.database.types import utc_now
 
 @dataclass(frozen=True)
 class RunHistory:
-    """A run's entries, the oldest first: at least its bill."""
+    """A run's entries, oldest first: at least its bill."""
 
     entries: tuple[RowMapping, ...]
 
     @property
     def latest(self) -> RowMapping:
-        """The entry that decides where the run stands."""
+        """The entry that decides the run's billing state."""
         return self.entries[-1]
 
     @property
@@ -55,28 +55,30 @@ class RunHistory:
         return bool(self.latest["kind"] == "reversal")
 
     def sum_up(self, column: str) -> int:
-        """The sum of a column in micro-USD; what is not known counts for nothing."""
+        """Sum a column in micro-USD. An entry without an amount adds nothing."""
         return sum(entry[column] for entry in self.entries if entry[column] is not None)
 
     def find(self, key: str) -> RowMapping | None:
-        """The entry of that permanent key."""
+        """Return the entry with that permanent key."""
         return next((entry for entry in self.entries if entry["entry_key"] == key), None)
 
     def find_last(self, prefix: str) -> RowMapping | None:
-        """The last entry whose permanent key begins like that."""
+        """Return the last entry whose permanent key starts with `prefix`."""
         return next(
             (entry for entry in reversed(self.entries) if entry["entry_key"].startswith(prefix)), None
         )
 
 
 def lock_history(connection: Connection, run_id: str) -> RunHistory:
-    """The entries of a run, which nobody else corrects until the transaction ends.
+    """Return a run's entries and lock the run against other corrections.
+
+    The lock lasts until the transaction ends.
 
     Raises:
         CorrectionRefused: the run has no entry.
     """
-    # Two corrections of one run wait for each other at the run's row. NO KEY UPDATE leaves foreign keys to it alone;
-    # SQLite needs no lock, as whoever writes there is alone in the database.
+    # Two corrections of one run wait for each other at the run's row. NO KEY UPDATE does not block foreign keys to it.
+    # SQLite needs no lock: it has one writer at a time.
     connection.execute(select(runs.c.run_id).where(runs.c.run_id == run_id).with_for_update(key_share=True))
     query = (
         select(ledger_entries).where(ledger_entries.c.run_id == run_id).order_by(ledger_entries.c.sequence)
@@ -91,14 +93,20 @@ def lock_history(connection: Connection, run_id: str) -> RunHistory:
 
 
 def make_key(order: Correction, rate_card: str | None) -> str:
-    """The key of a correction: by its usage, by the rate card that had the price, or for the one reversal of a run."""
+    """Build the permanent key of a correction.
+
+    A reconcile is keyed by its usage, a reprice by the rate card that had the price. A run has one reversal.
+    """
     if order.action == "reconcile":
         return f"{order.run_id}#usage:{digest_usage(order.usage)}"
     return f"{order.run_id}#reversal" if order.action == "reverse" else f"{_begin_reprice(order)}{rate_card}"
 
 
 def find_known(order: Correction, history: RunHistory) -> RowMapping | None:
-    """The entry of the same correction, None where there is none. For a reprice, whichever card it was by."""
+    """Return the entry that the same correction wrote before, None where there is none.
+
+    A reprice is found whichever rate card it used.
+    """
     if order.action == "reprice":
         return history.find_last(_begin_reprice(order))
     return history.find(make_key(order, None))
@@ -108,8 +116,8 @@ def _begin_reprice(order: Correction) -> str:
     return f"{order.run_id}#reprice:"
 
 
-def describe_settlement(history: RunHistory, entry: RowMapping, *, outcome: Outcome) -> Settlement:
-    """The run after `entry`, which is one of its corrections, and perhaps others after that."""
+def build_settlement(history: RunHistory, entry: RowMapping, *, outcome: Outcome) -> Settlement:
+    """Build the settlement of a run after `entry`, which is one of its corrections."""
     latest = history.latest["entry_id"]
     return Settlement(
         run_id=entry["run_id"],
@@ -125,16 +133,17 @@ def describe_settlement(history: RunHistory, entry: RowMapping, *, outcome: Outc
     )
 
 
-def describe_pending(history: RunHistory, reason: str | None) -> Settlement:
-    """The run as it was: it has no amount yet, for this reason."""
+def build_pending_settlement(history: RunHistory, reason: str | None) -> Settlement:
+    """Build the settlement of a run that has no amount yet, with the reason."""
     return Settlement(
         run_id=history.latest["run_id"], outcome="pending", state="pending", total_usd=None, reason=reason
     )
 
 
-_DEEPEST_USAGE = 100
-"""Levels of a usage that are read: the real one has three, and what checks it gives up at some 250."""
+# Levels of a usage that are read: the real one has three, and its validation fails at some 250.
+_MAX_USAGE_DEPTH = 100
 _NOTHING_OWED = Cost(basis="none", amount_usd=format_usd(0), list_cost_usd=format_usd(0))
+# Columns that a correction copies from the entry before it.
 _REPEATED = (
     "run_id",
     "tenant",
@@ -154,13 +163,12 @@ _REPEATED = (
     "fingerprint",
     "sent_at",
 )
-"""What a correction says of the run as the entry before it did."""
 
 
 class Corrections:
-    """Settles runs in one ledger, at the prices of one set of rate cards. Safe to share between threads and processes.
+    """Settle runs in one ledger, at the prices of one set of rate cards. Safe to share between threads and processes.
 
-    `on_entry` is told of each correction once it is written, by its columns, and not when it is found again.
+    `on_entry` is called with the columns of each correction that was written, not with one that is found again.
     """
 
     def __init__(
@@ -176,7 +184,7 @@ class Corrections:
         self._on_entry = on_entry
 
     def settle(self, order: Correction) -> Settlement:
-        """Writes a correction, once. What a reprice cannot price yet is left as it is: its outcome is "pending".
+        """Write a correction, once. A reprice that finds no price leaves the run pending.
 
         Raises:
             LedgerUnavailable: try again; nothing was written, or the same call will find what was.
@@ -187,12 +195,12 @@ class Corrections:
             history = lock_history(connection, order.run_id)
             known = find_known(order, history)
             if known is not None:
-                return describe_settlement(history, known, outcome="already_settled")
+                return build_settlement(history, known, outcome="already_settled")
             _refuse_untimely(order, history)
             unpriced = _find_unpriced(connection, history) if order.action == "reprice" else None
             cost = self._compute_cost(order, history.latest, unpriced)
             if cost.amount_usd is None:
-                return describe_pending(history, cost.reason)
+                return build_pending_settlement(history, cost.reason)
             row = self._make_row(order, history, cost)
             if append_entry(connection, row):
                 book_correction(connection, row, was_pending=history.is_pending)
@@ -200,22 +208,22 @@ class Corrections:
             history = lock_history(connection, order.run_id)
         if is_written and self._on_entry:
             self._on_entry(row)
-        return describe_settlement(history, history.latest, outcome="settled")
+        return build_settlement(history, history.latest, outcome="settled")
 
     def _compute_cost(self, order: Correction, latest: RowMapping, unpriced: str | None) -> Cost:
-        """What the run costs; without an amount only where a reprice has to wait on."""
+        """Compute the run's cost. It has no amount only where a reprice finds no price yet."""
         if order.action == "reverse":
             return _NOTHING_OWED
         if unpriced is not None:
             return Cost(basis="none", reason=unpriced)
         cost = self._price(order.usage if order.action == "reconcile" else latest["usage"], latest)
         if cost.amount_usd is None and order.action == "reconcile":
-            raise _refuse(order, f"{cost.reason}{self._tell_price(latest)}")
+            raise _refuse(order, f"{cost.reason}{self._missing_price_advice(latest)}")
         return cost
 
     def _price(self, usage: Any, latest: RowMapping) -> Cost:
-        if measure_depth(usage) > _DEEPEST_USAGE:
-            return Cost(basis="none", reason=f"usage has more than {_DEEPEST_USAGE} levels.")
+        if measure_depth(usage) > _MAX_USAGE_DEPTH:
+            return Cost(basis="none", reason=f"usage has more than {_MAX_USAGE_DEPTH} levels.")
         try:
             require_usage(usage)
         except UnbillableUsage as problem:
@@ -234,8 +242,7 @@ class Corrections:
             self._cards,
         )
 
-    def _tell_price(self, latest: RowMapping) -> str:
-        """What to do where it is the price that is missing."""
+    def _missing_price_advice(self, latest: RowMapping) -> str:
         known = self._cards.charge_rate(
             latest["provider"], latest["model"], latest["sent_at"], _mode_of(latest)
         )
@@ -264,7 +271,7 @@ def _mode_of(entry: RowMapping) -> PriceMode:
 
 
 def _find_unpriced(connection: Connection, history: RunHistory) -> str | None:
-    """Why the usage that was kept is not all that was charged for: the entry holds `usage` alone."""
+    """Return why the recorded usage is not all that was charged: the entry holds only `usage`."""
     attempt = provider_attempts.c
     query = select(attempt.response).where(attempt.attempt_id == history.latest["attempt_id"])
     return find_unpriced_usage(connection.execute(query).scalar())
@@ -277,7 +284,7 @@ def _refuse_untimely(order: Correction, history: RunHistory) -> None:
     if order.action == "reprice" and not history.is_pending:
         raise _refuse(
             order,
-            f"It waits for no price: entry {latest['entry_id']} is its {latest['kind']} and has an amount.",
+            f"It does not wait for a price: entry {latest['entry_id']} is its {latest['kind']} and has an amount.",
         )
     if order.action == "reprice" and latest["usage"] is None:
         raise _refuse(order, "It has no usage that could be priced: reconcile it with the provider's usage.")

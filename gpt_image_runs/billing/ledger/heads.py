@@ -1,7 +1,7 @@
-"""The one way into the ledger: an entry is linked to its tenant's chain and written, and the chain's head moves on to it.
+"""Append entries to the ledger: link each to its tenant's chain and move the chain's head to it.
 
-The head says how many entries a tenant has and which hash is the last. It is what an end that was cut off is missed by, and
-where two writers of one tenant wait for each other; tenants do not wait for one another.
+Nothing else writes entries. The head holds how many entries a tenant has and the hash of the last, so entries that are
+cut off are noticed. Two writers of one tenant wait for each other at its head; tenants do not wait for one another.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from gpt_image_runs.database.tables import ledger_entries, ledger_heads
 from gpt_image_runs.database.types import JsonText, PlainText
 
 _OF_THE_TENANT = ledger_heads.c.tenant == bindparam("of_tenant")
-# SQLite knows no locks on rows and needs none: whoever writes there is alone in the database.
+# SQLite has no row locks and needs none: it has one writer at a time.
 _LOCK = select(ledger_heads).where(_OF_THE_TENANT).with_for_update()
 _MOVE_ON = update(ledger_heads).where(_OF_THE_TENANT)
 
 
 def append_entry(connection: Connection, row: Mapping[str, Any]) -> bool:
-    """Writes an entry as the last of its tenant's chain, unless its `entry_key` is taken. Returns whether it was written.
+    """Append an entry to its tenant's chain, unless its `entry_key` is taken.
 
-    From here to the end of the transaction nobody else writes an entry of this tenant.
+    Returns whether it was written. No other entry of the tenant can be written until the transaction ends.
 
     Raises:
-        IntegrityError: a rule of the database is broken; or the chain has gone on without its head.
+        IntegrityError: a rule of the database is broken, or the chain has entries that its head does not know.
     """
     tenant = row["tenant"]
     head = _lock_head(connection, tenant)

@@ -1,8 +1,7 @@
-"""The ledger: one line for each run, written once by a permanent key, and the billing state that follows from it.
+"""The ledger: one bill for each run, written once under a permanent key, and the billing state that follows from it.
 
-What the lines mean, for whoever writes further kinds: a `charge` and an `estimate` are amounts, a `hold` is an amount that
-is not known yet. An `adjustment` and a `reversal` name the entry that they correct and hold the difference, so that the sum of
-all entries is what is owed.
+Kinds of entries: a `charge` and an `estimate` are amounts, a `hold` is an amount that is not known yet. An `adjustment`
+and a `reversal` name the entry that they correct and hold the difference, so that the sum of all entries is what is owed.
 """
 
 import hashlib
@@ -46,10 +45,10 @@ _FIND = (
 
 
 class PaidAttempt(NamedTuple):
-    """What an entry repeats, by its columns; and what the attempt reserved, in micro-USD, None where no price was known.
+    """The columns that an entry copies from its run and attempt, and what the attempt reserved.
 
-    `facts` is what its price depends on, `workflow_id` the workflow that its run belongs to. `recovered`: the ledger had lost the
-    attempt, and its entry has to say so.
+    `reserved_micro_usd` is None where no price was known. `facts` is what its price depends on, `workflow_id` the workflow
+    that its run belongs to. `recovered`: the ledger had lost the attempt, and its entry has to say so.
     """
 
     columns: dict[str, Any]
@@ -60,7 +59,9 @@ class PaidAttempt(NamedTuple):
 
 
 def load_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> PaidAttempt:
-    """The columns of a ledger entry that say who asked for what, and what was delivered for it, usage whole and verbatim.
+    """Load who asked for what and what was delivered, as columns of a ledger entry.
+
+    The usage is whole and verbatim.
 
     Both rows are final: a run never changes, and neither does an attempt that succeeded.
 
@@ -146,24 +147,24 @@ _FIND_BY_KEY = select(*_STATE_COLUMNS, *_COST_COLUMNS).where(ledger_entries.c.en
 
 
 def bill_key(run_id: str) -> str:
-    """The permanent key of a run's bill: there is one entry of this key, however often it is recorded."""
+    """Return the permanent key of a run's bill. A run has one entry with this key."""
     return f"{run_id}#bill"
 
 
 def make_bill_id(run_id: str, attempt_id: str) -> str:
-    """The id of a run's bill: the same again where a ledger has lost it and it is taken back."""
+    """Build the id of a run's bill. A bill that is recovered after a loss gets the same id."""
     return f"ent_{hashlib.sha256(f'{bill_key(run_id)} {attempt_id}'.encode()).hexdigest()[:32]}"
 
 
 def state_of_kind(kind: EntryKind) -> BillingState:
-    """The billing state of a run whose latest entry is of that kind."""
+    """Return the billing state of a run whose latest entry is of that kind."""
     return _STATES[kind]
 
 
 class Ledger:
-    """Writes and reads the billing of runs. Safe to share between threads and processes.
+    """Write and read the billing of runs. Safe to share between threads and processes.
 
-    `on_entry` is told of each entry once it is written, by its columns, and not when it is found again.
+    `on_entry` is called with the columns of each entry that was written, not with one that is found again.
     """
 
     def __init__(
@@ -177,10 +178,10 @@ class Ledger:
         self._on_entry = on_entry
 
     def bill(self, order: BillingInput, cards: RateCards, *, workflow_id: str | None = None) -> BillingRecord:
-        """Write a run's bill, priced here: by the recorded attempt's own usage and by `cards`.
+        """Write a run's bill, priced here by the usage of its recorded attempt and by `cards`.
 
-        `order.cost` is never believed: see `gpt_image_runs.billing.pricing.paid_attempt`. Where the recorded cost is another one, the
-        record holds it. `workflow_id` is the workflow that asks; None where the caller is no workflow.
+        `order.cost` is never trusted: see `gpt_image_runs.billing.pricing.paid_attempt`. Where the recorded cost differs, the
+        record holds it. `workflow_id` is the workflow that asks; None where the caller is not a workflow.
 
         Raises:
             RunConflict: the run belongs to another workflow.
@@ -201,14 +202,14 @@ class Ledger:
         entry_id: str | None = None,
         actor: str | None = None,
     ) -> BillingRecord:
-        """Writes a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
+        """Write a run's bill, once. The same run again returns the record of its first bill, whatever `order` says.
 
-        Without `price` the cost in `order` is taken as it is. Never do that with a cost that a workflow handed over.
+        Without `price` the cost in `order` is taken as it is. Never do that with a cost that came from a workflow.
         Prices and settings may have changed meanwhile: the record holds the first bill's cost where it differs.
 
-        What the ledger knows of the run and of the attempt that was paid is copied in the same transaction.
+        The facts of the run and of the attempt that was paid are copied in the same transaction.
 
-        `entry_id` and `actor` are for a bill that the ledger had lost: the id that it was known by, and who decided.
+        `entry_id` and `actor` are for a bill that the ledger had lost: its former id, and who decided.
 
         Raises:
             AttemptMissing: the ledger does not have the attempt.
@@ -233,7 +234,7 @@ class Ledger:
         return _make_record(entry).model_copy(update={"cost": None if recorded == order.cost else recorded})
 
     def state_of(self, run_id: str) -> BillingRecord | None:
-        """Where a run stands: its latest entry decides. None where it has no entry."""
+        """Return a run's billing record by its latest entry, None where it has no entry."""
         query = select(*_STATE_COLUMNS).where(ledger_entries.c.run_id == run_id)
         with self._database.reading() as connection:
             latest = connection.execute(query.order_by(ledger_entries.c.sequence.desc()).limit(1))
@@ -255,7 +256,10 @@ class Ledger:
 
 
 def _refuse_other_workflow(run_id: str, owner: str, workflow_id: str | None) -> None:
-    """A run that was paid as a line of an economy batch may be asked for later, by a workflow of its own."""
+    """Raise RunConflict where a run is billed by another workflow than its own.
+
+    A run that was paid as a line of an economy batch may be billed later by a workflow of its own.
+    """
     if workflow_id is None or workflow_id == owner or names.is_economy_batch(owner):
         return
     raise RunConflict(
@@ -265,7 +269,7 @@ def _refuse_other_workflow(run_id: str, owner: str, workflow_id: str | None) -> 
 
 
 def cost_columns(cost: Cost) -> dict[str, Any]:
-    """The columns of an entry that say what it comes to, and why."""
+    """Return the columns of an entry that hold its amount and how it was computed."""
     return {
         "amount_micro_usd": _parse_or_none(cost.amount_usd),
         "basis": cost.basis,
@@ -285,7 +289,6 @@ def _only_set(**columns: str | None) -> dict[str, Any]:
 
 
 def _read_cost(entry: RowMapping) -> Cost:
-    """The cost that an entry was made of."""
     return Cost(
         amount_usd=_format_or_none(entry["amount_micro_usd"]),
         list_cost_usd=_format_or_none(entry["list_cost_micro_usd"]),

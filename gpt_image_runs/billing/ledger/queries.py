@@ -1,4 +1,4 @@
-"""Where the bills of some runs stand today, corrections included. Nothing is written here."""
+"""Read where bills stand today, corrections included: bills of runs, runs that wait, paid attempts without a bill."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -17,14 +17,14 @@ _PAGE = 500
 
 
 class RunBill(NamedTuple):
-    """A run's bill. `amount_usd` is what is owed, None while that is not known."""
+    """A run's bill. `amount_usd` is what is owed, None while it is not known."""
 
     state: BillingState
     amount_usd: str | None
 
 
 def find_bills(database: Database, run_ids: Sequence[str]) -> dict[str, RunBill]:
-    """The bills of those of the runs that have one."""
+    """Return the bills of those runs that have one, by run id."""
     entry = ledger_entries.c
     columns = entry["run_id", "kind", "amount_micro_usd"]
     bills: dict[str, RunBill] = {}
@@ -57,10 +57,10 @@ _SHOWN = ledger_entries.c[
 
 
 class WaitingRun(Contract):
-    """A run that waits. `waiting_since` is when its bill was written, `amount_usd` the estimate, null for what is held.
+    """A run whose bill is not final. `waiting_since` is when the bill was written.
 
-    `usage_is_kept` tells that the provider reported a usage: then a price may be all that is missing. Without,
-    it waits for the usage itself.
+    `amount_usd` is the estimate, null for a hold. `usage_is_kept`: the provider reported a usage, so only a price may be
+    missing. Without it, the run waits for the usage itself.
     """
 
     run_id: str
@@ -82,7 +82,7 @@ class WaitingRun(Contract):
 def list_waiting(
     database: Database, *, tenant: str | None = None, estimates: bool = False, limit: int | None = None
 ) -> tuple[WaitingRun, ...]:
-    """Runs on hold, the oldest first, at most `limit` of them; with `estimates` the estimated ones too."""
+    """List runs on hold, oldest first, at most `limit`; with `estimates` also estimated ones."""
     entry, correction = ledger_entries.c, ledger_entries.alias()
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
     kinds = ("hold", "estimate") if estimates else ("hold",)
@@ -114,8 +114,8 @@ def _view(row: RowMapping) -> WaitingRun:
     )
 
 
+# A bill follows its payment within a second, or within minutes where the ledger was unavailable or a worker was killed.
 MAX_BILLING = timedelta(minutes=5)
-"""A bill follows its payment within a second; so long takes a ledger that was away for a moment, or a worker that was killed."""
 
 _SHOWN_UNBILLED = provider_attempts.c[
     "attempt_id",
@@ -132,9 +132,9 @@ _SHOWN_UNBILLED = provider_attempts.c[
 
 
 class UnbilledAttempt(Contract):
-    """An attempt that was paid and is on no entry. `reserved_usd` is its worst case, null where no price was known.
+    """A paid attempt that no entry bills. `reserved_usd` is its worst case, null where no price was known.
 
-    `billed_by` is the entry of its run by another attempt, where there is one: then this one was paid for nothing, and
+    `billed_by` is the entry of its run by another attempt, where there is one: then this attempt was paid for nothing, and
     nothing will bill it.
     """
 
@@ -153,14 +153,14 @@ class UnbilledAttempt(Contract):
 
 
 class Unbilled(Contract):
-    """Paid attempts without an entry, the oldest first, and those that are so young that they may just be billed."""
+    """Paid attempts without an entry, oldest first; those `in_flight` are young enough to be billed any moment."""
 
     attempts: tuple[UnbilledAttempt, ...]
     in_flight: tuple[UnbilledAttempt, ...]
 
 
 def find_unbilled(database: Database, now: datetime, *, tenant: str | None = None) -> Unbilled:
-    """Every attempt that was paid and is on no entry."""
+    """Find every attempt that was paid and has no entry."""
     attempt, bill = provider_attempts.c, ledger_entries.alias("bill")
     billed = select(ledger_entries.c.sequence).where(ledger_entries.c.attempt_id == attempt.attempt_id)
     query = (

@@ -1,7 +1,7 @@
-"""What a run costs: usage and rate cards in; an amount, or the reason why there is none, out. Pure.
+"""Compute what a run costs, from its usage and rate cards: an amount, or the reason why there is none. Pure.
 
 Three ways, in this order: by the tokens that the provider reported; where it reported none, by a flagged estimate of
-the output; else no amount at all, until the bill is reconciled. Nothing is zero because something was missing.
+the output; otherwise no amount until the bill is reconciled. Nothing is zero because something was missing.
 """
 
 from collections.abc import Iterable
@@ -44,9 +44,9 @@ class _Priced(NamedTuple):
 
 
 def compute_cost(order: CostInput, cards: RateCards) -> Cost:
-    """The cost of one run. The same input and cards always give the same cost.
+    """Compute the cost of one run. The same input and cards always give the same cost.
 
-    Whatever is wrong with the usage does not raise: it is held, `basis` "none", with a sentence in `reason`.
+    An invalid usage does not raise: the bill is held, with `basis` "none" and a sentence in `reason`.
 
     Raises:
         ValueError: `sent_at` has no time zone.
@@ -84,7 +84,10 @@ def _cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> Cost:
 
 
 def _list_cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> _Priced | None:
-    """None where it cannot be told: details that only the list price depends on never hold a charge back."""
+    """Return the list cost, None where it cannot be computed.
+
+    Details that only the list price depends on never hold a charge back.
+    """
     rate = cards.list_rate(order.provider, order.model, order.sent_at, order.mode or "standard")
     try:
         return _Priced(rate, split_tokens(usage, rate, order.operation)) if rate else None
@@ -93,7 +96,7 @@ def _list_cost_by_usage(order: CostInput, cards: RateCards, usage: Usage) -> _Pr
 
 
 def _cost_without_usage(order: CostInput, cards: RateCards) -> Cost:
-    """An estimate of the output, where the request allows it and a sound one exists."""
+    """Estimate the output, where the request allows it and a sound estimate exists; else hold."""
     missing = (flags.USAGE_MISSING,)
     if order.missing_usage == "hold":
         return _hold(HELD_BY_REQUEST, missing)

@@ -1,6 +1,6 @@
-"""How many output tokens a picture takes, by model, size and quality: for bills without usage, and for ceilings.
+"""How many output tokens an image takes, by model, size and quality: for bills without usage, and for ceilings.
 
-None wherever no published rule says so: an estimate is sound or it is not made.
+The result is None wherever no published rule exists: an unsound estimate is not made.
 """
 
 import re
@@ -33,15 +33,15 @@ _FORMULA_BASES = {
     "gpt-image-2.5-flare": _BASES_2_5,
     "gpt-image-2.5-flare-2026-09-08": _BASES_2_5,
 }
+# The size with the most tokens within the formula's limits: square, with exactly the most pixels.
 _MAX_SIZE = "2880x2880"
-"""The size with the most tokens within the formula's limits: square, and of exactly the most pixels."""
 _MAX_PIXELS = 3840 * 2160
 _MAX_EDGE = 3840
 _MAX_RATIO = 3
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
+# Output tokens of each partial image beside the finished one, by OpenAI's image generation guide.
 PARTIAL_IMAGE_TOKENS = 100
-"""Output tokens that each partial picture takes beside the finished one, by OpenAI's image generation guide."""
 
 _STILL_FORMATS = frozenset({None, "png", "jpeg", "webp"})
 
@@ -49,10 +49,10 @@ _STILL_FORMATS = frozenset({None, "png", "jpeg", "webp"})
 def estimate_output_tokens(
     model: str, size: str | None, quality: str | None, output_format: str | None = None
 ) -> int | None:
-    """Output tokens of one picture, None where there is no sound estimate.
+    """Estimate the output tokens of one image, None where there is no sound estimate.
 
-    `size` is "WxH" in pixels. Neither "auto" nor an absent size or quality can be estimated, and no moving or vector
-    picture (gif, svg). An absent format is the provider's default, png.
+    `size` is "WxH" in pixels. An absent or "auto" size or quality cannot be estimated, and no animated or vector
+    image (gif, svg). An absent format is the provider's default, png.
     """
     if size is None or quality is None or output_format not in _STILL_FORMATS:
         return None
@@ -63,27 +63,30 @@ def estimate_output_tokens(
 
 
 def known_sizes(model: str) -> tuple[str, ...]:
-    """The sizes of which one takes the most tokens, none where no rule is known for the model."""
+    """Return sizes, one of which takes the most tokens; none where no rule is known."""
     if model in _TABLE_MODELS:
         return tuple(_TABLE)
     return (_MAX_SIZE,) if model in _FORMULA_BASES else ()
 
 
 def known_qualities(model: str) -> tuple[str, ...]:
-    """The qualities for which a rule is known, none where no rule is known for the model."""
+    """Return the qualities with a known rule; none where no rule is known."""
     if model in _TABLE_MODELS:
         return tuple(_TABLE["1024x1024"])
     return tuple(_FORMULA_BASES.get(model, ()))
 
 
 def _apply_formula(base: int, size: str) -> int | None:
-    """The tokens: base * u * (2,000,000 + pixels) / 4,000,000, rounded up; u is base * short / long, half to even."""
+    """Compute base * u * (2,000,000 + pixels) / 4,000,000, rounded up.
+
+    u is base * short / long, rounded half to even.
+    """
     matched = _SIZE.fullmatch(size)
     if not matched:
         return None
     short, long = sorted(int(edge) for edge in matched.groups())
     pixels = short * long
-    # Beyond what the provider offers, nobody has checked the formula; on thin strips it would come to zero.
+    # Beyond the sizes that the provider offers, the formula is not verified; for thin strips it gives zero.
     if long > _MAX_EDGE or pixels > _MAX_PIXELS or long > _MAX_RATIO * short:
         return None
     rounded = round(Fraction(base * short, long))

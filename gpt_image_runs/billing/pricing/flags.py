@@ -1,4 +1,4 @@
-"""Every flag that a cost may carry, and what it tells the reader of the bill. Flags explain, they never change an amount."""
+"""The flags that a cost may carry, and what each means to the reader of the bill. A flag never changes an amount."""
 
 from collections.abc import Iterable
 
@@ -34,6 +34,6 @@ MEANINGS = {
 
 
 def in_order(flags: Iterable[str]) -> tuple[str, ...]:
-    """The flags without repetition, in the order of this page."""
+    """Return the flags without repetition, in the order of `MEANINGS`."""
     given = set(flags)
     return tuple(flag for flag in MEANINGS if flag in given)

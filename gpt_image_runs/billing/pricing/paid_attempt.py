@@ -1,7 +1,7 @@
 """Price an attempt that was paid, from its own row and the rate cards alone. Pure.
 
-What a workflow hands over decides nothing here that could lower an amount: usage, model, provider, mode, day and number
-of pictures are those that the ledger recorded itself.
+What a workflow passes in decides nothing that could lower an amount: usage, model, provider, mode, day and number
+of images are those that the ledger recorded itself.
 """
 
 import json
@@ -17,20 +17,18 @@ from gpt_image_runs.contracts.billing import Cost, CostInput
 from gpt_image_runs.contracts.fingerprints import has_field
 from gpt_image_runs.contracts.request import MissingUsage
 
+# Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
+# Temporal would reject the result after the provider was paid.
 MAX_USAGE = 16 * 1024
-"""Characters of usage that go through Temporal: 50 times the real one, and far below its limit of 2 MiB, beyond which
-the result would be refused after the provider was paid."""
-DEEPEST_USAGE = 20
-"""Levels of nesting: the real one has three, and what converts it gives up at some hundreds."""
-
-
-# A field of ours in a recorded answer that was not had whole: why its usage is no bill by itself. The bill is held.
+# Levels of nesting: the real one has three, and its conversion fails at some hundreds.
+MAX_USAGE_DEPTH = 20
+# Our own field in a recorded answer that is incomplete: why its usage alone cannot be billed. The bill is held.
 USAGE_PROBLEM = "usage_problem"
 _MAX_NOTE = 1_000
 
 
 class PricedFacts(NamedTuple):
-    """What of an attempt and its run a price depends on. `fingerprint` is the run's, with its marks."""
+    """The facts of an attempt and its run that its price depends on. `fingerprint` is the run's, with its marks."""
 
     attempt_id: str
     fingerprint: str
@@ -41,9 +39,9 @@ class PricedFacts(NamedTuple):
 
 
 def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cost:
-    """The cost of an attempt that was paid.
+    """Compute the cost of an attempt that was paid.
 
-    `handed` is what the workflow has been told by `compute_cost`. Where the provider reported no usage, it says whether
+    `handed` is the cost that the workflow got from `compute_cost`. Where the provider reported no usage, it says whether
     the request wanted an estimate or a hold, which the attempt does not know. Everything else in it is ignored.
     """
     candidates = list(_compute_candidates(paid, cards))
@@ -53,21 +51,21 @@ def price_paid_attempt(paid: PricedFacts, handed: Cost, cards: RateCards) -> Cos
 
 
 def limit_usage_size(response: JsonValue, attempt_id: str) -> tuple[JsonValue, str | None]:
-    """Return the usage of an answer as far as it can be sent on, and why it cannot be billed by that alone, or None."""
+    """Return an answer's usage if it is small enough to pass on, and why it cannot be billed by it, or None."""
     fields = response if isinstance(response, dict) else {}
     usage, noted = fields.get("usage"), fields.get(USAGE_PROBLEM)
     size, depth = len(json.dumps(usage)), measure_depth(usage)
-    if size <= MAX_USAGE and depth <= DEEPEST_USAGE:
+    if size <= MAX_USAGE and depth <= MAX_USAGE_DEPTH:
         return usage, noted[:_MAX_NOTE] if isinstance(noted, str) and noted else find_unpriced_usage(response)
     return None, (
         f"The provider's usage has {size:,} characters in {depth} levels, more than the {MAX_USAGE:,} in"
-        f" {DEEPEST_USAGE} that are read; it is kept whole with attempt {attempt_id}."
+        f" {MAX_USAGE_DEPTH} that are read; it is stored whole with attempt {attempt_id}."
     )
 
 
 def _compute_candidates(paid: PricedFacts, cards: RateCards) -> Iterator[Cost]:
-    """The only costs that this attempt can have. With usage they are all the same."""
-    # How many were asked for is not known here, and makes no difference: with any there is no estimate.
+    """Yield the only costs that this attempt can have. With usage they are all the same."""
+    # The number that was asked for is not known here and does not matter: with any there is no estimate.
     partial_images = 1 if has_field(paid.fingerprint, "partial_images") else None
     wanted: tuple[MissingUsage, ...] = ("estimate", "hold")
     for missing_usage in wanted:

@@ -1,6 +1,6 @@
-"""Which price applies to a model at a provider on a day. What prices are written in is `rate_card_files`' business.
+"""Rate cards: their file format, and which price applies to a model at a provider on a day.
 
-Two pairs of cards are shipped, as data in `rate_card_data/`: what we charge and the provider's list price, for requests sent
+Two pairs of cards are shipped in `rate_card_data/`: what we charge and the provider's list price, for requests sent
 by themselves and for those in a batch of the provider.
 """
 
@@ -26,7 +26,7 @@ class RateCardError(ValueError):
 
 
 class Price(BaseModel):
-    """A dated price of one or more models at a provider, "*" being any. `valid_until` is the last day, in UTC.
+    """A dated price of one or more models at a provider; provider "*" is any. `valid_until` is the last day, in UTC.
 
     It holds for requests that are sent in that `mode`: by themselves, or in a batch of the provider.
     """
@@ -56,7 +56,7 @@ class Price(BaseModel):
 
 
 class RateCard(BaseModel):
-    """All that one file holds. Its `id` is named on every bill."""
+    """The content of one file. Every bill names the `id`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -78,7 +78,7 @@ class RateCard(BaseModel):
 
 
 def read_rate_card(path: Path) -> RateCard:
-    """The rate card in a TOML file.
+    """Read the rate card in a TOML file.
 
     Raises:
         RateCardError: the file cannot be read, or something in it is wrong.
@@ -87,7 +87,7 @@ def read_rate_card(path: Path) -> RateCard:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RateCardError(f"The rate card {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # no UTF-8 or no TOML
+    except ValueError as error:  # not UTF-8 or not TOML
         raise RateCardError(f"The rate card {path} is not valid TOML: {error}.") from error
     try:
         return RateCard.model_validate(content)
@@ -96,10 +96,10 @@ def read_rate_card(path: Path) -> RateCard:
 
 
 def digest_rate_card(card: RateCard) -> str:
-    """The SHA-256 of everything that a card says, comments and layout aside."""
+    """Return the SHA-256, in hex, of a card's content without comments and layout."""
     said = card.model_dump(mode="json")
     for price in said["prices"]:
-        # The default says nothing. The ids of own cards hold this digest, so it never changes.
+        # The default is left out. The ids of own cards contain this digest, so it must never change.
         if price["mode"] == "standard":
             del price["mode"]
     content = json.dumps(said, sort_keys=True)
@@ -107,7 +107,7 @@ def digest_rate_card(card: RateCard) -> str:
 
 
 def _describe(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """The first thing that is wrong, by entry and field."""
+    """Format the first thing that is wrong, by entry and field."""
     detail = error.errors(include_url=False)[0]
     place = [part for part in detail["loc"] if part != "[key]"]
     message = str(detail.get("ctx", {}).get("error", "")) or f"{detail['msg']}."
@@ -130,8 +130,8 @@ MODES: tuple[PriceMode, ...] = get_args(PriceMode)
 class RateCards:
     """What we charge, and the provider's list price beside it. Of several cards, the first with a price wins.
 
-    `own_card` is a deployment's own. Where it prices a model in one mode only, there is no price in the other: half of
-    somebody's price is for them to say.
+    `own_card` is a deployment's own. Where it prices a model in one mode only, there is no price in the other mode: we do not
+    combine its price with a shipped one.
     """
 
     charge_cards: tuple[RateCard, ...]
@@ -140,10 +140,10 @@ class RateCards:
 
     @classmethod
     def load(cls, own_card: Path | None = None) -> Self:
-        """The shipped cards; a deployment's own card is laid over the one that we charge by.
+        """Load the shipped cards, and a deployment's own card that takes precedence over what we charge.
 
-        An own card's id goes onto bills with a digest of its content, so that the id stands for exactly these prices
-        even where its author changes them and keeps the id.
+        Bills name an own card by its id and a digest of its content, so that the name stands for exactly these prices
+        even where its author changes them and leaves the id.
 
         Raises:
             RateCardError: a card cannot be read, or something in it is wrong.
@@ -157,27 +157,27 @@ class RateCards:
     def charge_rate(
         self, provider: str, model: str, at: datetime, mode: PriceMode = "standard"
     ) -> Rate | None:
-        """What we charge for a request sent at that moment, None where no price is known."""
+        """Return what we charge for a request sent at that time, None where no price is known."""
         day = day_of(at)
         if self.own_card and any(_find_rate(self.own_card, provider, model, day, each) for each in MODES):
             return _find_rate(self.own_card, provider, model, day, mode)
         return _find_first(self.charge_cards, provider, model, day, mode)
 
     def list_rate(self, provider: str, model: str, at: datetime, mode: PriceMode = "standard") -> Rate | None:
-        """The provider's list price for a request sent at that moment, None where none is known."""
+        """Return the list price of a request sent at that time, None where none is known."""
         return _find_first(self.list_cards, provider, model, day_of(at), mode)
 
     def find_rate(self, card_id: str, provider: str, model: str, day: date, mode: PriceMode) -> Rate | None:
-        """The rate of the shipped card of that id, None where it has none."""
+        """Return the rate of the shipped card of that id, None where it has none."""
         shipped = (*self.charge_cards, *self.list_cards)
         return _find_first(tuple(card for card in shipped if card.id == card_id), provider, model, day, mode)
 
 
 def day_of(at: datetime) -> date:
-    """The day in UTC whose prices apply at that moment.
+    """Return the day in UTC whose prices apply at that time.
 
     Raises:
-        ValueError: the moment has no time zone.
+        ValueError: the time has no time zone.
     """
     if at.tzinfo is None:
         raise ValueError(f"{at.isoformat()} has no time zone, so it is not known which day's prices apply.")
@@ -196,7 +196,7 @@ def _find_first(
 
 
 def _find_rate(card: RateCard, provider: str, model: str, day: date, mode: PriceMode) -> Rate | None:
-    """A price for this very provider goes before one for any; of several that hold, the latest counts."""
+    """Return the latest price, one for this provider before one for any; None without one."""
     for named in (provider, ANY_PROVIDER):
         holding = [
             price

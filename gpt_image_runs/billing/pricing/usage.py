@@ -1,6 +1,6 @@
-"""From the provider's raw usage object to counts that can be priced, or to the reason why they cannot.
+"""Parse the provider's raw usage object to counts that can be priced, or to the reason why they cannot.
 
-The raw object itself is kept elsewhere, verbatim. What a token costs is not known here.
+The raw object itself is stored elsewhere, verbatim. Prices are not known here.
 """
 
 import re
@@ -15,9 +15,8 @@ from gpt_image_runs.billing.pricing.rates import Rate, TokenClass
 from gpt_image_runs.contracts.problems import describe_value
 from gpt_image_runs.contracts.request import Operation
 
+# A higher count is a mistake of the provider.
 MAX_TOKENS = 10**12
-"""Beyond it, a count is no usage but a mistake."""
-
 
 _SIDES = ("input", "output")
 # How gateways spell the totals and their details, without case and separators: chat names, and other providers' names.
@@ -55,13 +54,14 @@ class Usage:
 
 
 def read_usage(raw: JsonValue) -> Usage | None:
-    """The counts of a usage object, None where the provider reported none.
+    """Read the counts of a usage object, None where the provider reported none.
 
     A missing `input_tokens` or `output_tokens` counts as zero and is flagged. Without both there is no usage, unless
     other token counts show that something was used.
 
     Raises:
-        UnbillableUsage: no object, a count that is no whole number from 0 to 10**12, or a zero that other counts deny.
+        UnbillableUsage: not an object, a count that is not a whole number from 0 to 10**12, or a zero that other counts
+            contradict.
     """
     if raw is None:
         return None
@@ -82,7 +82,7 @@ def read_usage(raw: JsonValue) -> Usage | None:
 
 
 def require_usage(raw: JsonValue) -> Usage:
-    """Read a usage object that has to have counts.
+    """Read a usage object that must have counts.
 
     Raises:
         UnbillableUsage: as `read_usage` and `check_usage`, and where it names neither input_tokens nor output_tokens.
@@ -98,13 +98,13 @@ def check_usage(raw: JsonValue, usage: Usage | None, images: int = 0) -> None:
     """Check that a bill by `usage`, which was read from `raw`, leaves out no counter of it.
 
     A counter that restates a total has to equal it, a detail must not exceed its total, and no other counter of tokens
-    may have a value. A missing `input_tokens` or `output_tokens` counts as zero only where nothing else is known of it.
+    may have a value. A missing `input_tokens` or `output_tokens` counts as zero only where no other field reports it.
 
-    An entry of the ledger is derived again by `read_usage` alone: so a check that is added here later fails no old entry.
+    `verify` derives entries of the ledger by `read_usage` alone: a check that is added here later fails no old entry.
 
     Raises:
         UnbillableUsage: a counter that the bill would leave out or that contradicts it, or a count of zero although
-            `images` pictures were delivered.
+            `images` images were delivered.
     """
     counters = list(_list_counters(raw))
     if usage is None or not isinstance(raw, dict):
@@ -141,10 +141,10 @@ def find_unpriced_usage(response: JsonValue) -> str | None:
 
 
 def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | None:
-    """The count of that name, None where it is absent or null.
+    """Return the count of that name, None where it is absent or null.
 
     Raises:
-        UnbillableUsage: no whole number from 0 to 10**12.
+        UnbillableUsage: not a whole number from 0 to 10**12.
     """
     count = counts.get(name)
     if count is None:
@@ -160,7 +160,7 @@ def read_count(counts: dict[str, JsonValue], place: str, name: str) -> int | Non
 class _Counter(NamedTuple):
     """A number other than zero within a usage object, or a text that is one.
 
-    `field` is the normalized name of the usage's field that it is, or that holds it where `is_nested`.
+    `field` is the normalized name of the usage's field that it is, or, where `is_nested`, that contains it.
     """
 
     path: str
@@ -182,15 +182,15 @@ class _Counter(NamedTuple):
         return isinstance(self.value, int) and 0 <= self.value <= MAX_TOKENS
 
     def enter(self, step: str, name: str, value: JsonValue) -> "_Counter":
-        """Describe a part of this one, as if it were a counter."""
+        """Build the counter for a part of this one."""
         is_of_tokens = self.is_of_tokens or "token" in name
-        # Bounded, as a stranger may nest without end.
+        # Bounded: a provider may nest without limit.
         path = self.path if len(self.path) > _MAX_SHOWN_PATH else f"{self.path}{step[:_MAX_SHOWN_PATH]}"
         return _Counter(path, self.field or name, bool(self.field), is_of_tokens, value)
 
 
 def _list_counters(raw: JsonValue) -> Iterator[_Counter]:
-    """List every counter other than zero at any depth, in the order of the object."""
+    """Yield every counter other than zero at any depth, in the order of the object."""
     pending: list[_Counter] = [_Counter("", "", False, False, raw)]
     while pending:
         here = pending.pop()
@@ -214,7 +214,7 @@ def _normalize(name: str) -> str:
 
 
 def _is_billed(counter: _Counter, billed: dict[str, int]) -> bool:
-    """Whether the bill includes what this counter counts."""
+    """Return whether the bill includes what this counter counts."""
     if not counter.is_count or not isinstance(counter.value, int):
         return False
     total = None if counter.is_nested else _TOTALS.get(counter.field)
@@ -253,7 +253,10 @@ def _describe_left_out(counter: _Counter, billed: dict[str, int], missing: list[
 
 
 def _refuse_zeros(billed: dict[str, int], missing: list[str], images: int) -> None:
-    """A missing count may be a field that a gateway does not know; a zero is a statement, and a picture denies it."""
+    """Raise where a reported count is zero although images were delivered.
+
+    A missing count may be a field that a gateway does not know; a zero is a report that an image contradicts.
+    """
     zeros = [f"usage.{side}_tokens is 0" for side in _SIDES if side not in missing and not billed[side]]
     if zeros:
         delivered = "a picture was delivered" if images == 1 else f"{images:,} pictures were delivered"
@@ -261,7 +264,10 @@ def _refuse_zeros(billed: dict[str, int], missing: list[str], images: int) -> No
 
 
 def _refuse_other_counts(raw: dict[str, JsonValue]) -> None:
-    """Counts under other names mean that tokens were used: to estimate, or to bill zero, would be to look away."""
+    """Raise where only other names report tokens.
+
+    Tokens were used, so neither an estimate nor a bill of zero would be right.
+    """
     others = [name for name, value in raw.items() if "tokens" in name and value is not None]
     if others:
         named = describe_value("usage", ", ".join(others))
@@ -307,9 +313,9 @@ _OUTPUT = _Side("output_tokens", "text_out", "image_out")
 
 
 def split_tokens(usage: Usage, rate: Rate, operation: Operation) -> TokenSplit:
-    """The usage's tokens by the classes of the rate.
+    """Split the usage's tokens into the classes of the rate.
 
-    A rate on totals takes the totals and looks at no details.
+    A rate on totals uses the totals and ignores the details.
 
     Raises:
         UnbillableUsage: the details are malformed, exceed their total, or name tokens that the rate has no price for.
@@ -344,7 +350,7 @@ def _split_output(usage: Usage, rate: Rate) -> TokenSplit:
 
 
 def _read_details(side: _Side, details: JsonValue, rate: Rate) -> dict[TokenClass, int]:
-    """The counts that the details name, none of them where there are no details."""
+    """Return the counts that the details name, none where there are no details."""
     place = f"usage.{side.name}_details"
     if details is None:
         return {}
@@ -363,7 +369,10 @@ def _read_details(side: _Side, details: JsonValue, rate: Rate) -> dict[TokenClas
 
 
 def _place_rest(side: _Side, total: int, named: dict[TokenClass, int], rate: Rate) -> TokenSplit:
-    """What the details leave unnamed goes to the dearer class, so that the classes add up to the total."""
+    """Assign tokens that the details do not name to the more expensive class.
+
+    The classes then add up to the total.
+    """
     rest = total - sum(named.values())
     if rest < 0:
         raise UnbillableUsage(
@@ -376,7 +385,7 @@ def _place_rest(side: _Side, total: int, named: dict[TokenClass, int], rate: Rat
 
 
 def measure_depth(value: JsonValue) -> int:
-    """Levels of a JSON value: 1 for a number, 2 for a list of numbers."""
+    """Return the levels of a JSON value: 1 for a number, 2 for a list of numbers."""
     depth, level = 0, [value]
     while level:
         depth += 1

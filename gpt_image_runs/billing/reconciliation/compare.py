@@ -1,7 +1,8 @@
-"""A day of this ledger beside the same day in the provider's books: where they differ, and what can explain it. Pure.
+"""Compare a day of this ledger with the same day in the provider's books: differences, and what can explain them. Pure.
 
-Requests are compared in windows of time (`gpt_image_runs.billing.reconciliation.matching`), money by day and model (`gpt_image_runs.billing.reconciliation.compare`): the
-provider's line items beside our entries at its list price, of attempts sent that day. A model and its dated snapshots are one.
+Requests are compared in windows of time (`gpt_image_runs.billing.reconciliation.matching`), money by day and model: the
+provider's line items beside our entries at its list price, of attempts sent that day. A model and its dated snapshots count
+as one.
 """
 
 import re
@@ -39,9 +40,9 @@ from gpt_image_runs.contracts.provider_reconciliation import (
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedMoney:
-    """All in micro-USD. `most_micro_usd` is None where some attempt has no known worst case.
+    """The money of one model on one day, in micro-USD. `most_micro_usd` is None where an attempt has no known worst case.
 
-    Our costs are rounded one by one and the provider's in the end: `rounding_micro_usd` is how much that can make.
+    Our costs are rounded one by one and the provider's at the end: `rounding_micro_usd` is the largest difference that makes.
     """
 
     list_cost_micro_usd: int
@@ -57,7 +58,7 @@ class ComparedMoney:
 
     @property
     def is_expected(self) -> bool:
-        """Whether the provider charges what it may, with every doubt taken into account."""
+        """Whether the provider charges an amount that the doubts allow."""
         if self.provider_micro_usd < self.least_micro_usd - self.rounding_micro_usd:
             return False
         most = self.most_micro_usd
@@ -71,7 +72,7 @@ def judge_money(
     sent_today: Collection[str],
     provider_usd: Decimal,
 ) -> ComparedMoney:
-    """The money of one model on one day.
+    """Compute the money of one model on one day.
 
     Args:
         attempts: all that may be on the provider's bill of the day.
@@ -99,7 +100,7 @@ def judge_money(
 
 
 def _bound(attempt: ComparedAttempt, doubt: Doubt | None) -> tuple[int, int | None]:
-    """The least and the most that an attempt can add to the provider's bill of the day."""
+    """Return the least and the most that an attempt can add to the provider's bill."""
     listed = attempt.list_cost_micro_usd or 0
     if attempt.outcome == "rejected" or doubt == "probably_not_paid":
         return 0, 0
@@ -112,7 +113,7 @@ def _bound(attempt: ComparedAttempt, doubt: Doubt | None) -> tuple[int, int | No
 
 
 class ModelDay:
-    """One model's day on both sides."""
+    """One model's day, in our ledger and in the provider's books."""
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class ModelDay:
         return "equal" if same_count and self._money.is_equal else "explained"
 
     def compare(self) -> ModelComparison:
-        """The day's totals."""
+        """Build the day's totals."""
         money = self._money
         return ModelComparison(
             model=self._model,
@@ -173,7 +174,7 @@ class ModelDay:
         )
 
     def compare_hours(self) -> Iterable[HourComparison]:
-        """The hours in which either side knows of a request."""
+        """Yield the hours in which either side knows of a request."""
         ours = Counter((_hour_of(each.sent_at), each.outcome) for each in self._sent)
         theirs: Counter[datetime] = Counter()
         for count in self._counts:
@@ -188,7 +189,7 @@ class ModelDay:
             )
 
     def list_differences(self) -> Iterable[WindowDifference]:
-        """The windows in which the counts cannot both be right."""
+        """Yield the windows in which the two counts cannot both be right."""
         for window in self._windows:
             if window.surplus:
                 yield WindowDifference(
@@ -203,7 +204,7 @@ class ModelDay:
                 )
 
     def list_doubts(self) -> Iterable[DoubtfulAttempt]:
-        """The attempts that can explain a difference."""
+        """Yield the attempts that can explain a difference."""
         for each in self._attempts:
             if each.attempt_id in self._doubts:
                 reserved = each.reserved_micro_usd
@@ -255,7 +256,10 @@ def compare_day(
     attempts: Sequence[ComparedAttempt],
     books: ProviderDay,
 ) -> Comparison:
-    """The comparison of a day. `attempts` and the counts of `books` are those of `gpt_image_runs.billing.reconciliation.matching.stretch_to_ask`."""
+    """Build the comparison of a day.
+
+    `attempts` and the counts of `books` cover `gpt_image_runs.billing.reconciliation.matching.stretch_to_ask`.
+    """
     attempts_of: dict[str, list[ComparedAttempt]] = defaultdict(list)
     counts_of: dict[str, list[RequestCount]] = defaultdict(list)
     for attempt in attempts:
@@ -292,12 +296,12 @@ def _family(model: str) -> str:
 
 
 def _model_of(line: CostLine) -> str:
-    """The model in the name of a line, such as "gpt-image-1, image_output_tokens"."""
+    """Return the model named in a line, such as "gpt-image-1, image_output_tokens"."""
     return _family(line.line_item.partition(",")[0].strip())
 
 
-def summarise(recorded: RecordedComparison) -> ComparisonSummary:
-    """The totals of a comparison that is kept."""
+def summarize(recorded: RecordedComparison) -> ComparisonSummary:
+    """Build the totals of a recorded comparison."""
     comparison = recorded.comparison
     listed = sum(parse_usd(each.list_cost_usd) for each in comparison.models)
     charged = sum(parse_usd(each.provider_cost_usd) for each in comparison.models)

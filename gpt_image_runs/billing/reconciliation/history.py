@@ -1,4 +1,4 @@
-"""The comparisons that were made, kept for good: written once each by a key of whoever makes them, and never changed."""
+"""The comparisons that were made: each is written once under its caller's key, and never changed."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,14 +15,14 @@ from gpt_image_runs.database.types import utc_now
 
 
 class ComparisonLog:
-    """Writes and reads comparisons with the provider's books. Safe to share between threads and processes."""
+    """Write and read comparisons with the provider's books. Safe to share between threads and processes."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._clock = clock
 
     def record(self, key: str, comparison: Comparison) -> RecordedComparison:
-        """Keeps a comparison. The same key again returns what was kept first, whatever `comparison` says.
+        """Record a comparison. The same key again returns the first one, whatever `comparison` says.
 
         Raises:
             LedgerUnavailable: try again.
@@ -48,14 +48,14 @@ class ComparisonLog:
         return _read(kept)
 
     def find(self, key: str) -> RecordedComparison | None:
-        """The comparison of a key, None where there is none yet."""
+        """Return the comparison of a key, None where there is none yet."""
         return self._find(provider_comparisons.c.comparison_key == key)
 
     def read(self, comparison_id: str) -> RecordedComparison:
-        """A comparison by its id.
+        """Return a comparison by its id.
 
         Raises:
-            LedgerRefused: there is none.
+            LedgerRefused: there is no such comparison.
         """
         found = self._find(provider_comparisons.c.comparison_id == comparison_id)
         if found is None:

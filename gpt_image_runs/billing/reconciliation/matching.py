@@ -1,9 +1,9 @@
-"""Which attempts the provider has counted, as far as its counts by the minute can tell. Pure.
+"""Match attempts with the provider's counts by the minute. Pure, except for `list_compared_attempts`, which reads the ledger.
 
-The provider counts requests, not ours by name, and does not say whether in the minute in which one began or ended. So each
-attempt gets the stretch of time in which it may have been counted, and stretches that overlap make one window. Within a
-window the provider's count is what succeeded and whatever of the unknown was carried out: where it is the one or the
-other bound, each attempt's fate is known exactly.
+The provider counts requests without naming ours, and does not say whether in the minute in which one began or ended. So each
+attempt gets the stretch of time in which it may have been counted, and overlapping stretches make one window. Within a
+window the provider's count is what succeeded plus whatever unknown attempts were executed. Where the count equals one of
+these bounds, the outcome of each attempt is known exactly.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ _OF_THE_ENTRY = ledger_entries.c["attempt_id", "kind", "basis", "flags", "list_c
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedAttempt:
-    """One request that was sent. `list_cost_micro_usd` is what its entries say together, None where they do not know it.
+    """One request that was sent. `list_cost_micro_usd` is the sum of its entries, None where it is not known.
 
-    `exact` tells a list cost by tokens that the provider has reported in full from one that had to assume something.
+    `exact`: the list cost follows from tokens that the provider reported in full; otherwise something was assumed.
     """
 
     attempt_id: str
@@ -47,9 +47,9 @@ class ComparedAttempt:
 def list_compared_attempts(
     database: Database, provider: str, since: datetime, until: datetime
 ) -> tuple[ComparedAttempt, ...]:
-    """What was sent to a provider from `since` until before `until`, in that order.
+    """List what was sent to a provider from `since` until before `until`, in that order.
 
-    What was certainly never sent is left out. A reversal gives a customer money back, and the provider none: it does not count.
+    Attempts that were certainly never sent are left out. A reversal refunds a customer, not the provider, and does not count.
     """
     sent: list[ColumnElement[bool]] = [
         provider_attempts.c.provider == provider,
@@ -73,7 +73,10 @@ def list_compared_attempts(
 
 
 def _read_attempt(row: RowMapping, entries: Sequence[RowMapping]) -> ComparedAttempt:
-    """An attempt with its entries, the oldest first: a correction holds the difference, and the last one knows best."""
+    """Build an attempt from its row and its entries, oldest first.
+
+    A correction holds the difference, so list costs add up; the last entry decides everything else.
+    """
     if not entries:
         return ComparedAttempt(**row)
     last = entries[-1]
@@ -88,54 +91,54 @@ def _read_attempt(row: RowMapping, entries: Sequence[RowMapping]) -> ComparedAtt
     )
 
 
+# More than an attempt may take, so that no attempt of the day is cut off at midnight.
 MARGIN = timedelta(minutes=15)
-"""More than an attempt may take, so that none of the day's is cut off at midnight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A stretch of time: `since` is in it, `until` is not."""
+    """A stretch of time: `since` is inclusive, `until` exclusive."""
 
     since: datetime
     until: datetime
 
     def overlaps(self, other: "Stretch") -> bool:
-        """Whether some moment is in both."""
+        """Return whether the two have a moment in common."""
         return self.since < other.until and other.since < self.until
 
     def contains(self, other: "Stretch") -> bool:
-        """Whether the other lies in this one."""
+        """Return whether the other lies within this one."""
         return self.since <= other.since and other.until <= self.until
 
     def holds(self, moment: datetime) -> bool:
-        """Whether the moment is in it."""
+        """Return whether the moment lies within this one."""
         return self.since <= moment < self.until
 
 
 def stretch_of(day: date) -> Stretch:
-    """A day in UTC."""
+    """Return the stretch of a day in UTC."""
     midnight = datetime.combine(day, time(), UTC)
     return Stretch(since=midnight, until=midnight + timedelta(days=1))
 
 
 def stretch_to_ask(day: date) -> Stretch:
-    """The time for which attempts and counts are needed to compare a day."""
+    """Return the stretch whose attempts and counts are needed to compare a day."""
     whole = stretch_of(day)
     return Stretch(since=whole.since - MARGIN, until=whole.until + MARGIN)
 
 
 MINUTE = timedelta(minutes=1)
+# How far the provider's clock and ours may differ: far more than clocks do, and no more than its buckets.
 CLOCK_TOLERANCE = MINUTE
-"""How far the provider's clock and ours may differ: far more than clocks do, and no more than its buckets."""
+# How long a request may be processed: as long as an attempt may take (see `workflows.retry_policies`).
 MAX_CALL = timedelta(minutes=11)
-"""How long a request may be worked on: as long as an attempt may take (see `workflows.retry_policies`)."""
 
 
 @dataclass
 class CountWindow:
-    """What a model's attempts and the provider's counts say about the same stretch of time.
+    """A model's attempts and the provider's counts in the same stretch of time.
 
-    `at_edge` succeeded, and may have been counted before or after the time that the counts were asked for.
+    Those `at_edge` succeeded, and may have been counted before or after the time that the counts were asked for.
     """
 
     stretch: Stretch
@@ -147,20 +150,20 @@ class CountWindow:
 
     @property
     def doubt(self) -> Doubt:
-        """The fate of the unknown attempts, alike for all of them, as nobody can tell one from the other."""
+        """What became of the unknown attempts; the same for all of them, as they cannot be told apart."""
         if self._least >= len(self.unknown):
             return "paid_for_nothing"
-        # Counts that lack requests which were answered are not complete yet: they tell nothing of the others either.
+        # Counts that lack answered requests are not complete yet, so they prove nothing about the others.
         return "perhaps_paid" if self._most else "probably_not_paid"
 
     @property
     def surplus(self) -> int:
-        """Requests counted beyond all that may have been carried out; negative where some that succeeded are not counted."""
+        """Requests counted beyond all that may have been executed; negative where some that succeeded are not counted."""
         return max(0, self._least - len(self.unknown)) or min(0, self._most)
 
     @property
     def _most(self) -> int:
-        """How many of the unknown attempts may have been counted, were they endless."""
+        """How many unknown attempts the count leaves room for, however many there are."""
         return self.counted - len(self.succeeded)
 
     @property
@@ -169,9 +172,9 @@ class CountWindow:
 
 
 def find_stretch(attempt: ComparedAttempt) -> Stretch:
-    """When the provider may have counted an attempt: whole minutes from when it was sent until it was answered.
+    """Return when the provider may have counted an attempt: whole minutes from sending to answer.
 
-    One whose outcome is unknown may have been worked on for long after we heard the last of it.
+    An attempt of unknown outcome may have been processed until long after we last heard of it.
     """
     longest = attempt.sent_at + MAX_CALL
     is_over = attempt.outcome != "unknown" and attempt.finished_at is not None
@@ -183,7 +186,7 @@ def find_stretch(attempt: ComparedAttempt) -> Stretch:
 def find_windows(
     attempts: Iterable[ComparedAttempt], counts: Iterable[RequestCount], asked: Stretch
 ) -> tuple[CountWindow, ...]:
-    """The windows of one model, the earliest first. `asked` is the time for which the counts are complete."""
+    """Build the windows of one model, earliest first. `asked` is the time for which the counts are complete."""
     parts: list[tuple[Stretch, ComparedAttempt | int]] = [
         (find_stretch(attempt), attempt) for attempt in attempts
     ]

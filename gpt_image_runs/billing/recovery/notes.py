@@ -1,7 +1,7 @@
-"""What the image store notes of a ledger: its heads, and what somebody has accepted as lost.
+"""What the image store records of a ledger: its heads, and which loss somebody has accepted.
 
-A ledger that was restored from an older copy has fewer entries than its note, or others in their place. Heads are noted while
-a worker runs and never replaced by what does not hold them.
+A ledger that was restored from an older copy has fewer entries than its note, or other entries in their place. Heads are
+noted while a worker runs, and never replaced by heads that do not contain them.
 """
 
 import json
@@ -20,7 +20,7 @@ _ASKED_AT_ONCE = 200
 
 
 class NotedHead(BaseModel):
-    """A tenant's head at the moment of a note."""
+    """A tenant's head when it was noted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,7 +30,7 @@ class NotedHead(BaseModel):
 
 
 class LedgerNote(BaseModel):
-    """The heads of a ledger at a moment."""
+    """The heads of a ledger when they were noted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +40,7 @@ class LedgerNote(BaseModel):
 
 
 class AcceptedLoss(BaseModel):
-    """Somebody's word that the ledger goes on without what it has lost up to that moment."""
+    """Somebody's decision that the ledger goes on without what it had lost up to that moment."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,7 +53,7 @@ class AcceptedLoss(BaseModel):
 
 
 class LedgerNow(BaseModel):
-    """A ledger as it is now. `is_fresh`: it has written no attempt itself, so that all it has was taken back."""
+    """A ledger as it is now. `is_fresh`: every attempt that it has was recovered, it has written none itself."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class LedgerNow(BaseModel):
 
     @property
     def sought_ledger(self) -> str | None:
-        """Whose runs in Temporal are its own: None, and so any ledger's, for one that is fresh."""
+        """The ledger whose runs in Temporal count as its own: None, which is any ledger, for a fresh one."""
         return None if self.is_fresh else self.ledger_id
 
 
@@ -71,7 +71,7 @@ _Noted = TypeVar("_Noted", LedgerNote, AcceptedLoss)
 
 
 def read_ledger_now(database: Database) -> LedgerNow:
-    """Read what a note would say.
+    """Read the heads of a ledger as a note would hold them.
 
     Raises:
         LedgerUnavailable: the database does not answer.
@@ -88,7 +88,7 @@ def read_ledger_now(database: Database) -> LedgerNow:
 
 
 def count_heads(database: Database) -> tuple[int, int]:
-    """Return how many tenants and entries the heads know: it changes with every entry."""
+    """Return the number of tenants and entries by the heads. Every entry changes it."""
     query = select(func.count(), func.coalesce(func.sum(ledger_heads.c.entries), 0))
     with database.reading() as connection:
         tenants, entries = connection.execute(query).one()
@@ -98,9 +98,9 @@ def count_heads(database: Database) -> tuple[int, int]:
 def count_lost_entries(
     database: Database, note: LedgerNote | None, accepted: AcceptedLoss | None = None
 ) -> int:
-    """Return how many entries a note knows that the ledger does not have, apart from what was accepted as lost.
+    """Return how many noted entries the ledger does not have, except accepted losses.
 
-    A chain that went on otherwise lacks one at least.
+    A chain that continued differently lacks at least one.
     """
     lost = 0
     if note and accepted and note.noted_at <= accepted.accepted_at:
@@ -132,30 +132,33 @@ def count_entries_behind(database: Database, note: LedgerNote | None) -> int:
 
 
 async def read_note(documents: Documents, ledger_id: str) -> LedgerNote | None:
-    """Read a ledger's note, None where there is none that can be read."""
+    """Read a ledger's note, None where there is no readable one."""
     return _parse(LedgerNote, await documents.read_document(_key(ledger_id, "heads")))
 
 
 async def write_note(documents: Documents, now: LedgerNow) -> None:
-    """Note the heads of a ledger in place of those noted before."""
+    """Write the heads of a ledger in place of those noted before."""
     note = LedgerNote(ledger_id=now.ledger_id, noted_at=datetime.now(UTC), heads=now.heads)
     await documents.put_document(_key(now.ledger_id, "heads"), _dump(note))
 
 
 async def read_accepted_loss(documents: Documents, ledger_id: str) -> AcceptedLoss | None:
-    """Read the latest word on a ledger's losses."""
+    """Read the latest accepted loss of a ledger, None where there is no readable one."""
     return _parse(AcceptedLoss, await documents.read_document(_key(ledger_id, "accepted-loss")))
 
 
 async def write_accepted_loss(documents: Documents, accepted: AcceptedLoss) -> None:
-    """Write somebody's word on a ledger's losses; each stays under a name of its own too."""
+    """Write an accepted loss; each is also stored under a name of its own."""
     moment = accepted.accepted_at.strftime("%Y%m%dT%H%M%S.%f")
     await documents.put_document(_key(accepted.ledger_id, f"accepted-loss-{moment}"), _dump(accepted))
     await documents.put_document(_key(accepted.ledger_id, "accepted-loss"), _dump(accepted))
 
 
 def _find_known(connection: Connection, heads: tuple[NotedHead, ...]) -> set[tuple[str, str]]:
-    """Those whose last entry the ledger has: as the head of its tenant, or as what a later entry follows."""
+    """Return those heads whose last entry the ledger has.
+
+    It is the head of its tenant, or a later entry names it as the previous one.
+    """
     entry, now = ledger_entries.c, ledger_heads.c
     later = select(entry.tenant, entry.previous_hash).where(
         or_(*(and_(entry.tenant == head.tenant, entry.previous_hash == head.entry_hash) for head in heads))

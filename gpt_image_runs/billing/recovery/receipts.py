@@ -1,7 +1,7 @@
-"""Receipts of attempts in the image store: enough of each to write its rows again into a ledger that has lost them.
+"""Receipts of attempts in the image store: each has enough to write its rows again into a ledger that has lost them.
 
-A receipt is found by its run, whichever ledger it was written for, and all receipts can be read through in bounded memory.
-Its name tells the ledger and the attempt, so that most are never opened.
+A receipt is found by its run, whichever ledger it was written for, and all receipts can be read in bounded memory.
+Its name contains the ledger and the attempt, so most receipts are never opened.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _MARK_LENGTH = 12
 
 
 class Documents(Protocol):
-    """Small documents by name, as the image store keeps them."""
+    """Small documents by name, as the image store holds them."""
 
     async def put_document(self, key: str, data: bytes) -> None:
         """Write a document in place of the one that was there."""
@@ -54,7 +54,7 @@ class SentAttempt(BaseModel):
 
 
 class AttemptReceipt(BaseModel):
-    """One attempt as the image store keeps it. `outcome` is None while it is under way, and where its worker died.
+    """One attempt as the image store holds it. `outcome` is None while it is in progress, and where its worker died.
 
     `metadata`, `missing_usage` and `partial_images` are those of the request: its bill depends on them.
     """
@@ -76,12 +76,12 @@ class AttemptReceipt(BaseModel):
 
     @property
     def is_paid(self) -> bool:
-        """Whether pictures came."""
+        """Whether the provider returned images."""
         return self.outcome is not None and self.outcome.outcome == "succeeded"
 
 
 class ReceiptName(NamedTuple):
-    """Where a receipt is kept, and what its name tells."""
+    """The key of a receipt, and what its name contains."""
 
     key: str
     run_mark: str
@@ -109,7 +109,7 @@ def build_receipt(
 
 
 def mark_ledger(ledger_id: str) -> str:
-    """Return what the names of a ledger's receipts tell of it."""
+    """Return the part of the ledger's id that is in the names of its receipts."""
     return ledger_id.removeprefix("ldg_")[:_MARK_LENGTH]
 
 
@@ -123,7 +123,7 @@ async def write_attempt_receipt(documents: Documents, receipt: AttemptReceipt) -
 
 
 async def update_outcome(documents: Documents, run_id: str, attempt_id: str, outcome: AttemptOutcome) -> None:
-    """Write an outcome that was found later into the receipts of an attempt."""
+    """Write an outcome that was learned later into the receipts of an attempt."""
     names = [name for name in await list_receipts_of_run(documents, run_id) if name.attempt_id == attempt_id]
     async for receipt in read_attempt_receipts(documents, names):
         if receipt is not None:
@@ -151,7 +151,7 @@ async def list_all_receipts(documents: Documents) -> AsyncIterator[list[ReceiptN
 async def read_attempt_receipts(
     documents: Documents, names: list[ReceiptName]
 ) -> AsyncIterator[AttemptReceipt | None]:
-    """Yield receipts by name, a handful in memory at a time; None for one that cannot be read."""
+    """Yield receipts by name, at most 16 in memory; None for one that cannot be read."""
     for start in range(0, len(names), _READ_AT_ONCE):
         some = names[start : start + _READ_AT_ONCE]
         for data in await asyncio.gather(*(documents.read_document(name.key) for name in some)):
@@ -175,7 +175,10 @@ def _parse_names(keys: list[str]) -> list[ReceiptName]:
 
 
 def _mark_run(run_id: str) -> str:
-    """A run's id holds colons and is case-sensitive, which names of files are not everywhere."""
+    """Return the hash of a run's id for file names.
+
+    The id itself has colons and is case-sensitive, which file names are not everywhere.
+    """
     return hashlib.sha256(run_id.encode()).hexdigest()[:32]
 
 

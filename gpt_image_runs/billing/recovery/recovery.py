@@ -1,7 +1,7 @@
-"""Finding what a ledger has lost since it was restored from an older copy, and taking it back from receipts.
+"""Find what a ledger has lost since it was restored from an older copy, and recover it from receipts.
 
-A ledger and its receipts are compared page by page, so memory does not grow with either. Taking back is idempotent: what the
-ledger has is left as it is.
+A ledger and its receipts are compared page by page, so memory does not grow with either. Recovery is idempotent: rows that
+the ledger has are not changed.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ _ASKED_AT_ONCE = 500
 class Losses:
     """What the image store or Temporal knows and the ledger does not. `unreadable` counts receipts that cannot be read.
 
-    `accepted` is how many attempts are missing that somebody has accepted as lost; they are not in `attempts`. Nor are runs
-    that Temporal alone has as billed though ledger and store were in use after their end: `unwitnessed` names each in a sentence.
+    `accepted` is how many missing attempts somebody has accepted as lost; they are not in `attempts`. Neither are runs that only
+    Temporal knows as billed although ledger and store were in use after their end: `unwitnessed` has a sentence for each.
     """
 
     attempts: int = 0
@@ -133,7 +133,10 @@ def _describe_unwitnessed(run_id: str, ended_at: datetime) -> str:
 
 
 async def find_witness(database: Database, documents: Documents) -> datetime | None:
-    """When the latest paid attempt was sent that the ledger wrote itself, if the store has its receipt."""
+    """Return when the ledger's latest own paid attempt was sent, if the store has its receipt.
+
+    None where there is no such attempt or no receipt.
+    """
     attempt = provider_attempts.c
     own = attempt.outcome == "succeeded", attempt.recovered_at.is_(None)
     query = select(attempt.attempt_id, attempt.run_id, attempt.sent_at).where(*own)
@@ -146,8 +149,9 @@ async def find_witness(database: Database, documents: Documents) -> datetime | N
 
 
 async def stream_lost(database: Database, documents: Documents) -> AsyncIterator[AttemptReceipt | None]:
-    """Yield the receipts of attempts that the ledger does not have, or whose outcome it does not know; None for one that
-    cannot be read.
+    """Yield the receipts of attempts that the ledger does not have, or whose outcome it does not know.
+
+    A receipt that cannot be read is None.
     """
     now = await asyncio.to_thread(read_ledger_now, database)
     async for receipt in _stream_missing(database, documents, now, with_outcomes=True):
@@ -159,8 +163,8 @@ async def _stream_missing(
 ) -> AsyncIterator[AttemptReceipt | None]:
     """Yield the receipts of attempts that the ledger does not have.
 
-    A ledger without a single attempt of its own is taken for the successor of every ledger that has used the store. An outcome
-    that the ledger does not know is no sign of a restored copy: a worker that is killed at that moment leaves one too.
+    A ledger without any attempt of its own counts as the successor of every ledger that has used the store. An outcome
+    that the ledger does not know does not mean a restored copy: a worker that is killed at that moment leaves one too.
     """
     own = mark_ledger(now.ledger_id)
     async for page in list_all_receipts(documents):
@@ -178,14 +182,14 @@ async def _stream_missing(
 
 
 def restore_attempt(database: Database, receipt: AttemptReceipt) -> bool:
-    """Write an attempt and its run as a receipt tells them, marked as recovered. Returns whether anything was missing.
+    """Write an attempt and its run from a receipt, marked as recovered. Return whether anything was missing.
 
-    No budget is asked: what was sent was sent.
+    No budget is checked: the request was sent.
 
     Raises:
-        RunConflict: its request id stands for something else by now.
+        RunConflict: its request id now belongs to another run.
         AttemptConflict: the ledger has that attempt as another run's.
-        LedgerUnavailable: the database does not answer; the same again goes on.
+        LedgerUnavailable: the database does not answer; the same call again continues.
     """
     attempt = receipt.attempt
     with database.writing() as connection:
@@ -208,9 +212,9 @@ def bill_restored(
     entry_id: str | None = None,
     actor: str | None = None,
 ) -> BillingRecord | None:
-    """Bill a paid attempt that was taken back; None where its run has a bill already.
+    """Bill a recovered paid attempt; None where its run already has a bill.
 
-    `entry_id` is what the lost entry was known by, where anybody knows. One that another entry has is not used.
+    `entry_id` is the id of the lost entry, where it is known. It is not used where another entry has it.
     """
     if has_bill(database, receipt.run.run_id):
         return None
@@ -231,7 +235,7 @@ def _has_entry(database: Database, entry_id: str) -> bool:
 
 
 def find_unbilled_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
-    """Return those of some runs that have no entry that opens their bill."""
+    """Return those runs that have no entry that opens their bill."""
     keys = {bill_key(run_id): run_id for run_id in run_ids}
     query = select(ledger_entries.c.entry_key).where(ledger_entries.c.entry_key.in_(list(keys)))
     with database.reading() as connection:
@@ -246,7 +250,7 @@ def has_bill(database: Database, run_id: str) -> bool:
 
 
 def find_unpaid_runs(database: Database, run_ids: Sequence[str]) -> set[str]:
-    """Return those of some runs for which the ledger has no attempt that succeeded."""
+    """Return those runs for which the ledger has no attempt that succeeded."""
     attempt = provider_attempts.c
     query = select(attempt.run_id).where(attempt.run_id.in_(run_ids), attempt.outcome == "succeeded")
     with database.reading() as connection:
@@ -290,7 +294,7 @@ def _insert_attempt(connection: Connection, receipt: AttemptReceipt) -> None:
 
 
 def _find_free_number(connection: Connection, receipt: AttemptReceipt) -> int:
-    """Its own number, or the next one where the run has sent something else under it since."""
+    """Return the attempt's number, or the next free one where the run has used it since."""
     attempt = provider_attempts.c
     of_the_run = attempt.run_id == receipt.run.run_id
     taken = select(attempt.attempt_id).where(of_the_run, attempt.number == receipt.attempt.number)
@@ -310,7 +314,11 @@ def _read_outcomes(database: Database, names: Sequence[ReceiptName]) -> dict[str
 
 
 def _read_outcome(connection: Connection, attempt_id: str, run_id: str) -> str | None:
-    """The outcome of an attempt, None where the ledger does not have it. Raises AttemptConflict: it is another run's."""
+    """Return the outcome of an attempt, None where the ledger does not have it.
+
+    Raises:
+        AttemptConflict: it is another run's.
+    """
     attempt = provider_attempts.c
     query = select(attempt.outcome, attempt.run_id).where(attempt.attempt_id == attempt_id)
     row = connection.execute(query).first()
@@ -337,7 +345,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 
 def bill_recovered(database: Database, paid: Attempt, cards: RateCards) -> BillingRecord:
-    """Write the run's bill by the attempt's own usage, or find the one that it has.
+    """Write the run's bill from the attempt's own usage, or return the one that it has.
 
     Without usage the bill is held: the request, which may ask for an estimate, is not known to the ledger.
 

@@ -1,8 +1,8 @@
-"""What finance reads: entries, and sums by tenant, model or day. Nothing is written here.
+"""Reports for finance: entries, and sums by tenant, model or day. Nothing is written here.
 
-Three rules keep a sum honest. A hold is counted as pending and is no amount at all. Runs against the simulator are in rows of
+Three rules hold for every sum. A hold counts as pending and has no amount. Runs against the simulator are in rows of
 their own and never added to real ones. An amount belongs to the day on which its entry was written (`created_at`, UTC): a
-day that is over keeps its total, as later corrections stand on their own day.
+day that is over keeps its total, because later corrections count on their own day.
 """
 
 import json
@@ -21,8 +21,8 @@ from gpt_image_runs.contracts.money import Usd, format_usd
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries
 
+# The kinds that open a run's bill. The others correct one, and add neither a run nor an image.
 _BILLS = ("charge", "estimate", "hold")
-"""The kinds that open a run's bill. The others correct one, and make neither a run nor a picture."""
 
 
 def make_conditions(
@@ -33,7 +33,10 @@ def make_conditions(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[ColumnElement[bool]]:
-    """What narrows entries down. `since` is included and `until` is not, both of `created_at`."""
+    """Build the conditions that select entries.
+
+    `since` is inclusive, `until` exclusive, both of `created_at`.
+    """
     entry = ledger_entries.c
     wanted = {entry.tenant: tenant, entry.run_id: run_id, entry.model: model}
     conditions: list[ColumnElement[bool]] = [
@@ -47,7 +50,7 @@ def make_conditions(
 
 
 def day_of_entry(database: Database) -> ColumnElement[str]:
-    """The day on which an entry was written: "2026-11-23", UTC."""
+    """Build the expression for the day of an entry: "2026-11-23", UTC."""
     entry = ledger_entries.c
     if database.dialect == "postgresql":
         return func.to_char(func.timezone("UTC", entry.created_at), "YYYY-MM-DD")
@@ -55,7 +58,10 @@ def day_of_entry(database: Database) -> ColumnElement[str]:
 
 
 def select_sums(keys: Sequence[ColumnElement[Any]], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """A row for each combination of the keys, which have labels, with real and simulated runs in rows of their own."""
+    """Build the query for one row per combination of the labeled keys.
+
+    Real and simulated runs are in rows of their own.
+    """
     entry = ledger_entries.c
     correction = ledger_entries.alias()
     corrected = select(correction.c.sequence).where(correction.c.corrects == entry.entry_id).exists()
@@ -88,14 +94,14 @@ def _add(amounts: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(amounts), 0)
 
 
-_DEEPEST_SHOWN = 100
-"""Levels of usage: the real one has three, and pydantic gives up at some 250."""
+# Levels of usage: the real one has three, and pydantic fails at some 250.
+_MAX_SHOWN_DEPTH = 100
 
 
 class EntryView(Contract):
-    """An entry of the ledger as JSON shows it. `amount_usd` is null for a hold, `list_cost_usd` where no list price is known.
+    """An entry of the ledger as JSON. `amount_usd` is null for a hold, `list_cost_usd` where no list price is known.
 
-    `usage` is the provider's object, verbatim; as a text of JSON where it is nested without measure.
+    `usage` is the provider's object, verbatim; it is a text of JSON where it is nested too deeply.
     """
 
     sequence: int
@@ -138,11 +144,11 @@ class EntryView(Contract):
 
 
 class CostRow(Contract):
-    """A sum of entries, of real runs or of simulated ones, never of both.
+    """A sum of entries, of real or of simulated runs, never of both.
 
-    `charged_usd` is settled: charges, and estimates and holds with their corrections. `estimated_usd` is the estimates that
-    nothing has corrected yet, `total_usd` the two together. `pending` counts the holds whose amount is not known yet, and
-    `list_cost_unknown` the bills that `list_cost_usd` does not include, as no list price is known for them.
+    `charged_usd` is settled: charges, and estimates and holds with their corrections. `estimated_usd` are the estimates without
+    a correction, `total_usd` is the sum of the two. `pending` counts the holds without an amount, `list_cost_unknown` the
+    bills that `list_cost_usd` does not include because no list price is known.
     """
 
     key: str
@@ -158,14 +164,13 @@ class CostRow(Contract):
 
 
 class CostTotals(Contract):
-    """The whole ledger in two rows that must never be added."""
+    """The whole ledger in two rows. Never add them."""
 
     real: CostRow
     simulated: CostRow
 
 
 def view_costs(row: RowMapping) -> CostRow:
-    """The sums of one group of entries."""
     # PostgreSQL adds integers up to a Decimal without decimals.
     charged, estimated, list_cost = (int(row[name]) for name in ("charged", "estimated", "list_cost"))
     return CostRow(
@@ -183,7 +188,6 @@ def view_costs(row: RowMapping) -> CostRow:
 
 
 def make_empty_row(*, simulated: bool) -> CostRow:
-    """The sum of no entries."""
     zero = format_usd(0)
     return CostRow(
         key="total",
@@ -200,7 +204,6 @@ def make_empty_row(*, simulated: bool) -> CostRow:
 
 
 def view_entry(row: RowMapping) -> EntryView:
-    """One entry."""
     return EntryView(
         **{**row, "usage": _show_usage(row["usage"])},
         amount_usd=_format_or_none(row["amount_micro_usd"]),
@@ -210,7 +213,7 @@ def view_entry(row: RowMapping) -> EntryView:
 
 def _show_usage(usage: JsonValue) -> JsonValue:
     # One absurd answer of a provider must not hide all other entries from finance.
-    return usage if measure_depth(usage) <= _DEEPEST_SHOWN else json.dumps(usage)
+    return usage if measure_depth(usage) <= _MAX_SHOWN_DEPTH else json.dumps(usage)
 
 
 def _format_or_none(micro_usd: int | None) -> str | None:
@@ -230,9 +233,9 @@ def list_entries(
     until: datetime | None = None,
     limit: int | None = None,
 ) -> tuple[EntryView, ...]:
-    """Entries, the newest first, at most `limit` of them.
+    """List entries, newest first, at most `limit`.
 
-    `since` is included and `until` is not, both of `created_at` and with a time zone. As JSON: `entry.model_dump(mode="json")`.
+    `since` is inclusive, `until` exclusive, both of `created_at` and with a time zone. As JSON: `entry.model_dump(mode="json")`.
     """
     conditions = make_conditions(tenant=tenant, run_id=run_id, model=model, since=since, until=until)
     query = select(ledger_entries).where(*conditions).order_by(ledger_entries.c.sequence.desc()).limit(limit)
@@ -249,7 +252,7 @@ def costs_by(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> tuple[CostRow, ...]:
-    """Sums by tenant, model or day ("2026-11-23", UTC), in the order of their keys, real before simulated."""
+    """Sum entries by tenant, model or day ("2026-11-23", UTC), sorted by key, real before simulated."""
     conditions = make_conditions(tenant=tenant, since=since, until=until)
     return _sum_entries(database, _choose_key(database, grouping), conditions)
 
@@ -261,7 +264,7 @@ def total(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> CostTotals:
-    """The sum of everything, real and simulated apart."""
+    """Sum all entries, real and simulated apart."""
     conditions = make_conditions(tenant=tenant, since=since, until=until)
     rows = _sum_entries(database, literal("total"), conditions)
     by_reality = {row.simulated: row for row in rows}

@@ -1,7 +1,7 @@
-"""Where a whole ledger stands, in a handful of numbers for graphs and alerts. Nothing is written here.
+"""The health of a whole ledger, in a handful of numbers for graphs and alerts. Nothing is written here.
 
-Asked now and then by each worker, so every query reads what waits, is lost or is limited, and nothing else: the bills
-that are final are not touched, however many there are. Real and simulated money are counted apart.
+Each worker asks now and then, so every query reads only what is pending, lost or limited: final bills are not read, however
+many there are. Real and simulated money are counted apart.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ NEARLY_USED_PERCENT = 80
 class MoneyStanding:
     """Bills that are not final, and attempts that may have been paid for nothing; of real or of simulated money.
 
-    `exposed_micro_usd` is the worst case of the `exposed` attempts without the `unpriced` ones, which have none.
+    `exposed_micro_usd` is the worst case of the `exposed` attempts, without the `unpriced` ones, which have none.
     """
 
     pending: int = 0
@@ -44,9 +44,10 @@ class MoneyStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetStanding:
-    """How many tenants have a budget for a period, how many used at least 80 % of it, how many all, and the most that one used.
+    """How many tenants have a budget for a period, and how much of it they have used.
 
-    What is reserved counts as used, and real money alone.
+    `nearly_used` used at least 80 %, `used_up` all of it; `highest_percent` is the most that one used. Reserved money
+    counts as used. Real money only.
     """
 
     budgets: int = 0
@@ -57,14 +58,14 @@ class BudgetStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A ledger at one moment. `money` is by whether it is simulated."""
+    """The health of a ledger at one moment. The key of `money` is whether it is simulated."""
 
     money: dict[bool, MoneyStanding]
     budgets: dict[Period, BudgetStanding]
 
 
 def read_standing(database: Database, now: datetime) -> Standing:
-    """Where the ledger stands.
+    """Read the health of the ledger.
 
     Raises:
         LedgerUnavailable: the database does not answer.
@@ -128,7 +129,7 @@ def _count_exposed(connection: Connection, now: datetime) -> dict[bool, dict[str
 
 
 def _read_uses(connection: Connection, now: datetime) -> dict[Period, list[tuple[int, int]]]:
-    """Of each budget that counts: what is used and reserved, and the limit."""
+    """Return what is used and reserved, and the limit, of each budget that counts."""
     spans = name_spans(now)
     latest = select(func.max(budgets.c.sequence)).group_by(budgets.c.tenant, budgets.c.period)
     span = case(

@@ -1,8 +1,8 @@
-"""A stretch of days for finance: sums by day, tenant and model at once, from which every other sum follows exactly.
+"""Report some days for finance: sums by day, tenant and model at once, from which every other sum follows exactly.
 
-An amount belongs to the day on which its entry was written, as in `gpt_image_runs.billing.reports.entries`; a correction stands on its own day.
-What may have been paid for nothing is on no entry: it belongs to the day on which its request was sent, and is kept apart.
-Nothing is written here.
+An amount belongs to the day on which its entry was written, as in `gpt_image_runs.billing.reports.entries`; a correction
+counts on its own day. What may have been paid for nothing has no entry: it belongs to the day on which its request was sent,
+and is listed apart. Nothing is written here.
 """
 
 import json
@@ -23,16 +23,16 @@ from gpt_image_runs.billing.reports.entries import day_of_entry, make_conditions
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries
 
+# Day, tenant, model, and whether the provider was simulated.
 CellKey = tuple[str, str, str, bool]
-"""Day, tenant, model, and whether the provider was simulated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What entries add up to, in micro-USD. The columns are those of `gpt_image_runs.billing.reports.entries.CostRow`.
+    """Sums of entries in micro-USD. The fields are those of `gpt_image_runs.billing.reports.entries.CostRow`.
 
-    Tokens are those that the provider reported for these entries; a usage that was learned later counts on its own day,
-    less what was known before.
+    Tokens are those that the provider reported for these entries. A usage that was learned later counts on its own day, minus
+    what was known before.
     """
 
     runs: int = 0
@@ -53,7 +53,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The sums of one day ("2026-11-23", UTC), one tenant and one model, of real runs or of simulated ones."""
+    """The sums of one day ("2026-11-23", UTC), one tenant and one model, of real or of simulated runs."""
 
     day: str
     tenant: str
@@ -64,9 +64,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class MonthReport:
-    """All that finance is told of some days. Real and simulated are never added: see `simulated` everywhere.
+    """The report of some days. Never add real and simulated: see `simulated` everywhere.
 
-    `exposed` may have been paid for nothing; `unbilled` was paid and is on no entry yet. Both of the day of sending.
+    `exposed` may have been paid for nothing; `unbilled` was paid and has no entry yet. Both count on the day of sending.
     """
 
     cells: tuple[Cell, ...]
@@ -77,7 +77,7 @@ class MonthReport:
 def read_month(
     database: Database, since: datetime, until: datetime, now: datetime, *, tenant: str | None = None
 ) -> MonthReport:
-    """The report of all entries from `since` until before `until`, as they stand now."""
+    """Read the report of all entries from `since` until before `until`, as they are now."""
     conditions = make_conditions(tenant=tenant, since=since, until=until)
     entry = ledger_entries.c
     keys = [day_of_entry(database).label("day"), entry.tenant, entry.model]
@@ -95,7 +95,7 @@ def read_month(
 
 
 def add_up(sums: Iterable[Sums]) -> Sums:
-    """The sum of sums."""
+    """Add up sums."""
     totals = Counter[str]()
     for one in sums:
         totals.update({name: getattr(one, name) for name in Sums.__slots__})
@@ -120,7 +120,10 @@ def _select_usages(
 
 
 def _count_tokens(rows: Iterable[RowMapping]) -> dict[CellKey, Counter[str]]:
-    """Read here and not by the database: a usage is kept verbatim, and may be nested or written as none will parse."""
+    """Add up the tokens of usages.
+
+    Not in SQL: a usage is stored verbatim, and may be nested or written in ways that no database parses.
+    """
     tokens: dict[CellKey, Counter[str]] = {}
     for row in rows:
         counts = tokens.setdefault(_key_of(row), Counter())
@@ -135,7 +138,7 @@ def _read_tokens(usage: str | None) -> dict[str, int]:
 
 
 def _read_count(usage: JsonValue, name: str) -> int:
-    """The count, and nothing for what is none: then the bill is a hold or an estimate, which says why."""
+    """Return a count, 0 where it is not valid: the bill is then a hold or an estimate."""
     try:
         return (read_count(usage, "usage", name) or 0) if isinstance(usage, dict) else 0
     except UnbillableUsage:

@@ -1,8 +1,8 @@
-"""What an entry has to come to, from nothing but what stands on the entry itself: usage and rates. Pure.
+"""Derive each entry's amount again from its own usage and rates, and compare it with its run, attempt and chain. Pure.
 
-Today's rate cards do not matter here. An estimate is derived from the size, quality and number of the pictures. A
-correction holds the difference to what was billed for the run before: an adjustment the one between that and its own
-usage, a reversal all of it.
+Today's rate cards are not used. An estimate is derived from the size, quality and number of the images. A correction
+holds the difference to what was billed for the run before: an adjustment to the amount of its own usage, a reversal to
+zero.
 """
 
 import json
@@ -29,6 +29,7 @@ from gpt_image_runs.contracts.fingerprints import strip_marks
 from gpt_image_runs.contracts.money import format_usd
 from gpt_image_runs.contracts.request import Operation
 
+# The basis that an entry of each kind must have.
 BASES: Mapping[EntryKind, Basis] = {
     "charge": "token_usage",
     "estimate": "size_quality_estimate",
@@ -36,12 +37,11 @@ BASES: Mapping[EntryKind, Basis] = {
     "adjustment": "token_usage",
     "reversal": "none",
 }
-"""The basis that an entry of each kind must have."""
 _JSON = ("usage", "rates", "line_items", "list_rates")
 
 
 class _Bill(BaseModel):
-    """What of an entry has to do with its amount, read strictly."""
+    """The columns of an entry that its amount depends on, strictly typed."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -73,7 +73,7 @@ _NOTHING = _Amounts(None, [], None)
 
 
 def check_amounts(entry: StoredEntry) -> Iterator[Finding]:
-    """Where an entry says other than it has to."""
+    """Yield what is wrong with an entry's amount, list cost, line items and basis."""
     try:
         bill = _read_bill(entry)
         due = _derive(bill, entry)
@@ -177,7 +177,7 @@ _OF_THE_ATTEMPT = (
 
 
 def check_agreement(entry: StoredEntry) -> Iterator[Finding]:
-    """Where an entry differs from its run or its attempt."""
+    """Yield where an entry differs from its run or its attempt."""
     for row, known in (("run", entry.run["run_id"]), ("attempt", entry.attempt["attempt_id"])):
         if known is None:
             yield entry.find(f"The entry's {row} is not in the ledger.")
@@ -189,18 +189,18 @@ def check_agreement(entry: StoredEntry) -> Iterator[Finding]:
     if entry.attempt["outcome"] != "succeeded":
         found = show_value(entry.attempt["outcome"])
         yield entry.find("The attempt that was paid has another outcome.", expected="succeeded", found=found)
-    yield from _agreement_compare(entry, "attempt", _tell_pictures(entry.attempt))
+    yield from _agreement_compare(entry, "attempt", _expected_images(entry.attempt))
     if entry.columns["corrects"] is None:  # a correction may know of another usage
-        yield from _agreement_compare(entry, "attempt", {"usage": _tell_usage(entry.attempt)})
+        yield from _agreement_compare(entry, "attempt", {"usage": _expected_usage(entry.attempt)})
 
 
-def _tell_pictures(attempt: dict[str, Any]) -> dict[str, Any]:
+def _expected_images(attempt: dict[str, Any]) -> dict[str, Any]:
     images = _parse(attempt["images"])
     count = len(images) if isinstance(images, list) else 0
     return {"images": attempt["images"] if images else "[]", "image_count": count}
 
 
-def _tell_usage(attempt: dict[str, Any]) -> str | None:
+def _expected_usage(attempt: dict[str, Any]) -> str | None:
     response = _parse(attempt["response"])
     usage = response.get("usage") if isinstance(response, dict) else None
     return None if usage is None else json.dumps(usage, separators=(",", ":"))
@@ -215,7 +215,7 @@ def _agreement_compare(entry: StoredEntry, row: str, expected: dict[str, Any]) -
 
 
 def _parse(stored: Any) -> Any:
-    """What a column of JSON holds, None where it is damaged: then whatever should be the same differs."""
+    """Parse a JSON column, None where it is damaged: a comparison with it then fails."""
     try:
         return json.loads(stored) if isinstance(stored, str) else None
     except (ValueError, RecursionError):
@@ -223,7 +223,7 @@ def _parse(stored: Any) -> Any:
 
 
 class Head(NamedTuple):
-    """Where a tenant's chain ends: how many entries it has, and the hash of the last."""
+    """The end of a tenant's chain: how many entries it has, and the hash of the last."""
 
     tenant: str
     entries: int
@@ -231,14 +231,15 @@ class Head(NamedTuple):
 
 
 class ChainCheck:
-    """The ends of all chains so far: some 200 bytes for each tenant."""
+    """Follows the chains of all tenants, in some 200 bytes for each tenant."""
 
     def __init__(self) -> None:
         self._ends: dict[str, Head] = {}
 
     def follow(self, entry: StoredEntry) -> Iterator[Finding]:
-        """What is wrong with the entry's place in its chain. Each entry is compared with the one before as that one says
-        it is, so that one that was changed is not held against those after it.
+        """Yield what is wrong with the entry's place in its chain.
+
+        Each entry is compared with the hash that the previous one holds, so a changed entry causes no findings in later ones.
         """
         stored = entry.columns
         end = self._end_of(stored["tenant"])
@@ -258,7 +259,7 @@ class ChainCheck:
         self._ends[end.tenant] = Head(end.tenant, end.entries + 1, stored[ENTRY_HASH])
 
     def compare(self, heads: Iterable[Head]) -> Iterator[Finding]:
-        """What is wrong with the ends, once all entries were followed."""
+        """Yield where the ends differ from the heads, once all entries were followed."""
         unsaid = dict(self._ends)
         for head in heads:
             end = unsaid.pop(head.tenant, None) or self._end_of(head.tenant)

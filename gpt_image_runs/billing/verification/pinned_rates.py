@@ -1,4 +1,4 @@
-"""Check that an entry which names a shipped rate card holds that card's rates: an id stands for its prices, for good. Pure."""
+"""Check that an entry which names a shipped rate card holds that card's rates: a card's id never changes its prices. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,10 @@ from gpt_image_runs.contracts.billing import PriceMode
 
 
 def check_pinned_rates(entry: StoredEntry) -> Iterator[Finding]:
-    """Where an entry holds other rates than the shipped card that it names. Cards of a deployment's own are not known here."""
+    """Yield where an entry's rates differ from those of the shipped card that it names.
+
+    A deployment's own cards are not known here.
+    """
     columns, cards = entry.columns, _load_shipped()
     for side, others, name in (("charge", "list", ""), ("list", "charge", "list_")):
         card, rates = columns[f"{name}rate_card"], _parse(columns[f"{name}rates"])
@@ -29,7 +32,10 @@ def check_pinned_rates(entry: StoredEntry) -> Iterator[Finding]:
 
 
 def _find_rates(entry: StoredEntry, card: str) -> Mapping[str, str] | None:
-    """The rates of a shipped card for the entry's model on its day; those of a batch only where its attempt was in one."""
+    """Return a shipped card's rates for the entry's model on its day, None where it has none.
+
+    The rates of a batch count only where the attempt was in one.
+    """
     columns = entry.columns
     mode: PriceMode = "standard" if entry.attempt["batch_part"] is None else "batch"
     try:
@@ -55,7 +61,7 @@ def _load_shipped() -> dict[str, frozenset[str]]:
 
 
 def _read_moment(stored: Any) -> datetime:
-    """A moment as its database holds it: SQLite as a text in UTC."""
+    """Return a stored time as a datetime; SQLite stores it as text in UTC."""
     return stored if isinstance(stored, datetime) else datetime.fromisoformat(stored).replace(tzinfo=UTC)
 
 

@@ -1,7 +1,7 @@
-"""Counts anew what tenants have spent, from attempts and entries: `python -m gpt_image_runs.billing.verification.recount`, once `verify` has named a counter.
+"""Recount what tenants have spent: `python -m gpt_image_runs.billing.verification.recount`, once `verify` has named a counter.
 
-Counters are changed with what they count, so that they are wrong only where somebody has changed the database by hand.
-Attempts and entries are the truth.
+Counters change in the same transaction as what they count, so they are wrong only where somebody has changed the database
+by hand. Attempts and entries are the truth.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from gpt_image_runs.database.open import open_database
 
 
 def recount_spend(database: Database) -> int:
-    """Puts right every counter that is wrong; returns how many there were.
+    """Correct every counter that is wrong; return how many there were.
 
     Raises:
         LedgerUnavailable: the database does not answer; nothing was changed.
     """
     with database.writing() as connection:
         if database.dialect == "postgresql":
-            # Whoever counts just now is waited for, and waits: attempts, entries and counters belong together.
+            # Wait for transactions that are counting now, and block new ones: attempts, entries and counters change together.
             connection.execute(text("LOCK TABLE tenant_spend IN SHARE ROW EXCLUSIVE MODE"))
         days = _put_right(connection)
         return days + _put_right(connection)  # a month is right once its days are
@@ -39,7 +39,7 @@ def _put_right(connection: Connection) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns its exit status: 0 where every counter is right now, 1 where that is not known."""
+    """Run the command line; return 0 where every counter is right now, 1 where not known."""
     parser = argparse.ArgumentParser(
         prog="python -m gpt_image_runs.billing.verification.recount",
         description="Count anew what tenants have spent.",
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", default=os.environ.get("DATABASE_URL"), help="default: DATABASE_URL")
     url = parser.parse_args(arguments).url
     if not url:
-        return _fail("Which ledger? Set DATABASE_URL, or give --url.")
+        return _fail("No ledger is configured. Set DATABASE_URL, or pass --url.")
     try:
         database = open_database(url, create=False)
         try:
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
             database.close()
     except LedgerError as error:
         return _fail(str(error))
-    told = f"{wrong:,} counters were wrong and are right now." if wrong else "every counter was right."
-    sys.stdout.write(f"The ledger at {database.location}: {told}\n")
+    result = f"{wrong:,} counters were wrong and are right now." if wrong else "every counter was right."
+    sys.stdout.write(f"The ledger at {database.location}: {result}\n")
     return 0
 
 

@@ -41,7 +41,7 @@ _SUBJECTS: tuple[tuple[SealKind, Table, str], ...] = (
 
 
 class ChainOfSeals(NamedTuple):
-    """Where a chain of seals ends."""
+    """The end of a chain of seals: how many there are, and the hash of the last."""
 
     chain: str
     seals: int
@@ -49,13 +49,16 @@ class ChainOfSeals(NamedTuple):
 
 
 def read_seal_heads(connection: Connection) -> tuple[ChainOfSeals, ...]:
-    """The heads of all chains, by name."""
+    """Return the heads of all chains, sorted by name."""
     rows = connection.execute(select(*list_verbatim(seal_heads)).order_by(seal_heads.c.chain))
     return tuple(ChainOfSeals(*row) for row in rows)
 
 
 def check_seals(connection: Connection) -> Iterator[Finding]:
-    """Everything that was changed, taken out or put in past its seal, in memory that does not grow with the ledger."""
+    """Yield every row that was changed, removed or inserted after it was sealed.
+
+    Memory does not grow with the ledger.
+    """
     yield from _check_chains(connection)
     for kind, table, key in _SUBJECTS:
         yield from _find_missing(connection, kind, table, key)

@@ -1,4 +1,4 @@
-"""Entries of the ledger with their run and their attempt, streamed in order, every value as it is stored."""
+"""Stream the entries of the ledger with their runs and attempts, in order, every value as it is stored."""
 
 import json
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _MAX_VALUE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. `what` is a sentence; `expected` and `found` are values as texts, None where there are none.
+    """One thing that is wrong. `what` is a sentence; `expected` and `found` are values as text, None where there are none.
 
-    `run_id` and `entry_id` are None where a whole tenant, or the database as such, is concerned.
+    `run_id` and `entry_id` are None where the finding concerns a whole tenant or the whole database.
     """
 
     what: str
@@ -31,18 +31,18 @@ class Finding:
 
 
 def show_value(value: Any) -> str:
-    """A value as a person should see it in a finding: a text as it is, all else as JSON, and short."""
+    """Format a value for a finding: text as it is, all else as JSON, and shortened."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    # Half a surrogate pair, as damaged text is read, can be neither printed nor sent.
+    # Damaged text is read with lone surrogates, which can be neither printed nor sent.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}... ({len(text):,} characters)"
 
 
 @contextmanager
 def reading_verbatim(database: Database) -> Iterator[Connection]:
-    """A transaction that only reads, and sees nothing that others write meanwhile.
+    """Open a read-only transaction that does not see what others write meanwhile.
 
-    Text of SQLite that is no UTF-8 any more is read with half surrogate pairs in place of the damage.
+    SQLite text that is not valid UTF-8 is read with surrogate escapes in place of the damage.
 
     Raises:
         LedgerUnavailable: the database does not answer, or is damaged beyond reading.
@@ -61,7 +61,10 @@ def reading_verbatim(database: Database) -> Iterator[Connection]:
 
 
 def list_verbatim(table: FromClause) -> list[ColumnElement[Any]]:
-    """All columns of a table, to be selected as the driver gives them: JSON and, on SQLite, moments are texts."""
+    """Return all columns of a table, to be read as the driver gives them.
+
+    JSON is text, and so are times on SQLite.
+    """
     return [type_coerce(column, NullType()) for column in table.c]
 
 
@@ -69,17 +72,17 @@ def _decode(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogateescape")
 
 
+# Rows in memory at a time, some KB each.
 _PAGE = 500
-"""Rows in memory at a time, some KB each."""
 _ENTRY = tuple(column.name for column in ledger_entries.c)
 _RUN = tuple(column.name for column in runs.c)
 _ATTEMPT = tuple(column.name for column in provider_attempts.c)
 
 
 class StoredEntry(NamedTuple):
-    """The columns of an entry, of its run and of its attempt, by name. Where there is no such run, all of it is None.
+    """The columns of an entry, of its run and of its attempt, by name. A missing run or attempt has None in every column.
 
-    For a correction, `billed` and `listed` are what the entries of its run before it add up to, in micro-USD; else zero.
+    For a correction, `billed` and `listed` are the sums of its run's entries before it, in micro-USD; otherwise zero.
     """
 
     columns: dict[str, Any]
@@ -89,7 +92,7 @@ class StoredEntry(NamedTuple):
     listed: int
 
     def find(self, what: str, *, expected: str | None = None, found: str | None = None) -> Finding:
-        """Something that is wrong with this entry."""
+        """Build a finding about this entry."""
         tenant, run_id, entry_id = (str(self.columns[name]) for name in ("tenant", "run_id", "entry_id"))
         return Finding(
             what=what, tenant=tenant, run_id=run_id, entry_id=entry_id, expected=expected, found=found
@@ -97,7 +100,7 @@ class StoredEntry(NamedTuple):
 
 
 def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
-    """All entries in the order in which they were written."""
+    """Yield all entries in the order in which they were written."""
     columns = (
         column for table in (ledger_entries, runs, provider_attempts) for column in list_verbatim(table)
     )
@@ -121,7 +124,7 @@ def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
 
 
 def _add_before(column: str) -> ColumnElement[Any]:
-    """The sum of a column over the entries of the run before this one, looked up for corrections alone."""
+    """Build the sum of a column over the run's earlier entries, for corrections only."""
     before = ledger_entries.alias()
     earlier = before.c.run_id == ledger_entries.c.run_id, before.c.sequence < ledger_entries.c.sequence
     total = select(func.coalesce(func.sum(before.c[column]), 0)).where(*earlier).scalar_subquery()
@@ -132,7 +135,7 @@ _COLUMNS = ledger_entries.c["sequence", "tenant", "run_id", "entry_id"]
 
 
 class PromisedPictures(NamedTuple):
-    """The pictures of one entry: its image refs as JSON, which may be damaged."""
+    """The images of one entry: its image refs as JSON, which may be damaged."""
 
     sequence: int
     tenant: str
@@ -142,7 +145,10 @@ class PromisedPictures(NamedTuple):
 
 
 def read_promised_pictures(database: Database, *, after: int, limit: int) -> list[PromisedPictures]:
-    """The pictures of the next `limit` entries after that number, in order; none where there are no more entries."""
+    """Return the images of the next `limit` entries after that number, in order.
+
+    The list is empty where there are no more entries.
+    """
     with reading_verbatim(database) as connection:
         query = select(*_COLUMNS, type_coerce(ledger_entries.c.images, NullType()))
         page = query.where(ledger_entries.c.sequence > after).order_by(ledger_entries.c.sequence).limit(limit)

@@ -1,4 +1,4 @@
-"""Whether what tenants have spent is counted right: worked out again from all attempts and entries. Nothing is written here."""
+"""Check the counters of what tenants have spent against all attempts and entries. Nothing is written here."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _DAY, _MONTH = len("2026-11-23"), len("2026-11")
 
 
 def find_wrong_spend(database: Database) -> Iterator[Finding]:
-    """Each counter that is not what attempts and entries come to, at one moment of the ledger.
+    """Yield each counter that differs from the sum of attempts and entries.
 
     Raises:
         LedgerUnavailable: the database does not answer, or is damaged beyond reading.
@@ -33,8 +33,9 @@ def find_wrong_spend(database: Database) -> Iterator[Finding]:
 
 
 def find_differences(connection: Connection) -> dict[Counter, tuple[Spend, Spend]]:
-    """What counters should say and do say, where that differs. A month is held against its days as they are counted, so
-    that a day that is wrong is named alone.
+    """Return the expected and the stored value of each counter where they differ.
+
+    A month is compared with its days as they are counted, so that a wrong day is reported alone.
     """
     stored = _read_counters(connection)
     days = {name: counted for name, counted in stored.items() if len(name.span) == _DAY}

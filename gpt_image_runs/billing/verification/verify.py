@@ -1,11 +1,11 @@
-"""Whether the ledger still says what was written, and whether what was written is right. Nothing is written here.
+"""Check that the ledger still holds what was written, and that it was right. Nothing is written here.
 
 Five things are checked: the chain of each tenant, with its head; each amount, derived again from the usage and the
 rates on its entry, and these rates against the shipped card that the entry names; each entry against its run and the attempt
 that was paid; the entries of each run against one another; and each run, attempt, budget and comparison against its seal.
 
-What this cannot find: whoever may write to the database without its guards, and makes all hashes and the heads anew, leaves
-a ledger that is right in itself. Only a head that was noted somewhere else tells then: its hash has to be the `entry_hash`
+What this cannot find: somebody who writes to the database without its guards and computes all hashes and heads again leaves
+a ledger that is consistent. Only a head that was noted elsewhere proves it then: its hash has to be the `entry_hash`
 of an entry, as long as the ledger lives. The same holds for the heads of the seals.
 """
 
@@ -28,27 +28,27 @@ from gpt_image_runs.billing.verification.snapshot import (
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries, ledger_heads
 
+# The kinds that open a run's bill.
 _OPENING = ("charge", "estimate", "hold")
-"""The kinds that open a run's bill."""
-_TELL_EVERY = 500
+_REPORT_EVERY = 500
 _MAX_PAGE_ERRORS = 20
 
 
 class LedgerVerification:
-    """One pass over a ledger, at one moment of it. `heads`, `seal_heads` and `entries` hold once it is through.
+    """One pass over a ledger, at one moment of it. `heads`, `seal_heads` and `entries` are complete once it has ended.
 
-    `tell` is told now and then how many entries were checked, and how many there are to the knowledge of the heads.
+    `on_progress` is called now and then with the number of entries that were checked and the total by the heads.
     """
 
-    def __init__(self, database: Database, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, database: Database, on_progress: Callable[[int, int], None]) -> None:
         self._database = database
-        self._tell = tell
+        self._on_progress = on_progress
         self.heads: tuple[Head, ...] = ()
         self.seal_heads: tuple[ChainOfSeals, ...] = ()
         self.entries = 0
 
     def find(self) -> Iterator[Finding]:
-        """Everything that is wrong, in memory that does not grow with the ledger.
+        """Yield everything that is wrong, in memory that does not grow with the ledger.
 
         Raises:
             LedgerUnavailable: the database does not answer, or is damaged beyond reading.
@@ -68,8 +68,8 @@ class LedgerVerification:
             yield from chain.follow(entry)
             yield from _check_entry(entry)
             self.entries += 1
-            if self.entries % _TELL_EVERY == 0:
-                self._tell(self.entries, total)
+            if self.entries % _REPORT_EVERY == 0:
+                self._on_progress(self.entries, total)
         yield from chain.compare(self.heads)
 
 
@@ -95,7 +95,7 @@ def _check_entry(entry: StoredEntry) -> Iterator[Finding]:
 
 
 def _check_file(connection: Connection) -> Iterator[Finding]:
-    """SQLite knows its own pages and indexes. PostgreSQL has checksums, and says so when it reads."""
+    """Yield what SQLite finds wrong in its file. PostgreSQL checks its pages as it reads them."""
     if connection.dialect.name == "sqlite":
         for (said,) in connection.execute(text(f"PRAGMA integrity_check({_MAX_PAGE_ERRORS})")):
             if said != "ok":
@@ -103,17 +103,17 @@ def _check_file(connection: Connection) -> Iterator[Finding]:
 
 
 def _check_bills_of_runs(connection: Connection) -> Iterator[Finding]:
-    """A run has one entry that opens its bill."""
+    """Yield the runs that do not have exactly one entry that opens their bill."""
     entry = ledger_entries.c
     bills = func.sum(case((entry.kind.in_(_OPENING), 1), else_=0))
     query = select(entry.run_id, func.min(entry.tenant), bills).group_by(entry.run_id).having(bills != 1)
     for run_id, tenant, count in connection.execute(query):
-        what = "A run has one entry that opens its bill."
+        what = "A run does not have exactly one entry that opens its bill."
         yield Finding(what=what, tenant=tenant, run_id=run_id, expected="1", found=str(count))
 
 
 def _check_corrections(connection: Connection) -> Iterator[Finding]:
-    """A correction names an earlier entry of its own run."""
+    """Yield the corrections that do not name an earlier entry of their own run."""
     entry, corrected = ledger_entries.c, ledger_entries.alias()
     query = (
         select(entry.tenant, entry.run_id, entry.entry_id, entry.corrects, corrected.c.run_id)
@@ -127,7 +127,7 @@ def _check_corrections(connection: Connection) -> Iterator[Finding]:
     )
     for tenant, run_id, entry_id, corrects, run_of_corrected in connection.execute(query):
         yield Finding(
-            what="A correction names an earlier entry of its run.",
+            what="A correction does not name an earlier entry of its run.",
             tenant=tenant,
             run_id=run_id,
             entry_id=entry_id,

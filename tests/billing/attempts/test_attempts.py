@@ -299,8 +299,8 @@ def test_a_contradicting_outcome_is_refused(
     with pytest.raises(AttemptConflict) as conflict:
         log.finish(attempt_id, second)
     assert str(conflict.value) == (
-        f"Attempt {attempt_id} ended as {first.outcome} already and cannot be {second.outcome} too:"
-        " the first outcome stands."
+        f"Attempt {attempt_id} ended as {first.outcome} already and cannot be {second.outcome} too."
+        " The first outcome is final."
     )
     assert log.list_attempts(IDENTITY.run_id)[0].outcome == first.outcome
 

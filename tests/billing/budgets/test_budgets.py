@@ -105,7 +105,7 @@ def test_a_refusal_says_what_is_what(database: Database) -> None:
     with pytest.raises(BudgetExceeded) as refusal:
         ask(database, "refused")
     assert str(refusal.value) == (
-        "The budget of tenant acme does not allow this request, it was not sent. It needs up to 0.250000 USD; of the month's"
+        "The budget of tenant acme does not allow this request; nothing was sent. It needs up to 0.250000 USD; of the month's"
         " budget of 0.600000 USD (2026-11, UTC), 0.240000 are used and 0.250000 reserved. Raise the budget (`python"
         " starter.py budget set acme --month USD --reason TEXT`) or wait for the next month, and submit the request again"
         " under the same id."

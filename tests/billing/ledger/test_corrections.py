@@ -431,7 +431,9 @@ def test_what_has_an_amount_waits_for_no_price(database: Database) -> None:
     """A charge is not repriced, whatever the cards say now."""
     bill_run(database)
 
-    with pytest.raises(CorrectionRefused, match=r"It waits for no price: entry ent_[0-9a-f]+ is its charge"):
+    with pytest.raises(
+        CorrectionRefused, match=r"It does not wait for a price: entry ent_[0-9a-f]+ is its charge"
+    ):
         settle(database, decide("reprice"))
 
     assert len(entries_of(database)) == 1

@@ -10,7 +10,7 @@ from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.corrections import Corrections
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.rate_cards import RateCards
-from gpt_image_runs.billing.reconciliation.compare import compare_day, summarise
+from gpt_image_runs.billing.reconciliation.compare import compare_day, summarize
 from gpt_image_runs.billing.reconciliation.history import ComparisonLog
 from gpt_image_runs.billing.reconciliation.matching import ComparedAttempt, list_compared_attempts
 from gpt_image_runs.contracts.billing import Cost
@@ -174,7 +174,7 @@ def test_an_unknown_comparison_is_told(database: Database) -> None:
 def test_a_summary_holds_the_totals(database: Database) -> None:
     """The workflow's answer has the sums over all models, in micro-USD, and the id under which the whole is kept."""
     recorded = ComparisonLog(database).record("key", compare_nothing())
-    summary = summarise(recorded)
+    summary = summarize(recorded)
     assert (summary.comparison_id, summary.verdict) == (recorded.comparison_id, "unexplained")
     assert (summary.requests, summary.provider_requests) == (0, 1)
     assert (summary.list_cost_usd, summary.provider_cost_usd, summary.difference_usd) == (

@@ -18,7 +18,7 @@ def bill(database: Database) -> DatedBills:
     return DatedBills(database)
 
 
-def summarise(row: CostRow) -> tuple[object, ...]:
+def summarize(row: CostRow) -> tuple[object, ...]:
     return (row.key, row.simulated, row.runs, row.images, row.charged_usd, row.estimated_usd, row.pending)
 
 
@@ -107,7 +107,7 @@ def test_costs_add_up_by_tenant(database: Database, bill: DatedBills) -> None:
     bill("req-4", HOLD)
     bill("req-1", tenant="Zoo")
     bill("req-1", HOLD, tenant="bees")
-    assert [summarise(row) for row in costs_by(database, "tenant")] == [
+    assert [summarize(row) for row in costs_by(database, "tenant")] == [
         ("Zoo", False, 1, 1, "0.166900", "0.000000", 0),
         ("acme", False, 4, 6, "0.333800", "0.042240", 1),
         ("bees", False, 1, 1, "0.000000", "0.000000", 1),
@@ -119,7 +119,7 @@ def test_costs_add_up_by_model(database: Database, bill: DatedBills) -> None:
     bill("req-1", model="gpt-image-2")
     bill("req-2", model="gpt-image-1-mini")
     bill("req-3", model="gpt-image-2")
-    assert [summarise(row) for row in costs_by(database, "model")] == [
+    assert [summarize(row) for row in costs_by(database, "model")] == [
         ("gpt-image-1-mini", False, 1, 1, "0.166900", "0.000000", 0),
         ("gpt-image-2", False, 2, 2, "0.333800", "0.000000", 0),
     ]
@@ -130,7 +130,7 @@ def test_costs_add_up_by_day(database: Database, bill: DatedBills) -> None:
     bill("req-1", at=SATURDAY)
     bill("req-2", at=SUNDAY)
     bill("req-3", at=SUNDAY)
-    assert [summarise(row) for row in costs_by(database, "day")] == [
+    assert [summarize(row) for row in costs_by(database, "day")] == [
         ("2026-11-21", False, 1, 1, "0.166900", "0.000000", 0),
         ("2026-11-22", False, 2, 2, "0.333800", "0.000000", 0),
     ]
@@ -141,20 +141,20 @@ def test_simulated_runs_are_never_added_to_real_ones(database: Database, bill: D
     bill("req-1")
     bill("req-2", simulated=True)
     bill("req-3", HOLD, simulated=True)
-    assert [summarise(row) for row in costs_by(database, "tenant")] == [
+    assert [summarize(row) for row in costs_by(database, "tenant")] == [
         ("acme", False, 1, 1, "0.166900", "0.000000", 0),
         ("acme", True, 2, 2, "0.166900", "0.000000", 1),
     ]
     totals = total(database)
-    assert summarise(totals.real) == ("total", False, 1, 1, "0.166900", "0.000000", 0)
-    assert summarise(totals.simulated) == ("total", True, 2, 2, "0.166900", "0.000000", 1)
+    assert summarize(totals.real) == ("total", False, 1, 1, "0.166900", "0.000000", 0)
+    assert summarize(totals.simulated) == ("total", True, 2, 2, "0.166900", "0.000000", 1)
 
 
 def test_a_total_of_nothing_is_told_as_such(database: Database) -> None:
     """An empty ledger has two rows of no runs."""
     totals = total(database)
-    assert summarise(totals.real) == ("total", False, 0, 0, "0.000000", "0.000000", 0)
-    assert summarise(totals.simulated) == ("total", True, 0, 0, "0.000000", "0.000000", 0)
+    assert summarize(totals.real) == ("total", False, 0, 0, "0.000000", "0.000000", 0)
+    assert summarize(totals.simulated) == ("total", True, 0, 0, "0.000000", "0.000000", 0)
 
 
 def test_a_correction_settles(database: Database, bill: DatedBills) -> None:
@@ -164,7 +164,7 @@ def test_a_correction_settles(database: Database, bill: DatedBills) -> None:
     correct(database, estimate, -340)
     correct(database, hold, 166_900)
     row = total(database).real
-    assert summarise(row) == ("total", False, 2, 2, "0.208800", "0.000000", 0)
+    assert summarize(row) == ("total", False, 2, 2, "0.208800", "0.000000", 0)
     assert row.total_usd == "0.208800"
 
 
@@ -173,7 +173,7 @@ def test_a_day_that_is_over_keeps_its_total(database: Database, bill: DatedBills
     estimate = bill("req-1", ESTIMATE, at=SATURDAY)
     assert [row.total_usd for row in costs_by(database, "day")] == ["0.042240"]
     correct(database, estimate, -340, at=MONDAY)
-    assert [summarise(row) for row in costs_by(database, "day")] == [
+    assert [summarize(row) for row in costs_by(database, "day")] == [
         ("2026-11-21", False, 1, 1, "0.042240", "0.000000", 0),
         ("2026-11-23", False, 0, 0, "-0.000340", "0.000000", 0),
     ]

@@ -269,7 +269,7 @@ def test_a_copy_of_an_entry_is_found(three: Database) -> None:
         ("req-2", ALTERED),
         ("req-2", "A bill has another key than its run's."),
         ("acme", OTHER_END),
-        ("req-2", "A run has one entry that opens its bill."),
+        ("req-2", "A run does not have exactly one entry that opens its bill."),
     ]
 
 
@@ -399,7 +399,7 @@ def test_a_run_without_a_bill_is_found(three: Database) -> None:
     """A run with entries none of which opens a bill is found, where even the chain was made anew."""
     forge(three, f"UPDATE ledger_entries SET kind = 'gift' {SECOND}")
     # On SQLite the file's own check has its say before: such a kind breaks a rule of the table.
-    assert tell(three)[-1:] == [("req-2", "A run has one entry that opens its bill.")]
+    assert tell(three)[-1:] == [("req-2", "A run does not have exactly one entry that opens its bill.")]
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,9 @@ def test_a_correction_of_another_run_is_found(kinds: Database, corrects: str, fo
     """A correction names an earlier entry, which is there and of its own run."""
     forge(kinds, f"UPDATE ledger_entries SET corrects = {corrects} WHERE entry_id = 'ent_adjustment'")
     findings, _ = verify(kinds)
-    assert [finding.what for finding in findings] == ["A correction names an earlier entry of its run."]
+    assert [finding.what for finding in findings] == [
+        "A correction does not name an earlier entry of its run."
+    ]
     assert (findings[0].found or "").endswith(found)
 
 
@@ -494,7 +496,7 @@ def test_what_is_written_meanwhile_is_no_finding(
     three: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A verification sees one moment of the ledger: an entry that is written while it goes on does not disturb it."""
-    monkeypatch.setattr("gpt_image_runs.billing.verification.verify._TELL_EVERY", 1)
+    monkeypatch.setattr("gpt_image_runs.billing.verification.verify._REPORT_EVERY", 1)
     other = open_database(database_url, create=False)
     told: list[tuple[int, int]] = []
 
