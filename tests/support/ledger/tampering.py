@@ -56,18 +56,20 @@ def forge(database: Database, *statements: str) -> None:
 
 @contextmanager
 def unguarded(database: Database) -> Iterator[Any]:
-    """What carries out a statement with `?` for its values, without any of the database's guards."""
+    """Yield a function that executes and commits a statement, with `?` for its values, past all of the database's guards."""
     if database.dialect == "sqlite":
-        with closing(sqlite3.connect(database.url.database or "")) as connection, connection:
+        path = database.url.database or ""
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             for (name,) in connection.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'trigger'"
             ).fetchall():
                 connection.execute(f"DROP TRIGGER {name}")
             connection.execute("PRAGMA ignore_check_constraints = ON")
+            connection.execute("PRAGMA synchronous = OFF")
             yield connection.execute
         return
     url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url) as connected:
+    with psycopg.connect(url, autocommit=True) as connected:
         connected.execute("SET session_replication_role = replica")
         checks = connected.execute(
             "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
