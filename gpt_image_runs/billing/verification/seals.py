@@ -1,6 +1,7 @@
 """Check runs, attempts, budgets and comparisons against their hashes and the chains of seals. Nothing is written here."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
@@ -38,6 +39,11 @@ _SUBJECTS: tuple[tuple[SealKind, Table, str], ...] = (
     ("comparison", provider_comparisons, "comparison_key"),
     ("identity", ledger_identity, "ledger_id"),
 )
+_HEADS = select(*list_verbatim(seal_heads)).order_by(seal_heads.c.chain)
+_IN_ORDER = select(*list_verbatim(seals)).order_by(seals.c.chain, seals.c.number)
+_RUNS = select(*list_verbatim(runs))
+_SEALED_IDENTITIES = select(seals.c.content_hash).where(seals.c.kind == "identity", seals.c.chain == IDENTITY)
+_IDENTITIES = select(*list_verbatim(ledger_identity))
 
 
 class ChainOfSeals(NamedTuple):
@@ -50,8 +56,7 @@ class ChainOfSeals(NamedTuple):
 
 def read_seal_heads(connection: Connection) -> tuple[ChainOfSeals, ...]:
     """Return the heads of all chains, sorted by name."""
-    rows = connection.execute(select(*list_verbatim(seal_heads)).order_by(seal_heads.c.chain))
-    return tuple(ChainOfSeals(*row) for row in rows)
+    return tuple(ChainOfSeals(*row) for row in connection.execute(_HEADS))
 
 
 def check_seals(connection: Connection) -> Iterator[Finding]:
@@ -71,8 +76,7 @@ def check_seals(connection: Connection) -> Iterator[Finding]:
 
 def _check_chains(connection: Connection) -> Iterator[Finding]:
     ends: dict[Any, ChainOfSeals] = {}
-    query = select(*list_verbatim(seals)).order_by(seals.c.chain, seals.c.number)
-    for row in _stream(connection, query):
+    for row in _stream(connection, _IN_ORDER):
         end = ends.get(row["chain"], ChainOfSeals(row["chain"], 0, FIRST))
         if (row["number"], row["previous_hash"]) != (end.seals + 1, end.seal_hash):
             yield _find(
@@ -102,17 +106,21 @@ def _check_chains(connection: Connection) -> Iterator[Finding]:
 
 
 def _find_missing(connection: Connection, kind: SealKind, table: Table, key: str) -> Iterator[Finding]:
-    query = (
+    for chain, subject in connection.execute(_select_missing(kind, table, key)):
+        yield _find(chain, f"The {kind} was sealed and is not in the ledger.", expected=str(subject))
+
+
+@cache
+def _select_missing(kind: SealKind, table: Table, key: str) -> Select[Any]:
+    return (
         select(seals.c.chain, seals.c.subject)
         .outerjoin(table, table.c[key] == seals.c.subject)
         .where(seals.c.kind == kind, table.c[key].is_(None))
     )
-    for chain, subject in connection.execute(query):
-        yield _find(chain, f"The {kind} was sealed and is not in the ledger.", expected=str(subject))
 
 
 def _check_runs(connection: Connection) -> Iterator[Finding]:
-    for row in _stream(connection, select(*list_verbatim(runs))):
+    for row in _stream(connection, _RUNS):
         computed = hash_row(row, left_out=(RUN_HASH,))
         if row[RUN_HASH] != computed:
             what = "The run was changed after it was written: its hash is another."
@@ -120,13 +128,20 @@ def _check_runs(connection: Connection) -> Iterator[Finding]:
 
 
 def _check_attempts(connection: Connection) -> Iterator[Finding]:
+    columns = provider_attempts.c.keys()
+    for row in _stream(connection, _select_attempts()):
+        yield from _check_attempt({name: row[name] for name in columns}, row)
+
+
+@cache
+def _select_attempts() -> Select[Any]:
     later = seals.alias()
     last = (
         select(func.max(later.c.number))
         .where(later.c.subject == provider_attempts.c.attempt_id, later.c.kind == "attempt")
         .scalar_subquery()
     )
-    query = (
+    return (
         select(
             *list_verbatim(provider_attempts),
             runs.c.tenant.label("run_tenant"),
@@ -136,9 +151,6 @@ def _check_attempts(connection: Connection) -> Iterator[Finding]:
         .outerjoin(runs, runs.c.run_id == provider_attempts.c.run_id)
         .outerjoin(seals, seals.c.seal_hash == provider_attempts.c.seal)
     )
-    columns = provider_attempts.c.keys()
-    for row in _stream(connection, query):
-        yield from _check_attempt({name: row[name] for name in columns}, row)
 
 
 def _check_attempt(attempt: dict[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -171,13 +183,8 @@ def _check_attempt(attempt: dict[str, Any], row: Mapping[str, Any]) -> Iterator[
 
 
 def _check_numbered(connection: Connection, kind: SealKind, table: Table, key: str) -> Iterator[Finding]:
-    query = (
-        select(*list_verbatim(table), *_label_seal())
-        .outerjoin(seals, and_(seals.c.subject == table.c[key], seals.c.kind == kind))
-        .order_by(table.c.sequence)
-    )
     columns, last = table.c.keys(), dict[Any, int]()
-    for row in _stream(connection, query):
+    for row in _stream(connection, _select_numbered(kind, table, key)):
         content = hash_row({name: row[name] for name in columns})
         chain = row["tenant"] if kind == "budget" else COMPARISONS
         if (row["seal_chain"], row["seal_content_hash"]) != (chain, content):
@@ -194,10 +201,18 @@ def _check_numbered(connection: Connection, kind: SealKind, table: Table, key: s
             last[chain] = row["seal_number"]
 
 
+@cache
+def _select_numbered(kind: SealKind, table: Table, key: str) -> Select[Any]:
+    return (
+        select(*list_verbatim(table), *_label_seal())
+        .outerjoin(seals, and_(seals.c.subject == table.c[key], seals.c.kind == kind))
+        .order_by(table.c.sequence)
+    )
+
+
 def _check_identity(connection: Connection) -> Iterator[Finding]:
-    query = select(seals.c.content_hash).where(seals.c.kind == "identity", seals.c.chain == IDENTITY)
-    sealed = sorted(str(content) for content in connection.execute(query).scalars())
-    rows = connection.execute(select(*list_verbatim(ledger_identity))).mappings()
+    sealed = sorted(str(content) for content in connection.execute(_SEALED_IDENTITIES).scalars())
+    rows = connection.execute(_IDENTITIES).mappings()
     found = sorted(hash_row(dict(row)) for row in rows)
     if len(sealed) != 1 or found != sealed:
         yield _find(

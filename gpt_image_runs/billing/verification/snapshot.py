@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, case, func, select, text, type_coerce
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, case, func, select, text, type_coerce
 from sqlalchemy.types import NullType
 
 from gpt_image_runs.database.engine import Database
@@ -101,18 +102,8 @@ class StoredEntry(NamedTuple):
 
 def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
     """Yield all entries in the order in which they were written."""
-    columns = (
-        column for table in (ledger_entries, runs, provider_attempts) for column in list_verbatim(table)
-    )
-    query = (
-        select(_add_before("amount_micro_usd"), _add_before("list_cost_micro_usd"), *columns)
-        .select_from(ledger_entries)
-        .outerjoin(runs, runs.c.run_id == ledger_entries.c.run_id)
-        .outerjoin(provider_attempts, provider_attempts.c.attempt_id == ledger_entries.c.attempt_id)
-        .order_by(ledger_entries.c.sequence)
-    )
     run, attempt = len(_ENTRY), len(_ENTRY) + len(_RUN)
-    with connection.execute(query, execution_options={"yield_per": _PAGE}) as rows:
+    with connection.execute(_select_entries(), execution_options={"yield_per": _PAGE}) as rows:
         for billed, listed, *row in rows:
             yield StoredEntry(
                 dict(zip(_ENTRY, row[:run], strict=True)),
@@ -121,6 +112,20 @@ def stream_entries(connection: Connection) -> Iterator[StoredEntry]:
                 int(billed),  # PostgreSQL adds integers up to a Decimal without decimals
                 int(listed),
             )
+
+
+@cache
+def _select_entries() -> Select[Any]:
+    columns = (
+        column for table in (ledger_entries, runs, provider_attempts) for column in list_verbatim(table)
+    )
+    return (
+        select(_add_before("amount_micro_usd"), _add_before("list_cost_micro_usd"), *columns)
+        .select_from(ledger_entries)
+        .outerjoin(runs, runs.c.run_id == ledger_entries.c.run_id)
+        .outerjoin(provider_attempts, provider_attempts.c.attempt_id == ledger_entries.c.attempt_id)
+        .order_by(ledger_entries.c.sequence)
+    )
 
 
 def _add_before(column: str) -> ColumnElement[Any]:

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Text, and_, case, cast, func, select
 
 from gpt_image_runs.billing.budgets.spend import NOTHING, Counter, Spend
 from gpt_image_runs.billing.verification.snapshot import Finding, reading_verbatim
@@ -13,6 +14,15 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import ledger_entries, provider_attempts, runs, tenant_spend
 
 _DAY, _MONTH = len("2026-11-23"), len("2026-11")
+_counter = tenant_spend.c
+# A damaged SQLite file may hold any value in any column. Cast to text and to a number, each can be compared.
+_COUNTERS = select(
+    cast(_counter.tenant, Text),
+    cast(_counter.span, Text),
+    _counter.simulated,
+    *(cast(column, BigInteger) for column in (_counter.used_micro_usd, _counter.reserved_micro_usd)),
+    cast(_counter.unpriced, BigInteger),
+)
 
 
 def find_wrong_spend(database: Database) -> Iterator[Finding]:
@@ -40,7 +50,7 @@ def find_differences(connection: Connection) -> dict[Counter, tuple[Spend, Spend
     stored = _read_counters(connection)
     days = {name: counted for name, counted in stored.items() if len(name.span) == _DAY}
     months = {name: counted for name, counted in stored.items() if len(name.span) != _DAY}
-    compared = ((_work_out_days(connection), days), (_sum_up_months(days), months))
+    compared = ((_compute_days(connection), days), (_sum_up_months(days), months))
     return {
         name: (right.get(name, NOTHING), counted.get(name, NOTHING))
         for right, counted in compared
@@ -50,19 +60,15 @@ def find_differences(connection: Connection) -> dict[Counter, tuple[Spend, Spend
 
 
 def _read_counters(connection: Connection) -> dict[Counter, Spend]:
-    counter = tenant_spend.c
-    # A damaged file of SQLite may hold any value in any column: as a text and as a number each can be compared.
-    query = select(
-        cast(counter.tenant, Text),
-        cast(counter.span, Text),
-        counter.simulated,
-        *(cast(column, BigInteger) for column in (counter.used_micro_usd, counter.reserved_micro_usd)),
-        cast(counter.unpriced, BigInteger),
-    )
-    return _name_rows(connection.execute(query))
+    return _name_rows(connection.execute(_COUNTERS))
 
 
-def _work_out_days(connection: Connection) -> dict[Counter, Spend]:
+def _compute_days(connection: Connection) -> dict[Counter, Spend]:
+    return _name_rows(connection.execute(_select_days(connection.dialect.name)))
+
+
+@cache
+def _select_days(dialect: str) -> Select[Any]:
     attempt = provider_attempts.c
     billed = (
         select(ledger_entries.c.attempt_id, func.sum(ledger_entries.c.amount_micro_usd).label("amount"))
@@ -71,10 +77,10 @@ def _work_out_days(connection: Connection) -> dict[Counter, Spend]:
     )
     reserves = and_(billed.c.amount.is_(None), attempt.outcome.in_(("succeeded", "unknown")))
     unpriced = and_(reserves, attempt.reserved_micro_usd.is_(None))
-    query = (
+    return (
         select(
             cast(runs.c.tenant, Text).label("tenant"),
-            _name_day(connection).label("day"),
+            _name_day(dialect).label("day"),
             attempt.simulated,
             _add(func.coalesce(billed.c.amount, 0)),
             _add(case((reserves, func.coalesce(attempt.reserved_micro_usd, 0)), else_=0)),
@@ -84,16 +90,15 @@ def _work_out_days(connection: Connection) -> dict[Counter, Spend]:
         .outerjoin(billed, billed.c.attempt_id == attempt.attempt_id)
         .group_by("tenant", "day", attempt.simulated)
     )
-    return _name_rows(connection.execute(query))
 
 
 def _add(amounts: ColumnElement[Any]) -> ColumnElement[int]:
     return cast(func.sum(amounts), BigInteger)  # PostgreSQL adds integers up to a Decimal
 
 
-def _name_day(connection: Connection) -> ColumnElement[str]:
+def _name_day(dialect: str) -> ColumnElement[str]:
     sent_at = provider_attempts.c.sent_at
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return func.to_char(func.timezone("UTC", sent_at), "YYYY-MM-DD")
     return func.substr(sent_at, 1, _DAY)
 

@@ -33,6 +33,23 @@ _OPENING = ("charge", "estimate", "hold")
 _REPORT_EVERY = 500
 _MAX_PAGE_ERRORS = 20
 
+_HEADS = select(*list_verbatim(ledger_heads)).order_by(ledger_heads.c.tenant)
+_entry, _corrected = ledger_entries.c, ledger_entries.alias()
+_bills = func.sum(case((_entry.kind.in_(_OPENING), 1), else_=0))
+_NOT_ONE_BILL = (
+    select(_entry.run_id, func.min(_entry.tenant), _bills).group_by(_entry.run_id).having(_bills != 1)
+)
+_WRONG_CORRECTIONS = (
+    select(_entry.tenant, _entry.run_id, _entry.entry_id, _entry.corrects, _corrected.c.run_id)
+    .outerjoin(_corrected, _corrected.c.entry_id == _entry.corrects)
+    .where(_entry.corrects.is_not(None))
+    .where(
+        _corrected.c.entry_id.is_(None)
+        | (_corrected.c.run_id != _entry.run_id)
+        | (_corrected.c.sequence >= _entry.sequence)
+    )
+)
+
 
 class LedgerVerification:
     """One pass over a ledger, at one moment of it. `heads`, `seal_heads` and `entries` are complete once it has ended.
@@ -74,8 +91,7 @@ class LedgerVerification:
 
 
 def _read_heads(connection: Connection) -> tuple[Head, ...]:
-    rows = connection.execute(select(*list_verbatim(ledger_heads)).order_by(ledger_heads.c.tenant))
-    return tuple(Head(*row) for row in rows)
+    return tuple(Head(*row) for row in connection.execute(_HEADS))
 
 
 def _count_entries(heads: tuple[Head, ...]) -> int:
@@ -104,28 +120,14 @@ def _check_file(connection: Connection) -> Iterator[Finding]:
 
 def _check_bills_of_runs(connection: Connection) -> Iterator[Finding]:
     """Yield the runs that do not have exactly one entry that opens their bill."""
-    entry = ledger_entries.c
-    bills = func.sum(case((entry.kind.in_(_OPENING), 1), else_=0))
-    query = select(entry.run_id, func.min(entry.tenant), bills).group_by(entry.run_id).having(bills != 1)
-    for run_id, tenant, count in connection.execute(query):
+    for run_id, tenant, count in connection.execute(_NOT_ONE_BILL):
         what = "A run does not have exactly one entry that opens its bill."
         yield Finding(what=what, tenant=tenant, run_id=run_id, expected="1", found=str(count))
 
 
 def _check_corrections(connection: Connection) -> Iterator[Finding]:
     """Yield the corrections that do not name an earlier entry of their own run."""
-    entry, corrected = ledger_entries.c, ledger_entries.alias()
-    query = (
-        select(entry.tenant, entry.run_id, entry.entry_id, entry.corrects, corrected.c.run_id)
-        .outerjoin(corrected, corrected.c.entry_id == entry.corrects)
-        .where(entry.corrects.is_not(None))
-        .where(
-            corrected.c.entry_id.is_(None)
-            | (corrected.c.run_id != entry.run_id)
-            | (corrected.c.sequence >= entry.sequence)
-        )
-    )
-    for tenant, run_id, entry_id, corrects, run_of_corrected in connection.execute(query):
+    for tenant, run_id, entry_id, corrects, run_of_corrected in connection.execute(_WRONG_CORRECTIONS):
         yield Finding(
             what="A correction does not name an earlier entry of its run.",
             tenant=tenant,
