@@ -55,7 +55,7 @@ def test_a_new_run_is_written_down_with_its_first_attempt(database: Database) ->
     assert log.begin(describe_attempt()).number == 2
 
 
-def test_to_look_for_a_run_writes_nothing(database: Database) -> None:
+def test_find_attempts_writes_nothing(database: Database) -> None:
     """A run is found with its attempts, another one of its request is a conflict, and one that nobody knows leaves no trace."""
     log = AttemptLog(database)
     assert log.find_attempts(IDENTITY) == ()
@@ -265,7 +265,7 @@ def test_a_raw_body_is_kept_up_to_64_kib(database: Database) -> None:
     assert read.raw_body == "x" + "ä" * 32_767
 
 
-def test_moments_are_in_utc(database: Database) -> None:
+def test_time_of_another_zone_is_read_back_in_utc(database: Database) -> None:
     """A moment given in another time zone reads back as the same moment in UTC."""
     tokyo = timezone(timedelta(hours=9))
     log = AttemptLog(database)

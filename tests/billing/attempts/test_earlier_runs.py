@@ -11,13 +11,13 @@ from tests.support.ledger.ledger_examples import IDENTITY, begin_attempt, identi
 MARKED = replace(IDENTITY, fingerprint=f"{'a1' * 32} prompt:222222 size:333333")
 
 
-def test_a_new_run(database: Database) -> None:
+def test_earlier_run_of_an_unused_request_id_is_empty_and_leaves_no_trace(database: Database) -> None:
     """Of a request id that was never used nothing is known, and looking leaves nothing behind."""
     assert find_earlier_run(database, IDENTITY) == EarlierRun()
     assert AttemptLog(database).claim_run(replace(IDENTITY, fingerprint="b2" * 32)) == ()
 
 
-def test_a_run_that_was_paid(database: Database) -> None:
+def test_earlier_run_is_paid_once_an_attempt_has_succeeded(database: Database) -> None:
     """A run is paid once an attempt of it has succeeded, and not while one is open."""
     run = identify("acme", "twice")
     begin_attempt(database, run)
@@ -28,7 +28,7 @@ def test_a_run_that_was_paid(database: Database) -> None:
     assert find_earlier_run(database, IDENTITY) == EarlierRun()
 
 
-def test_other_content(database: Database) -> None:
+def test_earlier_run_with_other_content_names_the_conflict_and_its_fields(database: Database) -> None:
     """Other content under a known request id is told as its run would be refused, with the fields that the marks tell apart."""
     AttemptLog(database).claim_run(MARKED)
 

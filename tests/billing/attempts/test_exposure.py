@@ -68,7 +68,7 @@ def test_an_attempt_of_unknown_outcome_is_exposed(database: Database) -> None:
     assert exposure.in_flight == ()
 
 
-def test_what_may_still_be_answered_is_apart(database: Database) -> None:
+def test_open_attempt_is_in_flight_until_it_is_older_than_an_attempt_can_be(database: Database) -> None:
     """An open attempt is in flight for as long as an attempt can take, and then it was lost; one that ended is neither."""
     lost = send(database, at=NOW - timedelta(minutes=11, seconds=1))
     young = send(database, "req-2", at=NOW - timedelta(minutes=11))
@@ -166,12 +166,14 @@ def test_the_total_keeps_simulated_attempts_apart(several: Database) -> None:
         ({"since": LONG_AGO, "until": LONG_AGO}, 0),
     ],
 )
-def test_exposure_is_narrowed_down(several: Database, narrowed: dict[str, Any], found: int) -> None:
+def test_exposure_is_filtered_by_tenant_and_time(
+    several: Database, narrowed: dict[str, Any], found: int
+) -> None:
     """By tenant and by the moment of sending: `since` is included, `until` is not."""
     assert len(find_exposure(several, NOW, **narrowed).attempts) == found
 
 
-def test_nothing_sent_is_nothing_exposed(database: Database) -> None:
+def test_exposure_of_an_empty_ledger_is_zero(database: Database) -> None:
     """An empty ledger has totals of no attempts."""
     totals = total_exposure(find_exposure(database, NOW).attempts)
 

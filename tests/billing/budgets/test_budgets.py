@@ -97,7 +97,7 @@ def test_processes_share_one_budget(database: Database, database_url: str) -> No
     assert list(find_wrong_spend(database)) == []
 
 
-def test_a_refusal_says_what_is_what(database: Database) -> None:
+def test_refusal_names_budget_amounts_and_what_to_do(database: Database) -> None:
     """The sentence names tenant, period, budget, what is used, reserved and needed, and what to do; no trace is left."""
     decide(database, {"month": 600_000})
     spend_and_bill(database, "billed")

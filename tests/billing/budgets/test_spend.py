@@ -170,7 +170,7 @@ def test_without_a_price_nothing_is_released(database: Database) -> None:
     assert Budgets(database, lambda: SENT_AT).show("acme").day.real.unpriced == 1
 
 
-def test_what_turns_out_to_be_simulated_is_no_real_money(database: Database) -> None:
+def test_attempt_found_to_be_simulated_moves_to_simulated_money(database: Database) -> None:
     """Where only the answer tells that it was simulated, its reservation and its bill are those of simulated money."""
     attempt = ask(database)
     finish(database, attempt, replace(SUCCEEDED, simulated=True))
@@ -189,7 +189,7 @@ def test_a_second_payment_of_a_run_stays_reserved(database: Database) -> None:
     assert spent(database) == ("0.166900", "0.250000")
 
 
-def test_many_tenants_and_days_at_once(database_url: str) -> None:
+def test_concurrent_runs_of_tenants_and_days_are_counted_apart(database_url: str) -> None:
     """Runs of three tenants on three days, carried out by twenty threads at once, are all counted where they belong."""
     databases = [open_database(database_url, create=False) for _ in range(4)]
 

@@ -254,7 +254,7 @@ def test_a_usage_that_was_corrected_since_says_so(database: Database) -> None:
     assert again.total_usd == "0.250600"
 
 
-def test_a_charge_may_be_corrected(database: Database) -> None:
+def test_charge_is_corrected_by_a_new_usage(database: Database) -> None:
     """A bill by a usage that the provider takes back is corrected like any other."""
     bill_run(database, usage=LARGER)
 
@@ -274,7 +274,7 @@ def test_prices_are_those_of_the_day_of_sending(database: Database, own_cards: R
     assert entries_of(database)[1].created_at == later
 
 
-def test_usage_that_waited_for_a_price(database: Database, own_cards: RateCards) -> None:
+def test_held_usage_is_billed_once_a_card_has_a_price(database: Database, own_cards: RateCards) -> None:
     """A model without a price is billed by its kept usage once a card has one, and the card is part of the entry's key."""
     bill_run(database, model="gpt-image-9")
     (held,) = entries_of(database)
@@ -390,7 +390,9 @@ def test_a_hold_is_written_off(database: Database) -> None:
         (decide("reverse", "image:acme:nobody"), "has no entry in the ledger"),
     ],
 )
-def test_what_would_not_be_true_is_refused(database: Database, order: Correction, why: str) -> None:
+def test_correction_without_bill_or_valid_usage_is_refused(
+    database: Database, order: Correction, why: str
+) -> None:
     """A run without entries, a malformed usage and a reprice without usage are refused with a sentence; nothing is written."""
     held = hold(database)
 
@@ -416,7 +418,7 @@ def test_a_usage_without_a_price_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize("order", [reconcile(USAGE), decide("reprice")])
-def test_what_was_reversed_stays_reversed(database: Database, order: Correction) -> None:
+def test_reversed_run_is_not_corrected_again(database: Database, order: Correction) -> None:
     """After a reversal a run is neither reconciled nor repriced."""
     hold(database)
     settle(database, decide("reverse"))
@@ -427,7 +429,7 @@ def test_what_was_reversed_stays_reversed(database: Database, order: Correction)
     assert len(entries_of(database)) == 2
 
 
-def test_what_has_an_amount_waits_for_no_price(database: Database) -> None:
+def test_run_with_an_amount_is_not_repriced(database: Database) -> None:
     """A charge is not repriced, whatever the cards say now."""
     bill_run(database)
 

@@ -133,7 +133,7 @@ def test_an_entry_explains_its_amount(database: Database) -> None:
     assert json.dumps(entry.usage) == json.dumps(usage)
 
 
-def test_an_entry_tells_who_what_and_when(database: Database) -> None:
+def test_entry_copies_its_run_and_attempt(database: Database) -> None:
     """An entry repeats its run and the attempt that was paid, so that nobody has to ask Temporal, which forgets."""
     identity = replace(IDENTITY, operation="edit", requested_model="gpt-image-1.5")
     begin_attempt(database, identity)
@@ -248,7 +248,7 @@ REFUSALS = (
 )
 
 
-def test_a_bill_for_nothing_is_refused(database: Database) -> None:
+def test_bill_without_a_paid_attempt_of_the_run_is_refused(database: Database) -> None:
     """Without an attempt of the run's own that succeeded there is no entry, and the sentence says what is missing."""
     begin_attempt(database, identify("zoo", "req-1"))
     ids = {
@@ -283,7 +283,7 @@ def test_a_cost_that_contradicts_itself_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("cost", "amount_micro_usd"), [(HOLD, 166_900), (ESTIMATE, -340)])
-def test_a_correction_reconciles(database: Database, cost: Cost, amount_micro_usd: int) -> None:
+def test_adjustment_makes_the_run_reconciled(database: Database, cost: Cost, amount_micro_usd: int) -> None:
     """An adjustment of a hold or an estimate makes the run reconciled, and is the entry that says so."""
     ledger = Ledger(database)
     attempt = pay_attempt(database)
@@ -295,7 +295,7 @@ def test_a_correction_reconciles(database: Database, cost: Cost, amount_micro_us
     assert ledger.record(make_order(attempt, cost)) == first
 
 
-def test_a_run_has_a_state_of_its_own(database: Database) -> None:
+def test_state_of_a_run_ignores_entries_of_other_runs(database: Database) -> None:
     """What happens to one run says nothing of another."""
     ledger = Ledger(database)
     held = ledger.record(make_order(pay_attempt(database), HOLD))

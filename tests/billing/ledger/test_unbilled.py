@@ -32,7 +32,7 @@ def test_a_paid_attempt_without_an_entry_is_found(database: Database) -> None:
     assert find_unbilled(database, LATER).attempts == ()
 
 
-def test_what_was_just_paid_is_apart(database: Database) -> None:
+def test_attempt_paid_within_five_minutes_is_in_flight(database: Database) -> None:
     """An attempt that was paid less than five minutes ago may just be billed."""
     pay_attempt(database)
     assert len(find_unbilled(database, FINISHED_AT + MAX_BILLING).in_flight) == 1

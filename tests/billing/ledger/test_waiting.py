@@ -23,7 +23,7 @@ def fill(database: Database) -> None:
     )
 
 
-def test_what_is_on_hold_waits(database: Database) -> None:
+def test_waiting_list_has_unsettled_holds_oldest_first(database: Database) -> None:
     """Holds that nobody has settled are listed, the oldest first, with what they wait for."""
     fill(database)
 
@@ -38,7 +38,7 @@ def test_what_is_on_hold_waits(database: Database) -> None:
     assert held.waiting_since <= unpriced.waiting_since
 
 
-def test_estimates_wait_too_where_asked_for(database: Database) -> None:
+def test_waiting_list_has_estimates_where_asked_for(database: Database) -> None:
     """With `estimates` a bill by estimate is listed with its amount, 40 * 4160 micro-USD."""
     fill(database)
 
@@ -51,7 +51,7 @@ def test_estimates_wait_too_where_asked_for(database: Database) -> None:
     ]
 
 
-def test_the_list_is_narrowed_down(database: Database) -> None:
+def test_waiting_list_is_filtered_by_tenant_and_limit(database: Database) -> None:
     """A tenant sees its own, and a limit keeps the oldest."""
     fill(database)
 

@@ -92,7 +92,7 @@ def test_batch_amounts_worked_by_hand(
     assert (cost.rate_card, cost.list_rate_card) == ("charge-batch-2026-11-04", "list-batch-2026-11-04")
 
 
-def test_every_standard_price_has_its_half() -> None:
+def test_batch_price_of_every_model_is_half_its_standard_price() -> None:
     """Each model of the standard cards stands on the batch cards at exactly half of each of its prices."""
     for standard, batch in (CARDS.charge_cards, CARDS.list_cards):
         doubled = {
@@ -105,7 +105,7 @@ def test_every_standard_price_has_its_half() -> None:
         }
 
 
-def test_what_is_by_analogy_says_so() -> None:
+def test_batch_price_of_2_6_names_its_source_as_an_analogy() -> None:
     """No batch price of 2.6 was found in print: its source says that ours is half by analogy."""
     for card in (CARDS.charge_cards[1], CARDS.list_cards[1]):
         sources = {price.source for price in card.prices if price.models[0].startswith("gpt-image-2.6")}
@@ -130,7 +130,7 @@ def test_an_estimate_and_a_hold_are_by_batch_prices_too() -> None:
     assert (held.amount_usd, held.flags) == (None, ("usage_missing", "batch_price"))
 
 
-def test_an_own_price_in_one_mode_is_none_in_the_other(tmp_path: Path) -> None:
+def test_own_card_with_one_mode_has_no_price_in_the_other(tmp_path: Path) -> None:
     """Where an own card prices a model for standard requests alone, its batch price is not known: ours is not used."""
     card = tmp_path / "own.toml"
     card.write_text(OWN_CARD)
@@ -144,7 +144,7 @@ def test_an_own_price_in_one_mode_is_none_in_the_other(tmp_path: Path) -> None:
     assert cost_of(PLAIN, "gpt-image-1", cards).amount_usd == "0.083450"
 
 
-def test_an_own_batch_price(tmp_path: Path) -> None:
+def test_own_card_with_both_modes_prices_each_request_by_its_mode(tmp_path: Path) -> None:
     """An own card may price both modes, on the same day: each request is charged by its own."""
     card = tmp_path / "own.toml"
     card.write_text(f'{OWN_CARD}[[prices]]\nmode = "batch"{OWN_BATCH}')

@@ -14,7 +14,7 @@ VECTORS = json.loads((Path(__file__).parent / "vectors" / "costs.json").read_tex
 @pytest.mark.parametrize(
     "vector", VECTORS["estimated_output_tokens"], ids=lambda v: " ".join(map(str, v.values()))
 )
-def test_tokens_worked_by_hand(vector: dict[str, Any]) -> None:
+def test_estimates_equal_amounts_worked_by_hand(vector: dict[str, Any]) -> None:
     """Published tables and the published calculator give these counts, to the token."""
     tokens = estimate_output_tokens(vector["model"], vector["size"], vector["quality"])
 
@@ -72,7 +72,7 @@ def test_the_formula_rounds_half_to_even_and_then_up(
         ("gpt-image-2", "3840x16", "low", "png"),
     ],
 )
-def test_no_sound_estimate_is_none(
+def test_estimate_without_a_published_rule_is_none(
     model: str, size: str | None, quality: str | None, output_format: str | None
 ) -> None:
     """Where no published rule applies there is no estimate: not of 2.6, not of auto, not beyond what is offered."""

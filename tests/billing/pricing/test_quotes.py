@@ -31,7 +31,7 @@ def test_the_contract_s_price_stands_beside_the_list_price() -> None:
     assert quoted.rate_card != quoted.list_rate_card
 
 
-def test_each_picture_counts() -> None:
+def test_quote_of_several_images_is_multiplied() -> None:
     """Four pictures are four times the tokens: 4 * 1,056 * 40, and 4 * (110 * 10 + 1,056 * 40)."""
     quoted = quote("gpt-image-1", size="1024x1024", quality="medium", n=4)
 

@@ -96,7 +96,7 @@ def test_every_other_model_is_charged_its_list_price_from_the_day_of_its_release
         ("dall-e-3", TODAY),
     ],
 )
-def test_a_price_that_is_not_known_is_none(model: str, at: datetime) -> None:
+def test_unknown_price_is_none(model: str, at: datetime) -> None:
     """No card falls back to another model's price, nor to the price of another day."""
     assert CARDS.charge_rate("openai", model, at) is None
     assert CARDS.list_rate("openai", model, at) is None
@@ -230,13 +230,13 @@ def test_the_latest_price_that_holds_counts_and_the_providers_own_before_any(own
         ("prices = [", r"is not valid TOML: "),
     ],
 )
-def test_what_is_wrong_with_a_card_is_a_sentence(own_card: Path, wrong: str, said: str) -> None:
+def test_invalid_card_is_refused_with_file_entry_and_field(own_card: Path, wrong: str, said: str) -> None:
     """A card is refused whole, naming the file, the entry, the field and what to write."""
     with pytest.raises(RateCardError, match=rf"acme\.toml .*{said}"):
         load_own(own_card, wrong)
 
 
-def test_a_card_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+def test_missing_card_file_is_refused_with_its_path(tmp_path: Path) -> None:
     """A wrong path says which, and does not fall back to the shipped cards."""
     with pytest.raises(RateCardError, match=r"none\.toml cannot be read: No such file or directory\."):
         RateCards.load(tmp_path / "none.toml")

@@ -44,7 +44,7 @@ def test_counts_are_taken_as_they_are() -> None:
         ({"input_tokens": 10**12, "output_tokens": 10**12}, (10**12, 10**12), ()),
     ],
 )
-def test_what_is_odd_is_counted_and_flagged(
+def test_missing_count_and_mismatched_total_are_flagged(
     raw: Any, counts: tuple[int, int], flags: tuple[str, ...]
 ) -> None:
     """A missing count is zero with a flag; a total that does not fit is flagged; a reported zero is a zero."""
@@ -82,7 +82,7 @@ def test_what_is_odd_is_counted_and_flagged(
         ),
     ],
 )
-def test_what_cannot_be_billed_names_the_field_and_the_value(raw: Any, reason: str) -> None:
+def test_invalid_usage_is_refused_with_field_and_value(raw: Any, reason: str) -> None:
     """Nonsense is never coerced to a number, and never a zero."""
     with pytest.raises(UnbillableUsage) as held:
         read_usage(raw)
@@ -149,7 +149,7 @@ def test_a_counter_that_a_bill_leaves_out_is_named_with_its_value(more: dict[str
 @pytest.mark.parametrize(
     "raw", [{"inputTokens": 50}, {"usage": {"output_tokens": 4160}}, {"Prompt_Tokens": "50"}]
 )
-def test_counters_under_other_names_are_no_missing_usage(raw: Any) -> None:
+def test_counters_under_other_names_are_refused(raw: Any) -> None:
     """An estimate in the place of a count that is there would be a guess."""
     with pytest.raises(
         UnbillableUsage, match=r"^usage has neither input_tokens nor output_tokens, but usage\."

@@ -72,7 +72,7 @@ def fates(comparison: Comparison) -> dict[str, str]:
     return {each.attempt_id: each.doubt for each in comparison.doubts}
 
 
-def test_two_books_that_say_the_same() -> None:
+def test_equal_books_have_no_difference_and_no_doubt() -> None:
     """Where each request is counted and the money is that of the entries, the difference is zero and nothing is in doubt."""
     comparison = compare(
         paid("a"), paid("b", NOON), counts=(counted(TEN), counted(NOON)), lines=PAID_LINES[2]
@@ -118,7 +118,7 @@ def test_an_unknown_attempt_that_was_not_counted_was_probably_not_paid() -> None
     assert (comparison.verdict, comparison.models[0].difference_usd) == ("equal", "0.000000")
 
 
-def test_what_was_not_counted_explains_no_money() -> None:
+def test_unknown_attempt_that_was_not_counted_explains_no_money() -> None:
     """An unknown attempt that was not carried out cannot be why the provider charges more."""
     comparison = compare(paid("a"), unknown("b"), counts=(counted(TEN),), lines=PAID_LINES[2])
     assert (fates(comparison), comparison.verdict) == ({"att_b": "probably_not_paid"}, "unexplained")
@@ -151,7 +151,7 @@ def test_an_answered_attempt_may_be_counted_when_it_began_or_ended(at: timedelta
     assert comparison.verdict == "equal"
 
 
-def test_requests_of_others_are_told() -> None:
+def test_requests_that_we_did_not_send_are_an_unexplained_difference() -> None:
     """What the provider counts at a time when nothing was sent from here is named with its time, and not explained."""
     comparison = compare(paid("a"), counts=(counted(TEN), counted(NOON, 2)), lines=PAID_LINES[3])
     [window] = comparison.windows
@@ -165,7 +165,7 @@ def test_requests_of_others_are_told() -> None:
     )
 
 
-def test_requests_of_others_beside_ours_are_told() -> None:
+def test_more_requests_than_ours_are_an_unexplained_difference() -> None:
     """More than all that was sent at a time: the unknown one was counted, and one request is not ours."""
     comparison = compare(paid("a"), unknown("b"), counts=(counted(TEN, 3),), lines=PAID_LINES[3])
     assert fates(comparison) == {"att_b": "paid_for_nothing"}
@@ -173,7 +173,7 @@ def test_requests_of_others_beside_ours_are_told() -> None:
     assert comparison.verdict == "unexplained"
 
 
-def test_an_answer_that_was_not_counted_is_told() -> None:
+def test_answered_request_that_was_not_counted_is_an_unexplained_difference() -> None:
     """A request that was answered and that the provider does not count is a difference that nothing explains."""
     comparison = compare(paid("a"), paid("b"), counts=(counted(TEN),), lines=PAID_LINES[2])
     assert [(window.surplus, window.requests) for window in comparison.windows] == [(-1, 2)]
@@ -186,7 +186,7 @@ def test_counts_that_are_not_complete_tell_nothing_of_unknown_attempts() -> None
     assert (fates(comparison), comparison.verdict) == ({"att_b": "perhaps_paid"}, "unexplained")
 
 
-def test_what_was_refused_is_expected_nowhere() -> None:
+def test_rejected_request_is_neither_counted_nor_charged() -> None:
     """A refused request is neither counted nor charged; it is told beside what is counted too much at its time."""
     refused = unknown("b", outcome="rejected")
     assert compare(paid("a"), refused, counts=(counted(TEN),), lines=PAID_LINES[1]).verdict == "equal"
@@ -202,7 +202,9 @@ def test_what_was_refused_is_expected_nowhere() -> None:
         ({"list_cost_micro_usd": 166_400, "exact": False}, "inexact_list_cost"),
     ],
 )
-def test_what_our_entries_do_not_know_explains_money(changes: dict[str, Any], doubt: str) -> None:
+def test_attempts_without_an_exact_list_cost_explain_a_difference(
+    changes: dict[str, Any], doubt: str
+) -> None:
     """A run without entry, without list cost or with an estimated one may cost up to its worst case, and no more."""
     attempt = paid("a", **changes)
     comparison = compare(attempt, counts=(counted(TEN),), lines=PAID_LINES[1])

@@ -86,7 +86,7 @@ def test_an_attempt_is_read_with_what_its_entry_says(database: Database) -> None
         (CHARGE.model_copy(update={"list_cost_usd": None}), None, True),
     ],
 )
-def test_what_an_entry_does_not_know_is_known(
+def test_list_cost_of_estimates_holds_and_flagged_costs_is_not_exact(
     database: Database, *, cost: Cost, listed: int | None, exact: bool
 ) -> None:
     """Estimates, holds and flagged costs are not exact; what has no list cost has none."""
@@ -150,7 +150,7 @@ def test_another_provider_s_attempts_are_not_ours_to_compare(database: Database)
     assert list_around(database, "simulator") == ()
 
 
-def test_a_comparison_is_kept_once(database: Database) -> None:
+def test_comparison_is_recorded_once_for_each_key(database: Database) -> None:
     """The same run of a workflow keeps one comparison, the first; another run of the same day keeps its own."""
     log = ComparisonLog(database, lambda: NOW)
     first = log.record("day/run-1", compare_nothing())
@@ -165,7 +165,7 @@ def test_a_comparison_is_kept_once(database: Database) -> None:
     assert log.find("day/run-3") is None
 
 
-def test_an_unknown_comparison_is_told(database: Database) -> None:
+def test_unknown_comparison_id_is_refused(database: Database) -> None:
     """An id that the ledger does not know ends with a sentence that says where was looked."""
     with pytest.raises(LedgerRefused, match="There is no comparison cmp_1 in the ledger at "):
         ComparisonLog(database).read("cmp_1")

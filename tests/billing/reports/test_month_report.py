@@ -108,7 +108,7 @@ def test_tokens_that_were_known_before_count_once(database: Database, bill: Date
 @pytest.mark.parametrize(
     "usage", [[[]], {"input_tokens": "50"}, {"output_tokens": -1}, {"note": "\x00 \ud800"}, "none", 7]
 )
-def test_what_is_no_usage_has_no_tokens(database: Database, bill: DatedBills, usage: object) -> None:
+def test_invalid_usage_counts_no_tokens(database: Database, bill: DatedBills, usage: object) -> None:
     """Whatever a provider has answered, the report of the month is there."""
     bill("req-1", HOLD, response={"usage": usage})
     (cell,) = read_cells(database)
@@ -137,7 +137,7 @@ def test_exposure_is_of_the_day_of_sending_and_in_no_sum(database: Database) -> 
     assert report.cells == ()
 
 
-def test_cells_add_up_to_what_costs_tells(database: Database, bill: DatedBills) -> None:
+def test_cells_add_up_to_the_rows_of_costs_by(database: Database, bill: DatedBills) -> None:
     """By tenant, by model and by day the cells add up to the rows of `costs`, to the micro-dollar."""
     for number in range(40):
         cost = (CHARGE, ESTIMATE, HOLD, CHARGE.model_copy(update={"amount_usd": f"0.{number:06}"}))[

@@ -42,7 +42,7 @@ QUERIES: tuple[tuple[dict[str, Any], list[str]], ...] = (
 )
 
 
-def test_entries_are_found(database: Database, bill: DatedBills) -> None:
+def test_entries_are_filtered_by_tenant_run_model_and_time(database: Database, bill: DatedBills) -> None:
     """Tenant, run, model and time narrow the list down together; `since` is included and `until` is not."""
     bill("sunday", at=SUNDAY)
     bill("monday")
@@ -52,7 +52,9 @@ def test_entries_are_found(database: Database, bill: DatedBills) -> None:
         assert [entry.request_id for entry in list_entries(database, **wanted)] == found[::-1], wanted
 
 
-def test_an_entry_is_json(database: Database, bill: DatedBills) -> None:
+def test_entry_as_json_has_decimal_strings_utc_times_and_null_for_a_hold(
+    database: Database, bill: DatedBills
+) -> None:
     """As JSON, amounts are decimal strings, moments are in UTC, and a hold's amount is null and not zero."""
     charged, held = bill("req-1"), bill("req-2", HOLD)
     second, first = (entry.model_dump(mode="json") for entry in list_entries(database))
@@ -87,7 +89,7 @@ def test_an_entry_is_json(database: Database, bill: DatedBills) -> None:
     }
 
 
-def test_an_absurd_usage_hides_no_entry(database: Database, bill: DatedBills) -> None:
+def test_deeply_nested_usage_is_shown_as_text(database: Database, bill: DatedBills) -> None:
     """A usage of 400 levels is shown as its text, and does not keep finance from reading the ledger."""
     usage: list[Any] = []
     for _ in range(399):
@@ -150,14 +152,14 @@ def test_simulated_runs_are_never_added_to_real_ones(database: Database, bill: D
     assert summarize(totals.simulated) == ("total", True, 2, 2, "0.166900", "0.000000", 1)
 
 
-def test_a_total_of_nothing_is_told_as_such(database: Database) -> None:
+def test_total_of_an_empty_ledger_has_two_rows_of_zero(database: Database) -> None:
     """An empty ledger has two rows of no runs."""
     totals = total(database)
     assert summarize(totals.real) == ("total", False, 0, 0, "0.000000", "0.000000", 0)
     assert summarize(totals.simulated) == ("total", True, 0, 0, "0.000000", "0.000000", 0)
 
 
-def test_a_correction_settles(database: Database, bill: DatedBills) -> None:
+def test_corrected_hold_and_estimate_count_as_charged(database: Database, bill: DatedBills) -> None:
     """A corrected hold is no longer pending, and a corrected estimate is charged: 0.042240 - 0.000340 + 0.166900."""
     estimate = bill("req-1", ESTIMATE)
     hold = bill("req-2", HOLD)
@@ -188,7 +190,7 @@ def test_an_unknown_list_cost_is_counted(database: Database, bill: DatedBills) -
     assert (row.list_cost_usd, row.list_cost_unknown) == ("0.333300", 1)
 
 
-def test_sums_are_exact(database: Database, bill: DatedBills) -> None:
+def test_costs_are_exact_where_floats_are_not(database: Database, bill: DatedBills) -> None:
     """Sums stay integers where floats would lose a micro-dollar: 9007199254.740993 + 0.000001 + 0.000001."""
     for number, amount in enumerate(("9007199254.740993", "0.000001", "0.000001")):
         bill(f"req-{number}", CHARGE.model_copy(update={"amount_usd": amount, "list_cost_usd": amount}))
@@ -196,7 +198,7 @@ def test_sums_are_exact(database: Database, bill: DatedBills) -> None:
     assert (row.charged_usd, row.list_cost_usd) == ("9007199254.740995", "9007199254.740995")
 
 
-def test_sums_are_narrowed_down(database: Database, bill: DatedBills) -> None:
+def test_costs_are_filtered_by_tenant_and_time(database: Database, bill: DatedBills) -> None:
     """Sums can be of one tenant and of some days."""
     bill("req-1", at=SATURDAY)
     bill("req-2", at=SUNDAY)

@@ -100,7 +100,7 @@ def test_a_damaged_counter_on_sqlite_is_a_finding(spent: Database) -> None:
         "INSERT INTO tenant_spend SELECT 'nobody', span, simulated, 1, 2, 3 FROM tenant_spend",
     ],
 )
-def test_what_is_counted_wrong_is_counted_anew(
+def test_recount_corrects_every_wrong_counter(
     spent: Database, database_url: str, statement: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`python -m gpt_image_runs.billing.verification.recount` puts every counter right, tells how many, and finds nothing the second time."""

@@ -460,7 +460,7 @@ def test_a_correction_holds_the_difference(
     assert (first.expected, first.found) == (expected, found)
 
 
-def test_a_finding_says_where_and_what(kinds: Database) -> None:
+def test_finding_names_tenant_run_entry_and_both_amounts(kinds: Database) -> None:
     """A finding names tenant, run and entry, and both amounts as people write them."""
     entry_id = read_row(kinds, "charge")["entry_id"]
     forge(kinds, "UPDATE ledger_entries SET amount_micro_usd = 1 WHERE request_id = 'charge'")
@@ -492,7 +492,7 @@ def test_a_byte_that_was_changed_in_the_file_is_found(tmp_path: os.PathLike[str]
     database.close()
 
 
-def test_what_is_written_meanwhile_is_no_finding(
+def test_entries_written_during_verification_cause_no_finding(
     three: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A verification sees one moment of the ledger: an entry that is written while it goes on does not disturb it."""

@@ -46,7 +46,7 @@ def lose(database: Database, request_id: str, **different: Any) -> str:
     return log.begin(replace(describe_attempt(identity.run_id), **different)).attempt_id
 
 
-def test_an_empty_ledger_stands_at_zero(database: Database) -> None:
+def test_health_of_an_empty_ledger_is_zero(database: Database) -> None:
     """Nothing waits, nothing is exposed, nobody has a budget: zeros that say so, for real and for simulated money."""
     standing = read_standing(database, NOW)
 
@@ -54,7 +54,7 @@ def test_an_empty_ledger_stands_at_zero(database: Database) -> None:
     assert standing.budgets == {"month": BudgetStanding(), "day": BudgetStanding()}
 
 
-def test_what_waits_is_counted(database: Database) -> None:
+def test_health_counts_holds_and_estimates(database: Database) -> None:
     """Of two holds, an estimate and a charge, the first three wait; the estimate alone has an amount."""
     for request_id, cost in (("a", HOLD), ("b", HOLD), ("c", ESTIMATE), ("d", CHARGE)):
         bill(database, request_id, cost)
@@ -65,7 +65,7 @@ def test_what_waits_is_counted(database: Database) -> None:
     assert (standing.estimated, standing.estimated_micro_usd) == (1, 42_240)
 
 
-def test_what_is_settled_waits_no_more(database: Database) -> None:
+def test_health_leaves_out_a_corrected_hold(database: Database) -> None:
     """A hold that was corrected is not pending."""
     bill(database, "a", HOLD)
     usage: dict[str, Any] = {"input_tokens": 50, "output_tokens": 4160}
@@ -77,7 +77,7 @@ def test_what_is_settled_waits_no_more(database: Database) -> None:
     assert read_standing(database, NOW).money[False] == MoneyStanding()
 
 
-def test_what_may_be_lost_is_counted(database: Database) -> None:
+def test_health_counts_attempts_that_may_be_lost(database: Database) -> None:
     """An attempt that nothing was heard of counts once it is older than an attempt can be, with its worst case; one that ended as
     unknown counts at once, and one without a price counts without an amount. Simulated ones are counted apart.
     """
@@ -96,7 +96,7 @@ def test_what_may_be_lost_is_counted(database: Database) -> None:
     assert money[True] == MoneyStanding(exposed=1, exposed_micro_usd=250_000)
 
 
-def test_how_far_budgets_are_used(database: Database) -> None:
+def test_health_counts_budgets_by_how_much_is_used(database: Database) -> None:
     """The latest decision counts, what is reserved counts as used, and a lifted budget is none. An attempt reserves 0.25."""
     decide(database, {"month": 10_000_000, "day": 250_000}, tenant="acme")
     decide(database, {"month": 300_000}, tenant="acme")
@@ -111,7 +111,7 @@ def test_how_far_budgets_are_used(database: Database) -> None:
     assert budgets["day"] == BudgetStanding(budgets=1, nearly_used=1, used_up=1, highest_percent=100)
 
 
-def test_a_new_month_begins_at_nothing(database: Database) -> None:
+def test_health_of_a_new_month_has_no_use_of_the_old_one(database: Database) -> None:
     """What was spent in November counts on no budget of December."""
     decide(database, {"month": 300_000})
     lose(database, "reserved")
@@ -125,7 +125,7 @@ def test_a_new_month_begins_at_nothing(database: Database) -> None:
 @pytest.mark.parametrize(
     "index", ["ix_ledger_entries_kind_created_at", "ix_provider_attempts_outcome_sent_at"]
 )
-def test_only_what_is_counted_is_read(database: Database, index: str) -> None:
+def test_health_queries_use_their_indexes(database: Database, index: str) -> None:
     """The queries go by the indexes that were made for them: a ledger of any size is not read through every half minute."""
     asked: list[tuple[str, Any]] = []
 
