@@ -36,7 +36,7 @@ def send(
     simulated: bool = False,
     batch_part: str | None = None,
 ) -> str:
-    """An attempt that was sent; where it has no outcome, nothing was ever heard of it."""
+    """Begin an attempt; without an `outcome` nothing is heard of it."""
     identity, log = identify(tenant, request), AttemptLog(database)
     log.claim_run(identity)
     new: NewAttempt = replace(

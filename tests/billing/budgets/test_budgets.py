@@ -57,7 +57,7 @@ def databases(database_url: str) -> Iterator[list[Database]]:
 
 
 def ask_at_once(databases: list[Database], carry_out: Callable[[Database, str], object]) -> int:
-    """Fifty at once; returns how many were let through."""
+    """Make fifty requests at once; return how many were allowed."""
 
     def try_it(number: int) -> bool:
         try:

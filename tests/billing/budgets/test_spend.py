@@ -40,7 +40,7 @@ USAGE = {"input_tokens": 50, "output_tokens": 4160}
 
 
 def spent(database: Database, *, simulated: bool = False) -> tuple[str, str]:
-    """What acme has used and reserved on the day of the examples, and in their month; all counters have to be right."""
+    """Return what acme has used and reserved on the day of the examples; day and month must agree."""
     assert list(find_wrong_spend(database)) == []
     shown = Budgets(database, lambda: SENT_AT).show("acme")
     day, month = ((period.simulated if simulated else period.real) for period in (shown.day, shown.month))
@@ -54,7 +54,7 @@ def finish(database: Database, attempt: Attempt, *outcomes: AttemptOutcome) -> N
 
 
 def bill(database: Database, cost: Cost) -> Attempt:
-    """A run that was paid and billed."""
+    """Pay and bill a run."""
     attempt = ask(database)
     finish(database, attempt, SUCCEEDED)
     Ledger(database).record(make_order(attempt, cost))

@@ -70,7 +70,7 @@ def decide(action: Any, run_id: str = RUN_ID) -> Correction:
 
 
 def entries_of(database: Database, run_id: str = RUN_ID) -> tuple[EntryView, ...]:
-    """The oldest first."""
+    """List the entries of a run, oldest first."""
     return tuple(reversed(list_entries(database, run_id=run_id)))
 
 

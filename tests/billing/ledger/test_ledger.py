@@ -44,7 +44,7 @@ print(ledger.record(order).entry_id)
 
 
 def read_entry(database: Database) -> dict[str, Any]:
-    """The only row of the ledger, without its number."""
+    """Return the only row of the ledger, without its number."""
     with database.reading() as connection:
         row: dict[str, Any] = dict(connection.execute(ledger_entries.select()).mappings().one())
     del row["sequence"]
@@ -52,7 +52,7 @@ def read_entry(database: Database) -> dict[str, Any]:
 
 
 def correct(database: Database, corrected: str, kind: str, amount_micro_usd: int, number: int = 1) -> str:
-    """Writes what a reconciliation would: a copy of an entry that corrects it."""
+    """Write a correction as a reconciliation would: a copy of the entry that it corrects."""
     with database.writing() as connection:
         entry = ledger_entries.select().where(ledger_entries.c.entry_id == corrected)
         row: dict[str, Any] = dict(connection.execute(entry).mappings().one())

@@ -10,7 +10,7 @@ from tests.support.ledger.priced_bills import USAGE, bill_run
 
 
 def fill(database: Database) -> None:
-    """A charge, a hold without usage, an estimate, a hold of another tenant for a price, and a hold that is settled."""
+    """Bill a charge, two holds without usage (one settled), an estimate, and another tenant's hold without a price."""
     bill_run(database, identify("acme", "charged"))
     bill_run(database, identify("acme", "held"), usage=None, missing_usage="hold")
     bill_run(database, identify("acme", "estimated"), usage=None)

@@ -145,7 +145,7 @@ values = st.recursive(
 
 
 def list_numbers(value: Any) -> list[Any]:
-    """Every number in the object, texts of digits included."""
+    """List every number in the object, texts of digits included."""
     if isinstance(value, dict | list):
         parts = value.values() if isinstance(value, dict) else value
         return [number for part in parts for number in list_numbers(part)]

@@ -31,7 +31,7 @@ PAID_LINES = {
 
 
 def paid(name: str, at: datetime = TEN, **changes: Any) -> ComparedAttempt:
-    """An attempt that was answered 40 seconds after it was sent, and is billed."""
+    """Build a billed attempt that was answered 40 seconds after it was sent."""
     attempt = ComparedAttempt(
         attempt_id=f"att_{name}",
         run_id=f"image:acme:{name}",
@@ -49,7 +49,7 @@ def paid(name: str, at: datetime = TEN, **changes: Any) -> ComparedAttempt:
 
 
 def unknown(name: str, at: datetime = TEN, **changes: Any) -> ComparedAttempt:
-    """An attempt of which nothing more was heard."""
+    """Build an attempt without an answer."""
     nothing: dict[str, Any] = {"billed": False, "list_cost_micro_usd": None, "exact": False, "images": 0}
     finished = at + timedelta(seconds=1)
     return paid(name, at, **{"outcome": "unknown", "finished_at": finished, **nothing, **changes})

@@ -43,12 +43,12 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def list_around(database: Database, provider: str = "openai") -> tuple[ComparedAttempt, ...]:
-    """The attempts of the second in which all examples are sent."""
+    """List the attempts of the second in which all examples are sent."""
     return list_compared_attempts(database, provider, SENT_AT, SENT_AT + timedelta(seconds=1))
 
 
 def compare_nothing() -> Comparison:
-    """A day on which the provider counts one request that nobody here has sent."""
+    """Compare a day on which the provider counts one request that we did not send."""
     books = ProviderDay(
         counts=(RequestCount(start=datetime(2026, 11, 23, 9, tzinfo=UTC), model="m", requests=1, images=1),),
         lines=(CostLine(line_item="m, image_out", amount_usd="0.0000008075"),),
@@ -96,7 +96,7 @@ def test_list_cost_of_estimates_holds_and_flagged_costs_is_not_exact(
 
 
 def correct(database: Database, action: Action, usage: JsonValue = None) -> None:
-    """A correction of the usual run."""
+    """Correct the usual run."""
     order = Correction(
         action=action, run_id=IDENTITY.run_id, usage=usage, reason="The provider told.", actor="finance"
     )

@@ -34,13 +34,13 @@ BILLED_AT = datetime(2026, 11, 23, 8, 31, tzinfo=UTC)
 
 
 def bill(database: Database, request_id: str, cost: Any) -> None:
-    """A bill of that cost, written at 8:31."""
+    """Bill a run at that cost at 8:31."""
     paid = pay_attempt(database, identify("acme", request_id))
     Ledger(database, lambda: BILLED_AT).record(make_order(paid, cost))
 
 
 def lose(database: Database, request_id: str, **different: Any) -> str:
-    """An attempt that nothing was heard of."""
+    """Begin an attempt that is never answered."""
     identity, log = identify("acme", request_id), AttemptLog(database)
     log.claim_run(identity)
     return log.begin(replace(describe_attempt(identity.run_id), **different)).attempt_id

@@ -14,7 +14,7 @@ SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 @pytest.fixture
 def bill(database: Database) -> DatedBills:
-    """Records a run of its own; returns the entry's id."""
+    """Return a function that bills a run of its own and returns the entry's id."""
     return DatedBills(database)
 
 

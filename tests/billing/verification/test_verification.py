@@ -31,7 +31,7 @@ def verify(database: Database) -> tuple[list[Finding], LedgerVerification]:
 
 
 def tell(database: Database) -> list[tuple[str | None, str]]:
-    """By run (without "image:acme:") or tenant: what is wrong."""
+    """List what is wrong, by run (without "image:acme:") or tenant."""
     findings, _ = verify(database)
     return [
         ((finding.run_id or finding.tenant or "").removeprefix("image:acme:"), finding.what)
@@ -62,7 +62,7 @@ def bill_hold(database: Database, request_id: str) -> BillingRecord:
 
 
 def bill_classes(database: Database, request_id: str) -> BillingRecord:
-    """A charge by token class, with text output and with fields that we do not know."""
+    """Bill a charge by token class, with text output and unknown fields."""
     details = {"text_tokens": 40, "image_tokens": 1056}
     usage = {"input_tokens": 13, "output_tokens": 1096, "output_tokens_details": details, "new": [1.5, None]}
     return bill_run(database, identify("acme", request_id), usage=usage, model="gpt-image-1.5")
@@ -81,7 +81,7 @@ def kinds(database: Database) -> Database:
 
 
 def correct(database: Database, corrected: str, **columns: Any) -> None:
-    """Writes a correction as a reconciliation does: a copy of what it corrects, but for these columns."""
+    """Write a correction as a reconciliation does: a copy of the corrected entry with these columns."""
     with database.writing() as connection:
         query = ledger_entries.select().where(ledger_entries.c.entry_id == corrected)
         row: dict[str, Any] = dict(connection.execute(query).mappings().one())
@@ -147,7 +147,7 @@ def test_bills_of_before_usage_was_checked_for_contradictions_stay_sound(databas
 
 
 def change(database: Database, column: str) -> str:
-    """SQL that changes a column by as little as its type allows: JSON by a blank that changes no meaning."""
+    """Build SQL that changes a column as little as its type allows: JSON by a blank without meaning."""
     kind = str(ledger_entries.c[column].type)
     if kind == "DATETIME":
         if database.dialect == "sqlite":

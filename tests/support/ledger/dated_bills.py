@@ -30,7 +30,7 @@ class DatedBills:
         at: datetime = MONDAY,
         **paid: Any,
     ) -> str:
-        """The id of the entry."""
+        """Bill a run and return the id of its entry."""
         self._moments.append(at)
         attempt = pay_attempt(self._database, identify(tenant, request), **paid)
         return self._ledger.record(make_order(attempt, cost)).entry_id
@@ -39,7 +39,7 @@ class DatedBills:
 def correct(
     database: Database, corrected: str, amount_micro_usd: int, at: datetime = MONDAY, **columns: Any
 ) -> None:
-    """Writes the adjustment of an entry, as a reconciliation would."""
+    """Write the adjustment of an entry, as a reconciliation would."""
     with database.writing() as connection:
         entry = ledger_entries.select().where(ledger_entries.c.entry_id == corrected)
         row: dict[str, Any] = dict(connection.execute(entry).mappings().one())

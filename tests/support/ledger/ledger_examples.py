@@ -52,13 +52,13 @@ HOLD = Cost(basis="none", reason="The provider returned no usage.")
 
 
 def identify(tenant: str, request_id: str) -> RunIdentity:
-    """The identity of another run than the usual one."""
+    """Build the identity of another run than the usual one."""
     run_id = f"image:{tenant}:{request_id}"
     return replace(IDENTITY, run_id=run_id, workflow_id=run_id, tenant=tenant, request_id=request_id)
 
 
 def describe_attempt(run_id: str = IDENTITY.run_id) -> NewAttempt:
-    """An attempt that is about to be sent."""
+    """Build an attempt that is about to be sent."""
     return NewAttempt(
         run_id=run_id,
         workflow_run_id="8c6f3f1e",
@@ -72,7 +72,7 @@ def describe_attempt(run_id: str = IDENTITY.run_id) -> NewAttempt:
 def begin_attempt(
     database: Database, identity: RunIdentity = IDENTITY, *, model: str = "gpt-image-1"
 ) -> Attempt:
-    """A claimed run with an attempt under way."""
+    """Claim a run and begin an attempt."""
     log = AttemptLog(database)
     log.claim_run(identity)
     return log.begin(replace(describe_attempt(identity.run_id), model=model))
@@ -81,14 +81,14 @@ def begin_attempt(
 def pay_attempt(
     database: Database, identity: RunIdentity = IDENTITY, *, model: str = "gpt-image-1", **learned: Any
 ) -> Attempt:
-    """A claimed run with an attempt that was answered and paid. `learned` is what its outcome has of its own."""
+    """Claim a run with a paid attempt. `learned` are fields of its outcome."""
     attempt = begin_attempt(database, identity, model=model)
     AttemptLog(database).finish(attempt.attempt_id, replace(SUCCEEDED, **learned))
     return attempt
 
 
 def make_order(attempt: Attempt, cost: Cost = CHARGE) -> BillingInput:
-    """What is recorded for an attempt's run."""
+    """Build the billing input of an attempt's run."""
     return BillingInput(
         run_id=attempt.run_id, attempt_id=attempt.attempt_id, cost=cost, metadata={"order": "4711"}
     )

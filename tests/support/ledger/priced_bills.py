@@ -25,7 +25,7 @@ def bill_run(
     missing_usage: MissingUsage = "estimate",
     **learned: Any,
 ) -> BillingRecord:
-    """A run of one picture, 1024x1024 in high quality, that was paid and is billed. `learned` is as in `pay_attempt`."""
+    """Pay and bill a run of one 1024x1024 image in high quality. `learned` is as in `pay_attempt`."""
     attempt = pay_attempt(database, identity, model=model, response={"usage": usage}, **learned)
     order = CostInput(
         provider="openai",

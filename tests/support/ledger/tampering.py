@@ -27,14 +27,14 @@ LEDGER = sorted(metadata.tables.keys() - WORKING_TABLES)
 
 
 def tamper(database: Database, *statements: str) -> None:
-    """Carries out SQL without any of the database's guards."""
+    """Execute SQL past all of the database's guards."""
     with unguarded(database) as execute:
         for statement in statements:
             execute(statement, ())
 
 
 def forge(database: Database, *statements: str) -> None:
-    """Tampers, and then makes all hashes and heads anew: the whole chain is right again."""
+    """Tamper, and then compute all hashes and heads again, so that the chain is consistent."""
     tamper(database, *statements)
     heads: dict[str, tuple[int, str]] = {}
     with database.reading() as connection:
@@ -84,7 +84,7 @@ def unguarded(database: Database) -> Iterator[Any]:
 
 
 def add_decisions(database: Database) -> None:
-    """Two budgets of a tenant and two comparisons: rows that no run writes."""
+    """Record two budgets of a tenant and two comparisons, which no run writes."""
     for key, usd in (("one", "5.00"), ("two", "1.00")):
         decision = {"tenant": "acme", "limits": {"month": usd}, "reason": "a trial", "actor": "ada"}
         Budgets(database).decide(key, BudgetDecision.model_validate(decision))
@@ -100,14 +100,14 @@ def find_all(database: Database) -> list[str]:
 
 
 def read_rows(database: Database, table: str) -> list[dict[str, Any]]:
-    """Every row as the driver gives it."""
+    """Return every row as the driver gives it."""
     with database.reading() as connection:
         rows = connection.execute(text(f"SELECT * FROM {table}"))
         return [dict(row) for row in rows.mappings()]
 
 
 def alter(table: Table, column: str, value: Any) -> Any:
-    """Another value of that column, as little different as its type allows."""
+    """Return another value for a column, as similar as its type allows."""
     kind = table.c[column].type.python_type
     if isinstance(value, bool) or column == "simulated":
         return not value
@@ -132,7 +132,7 @@ def delete(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 
 def copy(table: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The row a second time, with keys of its own."""
+    """Return the row a second time, with unique keys."""
     unique = {
         column.name
         for constraint in metadata.tables[table].constraints
@@ -149,7 +149,7 @@ def copy(table: str, row: dict[str, Any]) -> dict[str, Any]:
 def list_alterations(
     table: str, rows: list[dict[str, Any]], chosen: Collection[int] | None = None
 ) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
-    """What is done, the rows that are taken out for it, and those that are put in; of the `chosen` rows, or of all."""
+    """Yield what is altered, the rows to delete and the rows to insert; of the `chosen` rows, or of all."""
     for number, row in enumerate(rows):
         if chosen is not None and number not in chosen:
             continue
