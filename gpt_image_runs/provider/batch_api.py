@@ -1,7 +1,7 @@
-"""The provider's client for batches: files up and down, batches created, found, looked at, cancelled.
+"""Client for the provider's Batch API: upload and read files; create, find, read and cancel batches.
 
-Uploading, looking and reading are harmless to repeat, and fail as such. Creating is not: after a lost reply the batch may
-be there, and `find` tells by its metadata. Nothing is repeated here, and no record is kept.
+Uploading and reading can be repeated safely. Creating cannot: if the response is lost, the batch may exist, and `find`
+looks for it by its metadata. Nothing is repeated here, and nothing is recorded.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 MAX_LINES = 50_000
+# The provider allows at most 50,000 requests and 200 MB in an input file.
 MAX_FILE = 200 * 1024 * 1024
-"""The provider: at most 50,000 requests and 200 MB in an input file."""
+# Characters of a data: URL in the JSON body of an edit.
 MAX_URL = 20_971_520
-"""Characters of a data: URL in the JSON body of an edit."""
+# Bytes of a result line that are held at once: more than ten of the largest pictures.
 MAX_LINE = 512 * 1024 * 1024
-"""Bytes of a result line that are held at once: more than ten of the largest pictures."""
 _MAX_ERRORS = 20
 
 
@@ -57,8 +57,9 @@ class NewBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderBatch:
-    """A batch as the provider describes it. `errors` are its sentences on why it failed as a whole; `begun_at` is when it
-    came through the check of its file, None before.
+    """A batch as the provider describes it.
+
+    `errors` are the provider's messages on why the whole batch failed. `begun_at` is when its file passed validation, None before.
     """
 
     batch_id: str
@@ -93,7 +94,7 @@ class ResultLine(NamedTuple):
 
 
 def describe_batch(batch: Batch) -> ProviderBatch:
-    """The part of the SDK's object that matters here."""
+    """Convert the SDK's batch to a `ProviderBatch`."""
     counts = batch.request_counts
     problems = (batch.errors.data or []) if batch.errors else []
     return ProviderBatch(
@@ -119,7 +120,7 @@ def describe_batch(batch: Batch) -> ProviderBatch:
 async def split_lines(
     chunks: AsyncIterator[bytes], offset: int, max_line: int | None = None
 ) -> AsyncIterator[ResultLine]:
-    """The lines of a file of which `chunks` begin at `offset`. Holds one line at a time, and passes no empty ones on.
+    """Yield the non-empty lines of a file whose `chunks` begin at `offset`, one in memory at a time.
 
     Raises:
         MalformedAnswer: a line is longer than `max_line`, or than `MAX_LINE`.
@@ -142,15 +143,15 @@ async def split_lines(
         yield ResultLine(last, offset + len(last))
 
 
+# Creating takes little work at the provider. After this time a worker knows that it must not create again.
 CREATE_SECONDS = 60.0
-"""Creating is short work there; a worker that waits no longer knows when it must not create any more."""
 _PAGE = 100
 _CHUNK = 256 * 1024
 _HARMLESS = (AnswerLost, GatewayError, RequestTimeout)
 
 
 def open_batch_client(settings: ProviderSettings) -> "BatchClient":
-    """Opens a client; connects to nothing yet.
+    """Create a client. It connects when it is first used.
 
     Raises:
         ProviderNotConfigured: a setting is missing or cannot work.
@@ -174,28 +175,28 @@ class BatchClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections. Exchanges under way fail."""
+        """Close the connections. Requests in progress fail."""
         await self._sdk.close()
 
     async def upload(self, path: Path, name: str) -> str:
-        """Sends an input file from disk, and returns the provider's id of it.
+        """Upload an input file from disk and return the provider's file id.
 
         Raises:
-            ProviderFailure: it was not taken; nothing is paid for a file.
+            ProviderFailure: it was not accepted. Uploading a file is free.
         """
         if isinstance(self._sdk, openai.AsyncAzureOpenAI):
             raise ProviderNotConfigured(
-                detail="economy batches are not supported on Azure, whose batches have another form"
+                detail="economy batches are not supported on Azure, whose Batch API differs"
             )
         with path.open("rb") as file, self._failures(harmless=True):
             kept = await self._sdk.files.create(file=(name, file, "application/jsonl"), purpose="batch")
             return kept.id
 
     async def create(self, new: NewBatch) -> ProviderBatch:
-        """Creates a batch of an uploaded file.
+        """Create a batch from an uploaded file.
 
         Raises:
-            ProviderFailure: of unknown outcome where the batch may be there all the same; look for it with `find`.
+            ProviderFailure: if its outcome is unknown, the batch may exist: look for it with `find`.
         """
         with self._failures(harmless=False):
             async with asyncio.timeout(CREATE_SECONDS):
@@ -209,10 +210,10 @@ class BatchClient:
                 )
 
     async def find(self, metadata: Mapping[str, str], not_before: datetime) -> ProviderBatch | None:
-        """The batch that was created with this metadata, not earlier than that; None where there is none.
+        """Find the batch that was created with this metadata, not earlier than `not_before`; None if there is none.
 
         Raises:
-            ProviderFailure: the list could not be read to its end, so nobody knows.
+            ProviderFailure: the list could not be read to its end, so it is not known whether the batch exists.
         """
         with self._failures(harmless=True):
             async for batch in self._sdk.batches.list(limit=_PAGE):
@@ -223,7 +224,7 @@ class BatchClient:
             return None
 
     async def find_newest(self) -> int | None:
-        """When the newest batch was created, in seconds since the epoch by the provider's clock; None where there is none.
+        """Return when the newest batch was created, in epoch seconds by the provider's clock; None if there is none.
 
         Raises:
             ProviderFailure: the list could not be read.
@@ -233,17 +234,17 @@ class BatchClient:
             return page.data[0].created_at if page.data else None
 
     async def look(self, batch_id: str) -> ProviderBatch:
-        """A batch as it stands.
+        """Fetch the current state of a batch.
 
         Raises:
-            ObjectGone: there is none.
-            ProviderFailure: it could not be looked at.
+            ObjectGone: the batch does not exist.
+            ProviderFailure: it could not be fetched.
         """
         with self._failures(harmless=True):
             return self._describe(await self._sdk.batches.retrieve(batch_id))
 
     async def cancel(self, batch_id: str) -> ProviderBatch:
-        """Asks a batch to stop; one that has ended already stays as it is. Errors as for `look`."""
+        """Cancel a batch. One that has ended stays as it is. Errors as for `look`."""
         try:
             with self._failures(harmless=True):
                 return self._describe(await self._sdk.batches.cancel(batch_id))
@@ -255,13 +256,13 @@ class BatchClient:
     async def read_lines(
         self, file_id: str, offset: int = 0, *, pictures: int = 10
     ) -> AsyncIterator[ResultLine]:
-        """The lines of a result file from a line's beginning on, as they arrive: one at a time is in memory.
+        """Yield the lines of a result file as they arrive, one in memory at a time.
 
-        `pictures` is how many a line may bring at most.
+        `offset` must be the beginning of a line. `pictures` is the most images that a line may contain.
 
         Raises:
-            ObjectGone: there is no such file.
-            ProviderFailure: the reading broke off; go on at the last line's end.
+            ObjectGone: the file does not exist.
+            ProviderFailure: reading was interrupted; continue at the end of the last line.
         """
         asked = {"Range": f"bytes={offset}-"} if offset else {}
         with self._failures(harmless=True):
@@ -281,7 +282,7 @@ class BatchClient:
 
     @contextmanager
     def _failures(self, *, harmless: bool) -> Iterator[None]:
-        """Turns whatever goes wrong into a `ProviderFailure`; what cannot have been paid does not say that it may have been."""
+        """Turn every error into a `ProviderFailure`. A `harmless` call can never be charged, so its outcome is not unknown."""
         failure: ProviderFailure
         try:
             yield
@@ -316,7 +317,7 @@ def _without_doubt(failure: ProviderFailure) -> TransferBroken:
 
 
 def _is_file(response: httpx2.Response) -> bool:
-    """Whether it is a file's content, which is read line by line, however large it is."""
+    """Return whether the response is a file's content, which is read line by line and has no size limit."""
     return response.request.url.path.endswith("/content")
 
 

@@ -1,6 +1,6 @@
-"""A line of a batch's input file: a request with its pictures as the JSON body of the image endpoints. Pure.
+"""Lines of a batch's files: write a request with its images as JSON, and read a result. Pure.
 
-CPU work for edits, whose pictures travel as base64: call it in a thread.
+Edits take CPU time, because their images are encoded as base64: call these functions in a thread.
 """
 
 import base64
@@ -21,12 +21,12 @@ from gpt_image_runs.provider.json_decoding import read_json
 
 
 def endpoint_of(request: ImageRequest) -> Endpoint:
-    """Where a request would go by itself."""
+    """Return the endpoint that the request would use outside of a batch."""
     return "/v1/images/edits" if request.operation == "edit" else "/v1/images/generations"
 
 
 def write_request_line(custom_id: str, request: ImageRequest, model: str, inputs: Inputs) -> bytes:
-    """The line, its newline included. The same arguments always give the same bytes."""
+    """Write a line of the input file, newline included. The same arguments always give the same bytes."""
     body: dict[str, Any] = {"model": model, "prompt": request.prompt, **request_options(request)}
     if inputs.images:
         body["images"] = [{"image_url": _write_url(picture)} for picture in inputs.images]
@@ -37,7 +37,7 @@ def write_request_line(custom_id: str, request: ImageRequest, model: str, inputs
 
 
 def check_fit(inputs: Inputs) -> tuple[Problem, ...]:
-    """What is too large to travel as JSON, although it could be sent by itself."""
+    """Check which images are too large to be sent as JSON, although an edit outside of a batch could send them."""
     named = [(f"images.{index}", picture) for index, picture in enumerate(inputs.images)]
     named += [("mask", inputs.mask)] if inputs.mask else []
     most = (MAX_URL - 30) // 4 * 3
@@ -66,8 +66,10 @@ _NOT_CARRIED_OUT = {"batch_expired", "batch_cancelled"}
 
 @dataclass(frozen=True, kw_only=True)
 class LineResult:
-    """What a line says. Of `response` (a success), `failure` (answered with an error) and `untouched` (a code and the
-    provider's words: never carried out, and not charged) exactly one is there.
+    """The result of one line.
+
+    Exactly one of these is set: `response` (success), `failure` (the provider answered with an error), and `untouched` (not
+    processed and not charged: the error's code and message).
     """
 
     custom_id: str
@@ -78,7 +80,7 @@ class LineResult:
 
 
 def read_result_line(data: bytes) -> LineResult | None:
-    """Reads a line, None where it is none of a result file."""
+    """Parse a line of a result file; return None if it is not one."""
     try:
         line = read_json(data)
     except ValueError:
@@ -103,7 +105,7 @@ def read_result_line(data: bytes) -> LineResult | None:
 
 
 def _read_error(custom_id: str, line: dict[str, Any]) -> LineResult | None:
-    """A line without an answer: never carried out, or failed inside of the provider."""
+    """Parse a line without a response: it was never processed, or failed inside the provider."""
     error = read_error({"error": line.get("error")})
     if not error.code and not error.message:
         return None

@@ -1,4 +1,4 @@
-"""How many bytes of an answer are read: counted after decoding, so that a compressed body cannot fill the memory."""
+"""Limits on the size of response bodies, counted after decompression so that a compressed body cannot fill the memory."""
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -9,13 +9,13 @@ import httpx2
 
 from gpt_image_runs.provider.json_decoding import read_json
 
+# Images do not compress, and the size of a compressed body is not known in advance. Bodies that are compressed anyway are counted.
 IDENTITY = {"Accept-Encoding": "identity"}
-"""Pictures do not compress, and a compressed body says nothing about its size. Whoever compresses all the same is counted."""
 MIB = 1024 * 1024
+# The API's errors have some hundreds of bytes; a gateway may send anything.
 MAX_ERROR_BODY = MIB
-"""The API's errors have some hundreds of bytes; a gateway may send whatever it has."""
+# Responses without images: batches, their lists, file descriptions, pages of the Usage API.
 MAX_JSON_BODY = 32 * MIB
-"""Answers without pictures: batches, their lists, files' descriptions, pages of the usage API."""
 # The largest picture that a model makes, 3840x2160 with alpha, has 33 MB where nothing of it can be compressed.
 _MAX_PICTURE = 36 * MIB
 # Everything beside the pictures: usage, revised prompts, fields that are not known here.
@@ -23,7 +23,7 @@ _OVERHEAD = 16 * MIB
 
 
 class BodyTooLarge(Exception):
-    """More bytes came than the request can bring."""
+    """The body is larger than any response to this request can be."""
 
     def __init__(self, response: httpx2.Response, max_bytes: int) -> None:
         super().__init__(f"the body has more than {max_bytes:,} bytes")
@@ -31,14 +31,14 @@ class BodyTooLarge(Exception):
 
 
 def max_picture_answer(pictures: int) -> int:
-    """Bytes of an answer with so many pictures in base64, finished and partial ones."""
+    """Return the maximum size in bytes of a response with this many images in base64, partial ones included."""
     return pictures * _MAX_PICTURE * 4 // 3 + _OVERHEAD
 
 
 def bound_body(response: httpx2.Response, max_bytes: int, *, is_cut: bool = False) -> None:
-    """Bound what anybody reads of a response that is not read yet.
+    """Limit how much of a response can be read. Call it before anything is read.
 
-    Beyond `max_bytes` the reading ends where `is_cut`, else it raises `BodyTooLarge`.
+    At `max_bytes` the body ends early if `is_cut`, otherwise reading raises `BodyTooLarge`.
     """
     read_all = response.aiter_bytes
 
@@ -58,7 +58,7 @@ def bound_body(response: httpx2.Response, max_bytes: int, *, is_cut: bool = Fals
 
 
 def bounding(is_streamed: Callable[[httpx2.Response], bool]) -> Callable[[httpx2.Response], Awaitable[None]]:
-    """Make a response hook that bounds errors and JSON; a success that `is_streamed` is bounded by whoever reads it."""
+    """Build a response hook that limits errors and JSON. The reader limits a success for which `is_streamed` is true."""
 
     async def bound(response: httpx2.Response) -> None:
         if not response.is_success:
@@ -70,7 +70,7 @@ def bounding(is_streamed: Callable[[httpx2.Response], bool]) -> Callable[[httpx2
 
 
 def find_usage(start: bytes) -> Any:
-    """Return the usage object in the beginning of an answer's JSON, None where it is not whole or not there."""
+    """Return the usage object found at the beginning of a response's JSON, None if it is missing or incomplete."""
     _, found, rest = start.partition(b'"usage"')
     _, colon, value = rest.partition(b":") if found else (b"", b"", b"")
     text = value[: 64 * 1024].decode("utf-8", "replace").lstrip()

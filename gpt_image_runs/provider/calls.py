@@ -1,4 +1,4 @@
-"""What goes to the provider and what comes back: values only, neither sent nor read here."""
+"""Values that go to the provider and come back. Nothing is sent or parsed here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,10 +33,10 @@ class FilePart:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderCall:
-    """One attempt: an edit where there are `images`. `model` is the one to call, whatever the request names.
+    """One attempt; an edit if it has `images`. `model` is the one to call, whatever the request names.
 
     `client_request_id` (ASCII, up to 512 characters, unique per attempt) is for the provider's support. `on_uploaded` is called
-    once the images have been read to their ends: whoever keeps them may let them go, which nobody here does longer.
+    once all images were read, so that the caller can release them.
     """
 
     request: ImageRequest = field(repr=False)
@@ -60,19 +60,19 @@ class RawAnswer:
     sent_at: datetime
 
     def without_body(self) -> "RawAnswer":
-        """All that is needed once the pictures are out of it: they and their base64 would be in memory twice."""
+        """Return the response without its body, to free memory once the images were decoded."""
         return replace(self, body=b"")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartialPicture:
-    """A picture that a stream has shown before the finished one: `index` from 0, `encoded` as it came, unread."""
+    """A preview from a stream: `index` counts from 0, `encoded` is its base64 as received."""
 
     index: int
     encoded: str = field(repr=False)
 
 
 def request_options(request: ImageRequest) -> dict[str, Any]:
-    """What of a request goes to the provider beside model, prompt and pictures; None is left out."""
+    """Return the request's options other than model, prompt and images. Options that are None are left out."""
     options = {name: getattr(request, name) for name in _OPTIONS}
     return {name: value for name, value in options.items() if value is not None}

@@ -1,8 +1,7 @@
-"""The models that a provider serves, what may be asked of each, and when it goes.
+"""The models that a provider serves: what each allows, its lifecycle, and which one to call.
 
-The catalogue is data: `catalog_data/models.toml` holds the rules, `catalog_data/calendars/PROVIDER.toml` the
-dates. Nothing is decided here: what a date means today is in `gpt_image_runs.provider.catalog`, what a rule means for a request in
-`gpt_image_runs.provider.request_rules`. Prices are no business of this room.
+The catalog is data: `catalog_data/models.toml` has the rules, `catalog_data/calendars/PROVIDER.toml` the dates. How the
+rules apply to a request is in `gpt_image_runs.provider.request_rules`. Prices are in `gpt_image_runs.billing.pricing`.
 """
 
 import tomllib
@@ -20,7 +19,7 @@ _FOR_THE_READER_ONLY = {"family", "only_at"}
 
 
 class CatalogError(ValueError):
-    """The catalogue's data is wrong. The message names the file, the model and the field."""
+    """The catalog's data is not valid. The message names the file, the model and the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,10 @@ class FlexibleSize:
 class ModelEntry:
     """One model at one provider.
 
-    `sizes` are allowed as they stand, and any that fits `flexible_size` where that is given. An empty `input_fidelity`
-    means that the field must be left out. `partial_images` says whether a streamed answer tells all that is billed.
-    `released` is "YYYY-MM" or "YYYY-MM-DD". `shutdown` is the first day without
-    the model, None where the provider has announced none; `notice` the day of the announcement, where it is known.
-    `checked` is the day on which `sources` were read.
+    `sizes` are allowed as written, and so is any size that fits `flexible_size`, if that is set. An empty `input_fidelity`
+    means that the field must be left out. `partial_images` says whether the usage in a streamed response is complete.
+    `released` is "YYYY-MM" or "YYYY-MM-DD". `shutdown` is the first day without the model, None if no date was announced;
+    `notice` is the day of the announcement, if known. `checked` is the day on which `sources` were read.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -79,10 +77,10 @@ class Catalog:
 
     @classmethod
     def load(cls, provider: str, folder: Path = _DATA) -> "Catalog":
-        """The catalogue of "openai", of "azure", or of any other provider: that one has the models, but no dates.
+        """Load the catalog of "openai", "azure" or any other provider. Other providers have the same models, but no dates.
 
         Raises:
-            CatalogError: the data is wrong.
+            CatalogError: the data is not valid.
         """
         rules = _read_toml(folder / "models.toml")
         calendars = {path.stem: path for path in (folder / "calendars").glob("*.toml")}
@@ -96,11 +94,11 @@ class Catalog:
         return cls(provider, entries)
 
     def find(self, model: str) -> ModelEntry | None:
-        """The entry of a model or of one of its dated snapshots; None where the catalogue does not know it."""
+        """Find a model by its name or by that of a dated snapshot; None if the catalog does not know it."""
         return self._by_name.get(model)
 
     def models(self) -> tuple[ModelEntry, ...]:
-        """Every model, in the order of the data: the oldest family first."""
+        """Return all models in the order of the data, the oldest family first."""
         return self._entries
 
 
@@ -129,12 +127,12 @@ def _make_entry(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        message = f"The catalogue's entry of {name} at {provider} is wrong in {field}: {first['msg']}"
+        message = f"The catalog's entry for {name} at {provider} is not valid in {field}: {first['msg']}"
         raise CatalogError(message) from error
 
 
 def _check_names(provider: str, entries: tuple[ModelEntry, ...], dated: list[Any]) -> None:
-    """A name that nothing answers to would be noticed on the day that a model is gone: too late."""
+    """Check that all names in the data refer to models: a mistake would otherwise show only when a model is shut down."""
     names = [name for entry in entries for name in (entry.model, *entry.snapshots)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -142,7 +140,7 @@ def _check_names(provider: str, entries: tuple[ModelEntry, ...], dated: list[Any
     calendar = f"calendars/{provider}.toml"
     for name in dated:
         if name not in names or dated.count(name) > 1:
-            raise CatalogError(f"{calendar} dates {name}, which has to be in models.toml, and be dated once")
+            raise CatalogError(f"{calendar} must date {name} once, and models.toml must list it")
     replacements = {entry.model: entry.replacement for entry in entries}
     for name in replacements:
         chain = [name]
@@ -150,7 +148,7 @@ def _check_names(provider: str, entries: tuple[ModelEntry, ...], dated: list[Any
             chain.append(following)
             if following not in replacements or following in chain[:-1]:
                 raise CatalogError(
-                    f"{calendar} replaces {' -> '.join(chain)}: name models of models.toml, in no circle"
+                    f"{calendar} replaces {' -> '.join(chain)}: replacements must be in models.toml and must not form a circle"
                 )
 
 
@@ -158,25 +156,25 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CatalogError(f"{path.name} of the catalogue cannot be read: {error}") from error
+        raise CatalogError(f"{path.name} of the catalog cannot be read: {error}") from error
     if not isinstance(data.get("checked"), date):
-        raise CatalogError(f"{path.name} of the catalogue has to say on which day it was checked")
+        raise CatalogError(f"{path.name} of the catalog must say on which day it was checked")
     return data
 
 
 Lifecycle = Literal["live", "deprecated", "retired"]
 
+# The notice that OpenAI promises for image models. A date planned a year ahead is not worth a warning yet.
 _NOTICE_WHERE_NONE_IS_NAMED = timedelta(days=90)
-"""What OpenAI promises for image models. Dates that are only planned, a year ahead, are nothing to warn of."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """The model that a request comes to.
+    """The model that a request resolves to.
 
-    `model` is the one to call, `entry` what the catalogue knows of it: where the requested one is retired, both are
-    of its live replacement (if there is one), so that the rules checked are those of the model that will have to do.
-    It may be called only if `problems` is empty. `warnings` are sentences for the operator.
+    `model` is the one to call and `entry` its catalog data. If the requested model is retired, both are those of its live
+    replacement, if it has one, so that the request is checked against the rules of the model that would run it. It may be
+    called only if `problems` is empty. `warnings` are sentences for the operator.
     """
 
     model: str
@@ -186,7 +184,7 @@ class ResolvedModel:
 
 
 def lifecycle_of(entry: ModelEntry, today: date) -> Lifecycle:
-    """Whether a model is live, announced to go (deprecated), or gone (retired)."""
+    """Return whether a model is live, announced to be shut down (deprecated), or shut down (retired)."""
     if entry.shutdown is None:
         return "live"
     if today >= entry.shutdown:
@@ -195,34 +193,33 @@ def lifecycle_of(entry: ModelEntry, today: date) -> Lifecycle:
     return "deprecated" if today >= notice else "live"
 
 
-def resolve_model(requested: str, catalogue: Catalog, today: date, *, replace_retired: bool) -> ResolvedModel:
-    """The model to call. A retired one is a problem, or with `replace_retired` a warning and its replacement."""
-    entry = catalogue.find(requested)
+def resolve_model(requested: str, catalog: Catalog, today: date, *, replace_retired: bool) -> ResolvedModel:
+    """Find the model to call. A retired one is a problem, or with `replace_retired` a warning and its replacement."""
+    entry = catalog.find(requested)
     if entry is None:
         warning = (
-            f"The catalogue does not know {describe_value('model', requested)} at {catalogue.provider}: "
-            "it may run, its usage is kept and waits for a price."
+            f"The catalog does not know {describe_value('model', requested)} at {catalog.provider}: "
+            "it may run; its usage is recorded, and it is billed once a price is known."
         )
         return ResolvedModel(requested, None, warnings=(warning,))
     if lifecycle_of(entry, today) != "retired":
         return ResolvedModel(requested, entry, warnings=_warn_of_shutdown(requested, entry, today))
-    live = _find_live_replacement(entry, catalogue, today)
+    live = _find_live_replacement(entry, catalog, today)
     if live is None or not replace_retired:
         return ResolvedModel(
             live.model if live else requested, live, (_describe_retired(requested, entry, live),)
         )
     replaced = (
-        f"{requested} was shut down at {entry.provider} on {entry.shutdown}: "
-        f"requested {requested}, runs on {live.model}."
+        f"{requested} was shut down at {entry.provider} on {entry.shutdown}: {live.model} is used instead."
     )
     return ResolvedModel(live.model, live, warnings=(replaced, *_warn_of_shutdown(live.model, live, today)))
 
 
-def _find_live_replacement(entry: ModelEntry, catalogue: Catalog, today: date) -> ModelEntry | None:
-    """Follows the replacements, which go in no circle, past those that are gone themselves."""
+def _find_live_replacement(entry: ModelEntry, catalog: Catalog, today: date) -> ModelEntry | None:
+    """Follow the replacements past those that are retired too. `_check_names` has ruled out circles."""
     current: ModelEntry | None = entry
     while current is not None and lifecycle_of(current, today) == "retired":
-        current = catalogue.find(current.replacement) if current.replacement else None
+        current = catalog.find(current.replacement) if current.replacement else None
     return current
 
 

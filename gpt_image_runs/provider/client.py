@@ -1,6 +1,6 @@
-"""The provider's client: each `send` is one HTTP request, and ends in a whole answer or in one `ProviderFailure`.
+"""Client for the Images API: each `send` is one HTTP request and ends in a complete response or a `ProviderFailure`.
 
-Reads no answer but the failed ones (`gpt_image_runs.provider.responses` does), never repeats anything, and keeps no record.
+Nothing is repeated or recorded here. Successful responses are parsed by `gpt_image_runs.provider.responses`.
 """
 
 import asyncio
@@ -49,12 +49,11 @@ __all__ = [
 _EXTENSIONS: dict[MediaType, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-def _show_nobody(_: PartialPicture) -> None:
-    """Partial pictures that nobody has asked for."""
+def _show_nobody(_: PartialPicture) -> None: ...
 
 
 def open_client(settings: ProviderSettings) -> "ImageClient":
-    """Opens a client; connects to nothing yet.
+    """Create a client. It connects when it is first used.
 
     Raises:
         ProviderNotConfigured: a setting is missing or cannot work.
@@ -64,7 +63,7 @@ def open_client(settings: ProviderSettings) -> "ImageClient":
 
 
 class ImageClient:
-    """Sends image requests through the SDK, whose own retries are off. Made by `open_client`; close it after use."""
+    """Sends image requests through the SDK with retries turned off. Create it with `open_client`; close it after use."""
 
     def __init__(self, sdk: openai.AsyncOpenAI, *, timeout_seconds: float) -> None:
         self._sdk = sdk
@@ -79,7 +78,7 @@ class ImageClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections. Calls in flight fail."""
+        """Close the connections. Requests in progress fail."""
         await self._sdk.close()
 
     @property
@@ -88,15 +87,15 @@ class ImageClient:
         return str(self._sdk.base_url)
 
     async def send(self, call: ProviderCall, show: Show = _show_nobody) -> RawAnswer:
-        """Sends exactly one HTTP request and waits for its whole answer.
+        """Send exactly one HTTP request and wait for the complete response.
 
-        Where the request asks for partial pictures, each is given to `show` as it comes; the answer is the finished one,
-        written as an answer without a stream is. How long the provider is silent between them is bounded by the call's
-        own time-out alone: hanging up would save nothing.
+        If the request asks for partial images, each is passed to `show` as it arrives. The returned body is then that of the same
+        request without streaming. Only the call's own timeout limits how long the provider may be silent: the provider charges
+        for a request even after the connection is closed.
 
         Raises:
-            ProviderFailure: there is no 2xx; its class and `outcome` say what that means. Cancelled while waiting,
-                nothing is raised but the cancellation, and the outcome is unknown.
+            ProviderFailure: the response is not 2xx; its class and `outcome` say what that means. If the task is cancelled while
+                it waits, the cancellation is raised and the outcome is unknown.
         """
         sent_at = datetime.now(UTC)
         started = time.monotonic()
@@ -158,7 +157,7 @@ class ImageClient:
         return await asyncio.to_thread(hide_key, bytes(body), self._sdk.api_key)
 
     def _post(self, call: ProviderCall) -> AbstractAsyncContextManager[AsyncAPIResponse[Any]]:
-        """The request, sent when it is entered: then the SDK's response, not read yet."""
+        """Build the request. It is sent when the context is entered, which returns the SDK's unread response."""
         given = request_options(call.request)
         headers = {"X-Client-Request-Id": call.client_request_id}
         streaming: dict[str, Any] = {"stream": True} if call.request.partial_images else {}
@@ -189,7 +188,7 @@ def _max_answer(call: ProviderCall) -> int:
 
 
 def _describe_break(error: Exception, start: bytes) -> ProviderFailure:
-    """The failure of a request whose answer broke off after `start`, or of one that never had an answer."""
+    """Build the failure of a request whose response broke off after `start`, or never began."""
     failure = classify_transport(error)
     usage = find_usage(start)
     if usage:
@@ -211,7 +210,7 @@ def _describe_too_large(error: BodyTooLarge, call: ProviderCall, start: bytes) -
 
 
 def _make_uploads(call: ProviderCall) -> list[tuple[str, IO[bytes], str]]:
-    """The pictures as files, each of which lets its bytes go once they are read."""
+    """Wrap the images as files that release their bytes once they are read."""
     missing = len(call.images)
 
     def end() -> None:

@@ -1,8 +1,9 @@
-"""Connections that read an answer which comes before the request was sent whole.
+"""Connections that read a response which arrives before the request was sent completely.
 
-A provider that refuses an edit (429, 413, 401) answers while megabytes of pictures are still on their way, and closes. The
-transport's own connections lose such an answer: they read nothing while they write, and a write that fails closes the socket
-with the answer in it. A refusal that costs nothing would then be a lost answer that may have been paid for.
+A provider that refuses an edit (429, 413, 401) responds while megabytes of images are still being sent, and closes the
+connection. The transport's own connections lose such a response: they do not read while they write, and a failed write closes
+the socket with the unread response. A refusal that costs nothing would then look like a lost response that may have been
+charged.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ _REFUSAL = re.compile(rb"HTTP/1\.[01] [345]\d\d ")
 
 
 def read_early_answers(client: httpx2.AsyncClient) -> None:
-    """Gives a client connections of this kind, for proxies too. It must not have connected yet."""
+    """Make a client use these connections, through proxies too. It must not have connected yet."""
     backend = _Backend()
     # httpcore2 takes a backend, and httpx2 hands none on.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
@@ -39,7 +40,7 @@ def read_early_answers(client: httpx2.AsyncClient) -> None:
 
 
 def was_cut_short(response: httpx2.Response) -> bool:
-    """Whether an answer came before its request was sent whole: then nothing can have been carried out."""
+    """Return whether a response came before its request was sent completely: then the request was not processed."""
     stream = response.extensions.get("network_stream")
     return stream is not None and stream.get_extra_info(_CUT_SHORT) is True
 
@@ -48,12 +49,12 @@ class _Layer(Protocol):
     async def send(self, data: memoryview) -> None: ...
 
     async def receive(self, max_bytes: int) -> bytes:
-        """At least a byte, or none at the end."""
+        """Return at least one byte, or none at the end."""
         ...
 
 
 class _Socket:
-    """A connected socket. Where writing has failed, what was received before can still be read."""
+    """A connected socket. After a failed write, data that was received before can still be read."""
 
     def __init__(self, plain: socket.socket) -> None:
         self.plain = plain
@@ -135,7 +136,7 @@ class _Tls:
 
 
 class _Connection(httpcore2.AsyncNetworkStream):
-    """A connection that looks for an answer while it writes."""
+    """A connection that checks for a response while it writes."""
 
     def __init__(self, layer: _Layer, plain: socket.socket, engine: ssl.SSLObject | None = None) -> None:
         self._layer = layer
@@ -146,7 +147,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         self._ahead = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What was received, none at the end."""
+        """Return received bytes, none at the end."""
         with _mapped(httpcore2.ReadTimeout, httpcore2.ReadError):
             async with asyncio.timeout(timeout):
                 if self._reading:
@@ -161,7 +162,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
                 return await self._layer.receive(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Sends it all, unless the other side refuses the request or goes away meanwhile: its answer is to be read then."""
+        """Send everything, unless the peer refuses the request or closes the connection first: then its response can be read."""
         with _mapped(httpcore2.WriteTimeout, httpcore2.WriteError):
             async with asyncio.timeout(timeout):
                 view = memoryview(buffer)
@@ -197,7 +198,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
             raise ConnectionAbortedError("The answer came before the request was sent whole.")
 
     def _is_refused(self) -> bool:
-        """Whether the other side has said that it wants no more, or has gone. An interim answer is none."""
+        """Return whether the peer has refused the request or closed the connection. Interim (1xx) responses do not count."""
         if not self._reading or not self._reading.done():
             return False
         if self._reading.cancelled() or self._reading.exception():
@@ -206,7 +207,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         return not received or _REFUSAL.match(received) is not None
 
     async def aclose(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         if self._reading:
             self._reading.cancel()
             await asyncio.wait({self._reading})
@@ -217,7 +218,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        """The connection with TLS on top."""
+        """Return a connection with TLS on top of this one."""
         tls = _Tls(self._layer, ssl_context, server_hostname)
         try:
             with _mapped(httpcore2.ConnectTimeout, httpcore2.ConnectError):
@@ -229,7 +230,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         return _Connection(tls, self._plain, tls.engine)
 
     def get_extra_info(self, info: str) -> Any:
-        """What the transport asks for, and whether a request was not sent whole."""
+        """Return the transport's standard information, and whether a request was cut short."""
         match info:
             case "ssl_object":
                 return self._engine
@@ -255,7 +256,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """A connection to whichever of the host's addresses answers first."""
+        """Connect to whichever of the host's addresses answers first."""
         with _mapped(httpcore2.ConnectTimeout, httpcore2.ConnectError):
             async with asyncio.timeout(timeout):
                 transport, _ = await asyncio.get_running_loop().create_connection(
@@ -274,7 +275,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         return _Connection(_Socket(plain), plain)
 
     async def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Wait."""
         await asyncio.sleep(seconds)
 
 

@@ -1,7 +1,7 @@
-"""Which failure an answer or a broken connection is. Pure: no I/O, no clock.
+"""Map responses and broken connections to failures. Pure: no I/O, no clock.
 
-An error's code decides, then its type, then its message, then the status: the Images API answers several problems of
-accounts and models with HTTP 400.
+An error's code decides, then its type, then its message, then the HTTP status: the Images API reports several account and
+model problems as HTTP 400.
 """
 
 import re
@@ -28,7 +28,7 @@ _MAX_CATEGORIES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderError:
-    """An error body's fields. `is_from_api` tells the API's own error object from what stands in between."""
+    """The fields of an error body. `is_from_api` is False for errors of proxies and gateways."""
 
     is_from_api: bool = False
     message: str = ""
@@ -40,7 +40,7 @@ class ProviderError:
 
 
 def read_error_body(body: bytes) -> ProviderError:
-    """The fields of an error body; where it is no JSON, its words are the message."""
+    """Parse an error body. If it is not JSON, its text is the message."""
     try:
         return read_error(read_json(body))
     except ValueError:
@@ -48,7 +48,7 @@ def read_error_body(body: bytes) -> ProviderError:
 
 
 def read_error(payload: Any) -> ProviderError:
-    """The fields of an error's JSON: the API's `{"error": {...}}`, or as much as there is of something else."""
+    """Parse an error's JSON: the API's `{"error": {...}}`, or whatever can be found in another structure."""
     if not isinstance(payload, dict):
         return ProviderError(message=_read_message(payload))
     error = payload.get("error")
@@ -70,7 +70,7 @@ def read_error(payload: Any) -> ProviderError:
 
 
 def read_provider_request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of a request (OpenAI's, else Azure's), for its support. Header names in lower case."""
+    """Return the provider's request id (OpenAI's or Azure's), for its support. Header names in lower case."""
     return _read_label(headers.get("x-request-id") or headers.get("apim-request-id"))
 
 
@@ -84,13 +84,13 @@ def _read_message(value: Any) -> str:
 
 
 def _read_page(body: bytes) -> str:
-    """The words of a page that is no JSON, such as a proxy's HTML."""
+    """Extract the text of a page that is not JSON, such as a proxy's HTML."""
     text = make_text_storable(body[:_MAX_PAGE].decode("utf-8", "replace"))
     return _read_message(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
 
 
+# Longer waits are cut to this: a run that waits for hours looks stuck, and asking again is cheap.
 MAX_WAIT_SECONDS = 600.0
-"""A longer demand is cut to this: a run that waits for hours looks stuck, and asking again is cheap."""
 
 _JITTER = 0.25
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,12})?", re.ASCII)
@@ -103,11 +103,11 @@ _TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.patte
 def retry_after_seconds(
     headers: Mapping[str, str], message: str, now: datetime, longest: float = MAX_WAIT_SECONDS
 ) -> float | None:
-    """The wait that an answer asks for, in seconds, at most `longest`.
+    """Return how long the response asks to wait, in seconds, at most `longest`.
 
-    Looks at `retry-after-ms`, then at `retry-after` (seconds or an HTTP date), then for "try again in 1m3s" in the
-    provider's message. A date is read against the answer's own `date`, where it has one: the clock of this host,
-    `now`, may be wrong. What cannot be read or lies in the past counts as not said. Header names in lower case.
+    Reads `retry-after-ms`, then `retry-after` (seconds or an HTTP date), then "try again in 1m3s" in the provider's message.
+    A date is compared with the response's own `date` header if there is one, because this host's clock (`now`) may be wrong.
+    Values that cannot be parsed or lie in the past are ignored. Header names in lower case.
     """
     waits = (
         _read_number(headers.get("retry-after-ms", ""), unit_seconds=0.001),
@@ -120,7 +120,7 @@ def retry_after_seconds(
 
 
 def with_jitter(seconds: float, random: Random) -> float:
-    """The wait made up to a quarter longer, so that a fleet does not come back at once; never shorter than asked."""
+    """Lengthen a wait by up to a quarter, so that workers do not all retry at once. Never shorter than asked."""
     return seconds * (1 + _JITTER * random.random())
 
 
@@ -227,13 +227,13 @@ _NOT_SENDABLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProt
 def classify_answer(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime
 ) -> errors.ProviderFailure:
-    """The failure that an answer other than 2xx is.
+    """Build the failure for a response other than 2xx.
 
     Args:
-        status: of HTTP.
-        headers: of the answer, in any case.
-        body: whole; the API's error object, or whatever a proxy says.
-        now: to read a `retry-after` date against, with a time zone.
+        status: the HTTP status.
+        headers: the response's headers, in any case.
+        body: the complete body: the API's error object, or whatever a proxy sends.
+        now: compared with a `retry-after` date; must have a time zone.
     """
     lower_headers = {name.lower(): value for name, value in headers.items()}
     error = read_error_body(body)
@@ -254,17 +254,17 @@ def classify_answer(
 
 
 def is_refusal_of_content(error: ProviderError) -> bool:
-    """Whether an error's words say that the safety system refused."""
+    """Return whether the error says that the safety system refused."""
     return _find_by_words(error) is errors.ContentRefused
 
 
 def classify_error_in_success(
     error: ProviderError, headers: Mapping[str, str], body: bytes
 ) -> errors.ProviderFailure:
-    """The failure that a 2xx with an error in place of pictures and usage is, as some gateways answer.
+    """Build the failure for a 2xx response that has an error instead of images and usage, as some gateways send it.
 
-    Its code decides, which may be the status that the answer should have had. An error that says neither is a gateway
-    that gave up. None of them is sent again: whoever answers like this may have carried the request out.
+    The error's code decides; it may be the HTTP status that the response should have had. An error without a known code is
+    treated as a gateway's. None of these is retried: the request may have been processed.
     """
     code = error.code or ""
     status = int(code) if _STATUS.fullmatch(code) else HTTPStatus.OK.value
@@ -284,9 +284,9 @@ def classify_error_in_success(
 
 
 def without_doubt(failure: errors.ProviderFailure) -> errors.ProviderFailure:
-    """The failure that an answer is which came before the request was sent whole: nobody can have carried that out.
+    """Build the failure for a response that came before the request was sent completely, so it was not processed.
 
-    What a gateway says then, or a 408, is a refusal before any work. What says more than that stays what it is.
+    A gateway error or a 408 then becomes a rejection. More specific failures stay what they are.
     """
     if failure.outcome != "unknown":
         return failure
@@ -305,10 +305,10 @@ def without_doubt(failure: errors.ProviderFailure) -> errors.ProviderFailure:
 def classify_error_event(
     body: bytes, headers: Mapping[str, str], *, shown: int, now: datetime
 ) -> errors.ProviderFailure:
-    """The failure that an error within a stream is, after `shown` partial pictures.
+    """Build the failure for an error within a stream, after `shown` partial images.
 
-    Before the first one, a refusal is what it is as a status. A failure of the work, or whatever comes after something was
-    drawn, may have been charged.
+    Before the first image, a refusal means the same as it does as an HTTP status. Other failures, and every failure after an
+    image was drawn, may have been charged.
     """
     error = read_error_body(body)
     told = _refine(_find_by_words(error) or errors.StreamFailed, error)
@@ -335,12 +335,12 @@ def classify_error_event(
 
 
 def classify_transport(error: Exception) -> errors.ProviderFailure:
-    """The failure that a request without a whole answer is, by what stopped it (`__cause__` of the SDK's errors)."""
+    """Build the failure for a request without a complete response, from `__cause__` of the SDK's error."""
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
     name = type(cause).__name__
     if isinstance(cause, _NOT_SENDABLE):
         # Their texts can quote a header, and with it the key.
-        return errors.ProviderNotConfigured(detail=f"{name}, a URL or a header that cannot be sent")
+        return errors.ProviderNotConfigured(detail=f"{name}, a URL or a header is not valid")
     if isinstance(cause, _NEVER_SENT):
         text = make_text_storable(str(cause))[:_MAX_CAUSE]
         return errors.ConnectionFailed(detail=f"{name}, {text}" if text else name)
@@ -372,7 +372,7 @@ def _find_by_words(error: ProviderError) -> _Kind | None:
 
 
 def _refine(kind: _Kind, error: ProviderError) -> _Kind:
-    """What the words of an error say beyond its kind."""
+    """Choose a more specific failure from the error's details."""
     if kind is errors.ContentRefused and error.moderation_stage in {"output", "unknown"}:
         return errors.OutputRefused
     if kind is errors.RateLimited and _can_never_fit(error.message):
@@ -381,7 +381,7 @@ def _refine(kind: _Kind, error: ProviderError) -> _Kind:
 
 
 def _can_never_fit(message: str) -> bool:
-    """Whether a rate limit's text ("Limit 5, Used 5, Requested 10") says that the request alone is over the limit."""
+    """Return whether a rate limit's message ("Limit 5, Used 5, Requested 10") says that this request alone is over the limit."""
     found = _LIMIT_AND_DEMAND.search(message.lower())
     if not found:
         return False

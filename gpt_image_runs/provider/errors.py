@@ -38,21 +38,21 @@ from typing import Any, ClassVar, Literal
 
 Outcome = Literal["rejected", "not_sent", "unknown"]
 
+# Characters of the provider's message that are stored.
 LONGEST_MESSAGE = 2_000
-"""Characters of the provider's message that are kept."""
+# Bytes of a response's body that are stored if its outcome is unknown.
 MAX_RAW_BODY = 64 * 1024
-"""Bytes of an answer's body that are kept where its outcome is unknown."""
 _CHARGED = "It was charged, and its usage is on the run's bill."
 _SEND_AGAIN = "To send it again, give the request another request_id."
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ProviderFailure(Exception):
-    """A request that brought no pictures. `str()` is a sentence that says what is wrong and what to do.
+    """A request that returned no images. `str()` says what is wrong and what to do.
 
-    `provider_message` is the provider's own text, `code`, `provider_type` and `param` are its error's fields,
-    `detail` is ours. `raw_body` is kept where the outcome is unknown, `response` is what could be read of a success that
-    brought no pictures, without their data: its `usage` says what was charged. No field ever holds the API key.
+    `provider_message` is the provider's own text; `code`, `provider_type` and `param` are the fields of its error; `detail` is
+    ours. `raw_body` is set if the outcome is unknown. `response` is what could be parsed of a success without images; its `usage`
+    says what was charged. No field ever contains the API key.
     """
 
     outcome: ClassVar[Outcome]
@@ -75,18 +75,18 @@ class ProviderFailure(Exception):
 
     @property
     def usage(self) -> Any:
-        """What the provider says that it used, verbatim; None where it does not say."""
+        """The provider's reported usage, unchanged; None if there is none."""
         return (self.response or {}).get("usage") or None
 
     @property
     def is_charged(self) -> bool:
-        """Whether the provider reports usage of any kind: then the request was charged, whatever else came of it."""
+        """Whether the provider reports usage: the request was then charged, whatever its outcome."""
         response = self.response or {}
         return bool(response.get("usage") or response.get("svg_usage"))
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed later. Where the outcome is unknown, repeating it may pay twice."""
+        """Whether the same request may succeed later. If the outcome is unknown, repeating it may pay twice."""
         return self.transient and not self.told_not_to_retry
 
     def __str__(self) -> str:
@@ -115,13 +115,13 @@ class NotSent(ProviderFailure):
 
 
 class Rejected(ProviderFailure):
-    """The provider answered and did not carry the request out."""
+    """The provider answered and did not process the request."""
 
     outcome = "rejected"
 
 
 class PerhapsPaid(ProviderFailure):
-    """The request was sent, and nobody can tell whether it was carried out and charged, unless it reports `usage`."""
+    """The request was sent; unless it reports `usage`, it is not known whether it was processed and charged."""
 
     outcome = "unknown"
 
@@ -148,10 +148,10 @@ class ConnectionFailed(NotSent):
 
 
 class TransferBroken(NotSent):
-    """A file on its way up or down, or a look at a batch, broke off: none of these is ever paid for."""
+    """A file transfer or a status request broke off. These are never charged."""
 
-    summary = "An exchange with the provider that costs nothing broke off"
-    advice = "It can be repeated."
+    summary = "A request to the provider that is free of charge broke off"
+    advice = "Repeating it is safe."
     transient = True
 
 
@@ -165,7 +165,7 @@ class AuthenticationFailed(Rejected):
 class AccessDenied(Rejected):
     """403: the organization is not verified, the project has no access to the model, or the region is not served."""
 
-    summary = "The provider denies this account the access"
+    summary = "The provider denies access to this account"
     advice = "Verify the organization, or give its project access to the model, in the provider's console."
 
 
@@ -173,39 +173,39 @@ class QuotaExhausted(Rejected):
     """The account's credit or spending limit is used up; waiting does not help."""
 
     summary = "The provider's account has no credit or quota left"
-    advice = "Add credit or raise the limit in the provider's console; no request will succeed before."
+    advice = "Add credit or raise the limit in the provider's console; no request will succeed until then."
 
 
 class BillingLimitReached(Rejected):
     """The account's hard billing limit is reached. It comes as HTTP 400, not 429."""
 
     summary = "The provider's account has reached its hard billing limit"
-    advice = "Raise the limit in the provider's console; no request will succeed before."
+    advice = "Raise the limit in the provider's console; no request will succeed until then."
 
 
 class InvalidRequest(Rejected):
-    """The provider finds a fault in the request itself."""
+    """The provider rejected the request's content or parameters."""
 
     summary = "The provider refused the request"
     advice = "Correct the request; unchanged it will be refused again."
 
 
 class ContentRefused(Rejected):
-    """The safety system refused the prompt or the pictures, before anything was drawn as far as it says."""
+    """The safety system refused the prompt or the images before an image was generated, as far as it says."""
 
     summary = "The provider's safety system refused the request"
-    advice = "Change the prompt or the pictures; unchanged it will be refused again."
+    advice = "Change the prompt or the images; unchanged it will be refused again."
 
 
 class ModelNotFound(Rejected):
-    """The model does not exist, or no longer."""
+    """The model does not exist, or was shut down."""
 
     summary = "The provider does not know the model, or has shut it down"
     advice = "Choose a model that is live: `python starter.py models` lists them."
 
 
 class EndpointNotFound(Rejected):
-    """There is no Images API at this address."""
+    """The address does not serve an Images API."""
 
     summary = "The address has no Images API"
     advice = "Check OPENAI_BASE_URL: for OpenAI's own API leave it unset, elsewhere it often ends in /v1."
@@ -214,12 +214,12 @@ class EndpointNotFound(Rejected):
 class ObjectGone(Rejected):
     """404 for a file or a batch that was there: files are deleted 30 days after their batch, or by hand."""
 
-    summary = "The provider has no such file or batch any more"
+    summary = "The provider no longer has the file or batch"
     advice = "Look for it in the provider's console."
 
 
 class UnexpectedRedirect(Rejected):
-    """A 3xx. It is not followed: a repeated POST would be a second request that nobody counted."""
+    """A 3xx response. It is not followed: a repeated POST would be a second, unrecorded request."""
 
     summary = "The provider redirected the request, which is not followed"
     advice = "Set OPENAI_BASE_URL to the address that answers itself."
@@ -234,14 +234,14 @@ class RateLimited(Rejected):
 
 
 class RequestOverLimit(Rejected):
-    """429 for a request that alone asks for more than a whole minute may have: it never fits, however long one waits."""
+    """429 for a request that alone exceeds the limit for a whole minute, so waiting does not help."""
 
-    summary = "The request alone is more than the provider's limit for a minute"
-    advice = "Ask for fewer pictures or send fewer inputs, or have the account's limit raised."
+    summary = "The request alone exceeds the provider's limit for a minute"
+    advice = "Request fewer images, send fewer inputs, or have the account's limit raised."
 
 
 class ServerOverloaded(Rejected):
-    """503, said by the API itself: refused before any work."""
+    """503 from the API itself: refused before any work."""
 
     summary = "The provider is overloaded"
     advice = "The request can be repeated after a while."
@@ -249,23 +249,23 @@ class ServerOverloaded(Rejected):
 
 
 class ServerError(Rejected):
-    """500 with the API's own error object: the API itself says that it failed and hands out neither picture nor usage."""
+    """500 with the API's own error object: it failed and returned neither image nor usage."""
 
     summary = "The provider failed while it worked on the request"
-    advice = "The request can be repeated; tell the provider its request id if this goes on."
+    advice = "The request can be repeated. If this continues, send its request id to the provider's support."
     transient = True
 
 
 class Conflict(Rejected):
-    """409: the provider could not take a lock."""
+    """409: the provider could not acquire a lock."""
 
-    summary = "The provider was busy with something that conflicts with the request"
+    summary = "The provider was busy with a conflicting operation"
     advice = "The request can be repeated."
     transient = True
 
 
 class AnswerLost(PerhapsPaid):
-    """The connection broke or the time ran out after sending began: the job may go on there, and be charged."""
+    """The connection broke or timed out after sending began: the provider may finish the request and charge for it."""
 
     summary = "The request was sent, but its answer was lost"
     advice = "It may have been carried out and charged; repeating it may pay twice."
@@ -273,7 +273,7 @@ class AnswerLost(PerhapsPaid):
 
 
 class GatewayError(PerhapsPaid):
-    """502, 504, or a 5xx that is not the API's own: something in between gave up, the API may not have."""
+    """502, 504, or another 5xx that is not the API's own: a gateway gave up, but the API may have finished."""
 
     summary = "A gateway between here and the provider gave up on the request"
     advice = "It may have been carried out and charged; repeating it may pay twice."
@@ -281,7 +281,7 @@ class GatewayError(PerhapsPaid):
 
 
 class RequestTimeout(PerhapsPaid):
-    """408: gateways answer it for a time-out behind them too, where the work may go on."""
+    """408: gateways also send it when a server behind them times out, and that server may have finished."""
 
     summary = "The provider or a gateway timed out on the request"
     advice = "It may have been carried out and charged; repeating it may pay twice."
@@ -289,7 +289,7 @@ class RequestTimeout(PerhapsPaid):
 
 
 class StreamFailed(PerhapsPaid):
-    """An error event within a stream: the work had begun, and what was drawn of it may be charged."""
+    """An error event within a stream: work had begun, and what was drawn may be charged."""
 
     summary = "The provider failed in the middle of its answer"
     advice = "What was drawn may have been charged; repeating the request may pay twice."
@@ -297,17 +297,15 @@ class StreamFailed(PerhapsPaid):
 
 
 class OutputRefused(PerhapsPaid):
-    """The safety system refused the finished picture, or does not say at which stage: drawn, so perhaps charged."""
+    """The safety system refused the finished image, or does not say at which stage: it may have been charged."""
 
-    summary = "The provider's safety system withheld the picture"
-    advice = (
-        "It may have been charged. Change the prompt or the pictures; unchanged it will be refused again."
-    )
+    summary = "The provider's safety system withheld the image"
+    advice = "It may have been charged. Change the prompt or the images; unchanged it will be refused again."
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MalformedAnswer(PerhapsPaid):
-    """A success that is none. Not transient: who answers like this once does so again, and charges each time."""
+    """A success response that cannot be used. Not transient: such a server would respond the same way and charge again."""
 
     summary = "The provider answered with success, but the answer cannot be used"
     advice = "It was probably charged. Check that OPENAI_BASE_URL is an OpenAI-compatible Images API."

@@ -1,4 +1,4 @@
-"""The provider's JSON, read so that whatever comes out of it can be stored and sent on. Knows no field by name."""
+"""Parse the provider's JSON into values that can be stored in UTF-8 and in PostgreSQL."""
 
 import json
 import math
@@ -6,10 +6,10 @@ from typing import Any, NoReturn
 
 
 def read_json(body: bytes) -> Any:
-    """Parses a body. Numbers are finite, and texts can be held by UTF-8 and by PostgreSQL.
+    """Parse a body. Numbers are finite, and strings can be stored in UTF-8 and in PostgreSQL.
 
     Raises:
-        ValueError: not JSON, or JSON that no standard parser takes (NaN, Infinity, nested without end).
+        ValueError: it is not JSON, or not standard JSON (NaN, Infinity, nested too deeply).
     """
     try:
         return _make_storable(json.loads(body, parse_constant=_refuse_constant, parse_float=_read_float))
@@ -18,7 +18,7 @@ def read_json(body: bytes) -> Any:
 
 
 def make_text_storable(text: str) -> str:
-    """The text without what databases refuse: halves of surrogate pairs and NUL characters become "?"."""
+    """Replace what databases reject (lone surrogates and NUL characters) by "?"."""
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
@@ -35,7 +35,7 @@ def _make_storable(value: Any) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _read_float(text: str) -> float:

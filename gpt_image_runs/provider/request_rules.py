@@ -1,7 +1,7 @@
-"""What a model allows in a request, checked before anything is sent.
+"""The rules of a model, checked before anything is sent.
 
-One function per field; each gives the problem that it sees, or None. What holds for every model is in
-`gpt_image_runs.contracts.request`; whether the model may be called at all is in `gpt_image_runs.provider.catalog`.
+Each field has one function that returns the problem it finds, or None. Rules for all models are in
+`gpt_image_runs.contracts.request`; whether a model may be called is decided in `gpt_image_runs.provider.catalog`.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,16 @@ _FORMATS_WITH_COMPRESSION = ("jpeg", "webp")
 
 
 def check_rules(request: ImageRequest, entry: ModelEntry) -> tuple[Problem, ...]:
-    """Everything that the model does not allow, in the order of the request's fields, at most once per field."""
+    """Return everything that the model does not allow, in the order of the request's fields, at most one problem a field."""
     found = (check(request, entry) for check in _CHECKS)
     return tuple(problem for problem in found if problem)
 
 
 def check_unknown_model(request: ImageRequest) -> tuple[Problem, ...]:
-    """What is not allowed where nobody has written down what the model does."""
+    """Return what is not allowed on a model that the catalog does not know."""
     if request.partial_images is None:
         return ()
-    allowed = (
-        f"nothing on {request.model}: the catalogue does not know whether its stream tells all that is billed"
-    )
+    allowed = f"nothing on {request.model}: the catalog does not know whether its stream reports everything that is billed"
     return (_refuse("partial_images", request.partial_images, allowed),)
 
 
@@ -105,7 +103,7 @@ def _check_moderation(request: ImageRequest, _: ModelEntry) -> Problem | None:
     if request.moderation is None or request.operation == "generate":
         return None
     return _refuse(
-        "moderation", request.moderation, "nothing on an edit: the provider takes it for generations only"
+        "moderation", request.moderation, "nothing on an edit: the provider accepts it for generations only"
     )
 
 
@@ -114,7 +112,7 @@ def _check_input_fidelity(request: ImageRequest, entry: ModelEntry) -> Problem |
     if fidelity is None:
         return None
     if not entry.input_fidelity:
-        return _refuse("input_fidelity", fidelity, f"on {entry.model}: nothing, it must be left out")
+        return _refuse("input_fidelity", fidelity, f"on {entry.model}: nothing; leave it out")
     if request.operation == "generate":
         return _refuse("input_fidelity", fidelity, "nothing without images: it belongs to an edit")
     if fidelity not in entry.input_fidelity:
@@ -137,7 +135,7 @@ def _check_mask(request: ImageRequest, entry: ModelEntry) -> Problem | None:
 def _check_partial_images(request: ImageRequest, entry: ModelEntry) -> Problem | None:
     if request.partial_images is None or entry.partial_images:
         return None
-    allowed = f"nothing on {entry.model}: what it streams does not tell all that is billed"
+    allowed = f"nothing on {entry.model}: its stream does not report everything that is billed"
     return _refuse("partial_images", request.partial_images, allowed)
 
 
@@ -164,20 +162,21 @@ def _refuse(field: str, value: object, allowed: str) -> Problem:
 
 
 def _join(words: tuple[str, ...]) -> str:
-    """The words as a sentence lists them: "low, medium or high"."""
+    """Join words as in a sentence: "low, medium or high"."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+# The rule of each key reads the field in its value. If that field is unreadable, the rule's message would be wrong.
 _DECIDED_BY = {"output_compression": "output_format", "input_fidelity": "images"}
-"""Whose rule looks at which other field: where that cannot be read, the rule would say something false."""
 _FIELD_ORDER = tuple(ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPayload:
-    """What became of a payload: `request` is None exactly where `problems` has entries, and then nothing may be sent.
+    """A checked payload. `request` is None exactly if there are `problems`, and then nothing may be sent.
 
-    `resolved` is None where no model could be read, and `sound` then too: else it is what of the request could be read. `warnings` are sentences for the operator, whatever the outcome.
+    `resolved` and `sound` are None if no model could be read. `sound` has the fields of the request that could be read.
+    `warnings` are sentences for the operator, whatever the outcome.
     """
 
     request: ImageRequest | None
@@ -187,19 +186,19 @@ class CheckedPayload:
     sound: ImageRequest | None = None
 
 
-def check_payload(payload: Any, catalogue: Catalog, today: date, *, replace_retired: bool) -> CheckedPayload:
-    """Everything that is wrong with a payload, in the order of the request's fields. Never raises.
+def check_payload(payload: Any, catalog: Catalog, today: date, *, replace_retired: bool) -> CheckedPayload:
+    """Check a payload and return all problems, in the order of the request's fields. Never raises.
 
     Args:
-        payload: parsed JSON, whatever it holds.
-        catalogue: the provider's models.
+        payload: parsed JSON of any type.
+        catalog: the provider's models.
         today: the day in UTC.
-        replace_retired: run a retired model's requests on its replacement, with a warning.
+        replace_retired: run requests for a retired model on its replacement, with a warning.
     """
     reading = read_request(payload)
     if reading.sound is None:
         return CheckedPayload(None, None, reading.problems, ())
-    resolved = resolve_model(reading.sound.model, catalogue, today, replace_retired=replace_retired)
+    resolved = resolve_model(reading.sound.model, catalog, today, replace_retired=replace_retired)
     sound, entry = reading.sound, resolved.entry
     rules = check_rules(sound, entry) if entry else check_unknown_model(sound)
     problems = _merge(reading.problems, resolved.problems + rules, reading.sound)
@@ -209,7 +208,7 @@ def check_payload(payload: Any, catalogue: Catalog, today: date, *, replace_reti
 
 
 def _merge(shape: tuple[Problem, ...], more: tuple[Problem, ...], sound: ImageRequest) -> tuple[Problem, ...]:
-    """The problems of both, without what `more` says on a field that has one or that hangs on an unreadable one."""
+    """Join both lists, without problems in `more` on a field that has one already or that depends on an unreadable field."""
     wrong = {problem.field.partition(".")[0] for problem in shape}
     unreadable = {field for field in wrong if getattr(sound, field, None) is None}
     kept = (

@@ -1,4 +1,4 @@
-"""From the provider's answer to pictures and everything that explains their bill. Pure, but takes a core's time:
+"""Parse the provider's response into images and everything that explains their bill. Pure, but takes a core's time:
 decoding megabytes belongs in a thread.
 """
 
@@ -53,10 +53,9 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredPicture:
-    """One picture of an answer: its bytes, or `problem`, which says why there are none.
+    """One image of a response: its bytes, or `problem`, which says why there are none.
 
-    `url` is where the bytes can be fetched, where the answer has nothing else. `withheld`: the answer says that a content
-    filter took it.
+    `url` is where the bytes can be fetched, if the response has nothing else. `withheld` means that a content filter removed it.
     """
 
     data: bytes | None = field(default=None, repr=False)
@@ -67,12 +66,12 @@ class AnsweredPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the provider delivered.
+    """A parsed response.
 
-    `items` are the pictures that the answer lists, at least one of them usable or to be fetched. `requested` is how many
-    were asked for. `response` is its whole JSON without the pictures' data, fields that we do not know included; `usage`
-    is that field of it, verbatim, whatever it holds. `size`, `quality`, `background`, `output_format` are the effective
-    ones, None where neither the answer nor the request names them.
+    `items` are the images that the response lists, at least one of them usable or to be fetched. `requested` is how many
+    were asked for. `response` is the complete JSON without the images' data, unknown fields included; `usage` is that field
+    of it, unchanged. `size`, `quality`, `background` and `output_format` are the effective ones, None if neither the response nor
+    the request names them.
     """
 
     items: tuple[AnsweredPicture, ...]
@@ -86,19 +85,19 @@ class Answer:
 
     @property
     def pictures(self) -> tuple[bytes, ...]:
-        """The pictures that can be used, in the order of the answer."""
+        """The usable images, in the order of the response."""
         return tuple(item.data for item in self.items if item.data is not None)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why each of the others cannot, at most ten times."""
+        """Why each of the other images is not usable, at most ten."""
         found = [item.problem for item in self.items if item.problem is not None]
         more = len(found) - _MAX_EXPLAINED
         return (*found[:_MAX_EXPLAINED], *([f"and {more} more"] if more > 0 else []))
 
     @property
     def shortfall(self) -> str | None:
-        """A sentence for the operator where other pictures came than were asked for, None where all is well."""
+        """A sentence for the operator if the images differ from those asked for, otherwise None."""
         delivered = len(self.pictures)
         if delivered == self.requested and not self.problems:
             return None
@@ -118,7 +117,7 @@ def read_answer(raw: RawAnswer, request: ImageRequest) -> Answer:
     try:
         response = read_json(raw.body)
     except ValueError as error:
-        response = _read_stream(raw, f"it is no JSON ({error})")
+        response = _read_stream(raw, f"it is not JSON ({error})")
     return read_response(raw, response, request)
 
 
@@ -129,7 +128,7 @@ def read_response(raw: RawAnswer, response: Any, request: ImageRequest) -> Answe
         ProviderFailure: as `read_answer`.
     """
     if not isinstance(response, dict):
-        raise _malformed(raw, "it is no JSON object")
+        raise _malformed(raw, "it is not a JSON object")
     items = tuple(_read_item(index, item) for index, item in enumerate(_take_items(response)))
     answer = Answer(
         items=items,
@@ -155,7 +154,7 @@ def require_pictures(raw: RawAnswer, answer: Answer) -> Answer:
     error = read_error(answer.response)
     if answer.response.get("error") and not answer.items and answer.usage is None:
         raise classify_error_in_success(error, raw.headers, raw.body)
-    detail = "; ".join(answer.problems) or "its field data is no list of pictures"
+    detail = "; ".join(answer.problems) or "its field data is not a list of images"
     is_withheld = answer.items and all(item.withheld for item in answer.items)
     kind = OutputRefused if is_withheld or is_refusal_of_content(error) else MalformedAnswer
     raise _describe_failure(kind, raw, detail, answer.response)
@@ -195,7 +194,7 @@ def _verify(index: int, item: AnsweredPicture) -> AnsweredPicture:
     try:
         verify_picture(item.data)
     except NotAPicture as error:
-        return AnsweredPicture(problem=f"data[{index}] is no picture: {error}")
+        return AnsweredPicture(problem=f"data[{index}] is not an image: {error}")
     return item
 
 
@@ -235,7 +234,7 @@ def _read_stream(raw: RawAnswer, problem: str) -> Any:
         raise _malformed(raw, problem)
     if answer is None:
         events = f", only {', '.join(reading.names)}" if reading.names else ""
-        raise _malformed(raw, f"its stream came whole, but has no finished picture{events}", reading.reported)
+        raise _malformed(raw, f"its stream is complete, but has no final image{events}", reading.reported)
     return answer
 
 
@@ -274,11 +273,11 @@ def _read_item(index: int, item: Any) -> AnsweredPicture:
     url = item.get("url")
     problem = f"{name} has no b64_json"
     if isinstance(encoded, str) and encoded.strip():
-        problem = f"{name}.b64_json is no base64"
+        problem = f"{name}.b64_json is not base64"
     elif _is_data_uri(url):
         encoded, problem = url, f"{name}.url is a data: URI that cannot be decoded"
     elif isinstance(url, str) and url.strip():
-        return AnsweredPicture(problem=f"{name} has only a url, and nothing is fetched", url=url.strip())
+        return AnsweredPicture(problem=f"{name} has only a url, which was not fetched", url=url.strip())
     else:
         withheld = _describe_withheld(name, item)
         return AnsweredPicture(problem=withheld or problem, withheld=withheld is not None)
@@ -290,7 +289,7 @@ def _read_item(index: int, item: Any) -> AnsweredPicture:
 
 
 def _describe_withheld(name: str, item: dict[str, Any]) -> str | None:
-    """Say that a content filter has withheld a picture, as Azure reports it; None if the item does not say so."""
+    """Describe an image that a content filter withheld, as Azure reports it; None if it was not withheld."""
     results = item.get("content_filter_results")
     if not isinstance(results, dict):
         return None
@@ -315,7 +314,7 @@ def _effective(response: dict[str, Any], name: str, requested: str | None) -> st
 
 
 def unreadable_answer(raw: RawAnswer, error: Exception) -> ProviderFailure:
-    """The failure of an answer whose reading failed by a defect of ours or for lack of memory, with the usage that is found."""
+    """Build the failure for a response that could not be read because of an internal error or lack of memory."""
     usage = find_usage(raw.body)
     response = None if usage is None else {"usage": usage}
     return _malformed(raw, f"reading it failed ({type(error).__name__})", response)
@@ -342,12 +341,12 @@ def _describe_failure(
     )
 
 
+# Called with each partial image. It must not block: the final image comes after it.
 Show = Callable[[PartialPicture], None]
-"""What is done with a partial picture. It must not wait for anything: the finished picture is behind it."""
 
 
 class StreamedAnswer:
-    """One stream. `shown` counts its partial pictures, `wanted` the finished ones that were asked for."""
+    """One streamed response. `shown` counts its partial images, `wanted` the final images that were asked for."""
 
     def __init__(self, response: httpx2.Response, show: Show, wanted: int = 1) -> None:
         self.response = response
@@ -378,13 +377,13 @@ class StreamedAnswer:
         return await asyncio.to_thread(self._write_body)
 
     async def rescue(self) -> bytes | None:
-        """The body of a stream that broke after a picture had come that can be taken for the finished one, None where none had."""
+        """Return the body of a stream that broke after a final image had arrived; None if there is no such image."""
         return await asyncio.to_thread(self._write_body) if self._reading.is_usable else None
 
     def describe_break(self, error: Exception, key: str) -> ProviderFailure:
-        """The failure that the end of this stream is. Its answer had begun, so whatever broke may have been paid.
+        """Build the failure for a stream that broke. Its response had begun, so it may have been charged.
 
-        Its `response` has the usage that came before.
+        The failure's `response` has the usage that was reported before.
         """
         request_id = read_provider_request_id(self.response.headers)
         known: dict[str, Any] = {
@@ -403,7 +402,7 @@ class StreamedAnswer:
         return AnswerLost(detail=detail, response=self.find_reported(key), **known)
 
     def find_reported(self, key: str) -> dict[str, Any] | None:
-        """What the events so far report of the usage, as the recorded answer has it; None where nothing."""
+        """Return the usage that the events have reported so far, in the form of a response; None if there is none."""
         reported = self._reading.reported
         found = reported and read_json(hide_key(json.dumps(reported).encode(), key))
         return found if isinstance(found, dict) else None
@@ -438,7 +437,7 @@ class StreamedAnswer:
 
 
 def is_stream(response: httpx2.Response) -> bool:
-    """Whether an answer is a stream: some gateways answer as a whole, whatever was asked."""
+    """Return whether a response is a stream. Some gateways never stream, even if asked to."""
     content_type: str = response.headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
@@ -448,5 +447,5 @@ def _write_event(name: str, data: bytes) -> bytes:
 
 
 def _find_error(body: Any) -> Any:
-    """The error, which some put into an event of its own and some into its field `error`."""
+    """Return the error: some providers send it as the event itself, some in its field `error`."""
     return body["error"] if isinstance(body, dict) and body.get("error") else body

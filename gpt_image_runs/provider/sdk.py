@@ -1,4 +1,4 @@
-"""The SDK as every client of ours uses it: no retries, no redirects, no kept connections. Connects to nothing by itself."""
+"""The SDK as all our clients use it: no retries, no redirects, no connection reuse. Does not connect by itself."""
 
 import asyncio
 import base64
@@ -21,10 +21,10 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSettings:
-    """Azure where `azure_endpoint` is given, else OpenAI's API, at `base_url` or at OpenAI.
+    """Connection settings: Azure if `azure_endpoint` is set, otherwise OpenAI's API at `base_url` or at OpenAI.
 
-    `timeout_seconds` bounds a whole call: a picture can take 280 s. `connect_timeout_seconds` bounds the wait for a
-    free connection, too.
+    `timeout_seconds` limits a whole call: an image can take 280 s. `connect_timeout_seconds` also limits the wait for a free
+    connection.
     """
 
     api_key: str | None = field(repr=False)
@@ -37,7 +37,11 @@ class ProviderSettings:
 
 
 def check_settings(settings: ProviderSettings) -> None:
-    """Raises ProviderNotConfigured with the setting and what to write there, or returns."""
+    """Check the settings.
+
+    Raises:
+        ProviderNotConfigured: with the setting's name and what to set it to.
+    """
     _check_key((settings.api_key or "").strip())
     if settings.azure_endpoint:
         _check_url("AZURE_OPENAI_ENDPOINT", settings.azure_endpoint, example="https://NAME.openai.azure.com")
@@ -49,11 +53,11 @@ def check_settings(settings: ProviderSettings) -> None:
 def _check_key(key: str) -> None:
     if not key:
         raise ProviderNotConfigured(
-            detail="there is no API key, set OPENAI_API_KEY (any text will do for a gateway that asks for none)"
+            detail="there is no API key; set OPENAI_API_KEY (to any text for a gateway that needs no key)"
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise ProviderNotConfigured(
-            detail="OPENAI_API_KEY holds a blank or a character that no key has, copy it again"
+            detail="OPENAI_API_KEY contains a space or a character that keys do not have; copy it again"
         )
 
 
@@ -63,33 +67,35 @@ def _check_url(setting: str, text: str, example: str) -> None:
     except httpx2.InvalidURL:
         url = httpx2.URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ProviderNotConfigured(detail=f"{setting} is {text!r}, write a whole address such as {example}")
+        raise ProviderNotConfigured(
+            detail=f"{setting} is {text!r}, which is not a URL; write it in full, such as {example}"
+        )
 
 
 def _check_azure(settings: ProviderSettings) -> None:
     if settings.base_url:
         raise ProviderNotConfigured(
-            detail="OPENAI_BASE_URL and AZURE_OPENAI_ENDPOINT are both set, unset the one that is not meant"
+            detail="OPENAI_BASE_URL and AZURE_OPENAI_ENDPOINT are both set; unset the one you do not use"
         )
     if not settings.azure_api_version:
         raise ProviderNotConfigured(
-            detail="AZURE_OPENAI_ENDPOINT is set without a version, set OPENAI_API_VERSION"
+            detail="AZURE_OPENAI_ENDPOINT is set without a version; set OPENAI_API_VERSION"
         )
 
 
+# Shorter keys are placeholders for gateways without keys, and may be part of any word.
 _MIN_KEY_TO_HIDE = 16
-"""Shorter ones are placeholders for gateways without keys, and may be part of any word."""
+# Random keys have at least this many different characters; a key with fewer may occur in an image by chance.
 _MIN_CHARACTERS = 8
-"""Different ones, in a key that was drawn by chance: none of these is in a picture."""
 _PICTURES = b'"b64_json"'
 
 
 def open_sdk(
     settings: ProviderSettings, *look_first: Callable[[httpx2.Response], Awaitable[None]]
 ) -> openai.AsyncOpenAI:
-    """The SDK's client for checked settings; close it after use.
+    """Open the SDK's client for checked settings; close it after use.
 
-    `look_first` is shown each answer before the SDK sees it, and not read yet: it is closed where one of them raises.
+    Each hook in `look_first` gets every response, unread, before the SDK does. If one raises, the response is closed.
     """
     key = (settings.api_key or "").strip()  # a secret's file often ends in a newline
     transport = httpx2.AsyncClient(
@@ -138,7 +144,7 @@ def hide_key(body: bytes, key: str, hidden: bytes = b"[API key]") -> bytes:
 
 @cache
 def _key_forms(key: str) -> tuple[tuple[bytes, ...], re.Pattern[bytes], re.Pattern[bytes]]:
-    """The key in its other spellings, a pattern of it with any characters escaped for JSON, and one of such an escape."""
+    """Return the key's other encodings, a pattern for it with JSON escapes, and a pattern for such an escape."""
     plain = key.encode()
     quoted = quote(key, safe="").encode()
     encoded = {_encode_within(plain, offset) for offset in range(3)}
@@ -161,13 +167,13 @@ def _key_forms(key: str) -> tuple[tuple[bytes, ...], re.Pattern[bytes], re.Patte
 
 
 def _encode_within(plain: bytes, offset: int) -> bytes:
-    """The part of base64 that is the same whatever `offset` bytes stand before the key, and whatever stands behind it."""
+    """Return the part of the key's base64 that does not depend on the `offset` bytes before it or on what follows."""
     encoded = base64.b64encode(bytes(offset) + plain)
     return encoded[-(-offset * 8 // 6) : (offset + len(plain)) * 8 // 6]
 
 
 def _hiding_in_headers(key: str) -> Callable[[httpx2.Response], Awaitable[None]]:
-    """Make a response hook that removes the key from headers: a request id goes into the ledger."""
+    """Build a response hook that removes the key from headers: the provider's request id is stored in the ledger."""
 
     async def hide(response: httpx2.Response) -> None:
         for name, value in response.headers.items():
@@ -184,12 +190,12 @@ def _timeouts(settings: ProviderSettings) -> httpx2.Timeout:
 
 
 _PATIENCE = timedelta(seconds=10)
+# With these statuses nothing was processed, whatever the body says. With others the body may say that an image was drawn.
 _SAID_BY_STATUS = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 429})
-"""Nothing was carried out, whatever the words are. Those of others may say that something was drawn."""
 
 
 class FailedAnswer(Exception):
-    """An answer other than 2xx; `body` is empty where it broke off, and cut where it is too large."""
+    """A response other than 2xx. `body` is empty if it broke off, and cut if it is too large."""
 
     def __init__(self, response: httpx2.Response, body: bytes) -> None:
         super().__init__("failed answer")
@@ -198,11 +204,11 @@ class FailedAnswer(Exception):
 
 
 async def refuse_failed(response: httpx2.Response) -> None:
-    """Reads an answer other than 2xx, and raises it.
+    """Read a response other than 2xx and raise it.
 
     Raises:
-        FailedAnswer: also where its body broke off or did not come in time, if its status says all that matters, or if the request
-            was not sent whole.
+        FailedAnswer: also if its body broke off or timed out, as long as its status is enough to decide, or if the request was
+            not sent completely.
         httpx2.HTTPError: its body broke off otherwise.
     """
     if response.is_success:

@@ -1,7 +1,7 @@
-"""Server-sent events, and what they say of a picture: which are partial, which is the finished one. Pure.
+"""Parse server-sent events and find the partial and the final images in them. Pure.
 
-OpenAI names its events in `type`. Gateways name them otherwise, name them on the `event:` line alone, or send the answer
-that a request without a stream would have had in one event. What holds a picture and usage is taken under any name.
+OpenAI names its events in `type`. Gateways use other names, only the `event:` line, or send the response of a request without
+streaming in one event. Images and usage are accepted under any name.
 """
 
 import json
@@ -20,21 +20,19 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _END_MARK = b"[DONE]"
 _MAX_NAMES = 20
 _MAX_NAME = 64
-_INTERIM = (
-    "No finished picture came, and the usage is that of a partial one: it may be a part of what was charged."
-)
+_INTERIM = "No final image arrived, and the usage is that of a partial one: more may have been charged."
 
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """One event: what its `event:` line names, and its data as it came."""
+    """One event: the name on its `event:` line, and its data as received."""
 
     name: str
     data: bytes = field(repr=False)
 
 
 class ErrorEvent(Exception):
-    """The provider reported an error within the stream; `body` is the event as it came."""
+    """The provider reported an error within the stream; `body` is the event as received."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__("error event")
@@ -42,9 +40,9 @@ class ErrorEvent(Exception):
 
 
 class EventSplitter:
-    """Splits bytes into events, however the bytes are cut into pieces.
+    """Splits bytes into events, however the bytes are divided.
 
-    `stray` is what does not belong to any event: some answer a stream's request with JSON under a stream's content type.
+    `stray` collects lines outside of any event: some providers answer with JSON under a stream's content type.
     """
 
     def __init__(self) -> None:
@@ -69,7 +67,7 @@ class EventSplitter:
         self._line += piece[start:]
 
     def close(self) -> Iterator[StreamEvent]:
-        """Yield what stands at the end without an empty line behind it: it may be the picture."""
+        """Yield an event at the end that no empty line follows: it may be the image."""
         yield from self._end_line()
         yield from self._end_event()
 
@@ -95,7 +93,7 @@ class EventSplitter:
 
 
 class StreamReading:
-    """What the events of one stream add up to; `wanted` is how many finished pictures were asked for."""
+    """Accumulates the events of one stream; `wanted` is how many final images were asked for."""
 
     def __init__(self, wanted: int = 1) -> None:
         self.names: list[str] = []
@@ -109,7 +107,7 @@ class StreamReading:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing that could follow is worth waiting for."""
+        """Whether nothing more is worth waiting for."""
         if self.ended:
             return True
         if self._whole is not None:
@@ -119,19 +117,19 @@ class StreamReading:
 
     @property
     def has_finished(self) -> bool:
-        """Whether a finished picture came, or at least the event that says that it is finished."""
+        """Whether a final image arrived, or an event that says so."""
         return self._whole is not None or bool(self._finished)
 
     @property
     def is_usable(self) -> bool:
-        """Whether what came so far is an answer, should nothing follow: a finished picture, or one that has usage behind it."""
+        """Whether what arrived so far is a response: a final image, or one followed by usage."""
         return self.has_finished or (self._candidate is not None and self._usage is not None)
 
     @property
     def reported(self) -> dict[str, Any] | None:
-        """What a stream without a picture reports of its usage, as the recorded answer has it; None where nothing.
+        """The usage that a stream without an image reports, in the form of a response; None if there is none.
 
-        Usage of a partial picture may be a part of what is charged. It says so, and its bill is held.
+        Usage of a partial image may be only a part of what is charged. It is marked so, and its bill is held.
         """
         if self._usage is not None:
             return _make_storable({"usage": self._usage})
@@ -140,7 +138,7 @@ class StreamReading:
         return None
 
     def take(self, event: StreamEvent) -> dict[str, Any] | None:
-        """Read one event. Returns it where it is a partial picture, to be shown.
+        """Read one event. Return it if it is a partial image.
 
         Raises:
             ErrorEvent: it is an error.
@@ -165,7 +163,7 @@ class StreamReading:
         return self._take_picture(kind, payload)
 
     def write_answer(self) -> dict[str, Any] | None:
-        """Return the answer that the same request would have had without a stream, None without a finished picture."""
+        """Return the response that the same request would have had without streaming; None without a final image."""
         if self._whole is not None:
             told = self._whole.get("usage")
             return {**self._whole, "usage": self._usage if told is None else told}
@@ -188,7 +186,7 @@ class StreamReading:
         try:
             payload = json.loads(event.data)
         except (ValueError, RecursionError):
-            self._note(f"{event.name or 'event'} that is no JSON")
+            self._note(f"{event.name or 'event'} that is not JSON")
             return None
         return payload if isinstance(payload, dict) else None
 
@@ -222,10 +220,10 @@ class StreamReading:
 
 
 def read_stream_body(body: bytes) -> StreamReading | None:
-    """Read a whole body as a stream, None where it is not one.
+    """Parse a complete body as a stream; None if it is not one.
 
     Raises:
-        ErrorEvent: it holds an error and no finished picture.
+        ErrorEvent: it has an error and no final image.
     """
     splitter, reading = EventSplitter(), StreamReading()
     count = 0
@@ -249,10 +247,10 @@ def _make_storable(reported: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def read_stream_answer(reading: StreamReading) -> dict[str, Any] | None:
-    """The answer of a stream as `read_json` gives it.
+    """Return the response of a stream as `read_json` does.
 
     Raises:
-        ValueError: it is JSON that cannot be stored.
+        ValueError: its JSON cannot be stored.
     """
     answer = reading.write_answer()
     found = None if answer is None else read_json(json.dumps(answer).encode())
@@ -264,7 +262,7 @@ def _is_preview(kind: str, payload: dict[str, Any]) -> bool:
 
 
 def _find_whole(payload: dict[str, Any]) -> dict[str, Any] | None:
-    """Find the answer of a request without a stream: the event itself, or one of its fields."""
+    """Find a response without streaming: the event itself, or one of its fields."""
     for place in (payload, *payload.values()):
         data = place.get("data") if isinstance(place, dict) else None
         if isinstance(data, list) and any(_has_picture(item) for item in data):
@@ -273,7 +271,7 @@ def _find_whole(payload: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _find_picture(payload: dict[str, Any]) -> dict[str, Any] | None:
-    """The event's fields with the picture among them, also where the picture is in a field of its own."""
+    """Return the event's fields with the image among them, even if the image is in a field of its own."""
     if _has_picture(payload):
         return payload
     for name, value in payload.items():

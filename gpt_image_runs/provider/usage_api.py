@@ -1,6 +1,6 @@
-"""The provider's own books of an organization: how many image requests it counts, and what its bill says. Read only.
+"""Read an organization's image requests and costs from OpenAI's Usage and Costs APIs.
 
-Amounts are passed on as they are told, as texts of decimal numbers: what they mean is no business of this room.
+Amounts are returned as decimal strings.
 """
 
 import json
@@ -25,31 +25,31 @@ _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_R
 
 
 class BooksFailure(Exception):
-    """The provider's books cannot be read."""
+    """The provider's usage or costs cannot be read."""
 
     retryable: ClassVar[bool] = False
 
 
 class BooksNotConfigured(BooksFailure):
-    """A setting is missing or cannot work."""
+    """A setting is missing or not valid."""
 
 
 class BooksRefused(BooksFailure):
-    """The provider does not tell us."""
+    """The provider denies access."""
 
 
 class BooksUnavailable(BooksFailure):
-    """The provider does not answer, or not now."""
+    """The provider does not answer now."""
 
     retryable = True
 
 
 class BooksUnreadable(BooksFailure):
-    """What came is not what the organization endpoints answer."""
+    """The response is not one of an organization endpoint."""
 
 
 def describe_refusal(status: int, body: bytes) -> BooksFailure:
-    """The failure that an answer other than 2xx is. `body` is without the key."""
+    """Build the failure for a response other than 2xx. `body` must not contain the key."""
     said = read_error_body(body).message
     told = f"HTTP {status}: {said.rstrip('.')}" if said else f"HTTP {status}"
     if status == HTTPStatus.UNAUTHORIZED:
@@ -63,11 +63,11 @@ def describe_refusal(status: int, body: bytes) -> BooksFailure:
         )
     if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return BooksUnavailable(f"The provider's books cannot be read just now ({told}).")
-    return BooksRefused(f"The provider refused to tell its books ({told}).")
+    return BooksRefused(f"The provider refused to show its books ({told}).")
 
 
 def describe_silence(error: openai.APIConnectionError) -> BooksFailure:
-    """The failure that no answer is."""
+    """Build the failure for a missing response."""
     cause = type(error.__cause__ or error).__name__
     return BooksUnavailable(
         f"The provider's books cannot be reached ({cause}). Check the network and OPENAI_BASE_URL."
@@ -81,17 +81,17 @@ _UNNAMED = "unknown"
 
 @dataclass(frozen=True)
 class Page:
-    """One answer: its buckets, and the page that follows."""
+    """One response: its buckets and the name of the next page."""
 
     buckets: list[dict[str, Any]]
     next_page: str | None
 
 
 def read_page(body: bytes) -> Page:
-    """An answer of an organization endpoint.
+    """Parse a response of an organization endpoint.
 
     Raises:
-        BooksUnreadable: it is none.
+        BooksUnreadable: it is not one.
     """
     try:
         page = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
@@ -99,17 +99,17 @@ def read_page(body: bytes) -> Page:
         next_page = page["next_page"] if has_more else None
         buckets = [dict(bucket) for bucket in page["data"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _unreadable("no page of buckets") from error
+        raise _unreadable("the response is not a page of buckets") from error
     if has_more and not (isinstance(next_page, str) and next_page):
-        raise _unreadable("a page that is to be followed by one without a name")
+        raise _unreadable("more pages follow, but the next one has no name")
     return Page(buckets, next_page)
 
 
 def read_counts(page: Page) -> Iterator[RequestCount]:
-    """The counts of a page of image usage, grouped by model.
+    """Yield the counts of a page of image usage, grouped by model.
 
     Raises:
-        BooksUnreadable: a bucket or a result is none.
+        BooksUnreadable: a bucket or a result is not valid.
     """
     for start, result in _list_results(page):
         yield RequestCount(
@@ -121,10 +121,10 @@ def read_counts(page: Page) -> Iterator[RequestCount]:
 
 
 def read_costs(page: Page) -> Iterator[CostLine]:
-    """The lines of a page of costs, grouped by line item.
+    """Yield the lines of a page of costs, grouped by line item.
 
     Raises:
-        BooksUnreadable: a bucket or a result is none, or not in USD.
+        BooksUnreadable: a bucket or a result is not valid, or not in USD.
     """
     for _, result in _list_results(page):
         amount = result.get("amount")
@@ -152,12 +152,12 @@ def _list_results(page: Page) -> Iterator[tuple[datetime, dict[str, Any]]]:
 def _read_count(result: dict[str, Any], name: str) -> int:
     count = result.get(name)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise _unreadable(f"{name} that is no count")
+        raise _unreadable(f"{name} that is not a count")
     return count
 
 
 def _read_amount(value: Any) -> str:
-    """An amount as a decimal string with 6 to 12 places. Texts such as "0E-6176" have been seen for zero."""
+    """Parse an amount to a decimal string with 6 to 12 places. Zero has been seen as "0E-6176"."""
     try:
         amount = Decimal(str(value))
         if not abs(amount) <= _MAX_AMOUNT:
@@ -170,7 +170,7 @@ def _read_amount(value: Any) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _unreadable(what: str) -> BooksUnreadable:
@@ -181,10 +181,10 @@ def _unreadable(what: str) -> BooksUnreadable:
 
 _MINUTES_IN_A_PAGE = 1440
 _SECONDS_IN_A_DAY = 86_400
+# Far more than a day has; limits a server that names another page forever.
 _MAX_PAGES = 100
-"""Far more than a day has; a provider that names pages without end is not asked for ever."""
+# An admin key belongs to no project. The SDK would send the one in the environment, which is our filter.
 _WITHOUT_PROJECT = {"OpenAI-Project": openai.omit}
-"""An admin key belongs to no project: the SDK would name the one in the environment, which is our filter."""
 _PATIENCE = httpx2.Timeout(60.0, connect=5.0)
 
 _Ask = Callable[..., Awaitable[Any]]
@@ -192,7 +192,7 @@ _Ask = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class BooksSettings:
-    """Whose books are read: OpenAI's organization endpoints at `base_url` or at OpenAI, with an organization's admin key."""
+    """Where to read: OpenAI's organization endpoints at `base_url` or at OpenAI, with an admin key."""
 
     admin_key: str | None = field(repr=False)
     base_url: str | None = None
@@ -200,7 +200,7 @@ class BooksSettings:
 
 
 class ProviderBooks:
-    """Reads an organization's books. Opens a connection for each day that is read, as that happens once in a while."""
+    """Reads an organization's usage and costs. Opens a connection for each day, because days are rarely read."""
 
     def __init__(self, settings: BooksSettings) -> None:
         self._settings = settings
@@ -214,12 +214,12 @@ class ProviderBooks:
         project_id: str | None,
         api_key_id: str | None,
     ) -> ProviderDay:
-        """The requests that were counted from `since` until before `until`, and what the bill says of `day` (UTC).
+        """Read the requests counted from `since` until before `until`, and the costs of `day` (UTC).
 
-        `project_id` and `api_key_id` narrow both down.
+        `project_id` and `api_key_id` filter both.
 
         Raises:
-            BooksFailure: a sentence that says what to do; `retryable` tells whether waiting may help.
+            BooksFailure: a sentence that says what to do; `retryable` says whether waiting may help.
         """
         key = self._check_settings()
         filters = {
@@ -268,7 +268,7 @@ class ProviderBooks:
             )
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise BooksNotConfigured(
-                "OPENAI_ADMIN_KEY holds a blank or a character that no key has: copy it again."
+                "OPENAI_ADMIN_KEY contains a space or a character that keys do not have; copy it again."
             )
         return key
 

@@ -30,8 +30,8 @@ DOCUMENTED = {
 BASE = {"model": "gpt-image-2", "prompt": "a lamp"}
 
 
-def check(payload: Any, catalogue: Catalog = OPENAI, *, replace_retired: bool = False) -> CheckedPayload:
-    return check_payload(payload, catalogue, TODAY, replace_retired=replace_retired)
+def check(payload: Any, catalog: Catalog = OPENAI, *, replace_retired: bool = False) -> CheckedPayload:
+    return check_payload(payload, catalog, TODAY, replace_retired=replace_retired)
 
 
 def fields(checked: CheckedPayload) -> list[str]:
@@ -72,7 +72,7 @@ def test_the_rules_are_those_of_the_model_that_will_have_to_do(*, replace_retire
     edit = {**DOCUMENTED, "images": ["store://a.png"], "input_fidelity": "high"}
     checked = check(edit, replace_retired=replace_retired)
     assert fields(checked) == ([] if replace_retired else ["model"]) + ["input_fidelity"]
-    assert checked.problems[-1].allowed == "on gpt-image-2.5-sunburst: nothing, it must be left out"
+    assert checked.problems[-1].allowed == "on gpt-image-2.5-sunburst: nothing; leave it out"
 
 
 def test_shape_model_and_rules_are_told_together() -> None:
@@ -85,11 +85,11 @@ def test_shape_model_and_rules_are_told_together() -> None:
 
 
 def test_an_unknown_model_shows_no_partial_pictures() -> None:
-    """Where the catalogue does not know what a stream tells, nothing is streamed; as a whole the model may run."""
+    """Where the catalog does not know what a stream tells, nothing is streamed; as a whole the model may run."""
     payload = {"model": "gpt-image-9", "prompt": "a lamp"}
     checked = check({**payload, "partial_images": 2})
     assert checked.problems[0].allowed == (
-        "nothing on gpt-image-9: the catalogue does not know whether its stream tells all that is billed"
+        "nothing on gpt-image-9: the catalog does not know whether its stream reports everything that is billed"
     )
     assert fields(check(payload)) == []
 
@@ -130,7 +130,7 @@ def test_without_a_model_only_the_shape_is_told() -> None:
 
 
 def test_an_unknown_model_has_the_common_rules_only() -> None:
-    """A model that the catalogue does not know may have any size and quality, with a warning."""
+    """A model that the catalog does not know may have any size and quality, with a warning."""
     checked = check({**BASE, "model": "gpt-image-9", "size": "10x10", "quality": "hd"})
     assert checked.request
     assert len(checked.warnings) == 1

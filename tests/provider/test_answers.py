@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt_image_runs.contracts.request import ImageRequest
@@ -177,7 +177,7 @@ def test_text_that_is_not_base64_is_refused(spelling: str) -> None:
         (None, "data[1] has no b64_json"),
         ({}, "data[1] has no b64_json"),
         ({"b64_json": None, "url": None}, "data[1] has no b64_json"),
-        ({"b64_json": "not base64!"}, "data[1].b64_json is no base64"),
+        ({"b64_json": "not base64!"}, "data[1].b64_json is not base64"),
         ({"url": "data:image/png;base64,!"}, "data[1].url is a data: URI that cannot be decoded"),
         (
             {
@@ -238,28 +238,28 @@ def test_reported_answers_are_read(name: str) -> None:
     ("payload", "detail"),
     [
         (b"", "it is empty"),
-        (b"data: [DONE]\n\n", "its stream came whole, but has no finished picture"),
-        (b"<html>busy</html>", "it is no JSON (Expecting value: line 1 column 1 (char 0))"),
-        (b'{"data": [', "it is no JSON (Expecting value: line 1 column 11 (char 10))"),
-        (b'{"usage": NaN}', "it is no JSON (NaN is no JSON number)"),
-        (b'{"usage": -Infinity}', "it is no JSON (-Infinity is no JSON number)"),
-        (b'{"usage": 1e999}', "it is no JSON (1e999 is too large a number)"),
-        (b"[" * 100_000, "it is no JSON (it is nested too deeply)"),
-        ([], "it is no JSON object"),
-        ("text", "it is no JSON object"),
-        ({}, "its field data is no list of pictures"),
-        ({"data": None}, "its field data is no list of pictures"),
+        (b"data: [DONE]\n\n", "its stream is complete, but has no final image"),
+        (b"<html>busy</html>", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
+        (b'{"data": [', "it is not JSON (Expecting value: line 1 column 11 (char 10))"),
+        (b'{"usage": NaN}', "it is not JSON (NaN is not a JSON number)"),
+        (b'{"usage": -Infinity}', "it is not JSON (-Infinity is not a JSON number)"),
+        (b'{"usage": 1e999}', "it is not JSON (1e999 is too large a number)"),
+        (b"[" * 100_000, "it is not JSON (it is nested too deeply)"),
+        ([], "it is not a JSON object"),
+        ("text", "it is not a JSON object"),
+        ({}, "its field data is not a list of images"),
+        ({"data": None}, "its field data is not a list of images"),
         ({"data": {}}, "data[0] has no b64_json"),
-        ({"data": []}, "its field data is no list of pictures"),
+        ({"data": []}, "its field data is not a list of images"),
         ({"data": [None]}, "data[0] has no b64_json"),
         ({"data": [{"b64_json": None}]}, "data[0] has no b64_json"),
         ({"data": [{"b64_json": ""}]}, "data[0] has no b64_json"),
         (
             {"data": [{"b64_json": None}, {"b64_json": "not base64!"}]},
-            "data[0] has no b64_json; data[1].b64_json is no base64",
+            "data[0] has no b64_json; data[1].b64_json is not base64",
         ),
-        ({"data": [{"b64_json": "Q"}]}, "data[0].b64_json is no base64"),
-        ({"data": [{"b64_json": "é"}]}, "data[0].b64_json is no base64"),
+        ({"data": [{"b64_json": "Q"}]}, "data[0].b64_json is not base64"),
+        ({"data": [{"b64_json": "é"}]}, "data[0].b64_json is not base64"),
     ],
 )
 def test_an_answer_without_usable_pictures_is_malformed(payload: Any, detail: str) -> None:
@@ -382,6 +382,7 @@ ITEMS = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(st.fixed_dictionaries({}, optional={"data": JSON | ITEMS, "usage": JSON, "size": JSON, "error": JSON}))
 def test_no_json_breaks_the_reading(payload: Any) -> None:
     """Any JSON object is an answer or malformed; nothing else is ever raised."""

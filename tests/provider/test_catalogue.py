@@ -1,4 +1,4 @@
-"""The catalogue as data: what is known of each model at each provider, and how wrong data is told."""
+"""The catalog as data: what is known of each model at each provider, and how wrong data is told."""
 
 import shutil
 from datetime import date
@@ -49,10 +49,10 @@ def test_azure_keeps_its_own_calendar() -> None:
 @pytest.mark.parametrize("provider", ["simulator", "our-gateway", "../models", "models", ""])
 def test_any_other_provider_has_the_models_and_no_dates(provider: str) -> None:
     """A provider without a calendar has the same nine GPT Image models with the same rules, and none is dated."""
-    catalogue = Catalog.load(provider)
+    catalog = Catalog.load(provider)
     openai = Catalog.load("openai")
-    assert [entry.model for entry in catalogue.models()] == list(OPENAI_CALENDAR)[:9]
-    for entry in catalogue.models():
+    assert [entry.model for entry in catalog.models()] == list(OPENAI_CALENDAR)[:9]
+    for entry in catalog.models():
         twin = openai.find(entry.model)
         assert twin
         assert (entry.sizes, entry.qualities, entry.input_fidelity) == (
@@ -79,11 +79,11 @@ def test_any_other_provider_has_the_models_and_no_dates(provider: str) -> None:
 )
 def test_a_dated_snapshot_is_found_under_its_model(snapshot: str, model: str) -> None:
     """A dated snapshot has the entry of the model that it is a snapshot of."""
-    catalogue = Catalog.load("openai")
-    entry = catalogue.find(snapshot)
+    catalog = Catalog.load("openai")
+    entry = catalog.find(snapshot)
     assert entry
     assert entry.model == model
-    assert entry is catalogue.find(model)
+    assert entry is catalog.find(model)
 
 
 @pytest.mark.parametrize("model", ["gpt-image-3", "gpt-image-2-2027-01-01", "GPT-IMAGE-2", ""])
@@ -110,23 +110,23 @@ def test_every_entry_names_its_sources(provider: str) -> None:
             "models.toml",
             'released = "2025-04"',
             'releasd = "2025-04"',
-            "The catalogue's entry of gpt-image-1 at openai is wrong in releasd: Unexpected keyword argument",
+            "The catalog's entry for gpt-image-1 at openai is not valid in releasd: Unexpected keyword argument",
         ),
         (
             "models.toml",
             "longest_edge = 3840",
             'longest_edge = "wide"',
-            "gpt-image-2 at openai is wrong in flexible_size.longest_edge: Input should be a valid integer",
+            "gpt-image-2 at openai is not valid in flexible_size.longest_edge: Input should be a valid integer",
         ),
         (
             "models.toml",
             "longest_edge = 3840",
             "longest_edge = 3840\nlongest_side = 3840",
-            "gpt-image-2 at openai is wrong in flexible_size.longest_side: Unexpected keyword argument",
+            "gpt-image-2 at openai is not valid in flexible_size.longest_side: Unexpected keyword argument",
         ),
-        ("models.toml", "checked = 2026-11-23", "", "models.toml of the catalogue has to say on which day"),
-        ("calendars/openai.toml", "checked = 2026-11-23", "", "openai.toml of the catalogue has to say on"),
-        ("models.toml", 'model = "gpt-image-1"\n', "", "entry of None at openai is wrong in model"),
+        ("models.toml", "checked = 2026-11-23", "", "models.toml of the catalog must say on which day"),
+        ("calendars/openai.toml", "checked = 2026-11-23", "", "openai.toml of the catalog must say on"),
+        ("models.toml", 'model = "gpt-image-1"\n', "", "entry for None at openai is not valid in model"),
         (
             "models.toml",
             'family = "second"',
@@ -143,13 +143,13 @@ def test_every_entry_names_its_sources(provider: str) -> None:
             "calendars/openai.toml",
             'model = "dall-e-3"',
             'model = "dall-e-4"',
-            "calendars/openai.toml dates dall-e-4",
+            "calendars/openai.toml must date dall-e-4 once",
         ),
         (
             "calendars/openai.toml",
             'model = "dall-e-3"',
             'model = "dall-e-2"',
-            "calendars/openai.toml dates dall-e-2, which has to be in models.toml, and be dated once",
+            "calendars/openai.toml must date dall-e-2 once, and models.toml must list it",
         ),
         (
             "calendars/openai.toml",
@@ -167,7 +167,7 @@ def test_every_entry_names_its_sources(provider: str) -> None:
             "calendars/openai.toml",
             "shutdown = 2026-10-23",
             "shutdown = ",
-            "openai.toml of the catalogue cannot",
+            "openai.toml of the catalog cannot",
         ),
     ],
 )
@@ -185,6 +185,6 @@ def test_wrong_data_is_told_in_a_sentence(
 
 
 def test_a_missing_file_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """Data that is not there is an error of the catalogue, not a traceback from the file system."""
-    with pytest.raises(CatalogError, match=r"models\.toml of the catalogue cannot be read"):
+    """Data that is not there is an error of the catalog, not a traceback from the file system."""
+    with pytest.raises(CatalogError, match=r"models\.toml of the catalog cannot be read"):
         Catalog.load("openai", tmp_path)

@@ -180,10 +180,10 @@ async def test_the_settings_alone_say_where_requests_go(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (ProviderSettings(api_key=None), "there is no API key, set OPENAI_API_KEY"),
-        (ProviderSettings(api_key=" \n"), "there is no API key, set OPENAI_API_KEY"),
-        (ProviderSettings(api_key="sk one"), "OPENAI_API_KEY holds a blank"),
-        (ProviderSettings(api_key="sk-\u2026"), "OPENAI_API_KEY holds a blank"),
+        (ProviderSettings(api_key=None), "there is no API key; set OPENAI_API_KEY"),
+        (ProviderSettings(api_key=" \n"), "there is no API key; set OPENAI_API_KEY"),
+        (ProviderSettings(api_key="sk one"), "OPENAI_API_KEY contains a space"),
+        (ProviderSettings(api_key="sk-\u2026"), "OPENAI_API_KEY contains a space"),
         (
             ProviderSettings(api_key=KEY, base_url="api.openai.com/v1"),
             "OPENAI_BASE_URL is 'api.openai.com/v1'",

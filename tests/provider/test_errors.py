@@ -40,7 +40,7 @@ def test_a_message_names_everything_that_a_person_needs() -> None:
     )
     assert str(failure) == (
         "The provider's safety system refused the request (HTTP 400, moderation_blocked, categories violence, hate,"
-        " request req_7): Rejected by the safety system. Change the prompt or the pictures; unchanged it will be"
+        " request req_7): Rejected by the safety system. Change the prompt or the images; unchanged it will be"
         " refused again."
     )
     assert repr(failure) == f"<ContentRefused: {failure}>"

@@ -11,14 +11,14 @@ OPENAI = Catalog.load("openai")
 AZURE = Catalog.load("azure")
 
 
-def find(catalogue: Catalog, model: str) -> ModelEntry:
-    entry = catalogue.find(model)
+def find(catalog: Catalog, model: str) -> ModelEntry:
+    entry = catalog.find(model)
     assert entry
     return entry
 
 
-def make_catalogue(**changes: dict[str, date | str | None]) -> Catalog:
-    """OpenAI's catalogue with other dates: by the last part of a model's name."""
+def make_catalog(**changes: dict[str, date | str | None]) -> Catalog:
+    """OpenAI's catalog with other dates: by the last part of a model's name."""
     entries = tuple(
         replace(entry, **changes.get(entry.model.removeprefix("gpt-image-2.6-"), {}))  # type: ignore[arg-type]  # the fields of a test
         for entry in OPENAI.models()
@@ -90,7 +90,7 @@ def test_a_retired_model_is_replaced_where_the_setting_says_so() -> None:
     assert (resolved.model, resolved.problems) == ("gpt-image-2.5-sunburst", ())
     assert resolved.entry is OPENAI.find("gpt-image-2.5-sunburst")
     assert resolved.warnings == (
-        "gpt-image-1 was shut down at openai on 2026-10-23: requested gpt-image-1, runs on gpt-image-2.5-sunburst.",
+        "gpt-image-1 was shut down at openai on 2026-10-23: gpt-image-2.5-sunburst is used instead.",
     )
 
 
@@ -114,46 +114,44 @@ def test_a_deprecated_model_runs_with_a_warning() -> None:
 
 def test_replacements_are_followed_to_a_live_model() -> None:
     """Where the replacement is retired as well, its own replacement is called, and its coming end is told."""
-    catalogue = make_catalogue(
+    catalog = make_catalog(
         sunburst={"shutdown": date(2027, 3, 1), "replacement": "gpt-image-2.6-flare"},
         flare={"shutdown": date(2027, 6, 1), "notice": date(2027, 3, 1)},
     )
-    resolved = resolve_model("gpt-image-1-mini", catalogue, date(2027, 3, 1), replace_retired=True)
+    resolved = resolve_model("gpt-image-1-mini", catalog, date(2027, 3, 1), replace_retired=True)
     assert resolved.model == "gpt-image-2.6-flare"
     assert resolved.warnings == (
-        "gpt-image-1-mini was shut down at openai on 2026-12-01: requested gpt-image-1-mini, runs on gpt-image-2.6-flare.",
+        "gpt-image-1-mini was shut down at openai on 2026-12-01: gpt-image-2.6-flare is used instead.",
         "gpt-image-2.6-flare will be shut down at openai on 2027-06-01, in 92 days.",
     )
-    day_before = resolve_model("gpt-image-1-mini", catalogue, date(2027, 2, 28), replace_retired=True)
+    day_before = resolve_model("gpt-image-1-mini", catalog, date(2027, 2, 28), replace_retired=True)
     assert day_before.model == "gpt-image-2.6-sunburst"
 
 
 @pytest.mark.parametrize("replace_retired", [True, False])
 def test_a_model_without_a_live_replacement_is_refused(*, replace_retired: bool) -> None:
     """Where the chain of replacements ends in a retired model, there is nothing to run on, whatever the setting."""
-    catalogue = make_catalogue(sunburst={"shutdown": date(2027, 3, 1)})
+    catalog = make_catalog(sunburst={"shutdown": date(2027, 3, 1)})
     resolved = resolve_model("gpt-image-1", AZURE, date(2028, 1, 1), replace_retired=replace_retired)
     assert resolved.entry is None
     (problem,) = resolved.problems
     assert problem.allowed == (
         "a model that is live: no replacement is known (gpt-image-1 was shut down at azure on 2026-10-23)"
     )
-    assert resolve_model(
-        "gpt-image-1.5", catalogue, date(2027, 3, 1), replace_retired=replace_retired
-    ).problems
+    assert resolve_model("gpt-image-1.5", catalog, date(2027, 3, 1), replace_retired=replace_retired).problems
 
 
 def test_an_unknown_model_may_run() -> None:
-    """A model that the catalogue does not know is called as asked, with a warning about its price."""
+    """A model that the catalog does not know is called as asked, with a warning about its price."""
     resolved = resolve_model("gpt-image-9", OPENAI, date(2026, 11, 23), replace_retired=False)
     assert (resolved.model, resolved.entry, resolved.problems) == ("gpt-image-9", None, ())
     assert resolved.warnings == (
-        "The catalogue does not know 'gpt-image-9' at openai: it may run, its usage is kept and waits for a price.",
+        "The catalog does not know 'gpt-image-9' at openai: it may run; its usage is recorded, and it is billed once a price is known.",
     )
 
 
 def test_other_providers_keep_their_own_calendar() -> None:
-    """What OpenAI has shut down runs elsewhere without a word: the catalogue has no dates for a gateway."""
+    """What OpenAI has shut down runs elsewhere without a word: the catalog has no dates for a gateway."""
     resolved = resolve_model(
         "gpt-image-1", Catalog.load("simulator"), date(2026, 11, 23), replace_retired=False
     )

@@ -152,7 +152,7 @@ async def test_a_wrong_key_is_told_with_its_setting(simulator: Simulator, key: s
     [
         (BooksSettings(admin_key=None), "There is no admin key .*: set OPENAI_ADMIN_KEY"),
         (BooksSettings(admin_key="  "), "There is no admin key"),
-        (BooksSettings(admin_key="sk-admin- x"), "OPENAI_ADMIN_KEY holds a blank"),
+        (BooksSettings(admin_key="sk-admin- x"), "OPENAI_ADMIN_KEY contains a space"),
         (BooksSettings(admin_key=KEY, is_azure=True), "Azure has no organization endpoints"),
     ],
 )
@@ -258,7 +258,7 @@ async def test_money_that_cannot_be_read_is_no_zero(serve: Serve, cost: str) -> 
 )
 async def test_a_count_that_is_none_is_not_guessed(serve: Serve, usage: str) -> None:
     """A count has to be a whole number from zero."""
-    with pytest.raises(BooksUnreadable, match="num_model_requests that is no count"):
+    with pytest.raises(BooksUnreadable, match="num_model_requests that is not a count"):
         await read_one(serve, usage=usage)
 
 

@@ -45,7 +45,9 @@ def test_the_documented_request_is_allowed_everywhere(model: str) -> None:
 def test_partial_pictures_where_the_stream_tells_all_that_is_billed(model: str) -> None:
     """Models that write billable text are refused, as a stream's usage does not tell it from the picture."""
     writes_text = model in {"gpt-image-1.5", "chatgpt-image-latest"}
-    refused = [("partial_images", f"nothing on {model}: what it streams does not tell all that is billed")]
+    refused = [
+        ("partial_images", f"nothing on {model}: its stream does not report everything that is billed")
+    ]
     assert check(model, partial_images=2) == (refused if writes_text else [])
 
 
@@ -188,7 +190,7 @@ def test_moderation_is_for_generations() -> None:
     """Moderation is allowed on a generation and refused on an edit, where the provider takes none."""
     assert check("gpt-image-2", moderation="low") == []
     assert check("gpt-image-2", moderation="low", images=ONE_IMAGE) == [
-        ("moderation", "nothing on an edit: the provider takes it for generations only"),
+        ("moderation", "nothing on an edit: the provider accepts it for generations only"),
     ]
 
 
@@ -199,7 +201,7 @@ def test_moderation_is_for_generations() -> None:
         ("gpt-image-1.5", None, None),
         ("chatgpt-image-latest", None, None),
         ("gpt-image-1-mini", None, "on gpt-image-1-mini: low"),
-        *[(model, *[f"on {model}: nothing, it must be left out"] * 2) for model in FLEXIBLE],
+        *[(model, *[f"on {model}: nothing; leave it out"] * 2) for model in FLEXIBLE],
     ],
 )
 def test_input_fidelity_differs_by_model(model: str, low: str | None, high: str | None) -> None:

@@ -156,8 +156,8 @@ async def test_a_stream_that_breaks_before_its_last_event_is_perhaps_paid(
     [
         ("stream_ended", 0, None),
         ("stream_ended=2", 2, "image_generation.partial_image, image_generation.partial_image"),
-        ("stream_malformed", 0, "event that is no JSON"),
-        ("stream_malformed=1", 1, "image_generation.partial_image, event that is no JSON"),
+        ("stream_malformed", 0, "event that is not JSON"),
+        ("stream_malformed=1", 1, "image_generation.partial_image, event that is not JSON"),
     ],
 )
 async def test_a_stream_that_came_whole_without_a_finished_picture_is_not_sent_again(
@@ -169,7 +169,7 @@ async def test_a_stream_that_came_whole_without_a_finished_picture_is_not_sent_a
     with pytest.raises(errors.MalformedAnswer) as caught:
         read_answer(raw, REQUEST)
     assert (caught.value.outcome, caught.value.retryable, len(shown)) == ("unknown", False, count)
-    whole = f"its stream came whole, but has no finished picture, only {events}"
+    whole = f"its stream is complete, but has no final image, only {events}"
     assert caught.value.detail == (whole if events else "it is empty")
 
 
@@ -294,7 +294,7 @@ async def test_usage_of_a_partial_picture_alone_is_kept_and_no_bill_by_itself() 
     usage, problem = limit_usage_size(failure.response, "att_1")
     assert usage == INTERIM["usage"]
     assert problem is not None
-    assert "may be a part of what was charged" in problem
+    assert "more may have been charged" in problem
 
 
 async def test_picture_that_has_usage_behind_it_is_delivered_though_the_stream_breaks() -> None:

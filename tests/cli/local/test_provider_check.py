@@ -108,7 +108,7 @@ async def test_nobody_answers(data_dir: object, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"OPENAI_API_KEY": "sk-é"}, "OPENAI_API_KEY holds a blank or a character that no key has"),
+        ({"OPENAI_API_KEY": "sk-é"}, "OPENAI_API_KEY contains a space or a character that keys do not have"),
         (
             {"AZURE_OPENAI_ENDPOINT": "http://x.example", "AZURE_OPENAI_API_KEY": "az"},
             "set OPENAI_API_VERSION",

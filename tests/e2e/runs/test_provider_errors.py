@@ -140,7 +140,7 @@ async def test_a_picture_in_odd_base64_is_kept_and_billed(stack: Stack, fault: s
     [
         ("null", "data[1] has no b64_json"),
         ("filter", "data[1] was withheld by the content filter (violence)"),
-        ("damaged", "data[1] is no picture: "),
+        ("damaged", "data[1] is not an image: "),
         ("empty", "data[1] has no b64_json"),
     ],
 )
@@ -169,9 +169,9 @@ async def test_the_pictures_beside_a_lost_one_are_kept_and_billed(
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("no_data", "its field data is no list of pictures"),
-        ("bad_base64", "data[0].b64_json is no base64; data[1].b64_json is no base64"),
-        ("not_an_image", "data[0] is no picture"),
+        ("no_data", "its field data is not a list of images"),
+        ("bad_base64", "data[0].b64_json is not base64; data[1].b64_json is not base64"),
+        ("not_an_image", "data[0] is not an image"),
     ],
 )
 @pytest.mark.parametrize("policy", ["resend", "hold"])
