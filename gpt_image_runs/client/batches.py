@@ -1,4 +1,4 @@
-"""From a batch's order to its workflow: started, or attached to where it is under way already."""
+"""Start a batch's workflow, or attach to the one that is running, and query its progress."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ _SUBMISSION = "submission"
 
 @dataclass(frozen=True, slots=True)
 class StartedBatch:
-    """A batch that is under way. `attached` means that an earlier call has started it, with its own options."""
+    """A batch that is running. `attached` means that an earlier call started it, with that call's options."""
 
     batch_id: str
     attached: bool
@@ -55,12 +55,12 @@ class StartedBatch:
     temporal: Client = field(repr=False)
 
     async def result(self) -> BatchProgress | EconomySummary:
-        """Wait for the batch to end, and return what came of it: an `EconomySummary` for an economy batch.
+        """Wait for the batch to end and return its outcome: an `EconomySummary` for an economy batch.
 
         Raises:
-            BatchConflict: its id stands for other lines in the ledger.
+            BatchConflict: the ledger has other lines under its id.
             BatchFailed: it ended early.
-            TemporalUnavailable: Temporal was lost. The batch goes on.
+            TemporalUnavailable: the connection to Temporal was lost. The batch continues.
         """
         with temporal_errors(self.temporal, not_found=unknown_batch_error(self.batch_id)):
             try:
@@ -74,8 +74,8 @@ async def start_batch(temporal: Client, order: BatchOrder | EconomyOrder) -> Sta
     """Start the workflow of a batch, or attach to it. See `Client.start_batch`.
 
     Raises:
-        BatchConflict: a batch of the same id and other lines, or of the other price, is under way.
-        RPCError: Temporal did not take it.
+        BatchConflict: a batch with the same id and other lines, or at the other price, is running.
+        RPCError: Temporal did not accept it.
     """
     economy = isinstance(order, EconomyOrder)
     if await is_under_way(temporal, find_workflow_id(order.batch_id, economy=not economy)):
@@ -110,10 +110,10 @@ def find_workflow_id(batch_id: str, *, economy: bool) -> str:
 
 
 async def is_under_way(temporal: Client, workflow_id: str) -> bool:
-    """Return whether a batch's workflow runs.
+    """Return whether a batch's workflow is running.
 
     Raises:
-        RPCError: Temporal cannot be asked.
+        RPCError: Temporal cannot be reached.
     """
     handle = temporal.get_workflow_handle(workflow_id)
     try:
@@ -125,7 +125,7 @@ async def is_under_way(temporal: Client, workflow_id: str) -> bool:
 
 
 async def query_progress(temporal: Client, batch_id: str, max_wait: timedelta) -> BatchProgress | None:
-    """Ask where a batch stands, None before its first step. See `Client.batch_progress`."""
+    """Query a batch's progress; None before its first step. See `Client.batch_progress`."""
     workflow_id = find_workflow_id(batch_id, economy=False)
     with _query_errors(temporal, batch_id, max_wait):
         asking = temporal.get_workflow_handle(workflow_id).query(names.QUERY_PROGRESS, rpc_timeout=max_wait)
@@ -134,7 +134,7 @@ async def query_progress(temporal: Client, batch_id: str, max_wait: timedelta) -
 
 
 async def query_economy(temporal: Client, batch_id: str, max_wait: timedelta) -> EconomyProgress:
-    """Ask where an economy batch stands. See `Client.economy_progress`."""
+    """Query an economy batch's progress. See `Client.economy_progress`."""
     workflow_id = find_workflow_id(batch_id, economy=True)
     with _query_errors(temporal, batch_id, max_wait):
         asking = temporal.get_workflow_handle(workflow_id).query(

@@ -52,26 +52,27 @@ _CONNECT_SECONDS = 10.0
 
 
 class Client:
-    """Submits image requests and asks about their runs. One for a process is enough, for many tasks at once.
+    """Submits image requests and manages their runs. One instance can serve a whole process and many concurrent tasks.
 
-    `run_id` is "image:TENANT:REQUEST_ID" everywhere (`gpt_image_runs.run_id_for`), `max_wait` how long a worker's answer is awaited.
-    Every method raises `TemporalUnavailable` where Temporal does not answer; all errors are `ClientError`s.
+    `run_id` is always "image:TENANT:REQUEST_ID" (`gpt_image_runs.run_id_for`). `max_wait` limits how long to wait for a worker.
+    Every method raises `TemporalUnavailable` if Temporal does not answer. All errors are `ClientError`s.
     """
 
     def __init__(self, temporal: TemporalClient) -> None:
-        """Use a connection that exists. Values travel as the contracts say, whatever its payload converter is."""
+        """Use an existing connection. Payloads are converted with pydantic, whatever the connection's converter is."""
         self._temporal = _with_pydantic(temporal)
 
     @classmethod
     async def connect(
         cls, address: str | None = None, *, namespace: str | None = None, **options: Any
     ) -> "Client":
-        """Connect to Temporal: to `address`, such as "localhost:7233", or where `TEMPORAL_*` says.
+        """Connect to Temporal: to `address`, such as "localhost:7233", or as the `TEMPORAL_*` settings say.
 
-        `TEMPORAL_*` and its configuration file count for all that is not given. `options` are those of `temporalio`'s `Client.connect`.
+        `TEMPORAL_*` and its configuration file supply everything that is not given. `options` are those of `temporalio`'s
+        `Client.connect`.
 
         Raises:
-            TemporalUnavailable: no server is named, or none answers there; the text names the setting to look at.
+            TemporalUnavailable: no server is configured, or it does not answer; the message names the setting to check.
         """
         config = _load_config()
         if address is not None:
@@ -94,20 +95,21 @@ class Client:
 
     @property
     def temporal(self) -> TemporalClient:
-        """Temporal's own client, for what this one has no method for."""
+        """The underlying Temporal client."""
         return self._temporal
 
     async def submit(
         self, request: ImageRequest | Mapping[str, Any], *, max_wait: timedelta = ANSWER_TIME
     ) -> Submission:
-        """Submit a request, and return its receipt: accepted, or attached to the run of the same content.
+        """Submit a request and return its receipt: accepted, or attached to the existing run with the same content.
 
-        The request needs a `request_id`: the same one again, however often and after a crash of the caller, is one run and one bill.
+        The request needs a `request_id`. Submitting the same one again, even after a crash of the caller, gives the same run and
+        one bill.
 
         Raises:
-            RunRefused: the request is wrong, with all its problems. Nothing was sent, and its request id stays free.
-            RunConflict: its request id stands for other content.
-            NoAnswer: there was no receipt in time. Submit it again with the same request id.
+            RunRefused: the request is not valid; the error lists all problems. Nothing was sent, and its request id stays free.
+            RunConflict: its request id is already used for other content.
+            NoAnswer: no receipt arrived in time. Submit it again with the same request id.
         """
         asked = _read(request)
         if asked.request_id is None:
@@ -123,10 +125,10 @@ class Client:
     async def quote(
         self, request: ImageRequest | Mapping[str, Any], *, max_wait: timedelta = ANSWER_TIME
     ) -> Quote:
-        """Ask what a request would cost. Nothing is started or sent for it.
+        """Return what a request would cost. Nothing is started or sent.
 
         Raises:
-            RunRefused: the request is wrong, with all its problems.
+            RunRefused: the request is not valid; the error lists all problems.
             NoAnswer: no worker answered in time.
         """
         asked, quote_id = _read(request), f"quote:{uuid4()}"
@@ -152,7 +154,7 @@ class Client:
             return quoted
 
     async def status(self, run_id: str, *, max_wait: timedelta = ANSWER_TIME) -> RunStatus:
-        """Ask where a run is, and what is known of it so far.
+        """Return the current stage of a run and what is known of it so far.
 
         Raises:
             RunNotFound: Temporal does not know it.
@@ -161,16 +163,16 @@ class Client:
         return await query_status(self._temporal, self._handle(run_id), max_wait)
 
     async def result(self, run_id: str) -> RunResult:
-        """Wait for a run to end, and return its images and its bill.
+        """Wait for a run to end and return its images and its bill.
 
-        The latest execution under the id counts. For a request of your own `Submission.result` is safer: it is never that of other
-        content under the same id.
+        Uses the latest execution with this id. `Submission.result` is safer for your own request: it never returns the result
+        of other content under the same id.
 
         Raises:
             RunNotFound: Temporal does not know it.
-            RunRefused: it was refused, nothing was sent. `BudgetExceeded` where its tenant may not spend it.
-            RunConflict: its request id stands for other content.
-            RunFailed: it ended without a result. `RunCancelled` where it was cancelled.
+            RunRefused: it was refused and nothing was sent. `BudgetExceeded` if it is over its tenant's budget.
+            RunConflict: its request id is already used for other content.
+            RunFailed: it ended without a result. `RunCancelled` if it was cancelled.
         """
         return await await_result(self._temporal, self._handle(run_id))
 
@@ -183,13 +185,13 @@ class Client:
         actor: str,
         max_wait: timedelta | None = ANSWER_TIME,
     ) -> DecisionTaken:
-        """Decide about a run that is held: "resend" its request, which may pay twice, or "give_up". `reason` and `actor` are kept.
+        """Decide about a held run: "resend" its request, which may pay twice, or "give_up". `reason` and `actor` are recorded.
 
         Raises:
-            DecisionRefused: it is not well-formed, or the run does not wait for one.
+            DecisionRefused: it is not well-formed, or the run is not waiting for a decision.
             RunEnded: the run has ended.
             RunNotFound: Temporal does not know it.
-            NoAnswer: no worker answered in time. Ask for its status before deciding again.
+            NoAnswer: no worker answered in time. Check the run's status before deciding again.
         """
         try:
             given = {"decision": decision, "reason": reason, "actor": actor}
@@ -212,7 +214,7 @@ class Client:
                 raise
 
     async def cancel(self, run_id: str) -> None:
-        """Cancel a run. A request that was sent is finished and billed; a run that has ended stays as it is.
+        """Cancel a run. A request that was already sent is completed and billed; a run that has ended stays as it is.
 
         Raises:
             RunNotFound: Temporal does not know it.
@@ -220,9 +222,9 @@ class Client:
         await cancel_run(self._temporal, self._handle(run_id))
 
     async def images(self, result: RunResult | str) -> tuple[bytes, ...]:
-        """Read the images of a result, or of the run with this id, each checked against its hash.
+        """Read the images of a result, or of the run with this id, and check each against its hash.
 
-        A store on the local disk is read by its path, one in S3 with the extra `app` installed and `AWS_*` set.
+        Images in a local store are read by path, those in S3 need the extra `app` and `AWS_*`.
 
         Raises:
             ImageUnavailable: an image cannot be read here.
@@ -235,10 +237,10 @@ class Client:
         return await read_image(image)
 
     async def start_batch(self, order: BatchOrder | EconomyOrder) -> batches.StartedBatch:
-        """Start a batch, or attach to it. Its lines are in the image store: `starter.py batch run FILE --prepare` makes the order.
+        """Start a batch, or attach to it. `starter.py batch run FILE --prepare` uploads its lines and prints the order.
 
         Raises:
-            BatchConflict: its id stands for other lines, or for a batch at the other price.
+            BatchConflict: its id is used for other lines, or for a batch at the other price.
         """
         with temporal_errors(self._temporal):
             return await batches.start_batch(self._temporal, order)
@@ -246,7 +248,7 @@ class Client:
     async def batch_progress(
         self, batch_id: str, *, max_wait: timedelta = ANSWER_TIME
     ) -> BatchProgress | None:
-        """Ask where a batch stands, None before its first step.
+        """Return a batch's progress; None before its first step.
 
         Raises:
             BatchNotFound: Temporal does not know it.
@@ -255,7 +257,7 @@ class Client:
         return await batches.query_progress(self._temporal, batch_id, max_wait)
 
     async def economy_progress(self, batch_id: str, *, max_wait: timedelta = ANSWER_TIME) -> EconomyProgress:
-        """Ask where an economy batch stands. Errors as for `batch_progress`."""
+        """Return an economy batch's progress. Errors as for `batch_progress`."""
         return await batches.query_economy(self._temporal, batch_id, max_wait)
 
     def _handle(self, run_id: str) -> RunHandle:
@@ -270,7 +272,7 @@ def _load_config() -> ClientConnectConfig:
 
 
 def _with_pydantic(temporal: TemporalClient) -> TemporalClient:
-    """Return a client that reads and writes contracts, on the same connection. A payload codec stays."""
+    """Return a client on the same connection that converts payloads with pydantic. A payload codec is kept."""
     converter = temporal.data_converter
     if issubclass(converter.payload_converter_class, PydanticPayloadConverter):
         return temporal

@@ -1,4 +1,4 @@
-"""The errors of the client. The text of each says what is wrong and what to do."""
+"""The client's errors. Each message says what is wrong and what to do."""
 
 import asyncio
 from collections.abc import Awaitable, Iterator
@@ -29,11 +29,11 @@ class ClientError(Exception):
 
 
 class TemporalUnavailable(ClientError):
-    """Temporal does not answer or does not take the call. Runs that were started go on."""
+    """Temporal does not answer or does not accept the call. Runs that were started continue."""
 
 
 class NoAnswer(ClientError):
-    """No worker answered in time, or none can say whose a request id is. The run may have been started.
+    """No worker answered in time, or none could say whose content a request id belongs to. The run may have been started.
 
     Submit the same request again with the same request id: it is one run and one bill.
     """
@@ -52,7 +52,7 @@ class RunNotFound(ClientError):
 
 
 class RunRefused(ClientError):
-    """The request may not run, for all of `problems`. `run_id` is None where it was not even sent."""
+    """The request is refused; `problems` lists why. `run_id` is None if nothing was submitted."""
 
     def __init__(
         self, message: str, *, run_id: str | None = None, problems: tuple[Problem, ...] = ()
@@ -63,11 +63,11 @@ class RunRefused(ClientError):
 
 
 class BudgetExceeded(RunRefused):
-    """The tenant may not spend what the run's next request could cost. That request was not sent."""
+    """The run's next request could cost more than the tenant's budget allows. That request was not sent."""
 
 
 class RunConflict(ClientError):
-    """The request id stands for other content, which `differences` tell as far as they are known."""
+    """The request id is already used for other content; `differences` lists the known differences."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class RunConflict(ClientError):
 
 
 class RunFailed(ClientError):
-    """The run ended without a result. `failure_type` is the name of its failure, `details` what belongs to it."""
+    """The run ended without a result. `failure_type` names the failure, `details` has its data."""
 
     def __init__(
         self, message: str, *, run_id: str, failure_type: str, details: tuple[Any, ...] = ()
@@ -96,7 +96,7 @@ class RunFailed(ClientError):
 
 
 class RunCancelled(RunFailed):
-    """The run was cancelled before its request was sent; what was sent is finished and billed."""
+    """The run was cancelled before its request was sent. A request that was already sent is completed and billed."""
 
 
 class RunEnded(ClientError):
@@ -116,7 +116,7 @@ class DecisionRefused(ClientError):
 
 
 class BatchConflict(ClientError):
-    """The batch's id stands for other lines, or for a batch at the other price. Nothing was started."""
+    """The batch id is already used for other lines, or for a batch at the other price. Nothing was started."""
 
     def __init__(self, message: str, *, batch_id: str) -> None:
         super().__init__(message)
@@ -132,7 +132,7 @@ class BatchNotFound(ClientError):
 
 
 class BatchFailed(ClientError):
-    """The batch ended early, with the failure `failure_type`. Runs that were started go on."""
+    """The batch ended early, with the failure `failure_type`. Runs that were started continue."""
 
     def __init__(self, message: str, *, batch_id: str, failure_type: str) -> None:
         super().__init__(message)
@@ -149,7 +149,7 @@ class ImageUnavailable(ClientError):
 
 
 def read_failure(run_id: str, cause: BaseException) -> RunRefused | RunConflict | RunFailed:
-    """Read why a run has no result from the cause of its `WorkflowFailureError`."""
+    """Convert the cause of a `WorkflowFailureError` to the client's error."""
     if not isinstance(cause, ApplicationError):
         kind = type(cause).__name__.removesuffix("Error")
         error_class = RunCancelled if isinstance(cause, CancelledError) else RunFailed
@@ -175,7 +175,7 @@ def _read_problems(cause: ApplicationError) -> tuple[Problem, ...]:
 
 
 async def wait_at_most(max_wait: timedelta | None, answer: Awaitable[T]) -> T:
-    """Await an answer of Temporal, for ever without `max_wait`.
+    """Wait for an answer of Temporal; without a limit if `max_wait` is None.
 
     Raises:
         TimeoutError: it took longer.
@@ -194,12 +194,12 @@ async def wait_at_most(max_wait: timedelta | None, answer: Awaitable[T]) -> T:
 def temporal_errors(
     temporal: TemporalClient, *, not_found: ClientError | None = None, no_answer: ClientError | None = None
 ) -> Iterator[None]:
-    """Raise what Temporal answers as an error of the client.
+    """Convert Temporal's errors to the client's.
 
-    `not_found` is raised where it does not know the workflow, `no_answer` where a worker's answer does not come in time.
+    `not_found` is raised if Temporal does not know the workflow, `no_answer` if a worker does not answer in time.
 
     Raises:
-        TemporalUnavailable: anything else that it answers.
+        TemporalUnavailable: for every other error.
     """
     server = f"{temporal.service_client.config.target_host} ({temporal.namespace})"
     try:

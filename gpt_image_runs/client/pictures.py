@@ -1,4 +1,4 @@
-"""The bytes of a result's images, read from where the image store keeps them and checked against their hash."""
+"""Read a result's images from the image store and check them against their hash."""
 
 import asyncio
 import hashlib

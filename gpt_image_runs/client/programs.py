@@ -1,4 +1,4 @@
-"""How a program that is a client of Temporal ends with an exit status that can be trusted."""
+"""End a program that uses a Temporal client with a reliable exit status."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ from gpt_image_runs.client.errors import ClientError
 
 
 def run_and_exit(main: Coroutine[Any, Any, int | None]) -> NoReturn:
-    """Run `main` and end the process: with what it returns (None is 0), or with 1 and the reason on stderr.
+    """Run `main` and end the process: with its return value (None is 0), or with 1 and the reason on stderr.
 
-    Python's shutdown is left out, in which the SDK's threads may crash a process that has done its work
-    (temporalio/sdk-python#300); functions registered with `atexit` are not called.
+    Skips Python's shutdown, in which the SDK's threads may crash a finished process (temporalio/sdk-python#300). Functions
+    registered with `atexit` are not called.
     """
     status = 1
     try:

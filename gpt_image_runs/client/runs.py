@@ -1,4 +1,4 @@
-"""What a caller does with a run that exists: ask where it is, wait for its end, decide about it, cancel it."""
+"""Operations on an existing run: query its status, wait for its end, decide about it, cancel it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ from gpt_image_runs.contracts.result import RunResult, RunStatus
 
 RunHandle = WorkflowHandle[Any, RunResult]
 
+# How long to wait for a worker unless the caller says otherwise. A free worker answers in milliseconds.
 ANSWER_TIME = timedelta(seconds=30)
-"""How long a worker's answer is awaited unless a caller says otherwise. It takes some milliseconds where a worker is free."""
 LOOK_AGAIN_SECONDS = 1.0
 
 
 async def await_result(temporal: Client, handle: RunHandle) -> RunResult:
-    """Wait for a run to end, and return its result. See `Submission.result`."""
+    """Wait for a run to end and return its result. See `Submission.result`."""
     with temporal_errors(temporal, not_found=unknown_run_error(handle.id)):
         try:
             return await handle.result()
@@ -48,7 +48,7 @@ async def await_result(temporal: Client, handle: RunHandle) -> RunResult:
 
 
 async def query_status(temporal: Client, handle: RunHandle, max_wait: timedelta) -> RunStatus:
-    """Ask where a run is. See `Client.status`."""
+    """Return where a run is. See `Client.status`."""
     silence = NoAnswer(
         f"No worker answered within {max_wait.total_seconds():g} s, so it is not known where {handle.id} is. It goes on when a"
         " worker polls.",
@@ -61,12 +61,12 @@ async def query_status(temporal: Client, handle: RunHandle, max_wait: timedelta)
 
 
 async def send_decision(handle: RunHandle, decision: Decision) -> DecisionTaken:
-    """Send a decision about a held run, and wait for the worker's answer.
+    """Send a decision about a held run and wait for the worker's answer.
 
     Raises:
-        DecisionRefused: the run does not wait for one.
-        ClientError: the worker could not take it.
-        RPCError: Temporal did not take it; of a run that has ended it says NOT_FOUND.
+        DecisionRefused: the run is not waiting for a decision.
+        ClientError: the worker could not accept it.
+        RPCError: Temporal did not accept it. For a run that has ended, its status is NOT_FOUND.
     """
     try:
         taken: DecisionTaken = await handle.execute_update(
@@ -96,7 +96,7 @@ def unknown_run_error(run_id: str) -> RunNotFound:
 
 
 async def wait_for_end(handle: RunHandle, max_seconds: float = LOOK_AGAIN_SECONDS) -> None:
-    """Wait until an execution has ended, at most some seconds. However it ended."""
+    """Wait until an execution has ended in any way, at most `max_seconds`."""
     ending = asyncio.ensure_future(handle.result(follow_runs=False))
     try:
         done, _ = await asyncio.wait({ending}, timeout=max_seconds)
@@ -107,7 +107,7 @@ async def wait_for_end(handle: RunHandle, max_seconds: float = LOOK_AGAIN_SECOND
 
 
 class WorkflowStart(NamedTuple):
-    """The first argument, decoded as plain JSON (None without one), and the memo as it was at the start."""
+    """A workflow's first argument, decoded as plain JSON (None without one), and its memo at the start."""
 
     argument: Any
     memo: dict[str, Any]
@@ -117,7 +117,7 @@ async def read_start(client: Client, handle: WorkflowHandle[Any, Any]) -> Workfl
     """Read what an execution was started with.
 
     Raises:
-        RPCError: the server cannot be asked, or does not know the execution.
+        RPCError: the server cannot be reached, or does not know the execution.
     """
     async for event in handle.fetch_history_events(page_size=1):
         started = event.workflow_execution_started_event_attributes
@@ -129,7 +129,7 @@ async def read_start(client: Client, handle: WorkflowHandle[Any, Any]) -> Workfl
 
 
 class ComparedContent(NamedTuple):
-    """Whether an execution is carried out with a request's content. `first` is what it was started with, where that was read."""
+    """Whether an execution runs a request's content. `first` is what it was started with, if that was read."""
 
     is_same: bool
     first: ImageRequest | None = None
@@ -138,10 +138,10 @@ class ComparedContent(NamedTuple):
 async def compare_content(
     temporal: Client, described: WorkflowExecutionDescription, request: ImageRequest, run_id: str
 ) -> ComparedContent:
-    """Compare the content of an execution with that of a request for the run of this id.
+    """Compare the content of an execution with that of a request for the run with this id.
 
     Raises:
-        RPCError: the server cannot be asked.
+        RPCError: the server cannot be reached.
     """
     wanted, memo = fingerprint(request), await described.memo()
     if _has_content(wanted, memo, {}, None):
@@ -156,10 +156,10 @@ async def compare_content(
 def _has_content(
     fingerprint: str, memo: Mapping[str, Any], memo_at_start: Mapping[str, Any], first: str | None
 ) -> bool:
-    """Return whether an execution is carried out with the content of this fingerprint.
+    """Return whether an execution runs the content with this fingerprint.
 
-    `first` is the fingerprint of the execution's argument. It counts unless the execution has changed its memo itself: then it
-    goes on with other content than its argument, the one that owns the request id.
+    `first` is the fingerprint of the execution's argument. It counts unless the execution has changed its own memo: it then
+    runs the content that owns the request id, and not its argument.
     """
     known = memo.get(FINGERPRINT)
     return known == fingerprint or (first == fingerprint and known == memo_at_start.get(FINGERPRINT))

@@ -1,4 +1,4 @@
-"""What a run is started with, whoever starts it: its id, what it is found by, its place in the queue. Pure: no client here."""
+"""The options a run is started with: id, search attributes, priority. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +30,9 @@ def describe_start(
     batch_id: str | None = None,
     priority_key: int = priorities.PRIORITY_INTERACTIVE,
 ) -> RunStart:
-    """Return what the run of a request is started with.
+    """Build the start options of a request's run.
 
-    `model` is the one that will be called where that is known: the requested one may be retired and replaced. The run corrects it.
+    `model` is the model that will be called, if known: the requested one may be retired and replaced. The run corrects it.
     """
     model = model or request.model
     attributes: list[SearchAttributePair[Any]] = [

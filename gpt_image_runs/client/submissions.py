@@ -1,4 +1,4 @@
-"""From a request to its receipt: a run is started or attached to, and says before anything is sent what became of the request."""
+"""Submit a request and get its receipt: a run is started or attached to, and answers before anything is sent."""
 
 import asyncio
 from contextlib import suppress
@@ -46,8 +46,8 @@ _CROWDED_SECONDS = 0.5
 class Answer(NamedTuple):
     """The answer to a submission.
 
-    `receipt` is None where there is none: with a `handle` that execution gives none, because of `reason`. Without a handle nobody
-    answered, or with an error, which is the `reason`, and it is not known whether the run was started.
+    `receipt` is None if there is none. With a `handle`, that execution refuses to give one, for `reason`. Without a handle there
+    was no answer, or an error, which is the `reason`, and it is not known whether the run was started.
     """
 
     receipt: SubmitReceipt | None
@@ -63,7 +63,7 @@ def build_start_options(
     model: str | None = None,
     reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
 ) -> dict[str, Any]:
-    """Build the options of `start_workflow` for a run that is attached to where it is under way."""
+    """Build the options of `start_workflow` for a run, so that it is attached to if it is already running."""
     start = describe_start(request, submission=submission, model=model)
     return {
         "id": run_id,
@@ -81,10 +81,10 @@ def build_start_options(
 async def request_receipt(
     temporal: Client, payload: Any, submission: str, max_wait: timedelta, **start: Any
 ) -> Answer:
-    """Start a run, or attach to it, and ask for its receipt in the same round trip. `start` is for `start_workflow`.
+    """Start a run, or attach to it, and request its receipt in the same round trip. `start` is for `start_workflow`.
 
     Raises:
-        RPCError: Temporal did not take it.
+        RPCError: Temporal did not accept it.
     """
     operation: WithStartWorkflowOperation[Any, RunResult] = WithStartWorkflowOperation(
         names.WORKFLOW, payload, **start
@@ -127,11 +127,11 @@ def _read_reason(error: BaseException) -> str:
 
 
 def check_receipt(receipt: SubmitReceipt) -> None:
-    """Check that the run's result is the request's own.
+    """Check that the run's result will be the request's own.
 
     Raises:
-        RunRefused: the request may not run.
-        RunConflict: the request id stands for other content.
+        RunRefused: the request is refused.
+        RunConflict: the request id is already used for other content.
     """
     if receipt.status == "refused":
         raise RunRefused(receipt.message, run_id=receipt.run_id, problems=receipt.problems)
@@ -147,7 +147,7 @@ def check_receipt(receipt: SubmitReceipt) -> None:
 async def submit_request(
     temporal: Client, request: ImageRequest, run_id: str, max_wait: timedelta
 ) -> "Submission":
-    """Submit a request until it has its receipt. See `Client.submit`."""
+    """Submit a request until there is a receipt. See `Client.submit`."""
     clock = asyncio.get_running_loop().time
     ends_at = clock() + max_wait.total_seconds()
     reason, submission = "", uuid4().hex
@@ -175,7 +175,7 @@ async def submit_request(
 
 
 def _is_crowded(error: RPCError) -> bool:
-    """Return whether too many submissions of the run wait, so that this one was not taken: Temporal lets ten wait at a time."""
+    """Return whether this submission was rejected because too many for this run are waiting: Temporal allows ten."""
     return error.status is RPCStatusCode.RESOURCE_EXHAUSTED or "update was aborted" in error.message
 
 
@@ -191,7 +191,7 @@ def _describe_silence(run_id: str, reason: str, max_wait: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request that was accepted, or attached to the run that exists: the run's result is the result.
+    """A request that was accepted, or attached to the existing run with the same content.
 
     `receipt` says which, what it can cost at most, and what to be warned of.
     """
@@ -202,17 +202,17 @@ class Submission:
     temporal: Client = field(repr=False)
 
     async def result(self) -> RunResult:
-        """Wait for the run to end, and return its images and its bill.
+        """Wait for the run to end and return its images and its bill.
 
         Raises:
             RunFailed: it ended without a result.
-            RunRefused: it was refused after its receipt, as `BudgetExceeded` is.
-            TemporalUnavailable: Temporal was lost. The run goes on.
+            RunRefused: it was refused after its receipt, for example with `BudgetExceeded`.
+            TemporalUnavailable: the connection to Temporal was lost. The run continues.
         """
         return await await_result(self.temporal, self.handle)
 
     async def status(self, *, max_wait: timedelta = ANSWER_TIME) -> RunStatus:
-        """Ask where the run is. See `Client.status`."""
+        """Return where the run is. See `Client.status`."""
         return await query_status(self.temporal, self.handle, max_wait)
 
     async def cancel(self) -> None:
