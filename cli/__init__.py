@@ -1,1 +1,1 @@
-"""What people and scripts type: a file for each command, tables and progress. How things are stored is not known here."""
+"""The command line: a module for each command, and shared output, options and errors."""

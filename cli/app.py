@@ -1,7 +1,7 @@
-"""The list of commands, and the one place where a command's end becomes an exit status. Commands do their own work.
+"""The list of commands, and the exit status of each.
 
-A command's module is loaded when the command is called, so that `--help` and mistyped words answer at once. A command may
-be a group of commands: then its module holds a Typer app in place of a function.
+A command's module is imported when the command is called, so that `--help` and mistyped commands answer at once. A command
+may be a group: then its module has a Typer app instead of a function.
 """
 
 import sys
@@ -21,68 +21,72 @@ from gpt_image_runs.observability.tracing import end_tracing
 DONE, FAILED = 0, 1
 _TRACES_PATIENCE_SECONDS = 2.0
 _PROGRAM = "starter.py"
-_HELP = """Images with OpenAI's GPT Image models: durable on Temporal, and every run billed.
+_HELP = """Generate images with OpenAI's GPT Image models: durable on Temporal, with a bill for every run.
 
-Exit status: 0 done, 1 the run failed or something needed is not there, 2 the request is refused.
+Exit status: 0 done, 1 the run failed or something it needs is missing, 2 the request is refused.
 Every command takes --json: one JSON document on stdout, everything else on stderr."""
 
 
 class Command(NamedTuple):
-    """Where a command's function or Typer app is, under `cli`, and its sentence in the help."""
+    """Where a command's function or Typer app is (below `cli`), and its line in the help."""
 
     module: str
     help: str
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("local.demo", "Three pictures and their bills, to see that everything works."),
+    "demo": Command("local.demo", "Make three images and show their bills, to see that everything works."),
     "up": Command(
         "local.up",
         "Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.",
     ),
-    "doctor": Command("local.doctor", "Say what is reachable, what is missing, and what to do about it."),
-    "generate": Command("runs.submit", "Generate pictures from a prompt."),
-    "edit": Command("runs.submit", "Edit pictures by a prompt, with or without a mask."),
-    "submit": Command("runs.submit", "Start the run of one request, given as JSON."),
-    "quote": Command("runs.quote", "Say what a request would cost, without starting it."),
+    "doctor": Command(
+        "local.doctor", "Check what is reachable, and show what is missing and what to do about it."
+    ),
+    "generate": Command("runs.submit", "Generate images from a prompt."),
+    "edit": Command("runs.submit", "Edit images by a prompt, with or without a mask."),
+    "submit": Command("runs.submit", "Start the run of a request in JSON."),
+    "quote": Command("runs.quote", "Show what a request would cost, without starting it."),
     "batch": Command("batches.commands", "Run many requests from a file: progress, cost, retries, results."),
-    "upload": Command("runs.images", "Put a picture into the image store and print its reference."),
-    "show": Command("runs.show", "Show a run as it is now."),
+    "upload": Command("runs.images", "Store an image and print its reference."),
+    "show": Command("runs.show", "Show the current state of a run."),
     "wait": Command("runs.show", "Wait for a run and show its result."),
-    "decide": Command("runs.decide", "Decide about a run that is held."),
-    "images": Command("runs.images", "Copy a run's pictures out of the image store."),
-    "links": Command("runs.images", "Make links to a run's pictures."),
-    "ledger": Command("ledger.entries", "List the ledger's entries, the newest first."),
+    "decide": Command("runs.decide", "Decide about a held run: resend its request, or give it up."),
+    "images": Command("runs.images", "Copy a run's images out of the image store."),
+    "links": Command("runs.images", "Make links to a run's images."),
+    "ledger": Command("ledger.entries", "List the ledger's entries, newest first."),
     "costs": Command("ledger.entries", "Sum up the ledger by tenant, model or day."),
     "report": Command(
         "report.report", "Write a month for finance: a page with plots, and a table for a spreadsheet."
     ),
-    "runs": Command("runs.list", "List the runs that Temporal knows, the newest first."),
+    "runs": Command("runs.list", "List the runs that Temporal knows, newest first."),
     "budget": Command("ledger.budgets", "Set and show what tenants may spend."),
-    "pending": Command("ledger.open_items", "List the runs whose bill waits, the oldest first."),
-    "reconcile": Command("ledger.corrections", "Settle runs by the usage that the provider has told since."),
-    "reprice": Command("ledger.corrections", "Bill usage that waited for a price."),
-    "reverse": Command("ledger.corrections", "Take back all that was billed for a run."),
-    "exposure": Command("ledger.open_items", "Say what may have been paid for nothing."),
-    "verify": Command(
-        "ledger.verify", "Check the ledger's chains of hashes, every amount and every picture."
+    "pending": Command("ledger.open_items", "List the runs whose bill is not final, oldest first."),
+    "reconcile": Command(
+        "ledger.corrections", "Settle runs with the usage that the provider has reported since."
     ),
+    "reprice": Command("ledger.corrections", "Bill usage that had no price before."),
+    "reverse": Command("ledger.corrections", "Reverse everything that was billed for a run."),
+    "exposure": Command(
+        "ledger.open_items", "List requests that may have been charged without returning an image."
+    ),
+    "verify": Command("ledger.verify", "Check the ledger's hash chains, every amount and every image."),
     "recover": Command(
         "recover.commands",
-        "Recover a run from its kept answer, or a ledger that was restored from an older copy.",
+        "Recover a run from its stored response, or a ledger that was restored from an older copy.",
     ),
     "reconcile-provider": Command(
-        "ledger.reconcile_provider", "Compare a day with the provider's own books, once or each day."
+        "ledger.reconcile_provider", "Compare a day with the provider's own books, once or every day."
     ),
     "replay": Command(
         "local.replay", "Replay histories on the workflows of this code, before it is deployed."
     ),
-    "models": Command("local.models", "List the models: how long they live, what they take, what they cost."),
+    "models": Command("local.models", "List the models: lifecycle, sizes, qualities and prices."),
 }
 
 
 class _LazyGroup(TyperGroup):
-    """Holds a name and a sentence for each command, until one of them is called."""
+    """Has the name and the help of each command, and imports a command when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -90,7 +94,7 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Load the command `name`: the function or the Typer app of that name, its hyphens as underscores."""
+    """Load the command `name`: the function or Typer app of that name, with underscores for hyphens."""
     found = getattr(import_module(f"cli.{COMMANDS[name].module}"), name.replace("-", "_"))
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
@@ -100,7 +104,7 @@ def load_command(name: str) -> Any:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carries out a command line and returns the exit status. Every failure ends as a sentence, never as a traceback."""
+    """Run a command line and return its exit status. Every failure is printed as a sentence, never as a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our signs shows a question mark

@@ -1,4 +1,4 @@
-"""Moments as people type them and read them: UTC throughout."""
+"""Parse and format dates and times. UTC throughout."""
 
 import re
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
@@ -8,29 +8,29 @@ from typer import BadParameter, Option
 
 
 def parse_moment(text: str) -> datetime:
-    """A day (its first moment) or a moment, in UTC unless it says otherwise.
+    """Parse a day (its first moment) or a time, in UTC unless it has an offset.
 
     Raises:
-        BadParameter: neither.
+        BadParameter: it is neither.
     """
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        message = f"{text!a} is no day or moment: write 2026-11-23, or 2026-11-23T14:00:00+01:00."
+        message = f"{text!a} is not a valid day or time. Use 2026-11-23, or 2026-11-23T14:00:00+01:00."
         raise BadParameter(message) from None
 
 
 def format_moment(moment: datetime) -> str:
-    """A moment for a table: to the second, in UTC."""
+    """Format a time for a table: to the second, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 Since = Annotated[
-    datetime | None, Option(parser=parse_moment, metavar="DAY", help="From this day or moment on (UTC).")
+    datetime | None, Option(parser=parse_moment, metavar="DAY", help="From this day or time on (UTC).")
 ]
 Until = Annotated[
-    datetime | None, Option(parser=parse_moment, metavar="DAY", help="Before this day or moment (UTC).")
+    datetime | None, Option(parser=parse_moment, metavar="DAY", help="Before this day or time (UTC).")
 ]
 
 
@@ -39,7 +39,7 @@ _LAST_MONTH = 12
 
 
 class Month(NamedTuple):
-    """A calendar month of UTC."""
+    """A calendar month in UTC."""
 
     year: int
     number: int
@@ -49,7 +49,7 @@ class Month(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As a title: "November 2026"."""
+        """The month as a title: "November 2026"."""
         return f"{self.since:%B} {self.year}"
 
     @property
@@ -64,20 +64,20 @@ class Month(NamedTuple):
 
     @property
     def days(self) -> tuple[date, ...]:
-        """Every day of it."""
+        """Every day of the month."""
         count = (self.until - self.since).days
         return tuple(self.since.date() + timedelta(days=number) for number in range(count))
 
 
 def parse_month(text: str) -> Month:
-    """A month such as 2026-11.
+    """Parse a month such as 2026-11.
 
     Raises:
-        BadParameter: no month.
+        BadParameter: it is not a month.
     """
     found = _MONTH.fullmatch(text)
     year, number = map(int, found.groups()) if found else (0, 0)
     # The last year has no moment after it.
     if not MINYEAR <= year < MAXYEAR or not 1 <= number <= _LAST_MONTH:
-        raise BadParameter(f"{text!a} is no month: write a year and a month, such as 2026-11.")
+        raise BadParameter(f"{text!a} is not a valid month. Use YYYY-MM, for example 2026-11.")
     return Month(year, number)

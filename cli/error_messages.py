@@ -1,4 +1,4 @@
-"""What other rooms raise, as the end of a command. Loaded only when something has failed."""
+"""Turn errors of other packages into a command's message. Imported only after a failure."""
 
 import traceback
 
@@ -32,7 +32,7 @@ _GONE = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCo
 
 
 def explain(error: Exception) -> CommandFailed:
-    """The end that this error means, in words for the person at the keyboard."""
+    """Turn an error into the message and exit status of a command."""
     if isinstance(error, InputsRefused):
         return RequestRefused(str(error), error.problems)
     if isinstance(error, RPCError):
@@ -48,21 +48,21 @@ def explain(error: Exception) -> CommandFailed:
 
 def _explain_rpc(error: RPCError) -> str:
     if error.status in _NOT_LET_IN:
-        return f"Temporal does not let us in ({error.message}). Check TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE."
+        return f"Temporal denied access: {error.message}. Check TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE."
     if error.status in _GONE:
         return (
-            "The Temporal server does not answer any more. Runs that were started go on when it is back;"
-            " `python starter.py doctor` says what is reachable."
+            "The Temporal server no longer answers. Runs that were started continue when it is back;"
+            " `python starter.py doctor` shows what is reachable."
         )
     return f"Temporal answered {error.status.name}: {error.message.rstrip('.')}."
 
 
 def _describe_defect(error: Exception) -> str:
-    sentence = f"This is a defect of the program: {type(error).__name__}: {error}"
+    sentence = f"Internal error: {type(error).__name__}: {error}."
     try:
         wanted = load_settings().log_level == "DEBUG"
     except SettingsError:
         wanted = False
     if wanted:
         return f"{sentence}\n{''.join(traceback.format_exception(error))}"
-    return f"{sentence} (LOG_LEVEL=DEBUG shows where)"
+    return f"{sentence} Run again with LOG_LEVEL=DEBUG for a traceback."

@@ -1,4 +1,4 @@
-"""How a command can end other than well, and what it says then. Where such ends come from is not known here."""
+"""How a command can fail, with its message and exit status."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class CommandFailed(Exception):
-    """A command that could not do its work; the message is one sentence that says what to do."""
+    """A command failed; the message says what is wrong and what to do."""
 
     status = "error"
 
@@ -18,12 +18,12 @@ class CommandFailed(Exception):
         self._details = details
 
     def document(self) -> dict[str, Any]:
-        """The end as JSON: what `--json` prints instead of a result."""
+        """Return the failure as JSON: what `--json` prints instead of a result."""
         return {"status": self.status, "message": str(self), **self._details}
 
 
 class RequestRefused(CommandFailed):
-    """A request that may not run; nothing was sent. `problems` may be empty where the message says it all."""
+    """A request is refused; nothing was sent. `problems` may be empty if the message says everything."""
 
     status = "refused"
 
@@ -34,7 +34,7 @@ class RequestRefused(CommandFailed):
 
 
 class RunFailed(CommandFailed):
-    """A run that ended without a result; `failure_type` is the name of its failure."""
+    """A run ended without a result; `failure_type` is the name of its failure."""
 
     status = "failed"
 
@@ -43,7 +43,7 @@ class RunFailed(CommandFailed):
 
 
 class Interrupted(CommandFailed):
-    """Ctrl-C or SIGTERM before the command was done."""
+    """Ctrl-C or SIGTERM ended the command early."""
 
     status = "interrupted"
 
@@ -52,10 +52,10 @@ class Interrupted(CommandFailed):
 
 
 class WaitInterrupted(CommandFailed):
-    """Ctrl-C while a run was awaited: the run goes on."""
+    """Ctrl-C while waiting for a run. The run continues."""
 
     status = "running"
 
     def __init__(self, run_id: str) -> None:
-        message = f"The run goes on. Attach to it again: python starter.py wait {run_id}"
+        message = f"The run continues. Attach to it again: python starter.py wait {run_id}"
         super().__init__(message, exit_status=INTERRUPTED, run_id=run_id)

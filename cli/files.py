@@ -1,4 +1,4 @@
-"""JSON from files and from standard input, read strictly. What it means is not known here."""
+"""Read JSON strictly from files and stdin, and write files atomically."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from gpt_image_runs.contracts.visible_text import escape_controls
 
 
 def name_source(file: str) -> str:
-    """A file as messages name it."""
+    """Return the name of a source for messages."""
     return "stdin" if file == "-" else file
 
 
 def read_source(file: str) -> bytes:
-    """All bytes of a file, or of stdin for "-".
+    """Read all bytes of a file, or of stdin for "-".
 
     Raises:
         RequestRefused: it cannot be read.
@@ -34,10 +34,10 @@ def read_source(file: str) -> bytes:
 
 
 def read_document(data: bytes, source: str, *, wanted: str = "request") -> dict[str, Any]:
-    """The one JSON object that `data` holds, read strictly: a program that sends two values for one name means neither.
+    """Parse `data` as exactly one JSON object. A name that is given twice is refused, because its value is ambiguous.
 
     Raises:
-        RequestRefused: no UTF-8, no JSON, several documents, no object, a name given twice, or NaN.
+        RequestRefused: not UTF-8, not JSON, several documents, not an object, a name given twice, or NaN.
     """
     try:
         document = json.loads(
@@ -48,10 +48,14 @@ def read_document(data: bytes, source: str, *, wanted: str = "request") -> dict[
     except json.JSONDecodeError as error:
         raise _refuse(source, wanted, _explain(error)) from None
     except (ValueError, RecursionError) as error:
-        why = "is nested too deeply" if isinstance(error, RecursionError) else f"is no {wanted}: {error}"
+        why = (
+            "is nested too deeply"
+            if isinstance(error, RecursionError)
+            else f"is not a valid {wanted}: {error}"
+        )
         raise _refuse(source, wanted, why) from None
     if not isinstance(document, dict):
-        raise _refuse(source, wanted, "holds JSON, but no object")
+        raise _refuse(source, wanted, "contains JSON, but not an object")
     return document
 
 
@@ -60,12 +64,12 @@ def _explain(error: json.JSONDecodeError) -> str:
     if not error.doc.strip():
         return "is empty"
     if error.msg == "Extra data":
-        return f"holds several JSON documents (the second begins at {place})"
-    return f"is no JSON ({error.msg} at {place})"
+        return f"contains several JSON documents (the second begins at {place})"
+    return f"is not JSON ({error.msg} at {place})"
 
 
 def _refuse(source: str, wanted: str, why: str) -> RequestRefused:
-    return RequestRefused(f"{source} {why}. Give one {wanted} as one JSON object; nothing was started.")
+    return RequestRefused(f"{source} {why}. Provide one {wanted} as one JSON object; nothing was started.")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,10 +86,10 @@ def _refuse_constant(constant: str) -> None:
 
 @contextmanager
 def replace_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to; on leaving it takes the place of what was at `path`, unless something was raised.
+    """Open a file for writing that replaces `path` when the block ends without an error.
 
     Raises:
-        OSError: it cannot be written; what was at `path` is still there.
+        OSError: it cannot be written; the old file at `path` is unchanged.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -98,10 +102,10 @@ def replace_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_room(path: Path) -> None:
-    """Makes the folder of a file that is going to be written.
+    """Create the parent folder of a file.
 
     Raises:
-        OSError: the folder cannot be made, or a folder has the file's name.
+        OSError: the folder cannot be created, or `path` is a folder.
     """
     if path.is_dir():
         raise IsADirectoryError(0, "it is a folder")
@@ -110,7 +114,7 @@ def make_room(path: Path) -> None:
 
 @contextmanager
 def tell_unwritable(what: str) -> Iterator[None]:
-    """Turns an OSError of the block into a CommandFailed that says what cannot be written, and why."""
+    """Turn an OSError of the block into a CommandFailed that says what cannot be written and why."""
     try:
         yield
     except OSError as error:
@@ -122,6 +126,6 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def defuse(text: str | None) -> str | None:
-    """A text on one line, and none that a spreadsheet or a terminal would carry out."""
+    """Put a text on one line and make it harmless for spreadsheets and terminals."""
     told = escape_controls(" ".join(text.split())) if text else text
     return f"'{told}" if told and told.startswith(_FORMULAS) else told

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the payload that they make. Whether a value is allowed is checked later."""
+"""Options that several commands share, and the payload built from them. Values are checked later."""
 
 import getpass
 import re
@@ -15,43 +15,46 @@ from gpt_image_runs.contracts.request import REQUEST_ID_PATTERN, TENANT_PATTERN
 T = TypeVar("T")
 
 AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
-Tenant = Annotated[str, Option(help="Whose run it is.")]
+Tenant = Annotated[str, Option(help="The run's tenant.")]
 AnyTenant = Annotated[str | None, Option(help="This tenant only.")]
 Run = Annotated[str, Argument(metavar="RUN", help="A run's id, or its request id.")]
-Reason = Annotated[str | None, Option(help="Why; kept on the entry.")]
-Actor = Annotated[str | None, Option(help="Who decides; kept on the entry. Default: this machine's user.")]
+Reason = Annotated[str | None, Option(help="The reason; recorded on the entry.")]
+Actor = Annotated[
+    str | None, Option(help="Who decides; recorded on the entry. Default: this machine's user.")
+]
 NoWait = Annotated[bool, Option("--no-wait", help="Do not wait for the run's end.")]
 RequestId = Annotated[
-    str | None, Option(help="Your own id: the same one attaches to the run that exists. Default: a new one.")
+    str | None, Option(help="Your own id; the same id attaches to the existing run. Default: a new id.")
 ]
 
-Prompt = Annotated[str, Argument(metavar="PROMPT", help="What is wanted.")]
+Prompt = Annotated[str, Argument(metavar="PROMPT", help="What to draw or change.")]
 Model = Annotated[str | None, Option(help="Default: the setting DEFAULT_MODEL.")]
-Count = Annotated[int | None, Option("--n", help="How many pictures, 1 to 10.")]
+Count = Annotated[int | None, Option("--n", help="How many images, 1 to 10.")]
 Size = Annotated[str | None, Option(help="auto, or WIDTHxHEIGHT in pixels.")]
 Quality = Annotated[str | None, Option(help="auto, low, medium or high.")]
 Background = Annotated[str | None, Option(help="auto, opaque or transparent.")]
 OutputFormat = Annotated[str | None, Option(help="png, jpeg or webp.")]
 OutputCompression = Annotated[int | None, Option(help="0 to 100 percent, for jpeg and webp.")]
 Moderation = Annotated[str | None, Option(help="auto or low.")]
-InputFidelity = Annotated[str | None, Option(help="low or high, where the model has it.")]
+InputFidelity = Annotated[str | None, Option(help="low or high, if the model supports it.")]
 PartialImages = Annotated[
     int | None,
-    Option(help="1 to 3 pictures on the way to the finished one, told as they come; each is billed."),
+    Option(help="1 to 3 preview images, shown as they arrive; each is billed."),
 ]
 MissingUsage = Annotated[
-    str | None, Option(help="Where the provider reports no usage: estimate the bill, or hold it.")
+    str | None, Option(help="If the provider reports no usage: estimate the bill, or hold it.")
 ]
 UnknownOutcome = Annotated[
     str | None,
-    Option(help="After a request that was perhaps paid: resend it, or hold the run for a decision."),
+    Option(
+        help="If a request may have been charged without an answer: resend it, or hold the run for a decision."
+    ),
 ]
 Notify = Annotated[
-    str | None,
-    Option(metavar="URL", help="An address that is told of the run's end (docs/how-to/notify.md)."),
+    str | None, Option(metavar="URL", help="Webhook URL called when the run ends (docs/how-to/notify.md).")
 ]
 Metadata = Annotated[
-    list[str] | None, Option(metavar="KEY=VALUE", help="Kept on the ledger's entry; may be repeated.")
+    list[str] | None, Option(metavar="KEY=VALUE", help="Recorded on the ledger's entry; can be repeated.")
 ]
 
 
@@ -79,7 +82,7 @@ _OF_A_REQUEST: dict[str, tuple[Any, Any]] = {
 def with_request_options(
     *without: str, **changed: tuple[Any, Any]
 ) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a command the options of a request, in the place of its parameter `given`, which gets their values by name.
+    """Give a command the options of a request in place of its parameter `given`, which gets their values by name.
 
     `changed` has the type and the default of options that differ from the usual ones.
     """
@@ -110,10 +113,10 @@ def with_request_options(
 
 
 def make_payload(given: dict[str, Any], default_model: str, **more: Any) -> dict[str, Any]:
-    """The request's payload: what was given, and nothing else but a model.
+    """Build the request's payload from the given options, with the default model if none is given.
 
     Raises:
-        RequestRefused: a metadata option without "=".
+        RequestRefused: a metadata option has no "=".
     """
     named = {**given, "model": given["model"] or default_model, **more}
     metadata = named.pop("metadata")
@@ -122,7 +125,7 @@ def make_payload(given: dict[str, Any], default_model: str, **more: Any) -> dict
 
 
 def find_run_id(run: str, tenant: str) -> str:
-    """The id of the run that a person means: an id of a run as it stands, a request id as one of `tenant`.
+    """Return the run id: `run` itself if it is one, otherwise built from a request id and `tenant`.
 
     Raises:
         RequestRefused: it is neither.
@@ -132,7 +135,7 @@ def find_run_id(run: str, tenant: str) -> str:
     if re.fullmatch(REQUEST_ID_PATTERN, run) and re.fullmatch(TENANT_PATTERN, tenant):
         return names.run_id_for(tenant, run)
     raise RequestRefused(
-        f"{run!a} is no run: write the run's id, such as image:acme:req-1, or a request id and its --tenant."
+        f"{run!a} is not a valid run. Use the run's id, such as image:acme:req-1, or a request id and its --tenant."
     )
 
 
@@ -142,13 +145,13 @@ def _read_metadata(pairs: list[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or name in metadata:
             why = "is given twice" if equals else "has no value"
-            raise RequestRefused(f"--metadata {pair!a} {why}: write KEY=VALUE, each key once.")
+            raise RequestRefused(f"--metadata {pair!a} {why}. Use KEY=VALUE, each key once.")
         metadata[name] = value
     return metadata
 
 
 def find_actor(given: str | None) -> str:
-    """Who decides: as given, else the user of this machine.
+    """Return who decides: as given, otherwise this machine's user.
 
     Raises:
         RequestRefused: the machine does not know its user.
@@ -158,4 +161,4 @@ def find_actor(given: str | None) -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
-        raise RequestRefused("This machine does not know its user: give --actor NAME.") from None
+        raise RequestRefused("This machine's user is not known. Use --actor NAME.") from None

@@ -1,4 +1,4 @@
-"""Where words go: a command's answer on stdout, once; everything else on stderr. What is said is the commands' business."""
+"""Print a command's answer on stdout, once, and everything else on stderr."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ _WIDTH_OF_LOG = 120
 
 
 class _SafeConsole(Console):
-    """A console that sends no control character of a text to the terminal, whatever it is printed in."""
+    """A console that never sends control characters of a text to the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -32,7 +32,7 @@ class _SafeConsole(Console):
 
 
 class Output:
-    """One command's two streams. With `as_json` the answer is one JSON document, else text for people."""
+    """The two streams of one command. With `as_json` the answer is one JSON document, otherwise text."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -45,15 +45,15 @@ class Output:
         return self._answer.width
 
     def say(self, sentence: str, *, style: str = "") -> None:
-        """Tells a person something beside the answer."""
+        """Print a message on stderr."""
         self.talk.print(Text(escape_controls(sentence), style=style), soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
-        """Tells a person something that needs attention."""
+        """Print a warning on stderr."""
         self.say(f"! {sentence}", style="yellow")
 
     def answer(self, document: Any, *view: RenderableType) -> None:
-        """Gives the command's answer: `document` for machines, or `view` for people. Texts are never broken at an edge."""
+        """Print the command's answer: `document` as JSON, or `view` as text. Lines of text are not wrapped."""
         if self.as_json:
             sys.stdout.write(json.dumps(document, indent=2) + "\n")
             return
@@ -61,7 +61,7 @@ class Output:
             self._answer.print(part, soft_wrap=isinstance(part, Text))
 
     def fail(self, failure: CommandFailed) -> int:
-        """Tells how the command ended, and returns the exit status for it."""
+        """Print how the command failed and return its exit status."""
         if self.as_json:
             self.answer(failure.document())
         if isinstance(failure, RequestRefused) and failure.problems:
@@ -74,7 +74,7 @@ class Output:
 
 
 def make_table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
-    """A table as all commands print them; columns in `right` hold numbers, those in `whole` are never broken."""
+    """Make a table in the common style. Columns in `right` hold numbers; those in `whole` are never wrapped."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1))
     for name in columns:
         justify: JustifyMethod = "right" if name in right else "left"
@@ -97,7 +97,7 @@ def _open_console(stream: Any, without_terminal: int) -> Console:
 
 
 def _width_of(stream: Any, without_terminal: int) -> int | None:
-    """Characters in a line; None leaves it to Rich, which asks the terminal."""
+    """Return the characters in a line; None lets Rich ask the terminal."""
     if stream.isatty():
         return None
     return shutil.get_terminal_size((without_terminal, 24)).columns  # COLUMNS, where somebody has set it

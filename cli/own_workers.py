@@ -1,6 +1,6 @@
-"""Whether the workers behind Temporal have the ledger and the image store of this terminal: asked before anything is spent.
+"""Check, before anything is spent, that the workers use this terminal's ledger and image store.
 
-A terminal that has neither (Temporal only) compares nothing; then it is enough that all workers have the same.
+A terminal without either uses Temporal alone; then all workers must agree with each other.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ _STORE_PATIENCE_SECONDS = 10.0
 
 
 class OtherWorkers(CommandFailed):
-    """The workers have another ledger or another image store than this terminal; nothing was sent."""
+    """The workers use another ledger or image store than this terminal; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A ledger or a store of this terminal. `short_id` is None where there is none, `problem` says why it is not known."""
+    """A ledger or a store of this terminal. `short_id` is None if there is none; `problem` says why it is not known."""
 
     location: str
     short_id: str | None = None
@@ -37,13 +37,13 @@ class _Place:
 
 
 async def connect_to_own_workers(session: Session, output: Output) -> Client:
-    """Connect to Temporal for a command that spends or writes: its workers have to be those of this terminal.
+    """Connect to Temporal for a command that spends or writes, and check its workers.
 
-    Where no worker polls yet, or workers do not say what they have, there is nothing to compare.
+    The check passes if no worker polls yet, or if the workers do not report what they use.
 
     Raises:
         TemporalUnavailable: no server answers.
-        OtherWorkers: they have another ledger or store.
+        OtherWorkers: they use another ledger or store.
     """
     client = await session.connect()
     await check_own_workers(client, session, output)
@@ -60,7 +60,7 @@ async def check_own_workers(client: Client, session: Session, output: Output) ->
 
 
 async def compare_workers(client: Client, session: Session) -> tuple[str | None, list[str]]:
-    """Return how the workers differ from this terminal or from each other, as a sentence, and what could not be compared."""
+    """Describe how the workers differ from this terminal or from each other, and what could not be compared."""
     workers = await list_live_workers(client, _QUEUES)
     if difference := _find_disagreement(workers):
         return difference, []
@@ -81,7 +81,7 @@ async def compare_workers(client: Client, session: Session) -> tuple[str | None,
 
 
 def _find_disagreement(workers: list[WorkerIdentity]) -> str | None:
-    """Two workers with different ledgers or stores: which of them gets a run is chance."""
+    """Describe two workers with different ledgers or stores; None if all agree."""
     known: dict[str, WorkerIdentity] = {}
     for worker in workers:
         for what, short_id in (("ledger", worker.ledger), ("image store", worker.store)):
@@ -90,7 +90,7 @@ def _find_disagreement(workers: list[WorkerIdentity]) -> str | None:
             if first_id != short_id:
                 return (
                     f"The worker {first.process} has the {what} {first_id}, and the worker {worker.process} has the {what}"
-                    f" {short_id}: which of them gets a run is chance. Stop one. A worker that was killed is listed for"
+                    f" {short_id}, and either may get a run. Stop one of them. A killed worker is listed for"
                     " five minutes."
                 )
     return None
@@ -98,7 +98,7 @@ def _find_disagreement(workers: list[WorkerIdentity]) -> str | None:
 
 def _describe_ledgers(own: _Place, worker: WorkerIdentity, client: Client) -> str:
     return (
-        f"The worker {worker.process} at {_name_server(client)} bills into the ledger {worker.ledger}, and this terminal has the"
+        f"The worker {worker.process} at {_name_server(client)} uses the ledger {worker.ledger}, and this terminal uses the"
         f" ledger {own.short_id} ({own.location}). Set TEMPORAL_ADDRESS to the Temporal of this ledger, or DATABASE_URL"
         " to the worker's ledger, or DATA_DIR to an empty folder to use Temporal alone."
     )
@@ -106,8 +106,8 @@ def _describe_ledgers(own: _Place, worker: WorkerIdentity, client: Client) -> st
 
 def _describe_stores(own: _Place, worker: WorkerIdentity, client: Client) -> str:
     return (
-        f"The worker {worker.process} at {_name_server(client)} keeps pictures in the image store {worker.store}, and this terminal"
-        f" has the image store {own.short_id} ({own.location}). Set TEMPORAL_ADDRESS to the Temporal of this store, or"
+        f"The worker {worker.process} at {_name_server(client)} uses the image store {worker.store}, and this terminal"
+        f" uses the image store {own.short_id} ({own.location}). Set TEMPORAL_ADDRESS to the Temporal of this store, or"
         " IMAGE_STORE_URL to the worker's store, or DATA_DIR to an empty folder to use Temporal alone."
     )
 
@@ -140,4 +140,4 @@ async def _find_own_store(session: Session) -> _Place:
 
 
 def _describe_unknown(what: str, error: Exception) -> str:
-    return f"Whether the workers have the {what} of this terminal is not known: {str(error) or 'it does not answer.'}"
+    return f"It is not known whether the workers use the {what} of this terminal: {str(error) or 'it does not answer.'}"

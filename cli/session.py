@@ -1,6 +1,6 @@
-"""What a command works with: the settings, and the embedded stack of this directory where one runs.
+"""What a command works with: the settings, and the embedded stack of this directory if it is running.
 
-Commands open from here what they need, and nothing else. No command reads the environment itself.
+Commands open connections through it. No command reads the environment itself.
 """
 
 import logging
@@ -29,43 +29,43 @@ from gpt_image_runs.temporal.stack_file import Stack, read_stack_file
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The settings of this process, and the embedded stack of its DATA_DIR, None where none runs."""
+    """The settings of this process, and the embedded stack of its DATA_DIR; None if it is not running."""
 
     settings: Settings
     stack: Stack | None
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the simulator of the embedded stack stands in for a provider: its worker decides, not our own key."""
+        """Whether the embedded stack's simulator replaces the provider. The stack's worker decides, not this process's key."""
         return bool(self.stack and self.stack.provider_base_url)
 
     @property
     def provider(self) -> str:
-        """The provider whose calendar of models and whose prices apply."""
+        """The provider whose model dates and prices apply."""
         return SIMULATOR if self.is_simulated else self.settings.provider_name()
 
     async def connect(self) -> Client:
-        """A client of Temporal. Raises TemporalUnavailable."""
+        """Connect to Temporal. Raises TemporalUnavailable."""
         hush_temporal()
         begin_tracing(self.settings, "gpt-image-starter")
         return await connect_to_temporal(self.settings.data_dir)
 
     def open_store(self) -> ImageStore:
-        """The image store. Raises StoreUnavailable."""
+        """Open the image store. Raises StoreUnavailable."""
         if self.settings.image_store_url is None:
             with suppress(OSError):  # the store says what is wrong with the folder
                 protect_data_dir(self.settings.data_dir, create=True)
         return ImageStore.from_url(self.settings.store_url())
 
     def find_store(self) -> ImageStore | None:
-        """The image store, None where it is not there: a result is worth showing without."""
+        """Open the image store; return None if it is not available, because a result is useful without it."""
         with suppress(StoreFailure):
             return self.open_store()
         return None
 
     @contextmanager
     def open_ledger(self) -> Iterator[Database]:
-        """The ledger, closed on leaving.
+        """Open the ledger and close it at the end of the block.
 
         Raises:
             LedgerNotReady: there is none yet, or it has to be migrated.
@@ -78,7 +78,7 @@ class Session:
             database.close()
 
     def link_to_run(self, run_id: str, client: Client) -> str | None:
-        """The run's page in the Web UI, None where no Web UI is known."""
+        """Return the run's page in the Web UI; None if no Web UI is known."""
         base = self.stack.ui_url if self.stack else self.settings.temporal_ui_url
         if not base:
             return None
@@ -86,14 +86,14 @@ class Session:
 
 
 def open_session() -> Session:
-    """Reads the settings, and what runs here. Raises SettingsError."""
+    """Read the settings and find the embedded stack. Raises SettingsError."""
     settings = load_settings()
     stack = read_stack_file(settings.data_dir)
     return Session(settings, stack if stack and _is_meant(stack) else None)
 
 
 def hush_temporal() -> None:
-    """Keeps the SDKs' own logs off people's terminals: what they warn of ends in a sentence of ours, or mends itself."""
+    """Turn off the SDKs' own logs: our messages cover what they warn of, or it recovers by itself."""
     for name in ("opentelemetry", "gpt_image_runs.observability.tracing", "temporalio"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
@@ -102,7 +102,7 @@ def hush_temporal() -> None:
 
 
 def _is_meant(stack: Stack) -> bool:
-    """Whether TEMPORAL_* leads to this stack, or nowhere else: a server that is named there goes first."""
+    """Return whether TEMPORAL_* is unset or names this stack. A server that is named there takes precedence."""
     with suppress(
         RuntimeError, ValueError, OSError
     ):  # unusable settings are told when it comes to connecting
@@ -112,11 +112,11 @@ def _is_meant(stack: Stack) -> bool:
 
 
 def open_existing_ledger(settings: Settings) -> Database:
-    """The ledger, brought up to date where it is the embedded default, but never made: a look must not leave a file."""
+    """Open the ledger, migrating the embedded default if needed. It is never created: reading must not leave a file."""
     url = settings.ledger_url()
     location = parse_url(url)
     if location.drivername == "sqlite" and not Path(location.database or "").exists():
         raise LedgerNotReady(
-            f"There is no ledger at {describe_location(location)} yet: the worker makes it when it first starts. Start it with `make up`."
+            f"There is no ledger at {describe_location(location)} yet: the worker creates it when it first starts. Start it with `make up`."
         )
     return open_database(url, create=settings.creates_ledger())

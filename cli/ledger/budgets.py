@@ -1,4 +1,4 @@
-"""`budget set` and `budget show`: what tenants may spend in a month and in a day, and how far they are."""
+"""`budget set` and `budget show`: what tenants may spend in a month and in a day, and how much is left."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ from workflows.budget_change import describe_decision
 
 
 def describe_budget(budget: TenantBudget, link: str | None = None) -> Text:
-    """What one tenant may spend, has spent, and has left."""
+    """Format a tenant's budget, what is spent and what is left."""
     rows = [row for period in (budget.month, budget.day) for row in _describe_period(period)]
     return describe_lines(f"Budget of {budget.tenant}", [*rows, ("Web UI", link or "")])
 
 
 def tabulate_budgets(budgets: Sequence[TenantBudget]) -> Table:
-    """A row for each budget and each kind of money that was spent of it."""
+    """Make a table with a row for each budget and each kind of money (real, simulated) that was spent."""
     numbers = ("Budget USD", "Used", "Reserved", "Left")
     table = make_table("Tenant", "Period (UTC)", *numbers, right=numbers)
     for budget in budgets:
@@ -71,7 +71,7 @@ def _describe_period(period: PeriodBudget) -> list[tuple[str, str]]:
 
 
 def _list_spend(period: PeriodBudget) -> list[tuple[str, PeriodSpend]]:
-    """Real money always; simulated money where any was spent."""
+    """Return real money always; simulated money if any was spent."""
     kinds = [("", period.real), (" (simulated)", period.simulated)]
     return [kind for kind in kinds if kind[1] is period.real or _has_spent(kind[1])]
 
@@ -81,7 +81,7 @@ def _has_spent(spend: PeriodSpend) -> bool:
 
 
 def _show_reserved(spend: PeriodSpend) -> str:
-    """An amount that leaves requests out is a lower bound of the worst case."""
+    """Format the reserved amount. A "+" marks a lower bound: requests without a price are not included."""
     return f"{spend.reserved_usd}{'+' if spend.unpriced else ''}"
 
 
@@ -91,17 +91,17 @@ _LIFT = "none"
 def make_decision(
     tenant: str, *, month: str | None, day: str | None, reason: str, actor: str
 ) -> BudgetDecision:
-    """The decision that was typed.
+    """Build the decision from the options.
 
     Raises:
-        RequestRefused: with all that is wrong.
+        RequestRefused: with all problems.
     """
     given = {"month": month, "day": day}
     limits = {
         period: None if limit == _LIFT else limit for period, limit in given.items() if limit is not None
     }
     if not limits:
-        raise RequestRefused("Which budget? Give --month USD, --day USD or both; none lifts a budget.")
+        raise RequestRefused("No budget is given. Use --month USD, --day USD or both; none removes a budget.")
     try:
         given_decision = {"tenant": tenant, "limits": limits, "reason": reason, "actor": actor}
         return parse(BudgetDecision, given_decision, "decision")
@@ -110,10 +110,10 @@ def make_decision(
 
 
 async def carry_out_decision(decision: BudgetDecision, session: Session, output: Output) -> None:
-    """Carries out a decision and shows the budget as it counts then.
+    """Run a decision and show the resulting budget.
 
     Raises:
-        CommandFailed: it was refused, it failed, or the waiting was interrupted; then it goes on.
+        CommandFailed: it was refused, it failed, or waiting was interrupted and it continues.
     """
     client = await connect_to_own_workers(session, output)
     handle = await _start(client, decision)
@@ -123,7 +123,7 @@ async def carry_out_decision(decision: BudgetDecision, session: Session, output:
         raise _describe_failure(error.cause) from error
     except asyncio.CancelledError:
         raise CommandFailed(
-            "The decision is carried out all the same. `python starter.py budget show` says what counts.",
+            "The decision is still being applied. `python starter.py budget show` shows the result.",
             exit_status=INTERRUPTED,
         ) from None
     link = session.link_to_run(decision.workflow_id, client)
@@ -131,7 +131,7 @@ async def carry_out_decision(decision: BudgetDecision, session: Session, output:
 
 
 async def _start(client: Client, decision: BudgetDecision) -> WorkflowHandle[Any, TenantBudget]:
-    """Starts the decision, or attaches to the same one where it is under way."""
+    """Start the decision, or attach to it if it is already running."""
     return await client.start_workflow(
         names.BUDGET_CHANGE,
         decision,
@@ -154,7 +154,7 @@ def _describe_failure(cause: BaseException) -> CommandFailed:
 
 budget = typer.Typer(help="Set and show what tenants may spend.", add_completion=False)
 
-_Tenant = Annotated[str, Argument(metavar="TENANT", help="Whose budget it is.")]
+_Tenant = Annotated[str, Argument(metavar="TENANT", help="The budget's tenant.")]
 
 
 @budget.command("set")
@@ -162,21 +162,22 @@ def set_budget(
     *,
     tenant: _Tenant,
     month: Annotated[
-        str | None, Option(metavar="USD", help="The most for a month (UTC), such as 250.00; none lifts it.")
+        str | None,
+        Option(metavar="USD", help="The limit for a month (UTC), such as 250.00; none removes it."),
     ] = None,
     day: Annotated[
-        str | None, Option(metavar="USD", help="The most for a day (UTC), such as 20.00; none lifts it.")
+        str | None, Option(metavar="USD", help="The limit for a day (UTC), such as 20.00; none removes it.")
     ] = None,
-    reason: Annotated[str, Option(help="Why; kept with the budget.")],
+    reason: Annotated[str, Option(help="The reason; recorded with the budget.")],
     actor: Annotated[
-        str | None, Option(help="Who decides; kept with the budget. Default: this machine's user.")
+        str | None, Option(help="Who decides; recorded with the budget. Default: this machine's user.")
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Set what a tenant may spend, from the next request on.
 
-    What was spent before in the same month and on the same day counts. The budget holds for real money and, apart from
-    that, for simulated money.
+    Spending earlier in the same month and on the same day counts. Real and simulated money are limited separately, each by this
+    amount.
     """
     decision = make_decision(tenant, month=month, day=day, reason=reason, actor=find_actor(actor))
     asyncio.run(carry_out_decision(decision, open_session(), Output(as_json=as_json)))
@@ -190,9 +191,9 @@ def show_budget(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show budgets, what is used and reserved of them, and what is left.
+    """Show budgets, and how much is used, reserved and left.
 
-    Reserved is the worst case of requests that are under way, whose outcome is unknown, or whose bill has no amount yet.
+    Reserved is the maximum cost of requests that are in progress, have an unknown outcome, or are not priced yet.
     """
     with open_session().open_ledger() as database:
         budgets = Budgets(database)

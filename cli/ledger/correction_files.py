@@ -1,4 +1,4 @@
-"""Corrections from files: one usage, or many lines of run, usage and reason, all checked before any is started."""
+"""Read corrections from files: one usage object, or many lines, which are all checked before any is started."""
 
 import csv
 import io
@@ -28,17 +28,21 @@ Row = dict[str | None, Any]
 
 
 def list_rows(text: str, source: str) -> Iterator[tuple[int, Row]]:
-    """The rows below the header, each with the number of its line in the file.
+    """Yield the rows below the header, each with its line number in the file.
 
     Raises:
-        RequestRefused: the header has other columns, or the file is no CSV.
+        RequestRefused: the header has other columns, or the file is not CSV.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     try:
         header = reader.fieldnames or []
         unknown = [name for name in header if name not in _COLUMNS or header.count(name) > 1]
         if unknown or "run_id" not in header:
-            wrong = f"has the column {unknown[0]!a}, unknown or twice" if unknown else "has no column run_id"
+            wrong = (
+                f"has the column {unknown[0]!a}, which is unknown or repeated"
+                if unknown
+                else "has no column run_id"
+            )
             raise RequestRefused(
                 f"{source} {wrong}; the columns are {', '.join(_COLUMNS)}. Nothing was started."
             )
@@ -46,15 +50,15 @@ def list_rows(text: str, source: str) -> Iterator[tuple[int, Row]]:
             yield reader.line_num, row
     except csv.Error as error:
         raise RequestRefused(
-            f"{source} is no CSV (line {reader.reader.line_num}: {error}). Nothing was started."
+            f"{source} is not CSV (line {reader.reader.line_num}: {error}). Nothing was started."
         ) from None
 
 
 def parse_row(row: Row, place: str) -> dict[str, Any]:
-    """The row as a line of JSON Lines would say it. An empty cell is an absent count.
+    """Convert a row to the form of a JSON Lines line. An empty cell is a missing count.
 
     Raises:
-        RequestRefused: a count that is no whole number, or more cells than columns.
+        RequestRefused: a count is not a whole number, or there are more cells than columns.
     """
     if None in row:
         raise RequestRefused(f"{place} has more cells than the header has columns.")
@@ -64,7 +68,7 @@ def parse_row(row: Row, place: str) -> dict[str, Any]:
         if not cell:
             continue
         if not _COUNT.fullmatch(cell):
-            raise RequestRefused(f"{place}: {name} is {cell!a}, no whole number.")
+            raise RequestRefused(f"{place}: {name} is {cell!a}, which is not a whole number.")
         details, _, kind = name.rpartition(".")
         (usage.setdefault(details, {}) if details else usage)[kind] = int(cell)
     named = {name: (row.get(name) or "").strip() for name in ("run_id", "reason")}
@@ -75,7 +79,7 @@ _FIELDS = {"run_id", "usage", "reason"}
 
 
 class Defaults(NamedTuple):
-    """What lines need not say: whose request ids are meant, why, and who decides."""
+    """Values for lines that do not have them: the tenant of request ids, the reason, and the actor."""
 
     tenant: str
     reason: str | None
@@ -83,10 +87,10 @@ class Defaults(NamedTuple):
 
 
 def read_usage_file(file: str) -> dict[str, Any]:
-    """The usage object in a file.
+    """Read the usage object in a file.
 
     Raises:
-        RequestRefused: it cannot be read, or is no usage that can be billed.
+        RequestRefused: it cannot be read, or is not a usage that can be billed.
     """
     source = name_source(file)
     usage = read_document(read_source(file), source, wanted="usage")
@@ -95,10 +99,10 @@ def read_usage_file(file: str) -> dict[str, Any]:
 
 
 def make_correction(**fields: Any) -> Correction:
-    """A correction of the fields that are not None.
+    """Build a correction from the fields that are not None.
 
     Raises:
-        RequestRefused: with all that is wrong.
+        RequestRefused: with all problems.
     """
     try:
         given = {name: value for name, value in fields.items() if value is not None}
@@ -108,10 +112,10 @@ def make_correction(**fields: Any) -> Correction:
 
 
 def read_corrections(file: str, defaults: Defaults) -> tuple[Correction, ...]:
-    """The corrections in a file: CSV where its name says so, else JSON Lines.
+    """Read the corrections in a file: CSV if its name ends in .csv, otherwise JSON Lines.
 
     Raises:
-        RequestRefused: with every line that is wrong, by its number. None of the lines may be started then.
+        RequestRefused: with every line that is wrong, by its number. Then none of the lines may be started.
     """
     problems: list[str] = []
     corrections: dict[str, tuple[str, Correction]] = {}
@@ -123,15 +127,15 @@ def read_corrections(file: str, defaults: Defaults) -> tuple[Correction, ...]:
             continue
         first, _ = corrections.setdefault(correction.run_id, (place, correction))
         if first != place:
-            problems.append(f"{place}: {correction.run_id} is on {first} already.")
+            problems.append(f"{place}: {correction.run_id} is already on {first}.")
     if problems or not corrections:
-        told = "\n".join(problems) or "It holds no line."
+        told = "\n".join(problems) or "It contains no lines."
         raise RequestRefused(f"{name_source(file)} is refused, nothing was started:\n{told}", lines=problems)
     return tuple(correction for _, correction in corrections.values())
 
 
 def _list_lines(file: str) -> Iterator[tuple[str, Any]]:
-    """Each line with its place: a row of CSV, or a text that has to be JSON."""
+    """Yield each line with its position: a row of CSV, or a text that must be JSON."""
     source = name_source(file)
     try:
         text = read_source(file).decode("utf-8-sig")

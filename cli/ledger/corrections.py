@@ -1,4 +1,4 @@
-"""What `reconcile`, `reprice` and `reverse` do once they know what to correct: carry it out and answer."""
+"""`reconcile`, `reprice` and `reverse`: correct the bills of runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ from gpt_image_runs.contracts.corrections import Correction
 
 
 async def correct_one(correction: Correction, session: Session, output: Output, *, wait: bool = True) -> int:
-    """Carries out one correction and shows the run; with `wait` False only where it is carried out.
+    """Run one correction and show the result; with `wait` False, only start it.
 
     Raises:
-        CommandFailed: it was refused, it failed, or the waiting was interrupted.
+        CommandFailed: it was refused, it failed, or waiting was interrupted.
     """
     client = await connect_to_own_workers(session, output)
     link = session.link_to_run(correction.workflow_id, client)
@@ -49,14 +49,14 @@ async def correct_one(correction: Correction, session: Session, output: Output, 
 
 
 async def correct_many(corrections: Sequence[Correction], session: Session, output: Output) -> int:
-    """Carries out corrections, shows what became of each, and returns the exit status."""
+    """Run corrections, show the outcome of each, and return the exit status."""
     client = await connect_to_own_workers(session, output)
     endings = await settle_all(client, corrections, output)
     output.answer(document_endings(endings), *tabulate_endings(endings))
     return find_status(endings)
 
 
-_ONE_OR_MANY = "Give either a RUN with its --usage and a --reason, or a --file of many. See `python starter.py reconcile --help`."
+_ONE_OR_MANY = "Use either a RUN with its --usage and a --reason, or a --file of many. See `python starter.py reconcile --help`."
 
 
 def reconcile(
@@ -64,7 +64,9 @@ def reconcile(
     run: Annotated[str | None, Argument(metavar="RUN", help="A run's id, or its request id.")] = None,
     usage: Annotated[
         str | None,
-        Option(metavar="FILE|-", help="The provider's usage object as JSON; - is stdin.", show_default=False),
+        Option(
+            metavar="FILE|-", help="The provider's usage object as JSON, or - for stdin.", show_default=False
+        ),
     ] = None,
     file: Annotated[
         str | None,
@@ -76,10 +78,10 @@ def reconcile(
     wait: Annotated[bool, Option("--wait/--no-wait", help="Wait for the end (one RUN only).")] = True,
     as_json: options.AsJson = False,
 ) -> int:
-    """Settle runs by the usage that the provider has told since.
+    """Settle runs with the usage that the provider has reported since.
 
-    The difference to what was billed so far is written as a new entry. The same usage again finds that entry. All lines of
-    a --file are checked before the first is started.
+    The difference to what was billed so far is written as a new entry. Repeating it with the same usage changes nothing. All
+    lines of a --file are checked before the first is started.
     """
     output, who = Output(as_json=as_json), find_actor(actor)
     if file is not None and run is None and usage is None and wait:
@@ -97,7 +99,7 @@ def reconcile(
     return asyncio.run(correct_one(correction, open_session(), output, wait=wait))
 
 
-_REASON = "A price is known now."
+_REASON = "A price is now known."
 
 
 def reprice(
@@ -110,10 +112,10 @@ def reprice(
     actor: options.Actor = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Bill usage that waited for a price.
+    """Bill usage that had no price before.
 
-    Prices are those of the day on which the request was sent, by the rate cards of the worker. What still has none
-    stays pending.
+    Uses the prices of the day on which the request was sent, from the worker's rate cards. Runs that still have no price stay
+    pending.
     """
     output, session, who = Output(as_json=as_json), open_session(), find_actor(actor)
 
@@ -131,14 +133,14 @@ def reprice(
 def reverse(
     *,
     run: options.Run,
-    reason: Annotated[str, Option(help="Why; kept on the entry.")],
+    reason: Annotated[str, Option(help="The reason; recorded on the entry.")],
     actor: options.Actor = None,
     tenant: options.Tenant = "default",
     as_json: options.AsJson = False,
 ) -> int:
-    """Take back all that was billed for a run.
+    """Reverse everything that was billed for a run.
 
-    The entries stay; a new one holds minus their sum. A run that was reversed is not billed again.
+    The entries stay; a new entry has minus their sum. A run that was reversed is not billed again.
     """
     run_id = options.find_run_id(run, tenant)
     correction = make_correction(action="reverse", run_id=run_id, reason=reason, actor=find_actor(actor))

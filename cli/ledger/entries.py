@@ -1,4 +1,4 @@
-"""`ledger`: the entries, as finance reads them."""
+"""`ledger` and `costs`: list and sum up ledger entries."""
 
 from typing import Annotated
 
@@ -20,8 +20,8 @@ from gpt_image_runs.billing.reports.entries import (
     total,
 )
 
+# Entries in a table if no limit is given; JSON is for programs, and complete.
 _SHOWN_UNASKED = 50
-"""Entries in a table where no limit is given; JSON is for programs, and complete."""
 
 
 def ledger(
@@ -33,10 +33,12 @@ def ledger(
     model: Annotated[str | None, Option(help="This model only.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int | None, Option(min=1, help="At most so many; in a table 50 unless you say.")] = None,
+    limit: Annotated[
+        int | None, Option(min=1, help="The maximum number. Default: 50 in a table, all with --json.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the ledger's entries, the newest first."""
+    """List the ledger's entries, newest first."""
     output = Output(as_json=as_json)
     run_id = options.find_run_id(run, tenant or "default") if run else None
     most = limit if limit or as_json else _SHOWN_UNASKED
@@ -72,7 +74,7 @@ def costs(
 ) -> None:
     """Sum up the ledger by tenant, model or day.
 
-    An amount belongs to the day on which its entry was written (UTC). What is pending has no amount yet and is counted.
+    An amount counts for the day on which its entry was written (UTC). Pending runs have no amount yet and are counted separately.
     """
     with open_session().open_ledger() as database:
         rows = costs_by(database, by, tenant=tenant, since=since, until=until)

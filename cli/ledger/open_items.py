@@ -1,4 +1,4 @@
-"""`pending`: the runs whose bill waits for somebody."""
+"""`pending` and `exposure`: runs without a final bill, and requests with an unknown outcome."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -34,17 +34,17 @@ def pending(
     *,
     tenant: options.AnyTenant = None,
     estimates: Annotated[
-        bool, Option("--estimates", help="Also runs that are billed by an estimate.")
+        bool, Option("--estimates", help="Also list runs that are billed by an estimate.")
     ] = False,
-    limit: Annotated[int | None, Option(min=1, help="At most so many runs with an entry.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="The maximum number of runs with an entry.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the runs whose bill waits, the oldest first.
+    """List the runs whose bill is not final, oldest first.
 
-    A run whose usage is kept may only lack a price: `reprice` bills it. Any other waits for `reconcile`.
+    If a run's usage is stored and only its price is missing, `reprice` bills it. All others need `reconcile`.
 
-    Requests that were paid and are on no entry are listed too: their runs were ended before the bill. Submit such a run again
-    under its id: it is billed, and nothing is bought. Those of the last five minutes may just be billed and are counted apart.
+    Paid requests without an entry are listed too: their runs ended before they were billed. Submit such a run again under its
+    id: it is billed, and nothing is bought. Requests of the last five minutes may still be billed and are counted separately.
     """
     now = datetime.now(UTC)
     with open_session().open_ledger() as database:
@@ -62,13 +62,15 @@ def _describe(waiting: tuple[WaitingRun, ...], unbilled: Unbilled) -> Iterator[R
     if waiting:
         yield _tabulate(waiting)
     if unbilled.attempts:
-        yield Text("Paid, and on no entry:", style="bold")
+        yield Text("Paid, but without an entry:", style="bold")
         yield _tabulate_unbilled(unbilled.attempts)
     if not waiting and not unbilled.attempts:
-        yield Text("Nothing waits.")
+        yield Text("No bills are waiting.")
     if unbilled.in_flight:
         count = len(unbilled.in_flight)
-        yield Text(f"{count} more {'was' if count == 1 else 'were'} just paid and may be billed in a moment.")
+        yield Text(
+            f"{count} more {'was' if count == 1 else 'were'} just paid and will probably be billed soon."
+        )
 
 
 def _tabulate(waiting: tuple[WaitingRun, ...]) -> Table:
@@ -89,9 +91,9 @@ def _tabulate_unbilled(attempts: tuple[UnbilledAttempt, ...]) -> Table:
     table = make_table("Paid (UTC)", "Run", "Model", "At most USD", "What to do", right=("At most USD",))
     for attempt in attempts:
         what = (
-            f"nothing bills it: {attempt.billed_by} bills the run by another request"
+            f"nothing: the run is billed by another request, {attempt.billed_by}"
             if attempt.billed_by
-            else "submit the run again: it is billed, not bought"
+            else "submit the run again: it is billed, and nothing is bought"
         )
         model = f"{attempt.model}, simulated" if attempt.simulated else attempt.model
         most = attempt.reserved_usd or "not known"
@@ -107,10 +109,10 @@ def exposure(
     until: Until = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what may have been paid for nothing.
+    """List requests that may have been charged without returning an image.
 
-    These are requests whose outcome is unknown, each with the most that it can have cost. Those that may still be answered
-    are counted apart. A day is that of the sending (UTC).
+    These are requests with an unknown outcome, each with the maximum that it can have cost. Those that may still be answered are
+    counted separately. Days are those on which the request was sent (UTC).
     """
     now = datetime.now(UTC)
     with open_session().open_ledger() as database:
@@ -129,9 +131,7 @@ def _exposure_describe(
     by: str, rows: tuple[ExposureRow, ...], totals: Mapping[str, ExposureRow], found: Exposure
 ) -> tuple[RenderableType, ...]:
     view: list[RenderableType] = [
-        _exposure_tabulate(by, rows, totals)
-        if rows
-        else Text("Nothing is known to have been paid for nothing.")
+        _exposure_tabulate(by, rows, totals) if rows else Text("No requests with an unknown outcome.")
     ]
     if found.in_flight:
         count = len(found.in_flight)

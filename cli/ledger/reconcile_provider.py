@@ -1,4 +1,4 @@
-"""`reconcile-provider`: a day of the ledger beside the provider's own books, compared by a workflow and kept in the ledger."""
+"""`reconcile-provider`: compare a day of the ledger with the provider's own books, by a workflow."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -58,7 +58,7 @@ ComparisonHandle = WorkflowHandle[Any, ComparisonSummary]
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """The schedule as it is now."""
+    """The state of the schedule."""
 
     schedule_id: str
     existed: bool
@@ -66,7 +66,7 @@ class Scheduled:
 
 
 async def start_comparison(client: Client, day: date, order: ComparisonOrder) -> ComparisonHandle:
-    """Starts the comparison of a day, or attaches to the one that is under way. `order` says what else is asked."""
+    """Start the comparison of a day, or attach to the one that is running. `order` has the filters."""
     return await client.start_workflow(
         names.PROVIDER_RECONCILIATION,
         order.model_copy(update={"day": day}),
@@ -81,10 +81,10 @@ async def start_comparison(client: Client, day: date, order: ComparisonOrder) ->
 
 
 async def await_comparison(client: Client, handle: ComparisonHandle, output: Output) -> ComparisonSummary:
-    """Waits for a comparison, and tells why where it takes long.
+    """Wait for a comparison, and warn of what delays it.
 
     Raises:
-        CommandFailed: it failed, or the waiting was interrupted; then it goes on.
+        CommandFailed: it failed, or waiting was interrupted and it continues.
     """
     result = asyncio.ensure_future(handle.result())
     told: set[str] = set()
@@ -101,14 +101,14 @@ async def await_comparison(client: Client, handle: ComparisonHandle, output: Out
         raise CommandFailed(message, workflow_id=handle.id) from error
     except asyncio.CancelledError:
         raise CommandFailed(
-            "The comparison goes on. The same command attaches to it again.", exit_status=INTERRUPTED
+            "The comparison continues. Run the same command to attach to it again.", exit_status=INTERRUPTED
         ) from None
     finally:
         result.cancel()
 
 
 async def schedule_comparisons(client: Client, order: ComparisonOrder) -> Scheduled:
-    """Has each day compared at noon (UTC) of the next, when the provider has counted it. Days that were missed are made up."""
+    """Schedule the comparison of each day for noon (UTC) of the next day. Missed days are made up for."""
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
             names.PROVIDER_RECONCILIATION,
@@ -133,10 +133,10 @@ async def schedule_comparisons(client: Client, order: ComparisonOrder) -> Schedu
 
 async def _find_obstacles(client: Client, handle: ComparisonHandle) -> list[str]:
     if not await has_pollers(client, (names.RUNS_QUEUE,)):
-        return ["No worker polls yet. Start it with `make up` or `python worker.py`."]
+        return ["No worker is polling. Start one with `make up` or `python worker.py`."]
     pending = (await handle.describe()).raw_description.pending_activities
     return [
-        f"{activity.last_failure.message} It is tried again."
+        f"{activity.last_failure.message} It is retried."
         for activity in pending
         if activity.HasField("last_failure")
     ]
@@ -144,23 +144,29 @@ async def _find_obstacles(client: Client, handle: ComparisonHandle) -> list[str]
 
 _MAX_SHOWN = 20
 _VERDICTS: dict[Verdict, tuple[str, str]] = {
-    "equal": ("✓ the provider's books say the same", "bold green"),
-    "explained": ("! they differ, and what is listed below can explain it", "bold yellow"),
-    "unexplained": ("✗ they differ, and nothing here explains all of it", "bold red"),
+    "equal": ("✓ The ledger and the provider's books agree", "bold green"),
+    "explained": (
+        "! The ledger and the provider's books differ; the requests below explain the difference",
+        "bold yellow",
+    ),
+    "unexplained": (
+        "✗ The ledger and the provider's books differ, and not all of the difference is explained",
+        "bold red",
+    ),
 }
 _DOUBTS: dict[Doubt, str] = {
-    "paid_for_nothing": "counted by the provider: paid for nothing",
-    "perhaps_paid": "the provider counts some like it: perhaps paid for nothing",
-    "probably_not_paid": "not counted by the provider: probably not paid",
-    "no_entry": "succeeded, and has no entry in the ledger yet",
-    "no_list_cost": "its entry has no list cost: it waits for its usage or its price",
+    "paid_for_nothing": "counted by the provider: charged without an image",
+    "perhaps_paid": "the provider counts some like it: may be charged without an image",
+    "probably_not_paid": "not counted by the provider: probably not charged",
+    "no_entry": "succeeded, but has no ledger entry yet",
+    "no_list_cost": "its entry has no list cost: its usage or its price is not known yet",
     "inexact_list_cost": "its usage was missing or incomplete: the list cost is an estimate",
-    "across_midnight": "sent or answered close to midnight: may be on the bill of the other day",
+    "across_midnight": "sent or answered close to midnight: may be billed on the other day",
 }
 
 
 def describe_comparison(recorded: RecordedComparison) -> Iterable[RenderableType]:
-    """The verdict, the models, and whatever needs a look."""
+    """Format the verdict, the models, and everything that needs attention."""
     comparison = recorded.comparison
     sentence, style = _VERDICTS[comparison.verdict]
     yield Text(f"{sentence} ({_describe_scope(comparison)})", style=style)
@@ -180,10 +186,10 @@ def describe_comparison(recorded: RecordedComparison) -> Iterable[RenderableType
         yield Text(f"{cut:,} more; --json shows all.")
     if comparison.other_lines:
         yield Text(
-            f"{len(comparison.other_lines):,} lines of the provider's costs are of other models and not compared.",
+            f"{len(comparison.other_lines):,} lines of the provider's costs are for other models and are not compared.",
             style="dim",
         )
-    yield Text(f"Kept in the ledger as {recorded.comparison_id}.", style="dim")
+    yield Text(f"Recorded in the ledger as {recorded.comparison_id}.", style="dim")
 
 
 def _describe_scope(comparison: Comparison) -> str:
@@ -211,10 +217,10 @@ def _describe_window(window: WindowDifference) -> str:
             f"{when}: {window.requests:,} answered, {window.provider_requests:,} counted by the provider."
             " It may count late: compare again later."
         )
-    refused = f" It refused {window.rejected:,} then." if window.rejected else ""
+    refused = f" It rejected {window.rejected:,} in that time." if window.rejected else ""
     return (
-        f"{when}: the provider counts {window.surplus:,} more than were sent from here.{refused}"
-        " Does somebody else use the project or the key? Narrow it down with --project or --api-key."
+        f"{when}: the provider counts {window.surplus:,} more requests than were sent from here.{refused}"
+        " Somebody else may use the project or the key. Narrow it down with --project or --api-key."
     )
 
 
@@ -226,8 +232,8 @@ def _is_expected(model: ModelComparison) -> bool:
 def _describe_money(model: ModelComparison) -> str:
     most = model.expected_to_usd or "an amount that is not known"
     return (
-        f"{model.model}: by what is known here the provider may charge {model.expected_from_usd} to {most} USD;"
-        f" it charges {model.provider_cost_usd}."
+        f"{model.model}: the provider is expected to charge {model.expected_from_usd} to {most} USD;"
+        f" it charged {model.provider_cost_usd}."
     )
 
 
@@ -244,17 +250,17 @@ _UNEXPLAINED = 1
 
 
 def parse_day(text: str) -> date:
-    """A day. Raises BadParameter where it is none."""
+    """Parse a day. Raises BadParameter if it is not one."""
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise BadParameter(f"{text!a} is no day: write 2026-11-22.") from None
+        raise BadParameter(f"{text!a} is not a valid day. Use YYYY-MM-DD, for example 2026-11-22.") from None
 
 
 def reconcile_provider(
     *,
     day: Annotated[
-        date | None, Option(parser=parse_day, metavar="DAY", help="Which day (UTC). Default: yesterday.")
+        date | None, Option(parser=parse_day, metavar="DAY", help="The day (UTC). Default: yesterday.")
     ] = None,
     project: Annotated[
         str | None, Option(metavar="ID", help="This project only. Default: the worker's OPENAI_PROJECT_ID.")
@@ -263,15 +269,15 @@ def reconcile_provider(
         str | None, Option(metavar="ID", help="This API key only, by its id (key_...), not the key itself.")
     ] = None,
     schedule: Annotated[
-        bool, Option("--schedule", help="Compare each day from now on, at noon (UTC) of the next.")
+        bool, Option("--schedule", help="Compare every day from now on, at noon (UTC) of the next day.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Compare a day with the provider's own books, once or each day.
+    """Compare a day with the provider's own books, once or every day.
 
-    Requests are compared by the minute, money by model and day. Attempts that can explain a difference are listed.
+    Requests are compared by the minute, money by model and day. Requests that may explain a difference are listed.
 
-    Every comparison is kept in the ledger. Exit status 1 where a difference stays unexplained.
+    Every comparison is recorded in the ledger. Exit status 1 if a difference is not explained.
     """
     session, output = open_session(), Output(as_json=as_json)
     order = ComparisonOrder(day=day, project_id=project, api_key_id=_refuse_secret(api_key))
@@ -288,10 +294,10 @@ def reconcile_provider(
 def _choose_day(day: date | None, output: Output) -> date:
     today = datetime.now(UTC).date()
     if day and day > today:
-        raise RequestRefused(f"{day} has not begun yet: there is nothing to compare.")
+        raise RequestRefused(f"{day} is in the future, so there is nothing to compare.")
     if day == today:
         output.warn(
-            "The day is not over: what is under way now may differ. The provider may count late, too."
+            "The day is not over, so requests in progress may differ. The provider may also count late."
         )
     return day or today - timedelta(days=1)
 
@@ -303,19 +309,21 @@ async def _compare(day: date, order: ComparisonOrder, session: Session, output: 
 
 async def _schedule(order: ComparisonOrder, session: Session, output: Output) -> None:
     if order.day:
-        raise RequestRefused("--schedule compares the day before, each day: leave --day out.")
+        raise RequestRefused("--schedule compares the previous day, every day: leave out --day.")
     scheduled = await schedule_comparisons(await connect_to_own_workers(session, output), order)
     first = scheduled.next_at.isoformat() if scheduled.next_at else None
     document = {"status": "scheduled", "schedule_id": scheduled.schedule_id, "next_at": first}
-    changed = "exists already and was updated" if scheduled.existed else "is made"
+    changed = "was updated" if scheduled.existed else "was created"
     output.answer(
         document,
-        Text(f"The schedule {scheduled.schedule_id} {changed}: each day at noon (UTC) the day before."),
+        Text(
+            f"The schedule {scheduled.schedule_id} {changed}: it compares the previous day, every day at noon (UTC)."
+        ),
     )
 
 
 def _refuse_secret(api_key: str | None) -> str | None:
-    """An id, but never a key: it would be kept in Temporal's history and in the ledger."""
+    """Return a key's id, but refuse the key itself: it would be stored in Temporal's history and in the ledger."""
     if api_key and api_key.startswith("sk-"):
         raise RequestRefused(
             "--api-key takes the id of a key (key_..., on the page of the project's keys), never the key itself."

@@ -1,4 +1,4 @@
-"""The common part of `reconcile`, `reprice` and `reverse`: start the corrections, wait, and tell what became of each."""
+"""Start corrections, wait for them, and report the outcome of each."""
 
 import asyncio
 from collections import Counter
@@ -28,14 +28,14 @@ from workflows.reconciliation import describe_correction
 
 SettlementHandle = WorkflowHandle[Any, Settlement]
 
+# Corrections in progress from one command: enough to keep a worker busy, few enough to leave room for others.
 _AT_ONCE = 20
-"""Corrections under way from one command: enough to keep a worker busy, few enough to leave it to others too."""
 _REFUSED_TYPES = (names.REQUEST_REFUSED, names.CORRECTION_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What became of a correction: its settlement, or the sentence that says why there is none that counts."""
+    """The outcome of a correction: its settlement, or a sentence that says why there is none."""
 
     correction: Correction
     outcome: str
@@ -44,21 +44,21 @@ class Ending:
 
 
 class SettlingInterrupted(CommandFailed):
-    """Ctrl-C while corrections were awaited: those that were started go on."""
+    """Ctrl-C while waiting for corrections. Those that were started continue."""
 
     status = "running"
 
     def __init__(self) -> None:
         super().__init__(
-            "What was started goes on. Repeat the command to see its end: nothing is entered twice.",
+            "Corrections that were started continue. Repeat the command to see their outcome: nothing is entered twice.",
             exit_status=INTERRUPTED,
         )
 
 
 async def start_correction(client: Client, correction: Correction) -> SettlementHandle:
-    """Starts a correction, or attaches to the same one where it is under way.
+    """Start a correction, or attach to it if it is already running.
 
-    One that has ended is started again: the ledger finds its entry, so that the answer is of today.
+    A correction that has ended is started again. The ledger finds its entry, so the answer is up to date.
     """
     return await client.start_workflow(
         names.RECONCILIATION,
@@ -75,11 +75,11 @@ async def start_correction(client: Client, correction: Correction) -> Settlement
 
 
 async def settle_all(client: Client, corrections: Sequence[Correction], output: Output) -> tuple[Ending, ...]:
-    """Carries out corrections, some at a time, and waits for all of them.
+    """Run corrections, several at a time, and wait for all of them.
 
     Raises:
         SettlingInterrupted: Ctrl-C.
-        RPCError: Temporal is lost; what was started goes on.
+        RPCError: the connection to Temporal was lost; corrections that were started continue.
     """
     places = asyncio.Semaphore(_AT_ONCE)
     told: set[str] = set()
@@ -113,20 +113,20 @@ def _describe_failure(correction: Correction, cause: BaseException) -> Ending:
 
 def _describe_superseded(settlement: Settlement) -> str:
     return (
-        f"The run {settlement.run_id} was corrected by this before (entry {settlement.entry_id}), and again since: entry"
+        f"The run {settlement.run_id} already has this correction (entry {settlement.entry_id}), and a later one: entry"
         f" {settlement.superseded_by} counts, and {settlement.total_usd} USD are owed. Nothing was written."
     )
 
 
-_TITLES = {"settled": "✓ {} is settled", "already_settled": "✓ {} was settled before"}
+_TITLES = {"settled": "✓ {} is settled", "already_settled": "✓ {} was already settled"}
 _COUNTED = ("settled", "already_settled", "pending", "refused", "failed")
 
 
 def refuse_unsettled(ending: Ending) -> Settlement:
-    """The settlement of the one run that a command was about.
+    """Return the settlement of a single correction.
 
     Raises:
-        CommandFailed: it was refused, it still waits, or it failed.
+        CommandFailed: it was refused, is still pending, or failed.
     """
     settlement, run_id = ending.settlement, ending.correction.run_id
     if ending.problem or settlement is None:
@@ -134,13 +134,13 @@ def refuse_unsettled(ending: Ending) -> Settlement:
         raise end(ending.problem or "", run_id=run_id)
     if settlement.outcome == "pending":
         raise RequestRefused(
-            f"The run {run_id} is still pending, nothing was written: {settlement.reason}", run_id=run_id
+            f"The run {run_id} is still pending; nothing was written: {settlement.reason}", run_id=run_id
         )
     return settlement
 
 
 def describe_settlement(settlement: Settlement, link: str | None) -> Text:
-    """A settled run: what is owed now, and the entry that says so."""
+    """Format a settled run: what is owed now, and the entry."""
     rows = [
         ("owed", f"{settlement.total_usd} USD"),
         ("difference", f"{settlement.difference_usd} USD"),
@@ -153,7 +153,7 @@ def describe_settlement(settlement: Settlement, link: str | None) -> Text:
 
 
 def document_endings(endings: Sequence[Ending]) -> dict[str, Any]:
-    """What became of many: how many of each outcome, and every run with its settlement or its problem."""
+    """Build the JSON document: the number of each outcome, and every run with its settlement or problem."""
     counts = _count(endings)
     runs = [
         {
@@ -168,9 +168,9 @@ def document_endings(endings: Sequence[Ending]) -> dict[str, Any]:
 
 
 def tabulate_endings(endings: Sequence[Ending]) -> tuple[RenderableType, ...]:
-    """The same for people: a row for each run, and a line with the counts."""
+    """Format the same for people: a row for each run, and a line with the counts."""
     if not endings:
-        return (Text("Nothing to settle.", style="bold"),)
+        return (Text("There is nothing to settle.", style="bold"),)
     numbers = ("Difference USD", "Owed USD")
     table = make_table("Run", "Outcome", *numbers, right=numbers)
     for ending in endings:
@@ -186,7 +186,7 @@ def tabulate_endings(endings: Sequence[Ending]) -> tuple[RenderableType, ...]:
 
 
 def find_status(endings: Sequence[Ending]) -> int:
-    """The exit status: 1 where a correction failed, 2 where one was refused, else 0."""
+    """Return the exit status: 1 if a correction failed, 2 if one was refused, otherwise 0."""
     counts = _count(endings)
     return FAILED if counts["failed"] else REFUSED if counts["refused"] else 0
 

@@ -1,4 +1,4 @@
-"""`verify`: whether the ledger and its pictures still are what was written, and whether every amount is right."""
+"""`verify`: check that the ledger and its images are unchanged, and that every amount is right."""
 
 import asyncio
 import hashlib
@@ -34,14 +34,14 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.images.backend import StoreFailure, StoreUnavailable
 from gpt_image_runs.images.store import ImageStore
 
+# Images in memory, some 2 MB each and at most as large as their entry says.
 _AT_ONCE = 8
-"""Pictures in memory, some 2 MB each and at most as large as their entry says."""
 _PAGE = 200
 _REFS = TypeAdapter(list[ImageRef])
 
 
 class PictureCheck:
-    """One pass over the pictures of a ledger. `checked` is how many were looked at so far."""
+    """Checks the images of a ledger once. `checked` is how many were checked so far."""
 
     def __init__(self, database: Database, store: ImageStore, tell: Callable[[int], None]) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class PictureCheck:
         self.checked = 0
 
     async def find(self) -> AsyncIterator[Finding]:
-        """Every picture that is not there, or not what its entry says. It ends where the store does not answer any more.
+        """Yield a finding for every image that is missing or not what its entry says. Ends if the store stops answering.
 
         Raises:
             LedgerUnavailable: the ledger does not answer.
@@ -63,7 +63,7 @@ class PictureCheck:
             try:
                 checked = await asyncio.gather(*(self._check_entry(entry) for entry in page))
             except StoreUnavailable as error:
-                yield Finding(what=f"Not all pictures could be checked. {error}")
+                yield Finding(what=f"Not all images could be checked. {error}")
                 return
             for finding in chain.from_iterable(checked):
                 yield finding
@@ -75,7 +75,9 @@ class PictureCheck:
         except ValidationError:
             return [
                 _stored_pictures_describe(
-                    entry, "The entry's pictures are no image refs.", found=show_value(entry.images)
+                    entry,
+                    "The entry's images are not valid image references.",
+                    found=show_value(entry.images),
                 )
             ]
         checks = (self._check_picture(image, entry) for image in images)
@@ -97,7 +99,7 @@ class PictureCheck:
             return None
         return _stored_pictures_describe(
             entry,
-            f"The picture {image.uri} is not the one that the entry promises.",
+            f"The image {image.uri} is not the one that the entry names.",
             expected=f"sha256 {image.sha256}, {image.bytes:,} bytes",
             found=f"sha256 {sha256}, {len(data):,} bytes",
         )
@@ -116,20 +118,22 @@ def _stored_pictures_describe(
     )
 
 
+# Findings in a table; JSON has them all.
 _SHOWN = 50
-"""Findings in a table; JSON has them all."""
 
 
 def verify(
     *,
-    no_pictures: Annotated[bool, Option("--no-pictures", help="Check the ledger alone.")] = False,
+    no_pictures: Annotated[
+        bool, Option("--no-pictures", help="Check only the ledger, not the images.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Check the ledger's chains of hashes, every amount and every picture.
+    """Check the ledger's hash chains, every amount and every image.
 
-    Each amount is derived again from the usage and the rates on its entry, and what tenants have spent is counted again.
-    Exit status 1 where anything is wrong. Note the heads that --json prints somewhere else: they tell later whether the whole
-    ledger was written anew.
+    Each amount is computed again from the usage and the rates on its entry, and each tenant's spend is added up again. Exit status
+    1 if anything is wrong. Store the heads that --json prints somewhere else: with them, a ledger that was rewritten as a whole
+    can be detected later.
     """
     session, output = open_session(), Output(as_json=as_json)
     store = None if no_pictures else session.open_store()
@@ -157,14 +161,12 @@ def verify(
     for note in notes:
         output.warn(note)
     if no_pictures:
-        output.say(
-            "The pictures were not checked. Nor was it, whether the ledger is older than its image store."
-        )
+        output.say("The images were not checked, nor whether the ledger is older than its image store.")
     return 1 if findings else 0
 
 
 async def _find_lost(database: Database, store: ImageStore) -> tuple[list[Finding], list[str]]:
-    """A ledger that was restored from an older copy is right in itself: only what outlived it tells."""
+    """Find what the image store knows and the ledger lacks: a ledger restored from an older copy is consistent in itself."""
     try:
         losses = await find_losses(database, store)
     except StoreFailure as failure:
@@ -174,12 +176,12 @@ async def _find_lost(database: Database, store: ImageStore) -> tuple[list[Findin
 
 
 def _note_unbilled(database: Database) -> list[str]:
-    """What is not wrong, as the ledger has all that happened, and needs somebody all the same."""
+    """Return notes on paid requests without a bill. They are complete in the ledger, but need attention."""
     count = len(find_unbilled(database, datetime.now(UTC)).attempts)
     if not count:
         return []
     what = "1 request was paid and is" if count == 1 else f"{count:,} requests were paid and are"
-    return [f"{what} on no entry. `python starter.py pending` lists what to do."]
+    return [f"{what} on no entry. `python starter.py pending` shows what to do."]
 
 
 def _check_ledger(database: Database, output: Output) -> tuple[LedgerVerification, list[Finding]]:
@@ -197,7 +199,7 @@ async def _check_pictures(database: Database, store: ImageStore, output: Output)
 
 @contextmanager
 def _counting(output: Output, things: str) -> Iterator[Callable[[int, int | None], None]]:
-    """On a terminal a bar that leaves no trace; elsewhere one line, so that a log says what took so long."""
+    """Show progress: on a terminal a transient bar, otherwise one line."""
     if not output.talk.is_terminal:
         output.say(f"checking {things}")
         yield lambda _checked, _total: None

@@ -1,1 +1,1 @@
-"""Package."""
+"""Commands for this machine: the demo, the embedded stack, diagnosis, models, replay."""

@@ -1,4 +1,4 @@
-"""`demo`: the main job in a minute. A picture, an edit of it with a mask, and a response without usage; then the bills."""
+"""`demo`: an image, an edit of it with a mask, a response without usage, and their bills."""
 
 import asyncio
 import io
@@ -35,7 +35,7 @@ _WIDTH_FOR_ONE_LINE_EACH = 119
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """A run of the demo that is done, its pictures as files, and its page in the Web UI."""
+    """A finished run of the demo, its images as files, and its page in the Web UI."""
 
     result: RunResult
     files: tuple[Path, ...]
@@ -43,7 +43,7 @@ class DemoRun:
 
 
 def show_demo(runs: list[DemoRun], totals: CostTotals, output: Output) -> None:
-    """Gives the demo's answer."""
+    """Print the demo's answer."""
     document = {
         "status": "completed",
         "runs": [
@@ -73,7 +73,7 @@ def _tabulate_wide(runs: list[DemoRun]) -> Table:
 
 
 def _tabulate_narrow(runs: list[DemoRun]) -> Table:
-    """Two lines for each run: six columns do not fit into 80 characters."""
+    """Make a table with two lines for each run: six columns do not fit into 80 characters."""
     columns = ("Run\nPicture", "Tokens", "Charge USD", "Basis\nBilling")
     table = make_table(*columns, right=("Charge USD",), whole=("Tokens", "Charge USD"))
     for run in runs:
@@ -113,7 +113,7 @@ def _describe_totals(totals: CostTotals) -> Text:
 
 
 def _list_links(runs: list[DemoRun]) -> Text:
-    text = Text("In the Web UI, while `make up` runs:")
+    text = Text("Web UI links, which work while `make up` runs:")
     for run in runs:
         text.append(f"\n  {run.link}", style="cyan")
     return text
@@ -134,17 +134,17 @@ _MISSING_USAGE_PROMPT = "[simulate:missing_usage] A teapot, answered without usa
 
 
 def demo(*, as_json: options.AsJson = False) -> None:
-    """Three pictures and their bills, to see that everything works.
+    """Make three images and show their bills, to see that everything works.
 
-    Uses the stack that runs for DATA_DIR, or starts one for as long as the demo takes. Without OPENAI_API_KEY the
-    provider is simulated and no money is spent; with it, live pictures at low quality cost a few cents.
+    Uses the stack that runs for DATA_DIR, or starts one for the duration of the demo. Without OPENAI_API_KEY the provider is
+    simulated and no money is spent; with it, real images at low quality cost a few cents.
     """
     asyncio.run(_run_demo(open_session(), Output(as_json=as_json)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """What the demo's runs need. `mark` tells the runs of one demo from those of another."""
+    """What the demo's runs need. `mark` distinguishes the runs of different demos."""
 
     session: Session
     client: Client
@@ -170,7 +170,7 @@ async def _run_demo(session: Session, output: Output) -> None:
 async def _find_or_start_stack(session: Session, output: Output) -> AsyncIterator[Stack]:
     running = read_stack_file(session.settings.data_dir)
     if running:
-        output.say(f"Using the stack that runs already; its Web UI is at {running.ui_url}.")
+        output.say(f"Using the running stack; its Web UI is at {running.ui_url}.")
         yield running
         return
     output.say("Starting Temporal, its Web UI and the worker ...")
@@ -180,8 +180,8 @@ async def _find_or_start_stack(session: Session, output: Output) -> AsyncIterato
 
 async def _run_simulated(stage: _Stage) -> list[DemoRun]:
     stage.output.say("The provider is simulated (OPENAI_API_KEY is not set): no money is spent.")
-    hero = await _carry_out(stage, "hero", "1/3  the payload of the contract", _CONTRACT)
-    edit = await _edit(stage, "2/3  an edit of that picture with a mask", hero, _CONTRACT["model"], "high")
+    hero = await _carry_out(stage, "hero", "1/3  an image from the documented payload", _CONTRACT)
+    edit = await _edit(stage, "2/3  an edit of that image with a mask", hero, _CONTRACT["model"], "high")
     without = {**_CONTRACT, "prompt": _MISSING_USAGE_PROMPT, "quality": "medium"}
     bare = await _carry_out(stage, "bare", "3/3  a response without usage", without)
     return [hero, edit, bare]
@@ -189,11 +189,11 @@ async def _run_simulated(stage: _Stage) -> list[DemoRun]:
 
 async def _run_live(stage: _Stage) -> list[DemoRun]:
     model = stage.session.settings.default_model
-    stage.output.say(f"The provider is live: two pictures with {model} at low quality cost a few cents.")
+    stage.output.say(f"The provider is live: two images with {model} at low quality cost a few cents.")
     payload = {**_CONTRACT, "model": model, "quality": "low"}
-    hero = await _carry_out(stage, "hero", f"1/2  the payload of the contract, on {model}", payload)
-    edit = await _edit(stage, "2/2  an edit of that picture with a mask", hero, model, "low")
-    stage.output.say("A response without usage is left out: only the simulator can be told to give one.")
+    hero = await _carry_out(stage, "hero", f"1/2  an image from the documented payload, on {model}", payload)
+    edit = await _edit(stage, "2/2  an edit of that image with a mask", hero, model, "low")
+    stage.output.say("The response without usage is left out: only the simulator can return one.")
     return [hero, edit]
 
 
@@ -229,7 +229,7 @@ def _complete(result: RunResult, files: list[dict[str, Any]], link: str | None) 
 
 
 def _draw_mask(picture: ImageRef) -> bytes:
-    """A PNG of the picture's size, transparent in a rounded box around the product: there the provider may draw."""
+    """Draw a PNG mask of the image's size, transparent in a rounded box around the product, where the provider may draw."""
     width, height = picture.width, picture.height
     mask = Image.new("RGBA", (width, height), "white")
     box = (width // 5, height // 10, width - width // 5, height * 3 // 4)

@@ -1,4 +1,4 @@
-"""`doctor`: what is reachable, what is missing, and what to do about it."""
+"""`doctor`: check what is reachable, and say what to do about the rest."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -41,14 +41,14 @@ _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class ProviderSilent(Exception):
-    """The provider cannot be used, as a sentence that says what to do."""
+    """The provider cannot be used; the message says what to do."""
 
 
 async def ask_provider(settings: Settings, simulator_url: str | None, timeout_seconds: float) -> str:
-    """Asks for the provider's models; returns who answered. With `simulator_url`, that one is asked.
+    """Request the list of models from the provider, or from the simulator at `simulator_url`; return who answered.
 
     Raises:
-        ProviderSilent: a setting is missing or cannot work, the key is refused, or nobody answers.
+        ProviderSilent: a setting is missing or not valid, the key is refused, or nobody answers.
     """
     url, headers = _address_simulator(simulator_url) if simulator_url else _address(settings)
     shown = url.copy_with(username=None, password=None, query=None)
@@ -68,7 +68,7 @@ async def ask_provider(settings: Settings, simulator_url: str | None, timeout_se
         key = "AZURE_OPENAI_API_KEY" if settings.azure_openai_endpoint else "OPENAI_API_KEY"
         raise ProviderSilent(f"The provider refuses the key (HTTP {response.status_code}). Check {key}.")
     if response.status_code != HTTPStatus.OK:
-        raise ProviderSilent(f"The provider answers HTTP {response.status_code} at {shown}. Check {where}.")
+        raise ProviderSilent(f"The provider answered HTTP {response.status_code} at {shown}. Check {where}.")
     return f"simulator at {simulator_url}" if simulator_url else f"{settings.provider_name()} takes the key"
 
 
@@ -78,7 +78,7 @@ def _address_simulator(simulator_url: str) -> tuple[httpx2.URL, dict[str, str]]:
 
 
 def _address(settings: Settings) -> tuple[httpx2.URL, dict[str, str]]:
-    """Where the models are listed, and what lets us in, if the worker's client would take these settings too."""
+    """Return the URL of the provider's list of models and the headers. Checks the settings as the worker's client does."""
     azure, key = settings.azure_openai_endpoint, settings.provider_key()
     if key is None:
         name = "AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY"
@@ -106,16 +106,16 @@ def _address(settings: Settings) -> tuple[httpx2.URL, dict[str, str]]:
 
 _PATIENCE_SECONDS = 5.0
 _MAX_DOUBTFUL = 5
-_WITHOUT_TEMPORAL = "Not known without Temporal."
+_WITHOUT_TEMPORAL = "Cannot be checked without Temporal."
 
 
 class NotWell(Exception):
-    """What is wrong with the thing that was looked at, and what to do."""
+    """A check failed; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What came out of looking at one thing."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -123,7 +123,7 @@ class Check:
 
 
 async def check_everything(session: Session) -> list[Check]:
-    """All checks, at the same time, in the order in which a person would mend things."""
+    """Run all checks concurrently; return them in the order in which to fix problems."""
     temporal = asyncio.ensure_future(_connect(session))
     checks = [
         _look("Temporal", _check_server(temporal)),
@@ -160,7 +160,7 @@ async def _connect(session: Session) -> Client:
 
 
 async def _connected(temporal: "asyncio.Future[Client]") -> Client:
-    """The client, or one sentence: why there is none is said once, by the check of the server itself."""
+    """Return the client, or raise a short sentence: only the check of the server explains why there is none."""
     try:
         return await asyncio.shield(temporal)
     except TemporalUnavailable:
@@ -178,10 +178,10 @@ async def _check_attributes(temporal: "asyncio.Future[Client]") -> str:
     client = await _connected(temporal)
     report = await inspect_search_attributes(client, names.SEARCH_ATTRIBUTES)
     if sentence := report.describe_mistyped(client.namespace):
-        raise NotWell(f"{sentence} The worker does not start before.")
+        raise NotWell(f"{sentence} The worker does not start until then.")
     if report.missing:
         raise NotWell(
-            f"{', '.join(report.missing)} missing in {client.namespace}: the worker adds them when it starts, or says why"
+            f"{', '.join(report.missing)} missing in {client.namespace}: the worker adds them when it starts, or reports why"
             " it cannot."
         )
     wanted = ", ".join(key.name for key in names.SEARCH_ATTRIBUTES)
@@ -206,13 +206,13 @@ async def _check_workers(session: Session, temporal: "asyncio.Future[Client]") -
 
 
 async def _check_notifications(settings: Settings, temporal: "asyncio.Future[Client]") -> str:
-    """Of what this terminal has set: the workers' own settings cannot be seen from here."""
+    """Check this terminal's notification settings; the workers' own settings cannot be seen from here."""
     if not settings.notify_keys():
         raise NotWell("NOTIFY_HOSTS is set without NOTIFY_SECRETS: requests with notify are refused.")
     client = await _connected(temporal)
     if not await has_pollers(client, (names.NOTIFY_QUEUE,)):
         raise NotWell(
-            f"Nobody polls {names.NOTIFY_QUEUE}: the ends of runs are told to nobody. Start the workers that run workflows"
+            f"Nobody polls {names.NOTIFY_QUEUE}, so no notifications are sent. Start the workers that run workflows"
             " with NOTIFY_HOSTS and NOTIFY_SECRETS."
         )
     return f"{settings.notify_hosts}; {names.NOTIFY_QUEUE} is polled"
@@ -236,9 +236,9 @@ async def _check_store(session: Session) -> str:
 
 
 async def _check_age(session: Session, temporal: "asyncio.Future[Client]") -> str:
-    """Whether the ledger has what the image store and Temporal know of it: one that was restored may not.
+    """Check that the ledger has everything that the image store and Temporal know; a restored one may not.
 
-    Executions that only claim to be billed runs are no loss, and named: somebody writes them.
+    Executions that falsely claim to be billed runs are not losses. They are named, because somebody writes them.
     """
     store = await asyncio.to_thread(session.open_store)
     with session.open_ledger() as database:
@@ -252,7 +252,7 @@ async def _check_age(session: Session, temporal: "asyncio.Future[Client]") -> st
     if losses:
         raise NotWell(f"{losses.describe()}{doubtful}")
     accepted = f", {losses.accepted:,} attempts accepted as lost" if losses.accepted else ""
-    return f"it has what the image store and Temporal know{accepted}{doubtful and '.'}{doubtful}"
+    return f"complete by what the image store and Temporal know{accepted}{doubtful and '.'}{doubtful}"
 
 
 def _describe_doubtful(doubtful: tuple[str, ...]) -> str:
@@ -270,9 +270,9 @@ _NAMES_WIDTH = 18
 
 
 def doctor(*, as_json: options.AsJson = False) -> int:
-    """Say what is reachable, what is missing, and what to do about it.
+    """Check what is reachable, and show what is missing and what to do about it.
 
-    It costs nothing, and writes nothing but a probe into the image store. Exit status 0 once all that a run needs answers.
+    It is free, and writes nothing but a test object to the image store. Exit status 0 if everything that a run needs answers.
     """
     session = open_session()  # unusable settings end here, with a sentence for each
     settings = Check("settings", ok=True, message=f"DATA_DIR is {session.settings.data_dir.resolve()}")

@@ -1,4 +1,4 @@
-"""`models`: what the catalogue and the charge card know of each model today."""
+"""`models`: list what the catalog and the charge card know of each model today."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ _STYLES = {"live": "green", "deprecated": "yellow", "retired": "dim"}
 
 
 def models(*, as_json: options.AsJson = False) -> None:
-    """List the models: how long they live, what they take, what they cost.
+    """List the models: lifecycle, sizes, qualities and prices.
 
     Prices are those of the charge card, in USD per million tokens.
     """
@@ -60,11 +60,11 @@ def _describe_life(model: dict[str, Any]) -> str:
     lifecycle, instead = model["lifecycle"], model["replacement"]
     if lifecycle == "live":
         return "live"
-    when = "gone since" if lifecycle == "retired" else "goes on"
+    when = "shut down on" if lifecycle == "retired" else "shuts down on"
     return f"{when} {model['shutdown']}" + (f",\nuse {instead}" if instead else "")
 
 
 def _describe_price(usd_per_million: dict[str, str] | None) -> str:
     if usd_per_million is None:
-        return "no price: its bills wait"
+        return "no price: bills stay pending"
     return "\n".join(f"{name} {usd}" for name, usd in usd_per_million.items())

@@ -1,4 +1,4 @@
-"""`replay`: whether runs that are under way, or histories that were saved, go on with the code that is here."""
+"""`replay`: check that running workflows or saved histories replay on this code."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -20,23 +20,23 @@ from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS
 
 INSTRUCTIONS = """\
-Runs like these may be under way: with this code they would stand still until it is mended. Change the code, not the history:
-  1. Put the change behind `if workflow.patched("what-changed"):` and leave the old way in the other branch. Then run
-     `python -m tests.support.runs.save_histories` with a shape that takes the new way, so that it is guarded too. Or
+If such runs are in progress, they will be stuck on this code until it is fixed. Change the code, not the history:
+  1. Put the change behind `if workflow.patched("what-changed"):` and keep the old code in the other branch. Then run
+     `python -m tests.support.runs.save_histories` with an input that uses the new code, so that it is tested too. Or
   2. deploy it as a new build, WORKER_DEPLOYMENT_NAME and WORKER_BUILD_ID, and keep the old workers until their runs have
      ended: `temporal worker deployment describe --name NAME` says "drained" then.
-docs/how-to/change.md has both, step by step, and how to go back."""
+docs/how-to/change.md describes both steps, and how to go back."""
 _SHOWN_AROUND = 3
 
 
 def describe_failures(replayed: Sequence[Replayed]) -> str:
-    """All of them and what to do, empty where every history replays."""
+    """Format all failures and what to do; empty if every history replays."""
     failed = [failed_outcome(each) for each in replayed if each.words is not None]
     return "\n\n".join([*failed, INSTRUCTIONS]) if failed else ""
 
 
 def failed_outcome(replayed: Replayed) -> str:
-    """One history: what the run did beside what this code does, and Temporal's words."""
+    """Format one failure: the run's steps beside this code's, and Temporal's message."""
     head = (
         f"{replayed.name} ({replayed.workflow_type}, {replayed.events} events) does not replay on this code."
     )
@@ -46,13 +46,16 @@ def failed_outcome(replayed: Replayed) -> str:
 def _show_steps(replayed: Replayed) -> list[str]:
     place = replayed.first_difference
     if place is None:
-        told = "The steps are the same: a timer, a patch, a search attribute, a signal or the end differs, or the code failed."
+        told = "The steps are the same. A timer, patch, search attribute, signal or the outcome differs, or the code failed."
         return [f"  {told}"]
     asked = dict(enumerate(replayed.asked))
     asks = dict(enumerate(replayed.asks))
     lines = [f"  Step {place + 1} differs:"]
     for index in range(max(0, place - _SHOWN_AROUND), min(place + 2, max(len(asked), len(asks)))):
-        then, now = asked.get(index, "nothing more"), asks.get(index, "nothing (it waits, ends or fails)")
+        then, now = (
+            asked.get(index, "nothing more"),
+            asks.get(index, "nothing (it waits, completes or fails)"),
+        )
         mark = ">" if index == place else " "
         lines.append(f"  {mark} {index + 1}. the run: {then:<32} this code: {now}")
     return lines
@@ -62,23 +65,23 @@ def replay(
     *,
     files: Annotated[
         list[Path] | None,
-        Argument(metavar="FILE|FOLDER", help="Histories by `temporal workflow show --output json`."),
+        Argument(metavar="FILE|FOLDER", help="Histories from `temporal workflow show --output json`."),
     ] = None,
     running: Annotated[
-        int, Option("--running", min=0, metavar="N", help="Also the N newest workflows that run now.")
+        int, Option("--running", min=0, metavar="N", help="Also the N newest workflows that are running.")
     ] = 0,
     as_json: options.AsJson = False,
 ) -> int:
-    """Replay histories on the workflows of this code, before it is deployed. Nothing is carried out or changed.
+    """Replay histories on the workflows of this code, before it is deployed. Nothing is executed or changed.
 
-    Exit status 1 where one does not replay: it says which, where, and what to do.
+    Exit status 1 if one does not replay; the output says which, where, and what to do.
     """
     output = Output(as_json=as_json)
     hush_temporal()
     replayed = asyncio.run(_replay_all(list(_find_files(files or [])), running, open_session()))
     if not replayed:
         raise CommandFailed(
-            "There is nothing to replay. Name files or folders with histories, or take what runs: --running 100."
+            "There is nothing to replay. Name files or folders with histories, or use --running 100."
         )
     failed = [each for each in replayed if each.words is not None]
     document = {"ok": not failed, "histories": [_describe(each) for each in replayed]}
@@ -95,7 +98,7 @@ def _describe(replayed: Replayed) -> dict[str, object]:
 def _find_files(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
-            raise CommandFailed(f"There is no {path}.")
+            raise CommandFailed(f"{path} does not exist.")
         yield from sorted(path.glob("*.json")) if path.is_dir() else [path]
 
 
@@ -111,14 +114,14 @@ async def _replay_all(files: list[Path], running: int, session: Session) -> list
 
 
 def read_file(path: Path) -> WorkflowHistory:
-    """The history in a file. Raises CommandFailed, with how to write one."""
+    """Read the history in a file. Raises CommandFailed, which says how to create one."""
     try:
         return read_history(path.stem, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{path} cannot be read: {error}.") from error
     except NotAHistory as error:
         raise CommandFailed(
-            f"{path} {error}. Write one by `temporal workflow show --workflow-id ID --output json`."
+            f"{path} {error}. Create one with `temporal workflow show --workflow-id ID --output json`."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`up`: the embedded stack, until Ctrl-C."""
+"""`up`: run the embedded stack until Ctrl-C."""
 
 import asyncio
 import math
@@ -31,7 +31,7 @@ _SAME_WISH_SECONDS = 1.0
 def up(*, as_json: options.AsJson = False) -> None:
     """Run Temporal, its Web UI, the worker and (without a key) the provider simulator, until Ctrl-C.
 
-    Everything listens on loopback and keeps its state in DATA_DIR. Other terminals find it by itself.
+    Everything listens on loopback and stores its data in DATA_DIR. Commands in other terminals find it automatically.
     """
     session, output = open_session(), Output(as_json=as_json)
     asyncio.run(_run_until_stopped(session, output))
@@ -39,7 +39,7 @@ def up(*, as_json: options.AsJson = False) -> None:
 
 @asynccontextmanager
 async def start_stack(session: Session, tell: Callable[[str], None]) -> AsyncIterator[Stack]:
-    """The embedded stack of this project, while the block runs. Raises StackClaimed, ProcessFailed."""
+    """Run this project's embedded stack during the block. Raises StackClaimed, ProcessFailed."""
     attributes = {key.name: name_type(key) for key in names.SEARCH_ATTRIBUTES}
     hush_temporal()
     async with run_embedded_stack(session.settings, attributes, _QUEUES, report=tell) as stack:
@@ -54,13 +54,13 @@ async def _run_until_stopped(session: Session, output: Output) -> None:
     output.say("Starting the embedded stack ...")
     try:
         async with start_stack(session, output.warn) as stack:
-            _tell_where(stack, session, output, "The embedded stack runs. Ctrl-C ends it.")
+            _tell_where(stack, session, output, "The embedded stack is running. Press Ctrl-C to stop it.")
             runs = True
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         if not runs:
             raise Interrupted from None
-        output.say("The embedded stack has ended.")
+        output.say("The embedded stack has stopped.")
     except StackClaimed as error:
         stack_of_others = read_stack_file(session.settings.data_dir)
         if stack_of_others is None:
@@ -72,7 +72,7 @@ async def _run_until_stopped(session: Session, output: Output) -> None:
 def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> None:
     settings = session.settings
     provider = (
-        f"simulator at {stack.provider_base_url} (started without OPENAI_API_KEY: no money is spent)"
+        f"simulator at {stack.provider_base_url} (OPENAI_API_KEY was not set: no money is spent)"
         if stack.provider_base_url
         else f"{settings.provider_name()}, live: runs cost money"
     )
@@ -91,8 +91,10 @@ def _tell_where(stack: Stack, session: Session, output: Output, title: str) -> N
 
 
 def _cancel_on_signal(output: Output) -> None:
-    """The first signal cancels this task, also while the stack still starts. One after a second ends at once: the
-    parts end by themselves with this process. What comes sooner is the same wish, sent on by `make` or a supervisor.
+    """Cancel this task on the first signal, even while the stack still starts.
+
+    A signal more than a second later ends the process at once; the stack's processes end with it. An earlier one is a duplicate
+    from `make` or a supervisor and is ignored.
     """
     loop, task, first = asyncio.get_running_loop(), asyncio.current_task(), math.inf
 
@@ -104,12 +106,12 @@ def _cancel_on_signal(output: Output) -> None:
             first = time.monotonic()
             loop.call_soon_threadsafe(task.cancel)
             with suppress(OSError):  # the terminal may be gone
-                output.say("Stopping. Calls to the provider are let finish; once more ends at once.")
+                output.say("Stopping after in-flight calls finish. Press Ctrl-C again to stop now.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
 
 
 def name_type(key: SearchAttributeKey[Any]) -> str:
-    """The type of a search attribute in the words of Temporal's command line: Keyword, Double, Int."""
+    """Return a search attribute's type as Temporal's command line calls it: Keyword, Double, Int."""
     return name_indexed_type(key.indexed_value_type.value)

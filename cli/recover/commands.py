@@ -1,4 +1,4 @@
-"""`recover`: a run whose answer was kept but could not be used, or a ledger that is older than its image store."""
+"""`recover`: a run whose response was stored but could not be used, or a ledger older than its image store."""
 
 import asyncio
 from typing import Annotated
@@ -20,26 +20,26 @@ def recover(
     ] = None,
     *,
     from_store: Annotated[
-        bool, Option("--from-store", help="Take back what the image store and Temporal know.")
+        bool, Option("--from-store", help="Restore what the image store and Temporal know.")
     ] = False,
     without_temporal: Annotated[
-        bool, Option("--without-temporal", help="Do not ask Temporal: the image store alone counts.")
+        bool, Option("--without-temporal", help="Do not use Temporal, only the image store.")
     ] = False,
     accept: Annotated[
-        bool, Option("--accept-loss", help="Go on without what is still missing; needs --reason.")
+        bool, Option("--accept-loss", help="Continue without what is still missing; needs --reason.")
     ] = False,
     tenant: options.Tenant = "default",
     reason: options.Reason = None,
     actor: options.Actor = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Recover a run from its kept answer, or a ledger that was restored from an older copy.
+    """Recover a run from its stored response, or a ledger that was restored from an older copy.
 
-    With RUN: an answer of which something could not be used is kept whole in the image store. What can be read of it by now,
-    with the settings of today (IMAGE_URL_HOSTS), is stored and billed.
+    With RUN: if a response could not be used, it was stored whole in the image store. What can be read of it now, with today's
+    settings (IMAGE_URL_HOSTS), is stored and billed.
 
-    With --from-store: attempts and bills that the ledger has lost are taken back from the image store and Temporal. It may be
-    repeated: what the ledger has is left as it is. Exit status 1 while anything is missing. See docs/how-to/restore.md.
+    With --from-store: attempts and bills that the ledger has lost are restored from the image store and Temporal. It can be
+    repeated: existing data is not changed. Exit status 1 while anything is missing. See docs/how-to/restore.md.
 
     Nothing is sent to the provider and nothing is paid.
     """
@@ -52,6 +52,6 @@ def recover(
     who = find_actor(actor)
     if accept:
         if not reason:
-            raise RequestRefused("--accept-loss needs --reason TEXT: it is kept with who decided.")
+            raise RequestRefused("--accept-loss needs --reason TEXT, which is recorded with who decided.")
         return asyncio.run(accept_loss(session, output, who, reason, ask_temporal=not without_temporal))
     return asyncio.run(recover_from_store(session, output, who, ask_temporal=not without_temporal))

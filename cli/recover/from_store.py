@@ -1,4 +1,4 @@
-"""Taking back into the ledger what the image store and Temporal know, and accepting what nobody knows any more."""
+"""Restore what the image store and Temporal know into the ledger, and accept what is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -47,7 +47,7 @@ _MAX_PROBLEMS = 50
 
 @dataclass
 class Recovered:
-    """What was taken back. `waiting` counts runs that bill themselves now that their attempt is there."""
+    """What was restored. `waiting` counts runs that bill themselves now that their attempt is in the ledger."""
 
     attempts: int = 0
     entries: int = 0
@@ -56,14 +56,14 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
 
     def note_problem(self, problem: str) -> None:
-        """Keep a problem, as far as there is room to show it."""
+        """Record a problem, as long as there is room to show it."""
         self.conflicts += 1
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(problem)
 
 
 class Recovery:
-    """Takes what was lost back into one ledger."""
+    """Restores what was lost into one ledger."""
 
     def __init__(
         self, database: Database, store: ImageStore, cards: RateCards, session: Session, actor: str
@@ -76,24 +76,24 @@ class Recovery:
         self.recovered = Recovered()
 
     async def run(self, runs: RunsInTemporal, output: Output) -> None:
-        """Take back attempts first, then the bills of those that were paid.
+        """Restore attempts first, then the bills of those that were paid.
 
         Raises:
-            LedgerUnavailable, StoreUnavailable: what was taken back stays; the same again goes on.
+            LedgerUnavailable, StoreUnavailable: what was restored stays; run it again to continue.
         """
         async for page in _make_pages(self._stream_lost(runs)):
             before = self.recovered.attempts
             await self._take_back(page, runs)
             if (count := self.recovered.attempts) // _TELL_EVERY > before // _TELL_EVERY:
-                output.say(f"{count:,} attempts taken back so far")
+                output.say(f"{count:,} attempts restored so far")
         async for page in _make_pages(self._stream_unbilled()):
             await self._take_back(page, runs)
 
     async def _stream_lost(self, runs: RunsInTemporal) -> AsyncIterator[AttemptReceipt | None]:
-        """What the store knows, and, once that is in the ledger (None), what Temporal alone knows."""
+        """Yield what the store knows; then None; then what only Temporal knows, once the former is in the ledger."""
         async for receipt in stream_lost(self._database, self._store):
             if receipt is None:
-                self.recovered.note_problem("A receipt in the image store cannot be read.")
+                self.recovered.note_problem("A receipt in the image store is not readable.")
             else:
                 yield receipt
         yield None
@@ -104,7 +104,7 @@ class Recovery:
                 yield found
 
     async def _stream_unbilled(self) -> AsyncIterator[AttemptReceipt]:
-        """Runs whose attempt is in the ledger and whose bill was lost: also those of a recovery that was interrupted."""
+        """Yield attempts in the ledger whose bill was lost, also by a recovery that was interrupted."""
         unbilled = await asyncio.to_thread(find_unbilled, self._database, datetime.now(UTC))
         for attempt in (*unbilled.attempts, *unbilled.in_flight):
             if attempt.billed_by:
@@ -166,7 +166,7 @@ class Recovery:
 async def _make_pages(
     receipts: AsyncIterator[AttemptReceipt | None] | AsyncIterator[AttemptReceipt],
 ) -> AsyncIterator[list[AttemptReceipt]]:
-    """Yield receipts by the dozen; a None ends a page before what follows it is looked for."""
+    """Group receipts into pages. A None ends a page before the next receipt is fetched."""
     page: list[AttemptReceipt] = []
     async for receipt in receipts:
         if receipt is not None:
@@ -179,7 +179,7 @@ async def _make_pages(
 
 
 async def recover_from_store(session: Session, output: Output, actor: str, *, ask_temporal: bool) -> int:
-    """Take back what is known, and answer with it. Returns the exit status: 1 while anything is missing."""
+    """Restore what is known and print the result. Return the exit status: 1 while anything is missing."""
     store = session.open_store()
     with session.open_ledger() as database:
         cards = RateCards.load(session.settings.rate_card)
@@ -203,7 +203,7 @@ async def recover_from_store(session: Session, output: Output, actor: str, *, as
 async def accept_loss(
     session: Session, output: Output, actor: str, reason: str, *, ask_temporal: bool
 ) -> int:
-    """Keep somebody's word that the ledger goes on without what is missing."""
+    """Record that the ledger continues without what is missing, and who decided so."""
     store = session.open_store()
     with session.open_ledger() as database:
         cards = RateCards.load(session.settings.rate_card)
@@ -223,12 +223,12 @@ async def accept_loss(
             await write_note(store, now)
     document = {"status": "accepted" if losses else "ok", "accepted": _document(losses)}
     words = f"Accepted as lost: attempts {losses.attempts:,}, entries {losses.entries:,}."
-    output.answer(document, Text(words if losses else "Nothing is missing, so there is nothing to accept."))
+    output.answer(document, Text(words if losses else "Nothing is missing, so there is no loss to accept."))
     return 0
 
 
 async def _settle_note(database: Database, store: ImageStore, runs: RunsInTemporal) -> Losses:
-    """What is still missing. Where nothing is, the heads are noted anew: recovered entries have other hashes."""
+    """Return what is still missing. If nothing is, record the heads again: restored entries have other hashes."""
     now = await asyncio.to_thread(read_ledger_now, database)
     note = await read_note(store, now.ledger_id)
     left = await find_losses(database, store, await runs.list_billed(database))
@@ -245,15 +245,13 @@ def _document(losses: Losses) -> dict[str, Any]:
 
 
 def _describe(recovered: Recovered, left: Losses) -> list[Text]:
-    lines = [
-        Text(f"Taken back: attempts {recovered.attempts:,}, entries {recovered.entries:,}.", style="bold")
-    ]
+    lines = [Text(f"Restored: attempts {recovered.attempts:,}, entries {recovered.entries:,}.", style="bold")]
     if recovered.waiting:
-        lines.append(Text(f"Runs that are under way and bill themselves: {recovered.waiting:,}."))
+        lines.append(Text(f"Running workflows that will write their own bill: {recovered.waiting:,}."))
     if left:
         lines.append(
             Text(
-                f"Still missing: attempts {left.attempts:,}, entries {left.entries:,}. Corrections are in no receipt: repeat them."
+                f"Still missing: attempts {left.attempts:,}, entries {left.entries:,}. Corrections are not in receipts: repeat them."
                 ' Then run `python starter.py recover --accept-loss --reason "..."`.',
                 style="bold red",
             )

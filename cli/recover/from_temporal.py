@@ -1,7 +1,7 @@
-"""What Temporal remembers of runs that a ledger has lost: their calls, their results and the ids of their entries.
+"""What Temporal knows of runs that a ledger has lost: their calls, their results and their entry ids.
 
-An execution is somebody's word until its history shows that our workers carried it out. What a call was for and may have
-cost is made again from its request. What differs is refused, and named.
+Anybody can start an execution: it is trusted only if its history shows that our workers ran it. What a call was for and its
+maximum cost are computed again from its request. What differs is refused and named.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _ENTRY_ID = re.compile(r"ent_[0-9A-Za-z_-]{1,64}", re.ASCII)
 
 
 class KnownRun(NamedTuple):
-    """A run as Temporal knows it. `entry_id` is that of its bill, None where Temporal does not tell one."""
+    """A run in Temporal. `entry_id` is that of its bill, None if Temporal does not have it."""
 
     is_running: bool = False
     entry_id: str | None = None
@@ -68,10 +68,10 @@ class RunsInTemporal(Protocol):
         """Return what is known of a run."""
 
     async def list_billed(self, database: Database) -> dict[str, datetime]:
-        """Return runs that ended with a bill and that a ledger does not have, by id, with the moment of their end."""
+        """Return runs that ended with a bill and that the ledger does not have, by id, with the time of their end."""
 
     def stream_lost(self, database: Database) -> AsyncIterator[AttemptReceipt | str]:
-        """Yield paid attempts that the ledger does not have, and a sentence for each execution that is not believed."""
+        """Yield paid attempts that the ledger does not have, and a sentence for each execution that is not trusted."""
 
 
 class _NoTemporal:
@@ -103,7 +103,7 @@ class _Temporal:
         self._terms = terms
 
     async def find(self, run_id: str) -> KnownRun:
-        """Others may have started a workflow under the same id since, on a task queue of theirs: it says nothing of the run."""
+        """Return what is known of a run. An execution with this id on another task queue is not ours and is ignored."""
         handle = self._client.get_workflow_handle(run_id, result_type=RunResult)
         try:
             described = await handle.describe()
@@ -165,7 +165,7 @@ class _Temporal:
                     yield describe_doubt(execution, error)
 
     async def _has_receipt(self, call: PaidCall) -> bool:
-        """Whether the image store has said all that is to be said of a call. Raises NotProven: it says otherwise."""
+        """Return whether the image store has the outcome of a call. Raises NotProven if it contradicts the call."""
         listed = await list_receipts_of_run(self._store, call.order.run_id)
         own = [name for name in listed if name.attempt_id == call.result.attempt_id]
         async for receipt in read_attempt_receipts(self._store, own):
@@ -201,7 +201,7 @@ class _Temporal:
         return _build(call, identity, ceiling, ledger_id)
 
     async def _refuse_foreign_pictures(self, tenant: str, images: tuple[ImageRef, ...]) -> None:
-        """A run writes down its tenant as the owner of each picture. Pictures of before have no owner."""
+        """Refuse images of other tenants. A run records its tenant as the owner of each image; old images have no owner."""
         for image in images:
             owners = await self._store.list_owners(image.sha256)
             if owners and tenant not in owners:
@@ -245,7 +245,7 @@ def _build(call: PaidCall, identity: RunIdentity, ceiling: int | None, ledger_id
 
 
 def _describe_answer(result: CallResult) -> dict[str, JsonValue]:
-    """Return what Temporal knows of the provider's answer: its usage, and why that alone is not a bill."""
+    """Return what Temporal knows of the provider's response: its usage, and why that alone is not a bill."""
     response: dict[str, JsonValue] = {"usage": result.usage}
     if result.usage_problem is not None:
         # The rest of the answer never came to Temporal, so the problem cannot be found again from it.
@@ -254,7 +254,7 @@ def _describe_answer(result: CallResult) -> dict[str, JsonValue]:
 
 
 def _check_form(result: CallResult) -> None:
-    """Check what goes into keys of the store and columns of the ledger as it stands. Raises NotProven."""
+    """Check values that become store keys and ledger columns. Raises NotProven."""
     wrong = {
         "attempt_id": not _ATTEMPT_ID.fullmatch(result.attempt_id),
         "attempts": not 0 < result.attempts <= _MAX_ATTEMPTS,
@@ -266,7 +266,7 @@ def _check_form(result: CallResult) -> None:
 
 
 def _may_be_paid(execution: WorkflowExecution) -> bool:
-    """Whether the history is worth reading. On other task queues only what claims a bill is worth a word."""
+    """Return whether to read the history. On other task queues, only executions that claim a bill are of interest."""
     if execution.task_queue == names.RUNS_QUEUE:
         return True
     return execution.typed_search_attributes.get(names.BILLING_STATE) is not None

@@ -1,4 +1,4 @@
-"""Make a result and a bill of a run's answer that was kept, but could not be used when it came."""
+"""Recover a run's result and bill from a stored response that could not be used when it arrived."""
 
 import asyncio
 import dataclasses
@@ -37,10 +37,10 @@ _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
 async def recover_answer(run_id: str, session: Session, output: Output) -> None:
-    """Read a run's kept answer again, and make its result and its bill of what can be read by now.
+    """Parse a run's stored response again, and make its result and its bill from what can be read now.
 
     Raises:
-        CommandFailed: nothing was kept, or it still cannot be used.
+        CommandFailed: nothing was stored, or it still cannot be used.
     """
     known = await asyncio.to_thread(find_in_ledger, run_id, session)
     if known is None:
@@ -53,7 +53,7 @@ async def recover_answer(run_id: str, session: Session, output: Output) -> None:
         if attempt.outcome != "succeeded" and failure.is_charged:
             await asyncio.to_thread(_settle_and_bill, session, attempt, _undelivered(raw, failure))
         raise CommandFailed(
-            f"The kept answer of attempt {attempt.attempt_id} was read again. {failure}", run_id=run_id
+            f"The stored response of attempt {attempt.attempt_id} was read again. {failure}", run_id=run_id
         ) from None
     store = session.open_store()
     images = tuple(
@@ -71,14 +71,14 @@ async def recover_answer(run_id: str, session: Session, output: Output) -> None:
 
 
 async def _find_body(run_id: str, attempts: tuple[Attempt, ...], store: ImageStore) -> tuple[Attempt, bytes]:
-    """The attempt that was paid, else the first that may have been, with what was kept of its answer."""
+    """Return the paid attempt, otherwise the first that may have been paid, and its stored response."""
     paid = [attempt for attempt in attempts if attempt.outcome == "succeeded"]
     for attempt in paid or [attempt for attempt in attempts if attempt.outcome == "unknown"]:
         body = await store.read_document(f"malformed/{attempt.attempt_id}.body")
         if body is not None:
             return attempt, body
     raise CommandFailed(
-        f"Nothing was kept of an answer to the run {run_id} that could not be used. Requests sent for it:"
+        f"No unusable response to the run {run_id} is stored. Requests sent for it:"
         f" {describe_attempts(attempts)}.",
         run_id=run_id,
     )
@@ -120,7 +120,7 @@ async def _show(
     result: RunResult = known.result.model_copy(update={"images": images, "warnings": warnings})
     view = Text("Recovered: ") + describe_result(result, session.find_store(), None)
     output.answer(result.model_dump(mode="json"), view)
-    output.say("Submit the same request again to have this as its run's result: nothing is sent or paid.")
+    output.say("Submit the same request again to make this its run's result: nothing is sent or paid.")
 
 
 def _raw_answer_of(attempt: Attempt, body: bytes) -> RawAnswer:
@@ -140,7 +140,7 @@ def _delivered(raw: RawAnswer, answer: Answer, images: tuple[ImageRef, ...]) -> 
         outcome="succeeded",
         finished_at=datetime.now(UTC),
         http_status=raw.http_status,
-        error_message=answer.shortfall or "Its answer was kept, and read later by `recover`.",
+        error_message=answer.shortfall or "Its response was stored, and read later by `recover`.",
         size=answer.size,
         quality=answer.quality,
         output_format=answer.output_format,

@@ -1,1 +1,1 @@
-"""Package."""
+"""Commands for runs: start, quote, list, show, wait, decide, copy images."""

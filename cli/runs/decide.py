@@ -1,4 +1,4 @@
-"""`decide`: what becomes of a run that is held, as its request may have been paid for without an answer."""
+"""`decide`: resend the request of a held run, or give it up."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -25,13 +25,13 @@ _PATIENCE_SECONDS = 2.0
 
 
 class DecisionInDoubt(CommandFailed):
-    """Ctrl-C, or the server's end, before the worker has answered."""
+    """Interrupted, or the server was lost, before the worker answered."""
 
     status = "running"
 
     def __init__(self, run_id: str, exit_status: int) -> None:
         super().__init__(
-            f"Whether the decision was taken is not known. See where the run is: python starter.py show {run_id}",
+            f"It is not known whether the decision was taken. Check the run: python starter.py show {run_id}",
             exit_status=exit_status,
             run_id=run_id,
         )
@@ -42,19 +42,19 @@ def decide(
     run: options.Run,
     decision: Annotated[
         Literal["resend", "give-up"],
-        Argument(metavar="resend|give-up", help="Send once more, or end the run as failed."),
+        Argument(metavar="resend|give-up", help="Send the request once more, or end the run as failed."),
     ],
-    reason: Annotated[str, Option(help="Why; kept with the run.")],
+    reason: Annotated[str, Option(help="The reason; recorded with the run.")],
     actor: Annotated[
-        str | None, Option(help="Who decides; kept with the run. Default: this machine's user.")
+        str | None, Option(help="Who decides; recorded with the run. Default: this machine's user.")
     ] = None,
     tenant: options.Tenant = "default",
     as_json: options.AsJson = False,
 ) -> None:
-    """Decide about a run that is held.
+    """Decide about a held run: resend its request, or give it up.
 
-    Its request was sent and may have been paid for, and no answer came (UNKNOWN_OUTCOME, or the request, says hold).
-    Resend sends it once more, which may pay twice; give-up ends the run as failed, with what may have been paid listed.
+    Its request was sent and may have been charged, but no answer came (and UNKNOWN_OUTCOME, or the request, says hold).
+    resend sends it once more, which may pay twice. give-up ends the run as failed; what may have been charged stays listed.
     """
     payload = {"decision": decision.replace("-", "_"), "reason": reason, "actor": find_actor(actor)}
     try:
@@ -68,7 +68,7 @@ async def _decide(run_id: str, decision: Decision, session: Session, output: Out
     known = await find_in_temporal(run_id, session)
     if known is None:
         raise CommandFailed(
-            f"Temporal knows no run {run_id}, so there is nothing to decide. Check the request id and --tenant.",
+            f"Temporal does not know the run {run_id}, so there is nothing to decide. Check the request id and --tenant.",
             run_id=run_id,
         )
     if known.status is not WorkflowExecutionStatus.RUNNING:
@@ -87,7 +87,7 @@ async def _decide(run_id: str, decision: Decision, session: Session, output: Out
 
 
 async def _send(known: KnownRun, decision: Decision, output: Output) -> DecisionTaken:
-    """Waits for the worker's answer, as only that says whether the decision was taken."""
+    """Send the decision and wait for the worker's answer, which says whether it was taken."""
     run_id, told = known.handle.id, set[str]()
     sending = asyncio.ensure_future(send_decision(known.handle, decision))
     try:
@@ -97,9 +97,7 @@ async def _send(known: KnownRun, decision: Decision, output: Output) -> Decision
                 await warn_without_worker(known.client, output, told)
         return await sending
     except DecisionRefused as refused:
-        raise RequestRefused(
-            f"{refused} See where it is: python starter.py show {run_id}", run_id=run_id
-        ) from None
+        raise RequestRefused(f"{refused} Check it: python starter.py show {run_id}", run_id=run_id) from None
     except ClientError as error:
         raise CommandFailed(str(error), run_id=run_id) from None
     except RPCError as error:

@@ -1,4 +1,4 @@
-"""Waiting for a run, and telling meanwhile where it is. What a result looks like is not known here."""
+"""Wait for a run and report its progress meanwhile."""
 
 import asyncio
 import time
@@ -35,10 +35,10 @@ _QUERY_PATIENCE = timedelta(seconds=2)
 
 
 class ProgressReporter(Protocol):
-    """Shows a person where a run is."""
+    """Shows the stage of a run."""
 
     def __call__(self, stage: str) -> None:
-        """The run is at this stage now."""
+        """Show a stage."""
 
 
 async def follow_run(
@@ -49,16 +49,16 @@ async def follow_run(
     to_the_last: bool = False,
     told: set[str] | None = None,
 ) -> RunResult:
-    """Waits for a run to end and shows its stage, its partial pictures and the time meanwhile.
+    """Wait for a run to end, and show its stage, its partial images and the elapsed time meanwhile.
 
-    `to_the_last` asks once more when it has ended, so that no partial picture is missed between two looks. `told` is what was
-    warned of before.
+    `to_the_last` queries once more after the end, so that no partial image between two polls is missed. `told` has the warnings
+    that were shown before.
 
     Raises:
         RequestRefused: the run was refused, nothing was sent.
         RunFailed: it ended without a result.
-        WaitInterrupted: Ctrl-C; the run goes on.
-        CommandFailed: the server was lost; the run goes on.
+        WaitInterrupted: Ctrl-C; the run continues.
+        CommandFailed: the server was lost; the run continues.
     """
     try:
         with _telling(output, handle.id) as tell:
@@ -73,14 +73,14 @@ async def follow_run(
         raise WaitInterrupted(handle.id) from None
     except RPCError as error:
         raise CommandFailed(
-            f"The Temporal server was lost while the run was awaited ({error.message}). The run goes on when the server"
+            f"The connection to Temporal was lost while waiting for the run ({error.message}). The run continues when the server"
             f" is back. Attach to it then: python starter.py wait {handle.id}",
             run_id=handle.id,
         ) from error
 
 
 def failed_outcome(run_id: str, cause: BaseException) -> CommandFailed:
-    """Why a run has no result, as the end of a command."""
+    """Turn the cause of a run's failure into the failure of a command."""
     failure = read_failure(run_id, cause)
     if isinstance(failure, client_errors.RunFailed):
         return RunFailed(str(failure), run_id=run_id, failure_type=failure.failure_type)
@@ -88,7 +88,7 @@ def failed_outcome(run_id: str, cause: BaseException) -> CommandFailed:
 
 
 async def ask_status(handle: RunHandle) -> RunStatus | None:
-    """Where the run is, None where no worker answers just now."""
+    """Query the run's status; None if no worker answers now."""
     try:
         status: RunStatus = await handle.query(
             names.QUERY_STATUS, result_type=RunStatus, rpc_timeout=_QUERY_PATIENCE
@@ -137,18 +137,18 @@ def _tell_partial_images(status: RunStatus, output: Output, told: set[str]) -> N
 
 
 def _warn_of_decision(status: RunStatus) -> tuple[str, ...]:
-    """What may have been paid for, and how to go on: a held run waits for as long as nobody decides."""
+    """Build the warning about a held run, which waits until somebody decides."""
     question = status.open_decision
     return (f"{question.message} Decide: {word_decision(status.run_id)}",) if question else ()
 
 
 def word_decision(run_id: str) -> str:
-    """The command that decides about a held run."""
+    """Return the command that decides about a held run."""
     return f"python starter.py decide {run_id} resend|give-up --reason TEXT"
 
 
 async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, told: set[str]) -> None:
-    """Why the run takes its time: attempts that failed and are made again, perhaps for hours."""
+    """Warn of attempts that failed and are retried, perhaps for hours."""
     try:
         described = await handle.describe(rpc_timeout=_QUERY_PATIENCE)
     except RPCError:
@@ -157,12 +157,12 @@ async def warn_of_failures(handle: WorkflowHandle[Any, Any], output: Output, tol
         failure = pending.last_failure.message
         if failure and failure not in told:
             told.add(failure)
-            output.warn(f"An attempt failed and is made again: {failure}")
+            output.warn(f"An attempt failed and is retried: {failure}")
 
 
 async def warn_without_worker(client: Client, output: Output, told: set[str]) -> None:
-    """Why nothing happens at all: told once, as `told` keeps what was said."""
-    warning = "No worker polls yet; the run waits for one. Start it with `make up` or `python worker.py`."
+    """Warn once that no worker polls, or why its workers are idle. `told` has what was shown before."""
+    warning = "No worker is polling; the run waits for one. Start one with `make up` or `python worker.py`."
     if warning in told:
         return
     if await has_pollers(client, (names.RUNS_QUEUE,)):
@@ -177,7 +177,7 @@ async def warn_without_worker(client: Client, output: Output, told: set[str]) ->
 
 @contextmanager
 def _telling(output: Output, run_id: str) -> Iterator[ProgressReporter]:
-    """On a terminal a spinner with the time, that leaves no trace; elsewhere a line for each change of stage."""
+    """Show progress: on a terminal a transient spinner with the time, otherwise a line for each change of stage."""
     if not output.talk.is_terminal:
         yield _tell_in_lines(output, run_id)
         return
@@ -209,11 +209,11 @@ T = TypeVar("T")
 
 
 async def await_result(client: Client, handle: WorkflowHandle[Any, T], output: Output, told: set[str]) -> T:
-    """The workflow's result. `told` keeps what was said, so that it is said once.
+    """Wait for a workflow's result, with warnings meanwhile. `told` has what was shown before.
 
     Raises:
         WorkflowFailureError: it ended without one.
-        RPCError: Temporal is lost; the workflow goes on.
+        RPCError: the connection to Temporal was lost; the workflow continues.
     """
     result = asyncio.ensure_future(handle.result())
     try:

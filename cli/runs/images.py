@@ -1,4 +1,4 @@
-"""`images`: a run's pictures as files, checked to be what was stored."""
+"""`images`, `links`, `upload`: images of runs as files and links, and images for requests."""
 
 import asyncio
 import hashlib
@@ -28,13 +28,13 @@ from gpt_image_runs.settings import Settings
 def images(
     *,
     run: options.Run,
-    out: Annotated[Path, Option(metavar="DIR", help="Where to put them; made if it is not there.")],
+    out: Annotated[Path, Option(metavar="DIR", help="The folder to write to; created if needed.")],
     tenant: options.Tenant = "default",
     as_json: options.AsJson = False,
 ) -> None:
-    """Copy a run's pictures out of the image store.
+    """Copy a run's images out of the image store.
 
-    Each is checked against its hash. A run that still goes on is waited for.
+    Each is checked against its hash. If the run is still going on, the command waits for it.
     """
     session, output = open_session(), Output(as_json=as_json)
     run_id = options.find_run_id(run, tenant)
@@ -48,10 +48,10 @@ def images(
 
 
 async def copy_images(result: RunResult, store: ImageStore, folder: Path) -> list[dict[str, Any]]:
-    """Writes the pictures of a run as REQUEST_ID-1.png and so on; returns path, sha256 and bytes of each.
+    """Write a run's images as REQUEST_ID-1.png and so on; return path, sha256 and bytes of each.
 
     Raises:
-        StoreFailure: a picture is not there, or not what was stored.
+        StoreFailure: an image is missing or damaged.
         CommandFailed: the folder cannot be written.
     """
     stem = result.run_id.rpartition(":")[2]
@@ -59,7 +59,7 @@ async def copy_images(result: RunResult, store: ImageStore, folder: Path) -> lis
     for number, image in enumerate(result.images, start=1):
         data = await store.read(image.uri)
         if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise CommandFailed(f"The picture {image.uri} is not the one of the run: its hash differs.")
+            raise CommandFailed(f"The image {image.uri} is not the one of the run: its hash differs.")
         path = folder / f"{stem}-{number}{_extension_of(image)}"
         await asyncio.to_thread(_write, path, data)
         files.append({"path": str(path), "sha256": image.sha256, "bytes": len(data)})
@@ -71,7 +71,7 @@ def _extension_of(image: ImageRef) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A whole file or none: whoever looks sees no half of a picture."""
+    """Write a file atomically: nobody sees half an image."""
     draft = path.with_name(f".{path.name}.part")
     try:
         make_folder(path.parent)
@@ -86,9 +86,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def links(*, run: options.Run, tenant: options.Tenant = "default", as_json: options.AsJson = False) -> None:
-    """Make links to a run's pictures.
+    """Make links to a run's images.
 
-    Whoever has a link may look at its picture until it ends; nothing else. A run that still goes on is waited for.
+    Anybody who has a link can view its image until the link expires, and nothing else. If the run is still going on, the command
+    waits for it.
     """
     session, output = open_session(), Output(as_json=as_json)
     run_id = options.find_run_id(run, tenant)
@@ -101,7 +102,7 @@ def links(*, run: options.Run, tenant: options.Tenant = "default", as_json: opti
         {"url": link.url, "expires_at": link.expires_at.isoformat(), "sha256": image.sha256}
         for image, link in made
     ]
-    until = f"good until {made[0][1].expires_at:%Y-%m-%d %H:%M} UTC" if made else "The run has no pictures."
+    until = f"good until {made[0][1].expires_at:%Y-%m-%d %H:%M} UTC" if made else "The run has no images."
     output.answer(
         {"run_id": run_id, "links": answer}, Text("\n".join([*(link.url for _, link in made), until]))
     )
@@ -113,21 +114,21 @@ def _open_links(settings: Settings) -> PictureLinks:
     )
     if found is None:
         raise CommandFailed(
-            "There are no links to pictures here: set IMAGE_LINKS_URL and IMAGE_LINKS_SECRET as the worker has them"
-            " (docs/how-to/links.md). `images RUN --out DIR` copies the pictures."
+            "Image links are not configured here: set IMAGE_LINKS_URL and IMAGE_LINKS_SECRET to the worker's values"
+            " (docs/how-to/links.md). `images RUN --out DIR` copies the images."
         )
     return found
 
 
 def upload(
     *,
-    file: Annotated[Path, Argument(metavar="FILE", help="A PNG, JPEG or WebP picture.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="A PNG, JPEG or WebP image.")],
     tenant: options.Tenant = "default",
     as_json: options.AsJson = False,
 ) -> None:
-    """Put a picture into the image store and print its reference.
+    """Store an image and print its reference.
 
-    The reference goes into the field images, or mask, of a request of that tenant. The same picture is kept once.
+    Use the reference in the field images, or mask, of a request of the same tenant. The same image is stored once.
     """
     reference = asyncio.run(upload_file(file, open_session().open_store(), owner=tenant))
     Output(as_json=as_json).answer(reference.model_dump(mode="json"), Text(reference.uri))

@@ -1,4 +1,4 @@
-"""`runs`: the runs that Temporal knows, as its Web UI lists them, with their bills."""
+"""`runs`: list the runs that Temporal knows, with their bills."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -26,6 +26,7 @@ from gpt_image_runs.database.errors import LedgerError
 State = Literal["running", "held", "completed", "failed", "cancelled"]
 _RUNNING = "ExecutionStatus = 'Running'"
 _NO_SCHEDULE = "(TemporalScheduledById IS NULL OR ExecutionStatus = 'Failed')"
+# `running` includes held runs: they continue as soon as somebody has decided.
 _STATES: dict[State, str] = {
     "running": _RUNNING,
     "held": f"{_RUNNING} AND {names.WAITS_FOR.name} = '{names.DECISION}'",
@@ -33,7 +34,6 @@ _STATES: dict[State, str] = {
     "failed": "ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')",
     "cancelled": "ExecutionStatus = 'Canceled'",
 }
-"""`running` includes what is held: it goes on as soon as somebody has decided."""
 _ENDED: dict[WorkflowExecutionStatus | None, State] = {
     WorkflowExecutionStatus.COMPLETED: "completed",
     WorkflowExecutionStatus.CANCELED: "cancelled",
@@ -42,7 +42,7 @@ _AT_ONCE = 10
 
 
 class ListedRun(Contract):
-    """A run in a list. `stage` is where it is while it runs, `failure_type` why it has no result; null where not known.
+    """A run in a list. `stage` is set while it runs, `failure_type` if it failed; null if not known.
 
     `amount_usd` and `billing_state` are the ledger's, as of today.
     """
@@ -68,7 +68,7 @@ def make_query(
     batch_id: str | None = None,
     since: datetime | None = None,
 ) -> str:
-    """The list filter, as one would type it in the Web UI."""
+    """Build the list filter, in the Web UI's syntax."""
     wanted = {names.TENANT: tenant, names.MODEL: model, names.BATCH_ID: batch_id}
     terms = [f"WorkflowType = '{names.WORKFLOW}'"]
     terms += [f"{key.name} = {_quote(value)}" for key, value in wanted.items() if value is not None]
@@ -80,7 +80,7 @@ def make_query(
 
 
 async def list_runs(client: Client, query: str, limit: int) -> list[WorkflowExecution]:
-    """At most so many, the newest first: of those that run, then of those that have ended last."""
+    """List at most `limit` runs: first those that are running, then those that ended last. Sorted newest first."""
     found = [found async for found in client.list_workflows(query, limit=limit)]
     return sorted(found, key=lambda run: run.start_time, reverse=True)
 
@@ -88,7 +88,7 @@ async def list_runs(client: Client, query: str, limit: int) -> list[WorkflowExec
 async def describe_runs(
     client: Client, executions: Iterable[WorkflowExecution], bills: dict[str, RunBill]
 ) -> list[ListedRun]:
-    """All that is told of each of them, some asked at a time."""
+    """Collect what is shown of each run, several at a time."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def describe(execution: WorkflowExecution) -> ListedRun:
@@ -127,7 +127,7 @@ async def _find_state(client: Client, execution: WorkflowExecution) -> tuple[Sta
 
 
 async def _find_failure(handle: Any) -> str | None:
-    """The type of the failure that ended a run, which visibility does not keep."""
+    """Return the type of the failure that ended a run. Visibility does not store it."""
     try:
         await handle.result(follow_runs=False)
     except WorkflowFailureError as error:
@@ -152,16 +152,16 @@ def runs(
     tenant: options.AnyTenant = None,
     model: Annotated[str | None, Option(help="This model only.")] = None,
     state: Annotated[
-        State | None, Option(help="In this state only; what is held waits for a decision, and runs.")
+        State | None, Option(help="In this state only; held runs wait for a decision, and are also running.")
     ] = None,
     batch: Annotated[str | None, Option(help="Runs of this batch only.")] = None,
     since: Since = None,
-    limit: Annotated[int, Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, Option(min=1, help="The maximum number.")] = 20,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the runs that Temporal knows, the newest first.
+    """List the runs that Temporal knows, newest first.
 
-    Where there are more than the limit, those that run come before those that have ended. Older runs are in the ledger.
+    If there are more than the limit, running ones are listed before those that have ended. Older runs are in the ledger.
     """
     query = make_query(state=state, tenant=tenant, model=model, batch_id=batch, since=since)
     asyncio.run(_list(query, limit, open_session(), Output(as_json=as_json)))
@@ -185,7 +185,7 @@ def _find_bills(found: Sequence[WorkflowExecution], session: Session, output: Ou
         with session.open_ledger() as database:
             return find_bills(database, [run.id for run in found])
     except LedgerError as error:
-        output.warn(f"Charges are not shown, as the ledger cannot be asked: {error}")
+        output.warn(f"Charges are not shown because the ledger is not available: {error}")
         return {}
 
 

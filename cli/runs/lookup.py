@@ -1,4 +1,4 @@
-"""Finding a run that exists: in Temporal, and in the ledger, which still knows it when Temporal has forgotten."""
+"""Find a run in Temporal, or in the ledger, which remembers runs that Temporal has deleted."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,17 +28,17 @@ _BILLS = ("charge", "estimate", "hold")
 
 @dataclass(frozen=True, slots=True)
 class RememberedRun:
-    """What the ledger knows of a run: its bill, if it has one, and the requests that were sent for it."""
+    """What the ledger knows of a run: its bill, if any, and the requests that were sent for it."""
 
     result: RunResult | None
     attempts: tuple[Attempt, ...]
 
 
 def find_in_ledger(run_id: str, session: Session) -> RememberedRun | None:
-    """The run as the ledger knows it, None where it does not.
+    """Find a run in the ledger; None if it is not there.
 
     Raises:
-        LedgerError: the ledger is not there.
+        LedgerError: the ledger is not available.
     """
     with session.open_ledger() as database:
         entries = list_entries(database, run_id=run_id)
@@ -52,7 +52,7 @@ def find_in_ledger(run_id: str, session: Session) -> RememberedRun | None:
 
 
 def with_corrections(result: RunResult, session: Session) -> RunResult:
-    """The result of a run with what the ledger says of its bill today: corrections come after a run's end."""
+    """Update a result with the ledger's current bill: corrections come after a run's end."""
     try:
         remembered = find_in_ledger(result.run_id, session)
     except LedgerError:
@@ -66,7 +66,7 @@ def with_corrections(result: RunResult, session: Session) -> RunResult:
 def _rebuild_result(
     bill: EntryView, entries: tuple[EntryView, ...], billing: ResultBilling, attempts: tuple[Attempt, ...]
 ) -> RunResult:
-    """A run's result out of its entries, the newest first. Corrections are differences: what is owed is the sum."""
+    """Rebuild a run's result from its entries, newest first. Corrections are differences, so the cost is the sum."""
     latest = entries[0]
     return RunResult(
         run_id=bill.run_id,
@@ -113,7 +113,7 @@ class KnownRun:
 
 
 async def find_in_temporal(run_id: str, session: Session) -> KnownRun | None:
-    """The run as Temporal knows it, None where it does not.
+    """Find a run in Temporal; None if it does not know it.
 
     Raises:
         TemporalUnavailable: no server answers.
@@ -130,10 +130,10 @@ async def find_in_temporal(run_id: str, session: Session) -> KnownRun | None:
 
 
 async def await_result(run_id: str, session: Session, output: Output) -> tuple[RunResult, str | None]:
-    """The result of a run and its page in the Web UI, waiting for its end where it still runs.
+    """Return the result of a run and its page in the Web UI; wait for its end if it is running.
 
     Raises:
-        CommandFailed: nobody knows the run, it failed, or the waiting was interrupted.
+        CommandFailed: the run is not found, it failed, or waiting was interrupted.
     """
     try:
         known = await find_in_temporal(run_id, session)
@@ -146,12 +146,12 @@ async def await_result(run_id: str, session: Session, output: Output) -> tuple[R
 
 
 async def follow_to_result(run_id: str, known: KnownRun, session: Session, output: Output) -> RunResult:
-    """The result of a run, waiting for its end. Where its latest execution has none, and the ledger has a bill, that counts.
+    """Wait for a run's result. If its latest execution has none and the ledger has a bill, return that.
 
-    A later submission of other content under the same id ends without a result, and must not hide what was paid before.
+    A later submission of other content under the same id ends without a result and must not hide what was paid before.
 
     Raises:
-        CommandFailed: it failed and has no bill, or the waiting was interrupted.
+        CommandFailed: it failed and has no bill, or waiting was interrupted.
     """
     try:
         return with_corrections(await follow_run(known.client, known.handle, output), session)
@@ -170,11 +170,11 @@ async def follow_to_result(run_id: str, known: KnownRun, session: Session, outpu
 def recall_result(
     run_id: str, session: Session, output: Output, instead_of: TemporalUnavailable | None = None
 ) -> RunResult:
-    """The result of a run that only the ledger can tell.
+    """Return the result of a run that only the ledger knows.
 
     Raises:
-        TemporalUnavailable: `instead_of`, where the ledger cannot help either.
-        CommandFailed: nobody knows the run, or it has no bill.
+        TemporalUnavailable: `instead_of`, if the ledger cannot help either.
+        CommandFailed: the run is not found, or it has no bill.
     """
     try:
         remembered = find_in_ledger(run_id, session)
@@ -182,7 +182,7 @@ def recall_result(
         if instead_of:
             raise instead_of from None
         raise CommandFailed(
-            f"Temporal knows no run {run_id}, and the ledger cannot be asked: {error}"
+            f"Temporal does not know the run {run_id}, and the ledger is not available: {error}"
         ) from error
     if remembered is None and instead_of:
         raise instead_of
@@ -197,13 +197,13 @@ def recall_result(
             f" {describe_attempts(remembered.attempts)}.",
             run_id=run_id,
         )
-    where = "Temporal cannot be asked" if instead_of else "Temporal does not know this run any more"
+    where = "Temporal is not available" if instead_of else "Temporal no longer knows this run"
     output.say(f"{where}; this is from the ledger.")
     return remembered.result
 
 
 def describe_attempts(attempts: tuple[Attempt, ...]) -> str:
-    """What became of each request to the provider, in one line."""
+    """Describe the outcome of each request to the provider, in one line."""
     return "; ".join(
         f"{attempt.number} {attempt.outcome}{f' ({attempt.error_type})' if attempt.error_type else ''}"
         for attempt in attempts
@@ -211,14 +211,14 @@ def describe_attempts(attempts: tuple[Attempt, ...]) -> str:
 
 
 async def warn_of_deleted(result: RunResult, session: Session, output: Output) -> RunResult:
-    """Warn of what the result warns of and of pictures that were deleted since; the result has all these warnings."""
+    """Print the result's warnings and those about images deleted since; return the result with all of them."""
     store = session.find_store()
     deleted: tuple[str, ...] = ()
     if store is not None:
         try:
             deleted = await describe_deleted(store, result.images)
         except StoreUnavailable as error:
-            output.warn(f"Whether the pictures are still there is not known. {error}")
+            output.warn(f"It is not known whether the images still exist. {error}")
     warnings = tuple(dict.fromkeys((*result.warnings, *deleted)))
     for warning in warnings:
         output.warn(warning)

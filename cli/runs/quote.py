@@ -1,4 +1,4 @@
-"""`quote`: what a request would cost, without starting it."""
+"""`quote`: show what a request would cost."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -20,12 +20,12 @@ from gpt_image_runs.contracts.quote import Quote, QuoteInput
 
 def quote(
     *,
-    file: Annotated[str, Argument(metavar="FILE|-", help="A file with one JSON object; - is stdin.")],
+    file: Annotated[str, Argument(metavar="FILE|-", help="A file with one JSON object, or - for stdin.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what a request would cost, without starting it.
+    """Show what a request would cost, without starting it.
 
-    No server is asked. The worst case is a bound far above the usual. The expected price is that of the pictures, where a sound estimate exists.
+    No server is contacted. The maximum is a bound far above the usual price. The expected price covers the images only, and is shown if it can be estimated.
     """
     payload = read_document(read_source(file), name_source(file))
     session = open_session()
@@ -44,7 +44,7 @@ def _describe(quoted: Quote) -> Text:
     pictures = "1 picture" if quoted.images == 1 else f"{quoted.images} pictures"
     rows = [
         ("expected", _describe_amounts(quoted.expected_usd, quoted.list_expected_usd) or quoted.reason or ""),
-        ("", "the pictures alone: the prompt comes on top" if quoted.expected_usd else ""),
+        ("", "for the images only; the prompt is billed in addition" if quoted.expected_usd else ""),
         ("at most", _describe_amounts(quoted.ceiling_usd, quoted.list_ceiling_usd) or "not known"),
         ("rate card", quoted.rate_card or ""),
     ]

@@ -1,4 +1,4 @@
-"""`show`: a run as it is now, running or not, from Temporal or from the ledger."""
+"""`show` and `wait`: a run's current state or result, from Temporal or from the ledger."""
 
 import asyncio
 from contextlib import suppress
@@ -28,10 +28,10 @@ from workflows.run_status import describe_error, describe_trying
 
 
 def show(*, run: options.Run, tenant: options.Tenant = "default", as_json: options.AsJson = False) -> None:
-    """Show a run as it is now.
+    """Show the current state of a run.
 
-    What has ended is shown with its result, what still runs with its stage. Where Temporal does not know the run any
-    more, the ledger does.
+    A run that has ended is shown with its result, a running one with its stage. If Temporal has deleted the run, the ledger
+    is used.
     """
     run_id = options.find_run_id(run, tenant)
     asyncio.run(_show(run_id, open_session(), Output(as_json=as_json)))
@@ -91,7 +91,7 @@ def _describe_status(status: RunStatus) -> list[tuple[str, str]]:
 
 
 def _tell_attempts(run_id: str, session: Session, output: Output) -> None:
-    """What was sent for a failed run, as some of it may have been paid for. Without a ledger there is nothing to tell."""
+    """Print what was sent for a failed run, because some of it may have been charged."""
     with suppress(LedgerError):
         remembered = find_in_ledger(run_id, session)
         if remembered and remembered.attempts:
@@ -101,7 +101,7 @@ def _tell_attempts(run_id: str, session: Session, output: Output) -> None:
 def wait(*, run: options.Run, tenant: options.Tenant = "default", as_json: options.AsJson = False) -> None:
     """Wait for a run and show its result.
 
-    A run that has ended long ago, and that only the ledger knows, is shown too.
+    Also works for runs that ended long ago and are only in the ledger.
     """
     session, output = open_session(), Output(as_json=as_json)
     result, link = asyncio.run(_wait(options.find_run_id(run, tenant), session, output))

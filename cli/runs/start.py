@@ -1,4 +1,4 @@
-"""From a checked request to a run: started, or attached to where it exists already."""
+"""Check a request and start its run, or attach to the existing one."""
 
 import asyncio
 import uuid
@@ -32,13 +32,13 @@ from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.provider.request_rules import CheckedPayload, check_payload
 from gpt_image_runs.temporal.connection import has_pollers
 
+# A receipt takes milliseconds. After this time the worker is busy, gone or without a ledger, and the user is told.
 PATIENCE = timedelta(seconds=3)
-"""A receipt takes some milliseconds. After that a worker is busy, gone, or has no ledger, and who waits for the run is told so."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRequest:
-    """A payload that may run, with the id that it runs under. `warnings` are sentences for the person who sent it."""
+    """A valid payload and the id of its run. `warnings` are sentences for the person who sent it."""
 
     payload: dict[str, Any]
     request: ImageRequest
@@ -54,13 +54,13 @@ class CheckedRequest:
 async def check_request(
     payload: Any, session: Session, problems_before: tuple[Problem, ...] = ()
 ) -> CheckedRequest:
-    """Everything that is wrong with a payload, at once, before anything is started.
+    """Check a payload completely, before anything is started.
 
-    `problems_before` are of fields that the caller could not even fill in.
+    `problems_before` are those of fields that the caller could not fill in.
 
     Raises:
         RequestRefused: with all problems.
-        StoreUnavailable: the pictures to edit could not be read.
+        StoreUnavailable: the images to edit could not be read.
     """
     if isinstance(payload, dict) and payload.get("request_id") is None:
         payload = {**payload, "request_id": uuid.uuid4().hex}
@@ -82,7 +82,7 @@ async def check_request(
 
 
 def check_content(payload: Any, session: Session) -> CheckedPayload:
-    """What can be known of a payload without its pictures, by the rules of the provider that applies here."""
+    """Check a payload, except for its images, by the rules of the provider that applies here."""
     return check_payload(
         payload,
         Catalog.load(session.provider),
@@ -92,7 +92,7 @@ def check_content(payload: Any, session: Session) -> CheckedPayload:
 
 
 async def check_pictures(payload: Any, session: Session, known: set[str]) -> tuple[Problem, ...]:
-    """What is wrong with the pictures that the payload refers to, apart from `known`."""
+    """Check the images that the payload refers to; problems of the fields in `known` are left out."""
     sound = read_request(payload).sound
     if sound is None or not sound.inputs():
         return ()
@@ -111,9 +111,9 @@ MAX_DOUBT = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that exists. `attached` means that somebody else, or an earlier call, has started it; `ended`, that it was done by then.
+    """A run that exists. `attached` means that another call started it; `ended`, that it had already ended.
 
-    `receipt` is what the worker says of it, None where none has answered yet, or the run is done.
+    `receipt` is the worker's answer; None if none has answered yet, or if the run has ended.
     """
 
     run_id: str
@@ -125,7 +125,7 @@ class StartedRun:
 
 @dataclass(frozen=True, slots=True)
 class _OtherExecution:
-    """An execution under the run's id whose content is not, or not known to be, that of the request."""
+    """An execution under the run's id whose content differs from the request's, or is not known."""
 
     handle: RunHandle
     status: WorkflowExecutionStatus | None
@@ -133,16 +133,16 @@ class _OtherExecution:
 
 
 async def start_run(client: Client, checked: CheckedRequest, *, patience: timedelta = PATIENCE) -> StartedRun:
-    """Starts the run, or attaches to the one of the same id: it is one run and one bill, however often it is submitted.
+    """Start the run, or attach to the one with the same id: it is one run and one bill, however often it is submitted.
 
-    A run that failed before is carried out again; what it may have paid for is found, not bought again. Where no worker gives
-    a receipt within `patience`, the run is started without, and waits for one. While an execution of other content is under
-    way, its content does not say whose the request id is: the worker, which knows the ledger, is asked again.
+    A run that failed before is run again; an image that it may have paid for is found, not bought again. If no worker gives a
+    receipt within `patience`, the run is started without one and waits for a worker. While an execution of other content is
+    running, its content does not show which content owns the request id: the worker, which knows the ledger, is asked again.
 
     Raises:
-        RequestRefused: the worker refuses it, or the same request id stands for other content.
-        CommandFailed: nobody could say whose the request id is.
-        RPCError: Temporal did not take it.
+        RequestRefused: the worker refuses it, or the request id is already used for other content.
+        CommandFailed: it could not be determined whose content the request id belongs to.
+        RPCError: Temporal did not accept it.
     """
     clock = asyncio.get_running_loop().time
     ends_at = clock() + MAX_DOUBT.total_seconds()
@@ -165,11 +165,11 @@ async def start_run(client: Client, checked: CheckedRequest, *, patience: timede
 
 
 async def check_result_is_own(client: Client, run: StartedRun, checked: CheckedRequest) -> None:
-    """Check a result that was awaited without a receipt: the run may have gone on with the content that owns the request id.
+    """Check a result that was awaited without a receipt: the run may have used the content that owns the request id.
 
     Raises:
-        RequestRefused: it did, and the result is not that of the request.
-        RPCError: Temporal cannot be asked.
+        RequestRefused: it did, and the result is not the request's.
+        RPCError: Temporal cannot be reached.
     """
     if run.receipt is None and isinstance(
         await _compare(client, _pin(client, run.handle), checked), _OtherExecution
@@ -180,7 +180,7 @@ async def check_result_is_own(client: Client, run: StartedRun, checked: CheckedR
 async def _start_once(
     client: Client, checked: CheckedRequest, patience: timedelta | None, reuse: WorkflowIDReusePolicy
 ) -> StartedRun | _OtherExecution:
-    """Without `patience` no receipt is asked for."""
+    """Start the run once. A receipt is requested only if `patience` is given."""
     submission = uuid.uuid4().hex
     options = build_start_options(
         checked.request, checked.run_id, submission=submission, model=checked.model, reuse=reuse
@@ -221,7 +221,7 @@ async def _start_without_receipt(
 async def _compare(
     client: Client, handle: RunHandle, checked: CheckedRequest, submission: str = "", *, ended: bool = False
 ) -> StartedRun | _OtherExecution:
-    """The execution of the handle as a run of the request, where its content is that of the request."""
+    """Return the execution as a run of the request if their content is the same."""
     described = await handle.describe()
     content = await compare_content(client, described, checked.request, checked.run_id)
     if not content.is_same:
@@ -231,7 +231,7 @@ async def _compare(
 
 
 def _pin(client: Client, handle: RunHandle) -> RunHandle:
-    """The handle of the same execution: one that comes from a start describes the latest of its id."""
+    """Return a handle of exactly this execution. The one that a start returns refers to the latest execution of its id."""
     return client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=RunResult)
 
 
@@ -240,7 +240,7 @@ def _tell_conflict(checked: CheckedRequest, known: ImageRequest | None) -> Reque
     other = f" (other in {', '.join(differences)})" if differences else ""
     return RequestRefused(
         f"The request id {checked.request.request_id} of tenant {checked.request.tenant} stands for other content"
-        f" already{other}, and nothing was started. Choose a new request id for a new picture, or repeat the first"
+        f" already{other}, and nothing was started. Choose a new request id for a new image, or repeat the first"
         " content for its result.",
         run_id=checked.run_id,
         differences=list(differences),
@@ -251,9 +251,9 @@ def _tell_doubt(checked: CheckedRequest, known: ImageRequest | None) -> CommandF
     differences = _name_differences(checked, known)
     other = f" (other in {', '.join(differences)})" if differences else ""
     return CommandFailed(
-        f"An execution of {checked.run_id} that was started with other content{other} is under way, and no worker has said"
+        f"An execution of {checked.run_id} that was started with other content{other} is running, and no worker has said"
         " which content the request id belongs to. Nothing was started for this request. Submit it again later, with the same"
-        " request id; `python starter.py doctor` says whether workers run.",
+        " request id; `python starter.py doctor` shows whether workers run.",
         run_id=checked.run_id,
         differences=list(differences),
     )

@@ -1,4 +1,4 @@
-"""The common part of `generate`, `edit` and `submit`: check, start or attach, wait, show."""
+"""`generate`, `edit` and `submit`: check a request, start or attach to its run, wait, show the result."""
 
 import asyncio
 from collections.abc import Iterable
@@ -27,15 +27,15 @@ from gpt_image_runs.temporal.connection import has_pollers
 
 
 async def find_doubt(client: Client, run: StartedRun, request: ImageRequest) -> str | None:
-    """Why nobody may be told of the run's end though the request asks for it, as a sentence; None where nothing speaks against it."""
+    """Explain why the requested notification may not be sent; None if nothing speaks against it."""
     if request.notify is None:
         return None
     if run.ended:
-        return "The run had ended before: nobody is told of its end now. Its result is the one that it had."
+        return "The run had already ended, so no notification is sent."
     if await has_pollers(client, (names.NOTIFY_QUEUE,)):
         return None
     return (
-        f"Nobody polls {names.NOTIFY_QUEUE}: the run's end is told once a worker with NOTIFY_HOSTS runs, and to nobody if there is"
+        f"No worker polls {names.NOTIFY_QUEUE}: the notification is sent once a worker with NOTIFY_HOSTS runs, but not if there is"
         " none for three days."
     )
 
@@ -48,7 +48,7 @@ async def carry_out(
     wait: bool,
     problems_before: tuple[Problem, ...] = (),
 ) -> None:
-    """Carries out a payload and shows its result, or with `wait` False only where it runs.
+    """Run a payload and show its result, or with `wait` False only its run.
 
     Raises:
         CommandFailed: refused, failed or interrupted.
@@ -64,7 +64,7 @@ async def carry_out(
     run = await start_run(client, checked)
     link = session.link_to_run(run.run_id, client)
     if run.attached:
-        output.say(f"Attached to the run {run.run_id}, which exists already: it is billed once.")
+        output.say(f"Attached to the existing run {run.run_id}: it is billed once.")
     _warn(run.receipt.warnings if run.receipt else (), output, told)
     if doubt := await find_doubt(client, run, checked.request):
         output.warn(doubt)
@@ -79,7 +79,7 @@ async def carry_out(
 
 
 def _warn(warnings: Iterable[str], output: Output, told: set[str]) -> None:
-    """Warns of what the terminal, the receipt and the run's status have all to say, once."""
+    """Print warnings that were not printed before."""
     for warning in warnings:
         if warning not in told:
             told.add(warning)
@@ -87,7 +87,7 @@ def _warn(warnings: Iterable[str], output: Output, told: set[str]) -> None:
 
 
 def _answer_started(run: StartedRun, link: str | None, output: Output) -> None:
-    """Where it runs, and the worst case that the worker has told of it."""
+    """Print where the run is and what it can cost at most."""
     ceiling = run.receipt.price_ceiling_usd if run.receipt else None
     document = {
         "status": "started",
@@ -105,10 +105,10 @@ def _answer_started(run: StartedRun, link: str | None, output: Output) -> None:
 
 
 def _tell_whose_rules(session: Session, output: Output) -> None:
-    """Where neither a stack nor a key is there, nobody has said which provider is meant: its models may be others."""
+    """Say which provider's rules apply if neither a stack nor a key is configured: its models may differ."""
     if session.stack is None and not has_provider(session.settings):
         output.say(
-            f"Checked by the rules of the provider {session.provider}; the simulator's apply while `make up` runs."
+            f"Checked by the rules of the provider {session.provider}; the simulator's rules apply while `make up` runs."
         )
 
 
@@ -120,9 +120,9 @@ def generate(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Generate pictures from a prompt.
+    """Generate images from a prompt.
 
-    The same --request-id attaches to the run that exists: it is one run and one bill.
+    The same --request-id attaches to the existing run: it is one run and one bill.
     """
     session = open_session()
     payload = options.make_payload(given, session.settings.default_model, prompt=prompt)
@@ -138,18 +138,18 @@ def edit(
     prompt: options.Prompt,
     image: Annotated[
         list[str],
-        Option(metavar="FILE_OR_URI", help="A file, or a reference into the image store; up to 16 of them."),
+        Option(metavar="FILE_OR_URI", help="A file, or a reference to an image in the store; up to 16."),
     ],
     mask: Annotated[
-        str | None, Option(metavar="FILE_OR_URI", help="A PNG that is transparent where to draw.")
+        str | None, Option(metavar="FILE_OR_URI", help="A PNG that is transparent where the model may draw.")
     ] = None,
     given: dict[str, Any],
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Edit pictures by a prompt, with or without a mask.
+    """Edit images by a prompt, with or without a mask.
 
-    Local files are put into the image store first. The same --request-id attaches to the run that exists.
+    Local files are uploaded to the image store first. The same --request-id attaches to the existing run.
     """
     session = open_session()
     payload = options.make_payload(given, session.settings.default_model, prompt=prompt)
@@ -183,7 +183,7 @@ async def _edit(
 
 
 async def _refer_to(given: str, store: ImageStore, tenant: str | None) -> str:
-    """The reference itself, or that of the file, which is uploaded."""
+    """Return the reference, uploading the image first if it is a file."""
     if given.lower().startswith(_REFERENCES):
         return given
     return (await upload_file(Path(given), store, owner=tenant)).uri
@@ -191,13 +191,13 @@ async def _refer_to(given: str, store: ImageStore, tenant: str | None) -> str:
 
 def submit(
     *,
-    file: Annotated[str, Argument(metavar="FILE|-", help="A file with one JSON object; - is stdin.")],
+    file: Annotated[str, Argument(metavar="FILE|-", help="A file with one JSON object, or - for stdin.")],
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Start the run of one request, given as JSON.
+    """Start the run of a request in JSON.
 
-    The payload of the provider's documentation is a request as it stands. Everything that is wrong is listed at once.
+    A payload from the provider's documentation is a valid request. All problems are listed at once.
     """
     payload = read_document(read_source(file), name_source(file))
     asyncio.run(carry_out(payload, open_session(), Output(as_json=as_json), wait=not no_wait))

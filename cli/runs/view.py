@@ -1,4 +1,4 @@
-"""How a run that is done looks to a person: lines of a name and a value, never broken, so that links can be clicked."""
+"""Format runs and results for people."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ _UNITS = ((1024 * 1024, "MB"), (1024, "KB"))
 
 
 def describe_result(result: RunResult, store: ImageStore | None, link: str | None) -> Text:
-    """A run's pictures and bill. `store` tells where a picture is on this machine, `link` is its page in the Web UI."""
+    """Format a run's images and bill. `store` gives local paths of images, `link` is its page in the Web UI."""
     rows = [("model", _describe_model(result))]
     rows += [("picture", describe_picture(image, store)) for image in result.images]
     rows += [("warning", warning) for warning in result.warnings]
@@ -31,7 +31,7 @@ def describe_result(result: RunResult, store: ImageStore | None, link: str | Non
 
 
 def describe_lines(title: str, rows: list[tuple[str, str]], *, style: str = "bold") -> Text:
-    """A title and, below it, a line for each value that is not empty."""
+    """Format a title and a line for each value that is not empty."""
     text = Text(title, style=style)
     shown = [(name, value) for name, value in rows if value]
     width = max([_NAMES_WIDTH, *(len(name) + 1 for name, _ in shown)])
@@ -42,14 +42,14 @@ def describe_lines(title: str, rows: list[tuple[str, str]], *, style: str = "bol
 
 
 def describe_picture(image: ImageRef, store: ImageStore | None) -> str:
-    """Where a picture is, its size in pixels, its type and its bytes."""
+    """Format an image: its location, size in pixels, type and bytes."""
     path = store.local_path(image.uri) if store else None
     kind = image.media_type.removeprefix("image/")
     return f"{shorten_path(path) if path else image.uri}  {image.width}x{image.height} {kind}, {describe_bytes(image.bytes)}"
 
 
 def describe_bytes(size: int) -> str:
-    """A number of bytes as people read it."""
+    """Format a number of bytes."""
     for unit, name in _UNITS:
         if size >= unit:
             return f"{size / unit:.1f} {name}"
@@ -57,7 +57,7 @@ def describe_bytes(size: int) -> str:
 
 
 def describe_tokens(usage: Any) -> str:
-    """The totals of a usage object as the provider reported it."""
+    """Format the totals of the provider's usage object."""
     if not isinstance(usage, dict):
         return "no usage reported"
     counts = [(usage.get(f"{side}put_tokens"), side) for side in ("in", "out")]
@@ -65,7 +65,7 @@ def describe_tokens(usage: Any) -> str:
 
 
 def shorten_path(path: Path) -> str:
-    """A path as seen from the working directory, where it lies below that."""
+    """Make a path relative if it is below the working directory."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -79,7 +79,7 @@ def _describe_count(count: Any) -> str:
 def _describe_model(result: RunResult) -> str:
     if result.model == result.requested_model:
         return result.model
-    return f"{result.model} (asked for: {result.requested_model})"
+    return f"{result.model} (requested: {result.requested_model})"
 
 
 def _describe_charge(result: RunResult) -> str:

@@ -76,7 +76,7 @@ def test_a_usage_error_with_json_is_one_document(run: CommandLine) -> None:
 
     assert ended.status == 2
     assert ended.document["status"] == "refused"
-    assert "'yesterday' is no day or moment" in ended.document["message"]
+    assert "'yesterday' is not a valid day or time" in ended.document["message"]
 
 
 def test_a_defect_ends_as_a_sentence(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_defect_ends_as_a_sentence(run: CommandLine, monkeypatch: pytest.Monke
     ended = run("models")
 
     assert ended.status == 1
-    assert "This is a defect of the program: KeyError: 'sizes' (LOG_LEVEL=DEBUG shows where)" in ended.err
+    assert "Internal error: KeyError: 'sizes'. Run again with LOG_LEVEL=DEBUG for a traceback." in ended.err
     assert "Traceback" not in ended.err
 
 

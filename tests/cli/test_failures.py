@@ -57,15 +57,15 @@ def test_an_interrupted_wait_says_how_to_attach() -> None:
     interrupted = WaitInterrupted(RUN)
 
     assert interrupted.exit_status == 130
-    assert str(interrupted) == f"The run goes on. Attach to it again: python starter.py wait {RUN}"
+    assert str(interrupted) == f"The run continues. Attach to it again: python starter.py wait {RUN}"
 
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (RPCStatusCode.PERMISSION_DENIED, "Temporal does not let us in (no). Check TEMPORAL_API_KEY"),
-        (RPCStatusCode.UNAUTHENTICATED, "Temporal does not let us in (no). Check TEMPORAL_API_KEY"),
-        (RPCStatusCode.UNAVAILABLE, "The Temporal server does not answer any more."),
+        (RPCStatusCode.PERMISSION_DENIED, "Temporal denied access: no. Check TEMPORAL_API_KEY"),
+        (RPCStatusCode.UNAUTHENTICATED, "Temporal denied access: no. Check TEMPORAL_API_KEY"),
+        (RPCStatusCode.UNAVAILABLE, "The Temporal server no longer answers."),
         (RPCStatusCode.INVALID_ARGUMENT, "Temporal answered INVALID_ARGUMENT: no."),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_run_is_named_by_its_id_or_its_request_id(run: str, tenant: str, run_i
 @pytest.mark.parametrize("run", ["", "image:acme:", "image:Acme:req-1", "a b", "req-1\n", "../req"])
 def test_what_names_no_run_is_refused(run: str) -> None:
     """Anything else is refused before anybody is asked."""
-    with pytest.raises(RequestRefused, match="is no run"):
+    with pytest.raises(RequestRefused, match="is not a valid run"):
         find_run_id(run, "acme")
 
 
@@ -85,7 +85,7 @@ def test_a_moment_is_shown_in_utc() -> None:
 @pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "0001-01-01T00:00:00+14:00"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     """Words are no day, and a moment has to exist in UTC."""
-    with pytest.raises(BadParameter, match="write 2026-11-23"):
+    with pytest.raises(BadParameter, match="Use 2026-11-23"):
         parse_moment(text)
 
 

@@ -97,10 +97,7 @@ def test_spending_commands_refuse_workers_of_another_ledger(
         ended = other.run(*(str(lines) if word == "FILE" else word for word in words), stdin=REQUEST)
 
         assert ended.status == 1, (words, ended)
-        assert (
-            f"bills into the ledger {ours}, and this terminal has the ledger {theirs} (sqlite:///"
-            in ended.err
-        )
+        assert f"uses the ledger {ours}, and this terminal uses the ledger {theirs} (sqlite:///" in ended.err
         assert "Nothing was sent." in ended.err
     assert count_payments(terminal) == before
 
@@ -129,7 +126,7 @@ async def test_spending_command_refuses_workers_of_another_store(
 
     assert store_id
     assert ended.status == 1
-    assert f"this terminal has the image store {shorten_id(store_id)} ({url})" in ended.err
+    assert f"this terminal uses the image store {shorten_id(store_id)} ({url})" in ended.err
     assert count_payments(terminal) == before
 
 
@@ -156,7 +153,7 @@ def test_terminal_whose_ledger_does_not_answer_warns(address: tuple[str, str], t
     ended = cut_off.run("generate", "a fox", "--request-id", "cut-off", "--json")
 
     assert ended.status == 0, ended.err
-    assert "Whether the workers have the ledger of this terminal is not known:" in ended.err
+    assert "It is not known whether the workers use the ledger of this terminal:" in ended.err
 
 
 def test_worker_with_another_ledger_does_not_start(address: tuple[str, str], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_retired_model_names_its_replacement(run: CommandLine) -> None:
 
 def test_whose_rules_were_applied_is_told_where_nobody_said(run: CommandLine) -> None:
     """Without a key and without a stack the refusal says whose rules it went by."""
-    told = "Checked by the rules of the provider openai; the simulator's apply while `make up` runs."
+    told = "Checked by the rules of the provider openai; the simulator's rules apply while `make up` runs."
 
     assert told in run("generate", "a fox", "--model", "dall-e-3").err
 
@@ -85,7 +85,7 @@ def test_a_reference_into_another_store_is_refused(run: CommandLine) -> None:
 
 def test_metadata_needs_a_name_and_a_value(run: CommandLine) -> None:
     """A metadata option without a value, or a name that is given twice, is refused."""
-    assert "write KEY=VALUE" in run("generate", "a fox", "--metadata", "team").err
+    assert "Use KEY=VALUE" in run("generate", "a fox", "--metadata", "team").err
     ended = run("generate", "a fox", "--metadata", "team=a", "--metadata", "team=b")
 
     assert ended.status == 2
@@ -97,7 +97,7 @@ def test_a_run_that_cannot_be_one_is_refused(run: CommandLine) -> None:
     ended = run("show", "image:ACME:req 1")
 
     assert ended.status == 2
-    assert "is no run: write the run's id, such as image:acme:req-1" in ended.err
+    assert "is not a valid run. Use the run's id, such as image:acme:req-1" in ended.err
 
 
 def test_an_uploaded_file_has_to_be_a_picture(run: CommandLine, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_same_request_id_is_one_run_and_one_bill(terminal: Terminal) -> None
 
     assert (first.status, second.status) == (0, 0)
     assert first.document == second.document
-    assert "Attached to the run image:acme:fox" in second.err
+    assert "Attached to the existing run image:acme:fox" in second.err
     assert len(entries_of(terminal, "image:acme:fox")) == 1
     assert terminal.paid_calls("image:acme:fox") == 1
 

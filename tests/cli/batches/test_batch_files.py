@@ -33,9 +33,9 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"{", "is no JSON (Expecting property name"),
-        (b"[1]", "holds JSON, but no object"),
-        (b'{"n": 1} {}', "holds several JSON documents"),
+        (b"{", "is not JSON (Expecting property name"),
+        (b"[1]", "contains JSON, but not an object"),
+        (b'{"n": 1} {}', "contains several JSON documents"),
         (b'{"n": 1, "n": 2}', "the name 'n' is given more than once"),
         (b'{"n": NaN}', "NaN is not JSON"),
         (b'{"prompt": "\xfc"}', "is not UTF-8 (byte 12)"),

@@ -81,7 +81,7 @@ def test_all_budgets_are_shown(run: CommandLine, database: Database, now: dateti
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("acme",), "Which budget? Give --month USD, --day USD or both; none lifts a budget."),
+        (("acme",), "No budget is given. Use --month USD, --day USD or both; none removes a budget."),
         (
             ("acme", "--month", "-1"),
             "limits.month is '-1'; allowed: an amount in USD from 0 to a billion, as a text such as 250.00",
@@ -118,9 +118,9 @@ def test_what_was_paid_and_not_billed_is_pending(run: CommandLine, database: Dat
     assert (found["attempt_id"], found["run_id"]) == (paid.attempt_id, "image:acme:terminated")
     assert [attempt["run_id"] for attempt in ended.document["in_flight"]] == ["image:acme:young"]
     assert ended.document["runs"] == []
-    assert "submit the run again: it is billed, not bought" in for_people
-    assert "1 more was just paid and may be billed in a moment." in for_people
+    assert "submit the run again: it is billed, and nothing is bought" in for_people
+    assert "1 more was just paid and will probably be billed soon." in for_people
     assert (verified.status, verified.document["ok"]) == (0, True)
     assert verified.document["notes"] == [
-        "1 request was paid and is on no entry. `python starter.py pending` lists what to do."
+        "1 request was paid and is on no entry. `python starter.py pending` shows what to do."
     ]

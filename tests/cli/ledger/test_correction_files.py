@@ -80,10 +80,10 @@ def test_one_reason_serves_all_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "line 2 is no JSON (Expecting property name"),
-        ("[]", "line 2 holds JSON, but no object"),
-        ('{"run_id": "req-2", "run_id": "req-3"}', "line 2 is no correction: the name 'run_id' is given more"),
-        ({**SOUND, "run_id": "req 2"}, "line 2: 'req 2' is no run"),
+        ("{", "line 2 is not JSON (Expecting property name"),
+        ("[]", "line 2 contains JSON, but not an object"),
+        ('{"run_id": "req-2", "run_id": "req-3"}', "line 2 is not a valid correction: the name 'run_id' is given more"),
+        ({**SOUND, "run_id": "req 2"}, "line 2: 'req 2' is not a valid run"),
         ({**SOUND, "run_id": None}, "line 2: run_id is None; allowed: the id of a run"),
         ({**SOUND, "run_id": "req-2", "usage": {"input_tokens": "50"}}, "line 2: usage.input_tokens is '50': "),
         ({**SOUND, "run_id": "req-2", "usage": {}}, "line 2: usage names neither input_tokens nor output_tokens."),
@@ -91,7 +91,7 @@ def test_one_reason_serves_all_lines(tmp_path: Path) -> None:
         ({**SOUND, "run_id": "req-2", "reason": ["x"]}, "line 2: reason is a list of 1; allowed: "),
         ({**SOUND, "run_id": "req-2", "reason": "x" * 501}, "line 2: reason is "),
         ({**SOUND, "run_id": "req-2", "resaon": "x"}, "line 2 has 'resaon'; a line has run_id, usage and reason."),
-        (SOUND, "line 2: image:acme:req-1 is on line 1 already."),
+        (SOUND, "line 2: image:acme:req-1 is already on line 1."),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_told_by_its_number(tmp_path: Path, line: object, why: str) -> None:
@@ -112,17 +112,17 @@ def test_every_wrong_line_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["run,input_tokens"], "has the column 'run', unknown or twice; the columns are run_id, reason, input_"),
-        (["run_id,run_id,input_tokens"], "has the column 'run_id', unknown or twice"),
+        (["run,input_tokens"], "has the column 'run', which is unknown or repeated; the columns are run_id, reason, input_"),
+        (["run_id,run_id,input_tokens"], "has the column 'run_id', which is unknown or repeated"),
         (["input_tokens,output_tokens"], "has no column run_id"),
         (["run_id,input_tokens", "req-1,1,2"], "line 2 has more cells than the header has columns."),
-        (["run_id,input_tokens", "req-1,1.5"], "line 2: input_tokens is '1.5', no whole number."),
-        (["run_id,input_tokens", "req-1,-1"], "line 2: input_tokens is '-1', no whole number."),
-        (["run_id,input_tokens", "req-1,\u0665"], "line 2: input_tokens is '\\u0665', no whole number."),
+        (["run_id,input_tokens", "req-1,1.5"], "line 2: input_tokens is '1.5', which is not a whole number."),
+        (["run_id,input_tokens", "req-1,-1"], "line 2: input_tokens is '-1', which is not a whole number."),
+        (["run_id,input_tokens", "req-1,\u0665"], "line 2: input_tokens is '\\u0665', which is not a whole number."),
         (["run_id,input_tokens", "req-1"], "line 2: usage names neither input_tokens nor output_tokens."),
-        (["run_id,input_tokens", 'req-1,"1'], "is no CSV (line 2: unexpected end of data)"),
-        (["run_id,input_tokens,reason", "req-1,1,x", "req-1,2,x"], "line 3: image:acme:req-1 is on line 2 already."),
-        (["run_id,input_tokens"], "It holds no line."),
+        (["run_id,input_tokens", 'req-1,"1'], "is not CSV (line 2: unexpected end of data)"),
+        (["run_id,input_tokens,reason", "req-1,1,x", "req-1,2,x"], "line 3: image:acme:req-1 is already on line 2."),
+        (["run_id,input_tokens"], "It contains no lines."),
     ],
 )  # fmt: skip
 def test_a_wrong_table_is_refused(tmp_path: Path, lines: list[str], why: str) -> None:
@@ -136,7 +136,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
     assert "cannot be read (no such file or directory)" in refuse(str(tmp_path / "none.jsonl"))
     assert "is not UTF-8 (byte 12)" in refuse(str(tmp_path / "latin.jsonl"))
-    assert "It holds no line." in refuse(write(tmp_path, "blank.jsonl", "", " "))
+    assert "It contains no lines." in refuse(write(tmp_path, "blank.jsonl", "", " "))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ('{"usage": {"input_tokens": 1}}', "usage names neither input_tokens nor output_tokens."),
         ('{"input_tokens": 1e3}', "usage.input_tokens is 1000.0: a token count has to be a whole number"),
         ('{"total_tokens": 7}', "usage has neither input_tokens nor output_tokens, only 'total_tokens'"),
-        ("[1]", "holds JSON, but no object. Give one usage as one JSON object; nothing was started."),
+        (
+            "[1]",
+            "contains JSON, but not an object. Provide one usage as one JSON object; nothing was started.",
+        ),
     ],
 )
 def test_a_usage_that_cannot_be_billed_is_refused(tmp_path: Path, usage: str, why: str) -> None:

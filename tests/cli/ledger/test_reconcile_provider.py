@@ -66,9 +66,9 @@ def show(attempts: tuple[ComparedAttempt, ...], counts: dict[datetime, int], *am
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--day", "yesterday"), "'yesterday' is no day: write 2026-11-22."),
-        (("--day", TOMORROW), f"{TOMORROW} has not begun yet"),
-        (("--day", "2026-11-20", "--schedule"), "leave --day out"),
+        (("--day", "yesterday"), "'yesterday' is not a valid day. Use YYYY-MM-DD, for example 2026-11-22."),
+        (("--day", TOMORROW), f"{TOMORROW} is in the future"),
+        (("--day", "2026-11-20", "--schedule"), "leave out --day"),
         (("--api-key", "sk-proj-secret"), "never the key itself"),
     ],
 )
@@ -92,19 +92,21 @@ def test_a_server_that_is_not_there_is_told(run: CommandLine) -> None:
 def test_equal_books_are_told_in_one_line() -> None:
     """Where the books say the same, there is the verdict, the table and nothing to look at."""
     shown = show((PAID,), {TEN: 1}, "0.166650")
-    assert shown.startswith("✓ the provider's books say the same (2026-11-20, openai)\n")
+    assert shown.startswith("✓ The ledger and the provider's books agree (2026-11-20, openai)\n")
     assert "0.000000" in shown
     assert "att_" not in shown
-    assert shown.endswith("Kept in the ledger as cmp_1.\n")
+    assert shown.endswith("Recorded in the ledger as cmp_1.\n")
 
 
 def test_an_attempt_that_explains_a_difference_is_shown() -> None:
     """An attempt that was paid for nothing is shown with its run, its time and its worst case."""
     shown = show((PAID, LOST), {TEN: 2}, "0.333300")
-    assert shown.startswith("! they differ, and what is listed below can explain it")
+    assert shown.startswith(
+        "! The ledger and the provider's books differ; the requests below explain the difference"
+    )
     assert "2026-11-20 10:00:00" in shown
     assert "image:acme:lost" in shown
-    assert "counted by the provider: paid for nothing" in shown
+    assert "counted by the provider: charged without an image" in shown
     assert "0.250000" in shown
     assert "att_lost" in shown
 
@@ -112,12 +114,12 @@ def test_an_attempt_that_explains_a_difference_is_shown() -> None:
 def test_what_nothing_explains_is_told_with_its_time() -> None:
     """Requests of others are told with their time, and money with what could be expected."""
     shown = " ".join(show((PAID,), {TEN: 1, NOON: 2}, "0.500000").split())
-    assert "✗ they differ, and nothing here explains all of it" in shown
+    assert "✗ The ledger and the provider's books differ, and not all of the difference is explained" in shown
     assert (
-        "gpt-image-1, 2026-11-20 12:00:00 to 2026-11-20 12:01:00 (UTC): the provider counts 2 more than were sent"
+        "gpt-image-1, 2026-11-20 12:00:00 to 2026-11-20 12:01:00 (UTC): the provider counts 2 more requests than were sent"
         in shown
     )
-    assert "may charge 0.166650 to 0.166650 USD; it charges 0.500000." in shown
+    assert "is expected to charge 0.166650 to 0.166650 USD; it charged 0.500000." in shown
 
 
 def test_what_is_not_counted_may_come_late() -> None:

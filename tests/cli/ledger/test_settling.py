@@ -57,7 +57,7 @@ def test_reconcile_takes_one_run_or_a_file(run: CommandLine, usage: str, argumen
     ended = run("reconcile", *(usage if word == "USAGE" else word for word in arguments))
 
     assert ended.status == 2
-    assert "Give either a RUN with its --usage and a --reason, or a --file of many." in ended.err
+    assert "Use either a RUN with its --usage and a --reason, or a --file of many." in ended.err
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_reconcile_takes_one_run_or_a_file(run: CommandLine, usage: str, argumen
         (("reverse", "req-1"), "Missing option '--reason'"),
         (("reverse", "req-1", "--reason", "a\x07b"), "reason is 'a\\x07b'; allowed: "),
         (("reverse", "req-1", "--reason", "x", "--actor", "a" * 129), "actor is 'aaa"),
-        (("reverse", "req 1", "--reason", "x"), "'req 1' is no run"),
-        (("reprice", "image:acme:", "--reason", "x"), "'image:acme:' is no run"),
+        (("reverse", "req 1", "--reason", "x"), "'req 1' is not a valid run"),
+        (("reprice", "image:acme:", "--reason", "x"), "'image:acme:' is not a valid run"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused_before_anything_starts(
@@ -101,7 +101,7 @@ def test_who_decides_is_the_user_of_the_machine(monkeypatch: pytest.MonkeyPatch)
         raise OSError
 
     monkeypatch.setattr(getpass, "getuser", fail)
-    with pytest.raises(RequestRefused, match="give --actor NAME"):
+    with pytest.raises(RequestRefused, match="Use --actor NAME"):
         find_actor(None)
 
 
@@ -130,7 +130,7 @@ def test_what_waits_is_listed(run: CommandLine, database: Database) -> None:
 
 def test_nothing_waits(run: CommandLine, database: Database) -> None:
     """An empty list is said in words."""
-    assert run("pending").out == "Nothing waits.\n"
+    assert run("pending").out == "No bills are waiting.\n"
 
 
 def test_exposure_is_listed(run: CommandLine, database: Database) -> None:
@@ -155,12 +155,12 @@ def test_exposure_is_listed(run: CommandLine, database: Database) -> None:
 
 def test_nothing_to_settle_is_one_sentence() -> None:
     """Where nothing waits there is no table without rows."""
-    assert [str(part) for part in tabulate_endings([])] == ["Nothing to settle."]
+    assert [str(part) for part in tabulate_endings([])] == ["There is nothing to settle."]
 
 
 def test_nothing_is_exposed(run: CommandLine, database: Database) -> None:
     """A ledger without lost requests says so."""
-    assert run("exposure").out == "Nothing is known to have been paid for nothing.\n"
+    assert run("exposure").out == "No requests with an unknown outcome.\n"
 
 
 def test_a_settled_run_is_shown_as_it_is_owed(run: CommandLine, database: Database) -> None:

@@ -105,7 +105,7 @@ def test_pictures_can_be_left_out(run: CommandLine, billed: Database, image: Ima
     ended = run("verify", "--no-pictures")
     assert ended.status == 0
     assert "Nothing is wrong (checked: entries 1, tenants 1)." in ended.out
-    assert "The pictures were not checked." in ended.err
+    assert "The images were not checked" in ended.err
     assert run("verify", "--no-pictures", "--json").document["pictures"] is None
 
 
@@ -123,10 +123,10 @@ def test_a_picture_that_is_gone_is_told(run: CommandLine, billed: Database, imag
     ("change", "what"),
     [
         ({"bytes": 5}, " bytes, at most 5 are accepted."),
-        ({"bytes": 50_000}, "is not the one that the entry promises."),
-        ({"sha256": "0" * 64}, "is not the one that the entry promises."),
+        ({"bytes": 50_000}, "is not the one that the entry names."),
+        ({"sha256": "0" * 64}, "is not the one that the entry names."),
         ({"uri": "file:///elsewhere/1.png"}, "is outside of this image store"),
-        ({"width": "wide"}, "The entry's pictures are no image refs."),
+        ({"width": "wide"}, "The entry's images are not valid image references."),
     ],
 )
 def test_a_picture_is_the_one_that_was_promised(
@@ -173,7 +173,7 @@ def test_a_store_that_is_away_does_not_hide_the_ledger(
     tamper(database, "DELETE FROM ledger_heads")
     first, second = run("verify", "--json").document["findings"]
     assert first["what"] == "The tenant has entries, and no head that says where its chain ends."
-    assert second["what"].startswith("Not all pictures could be checked. The image store s3://no-such-bucket")
+    assert second["what"].startswith("Not all images could be checked. The image store s3://no-such-bucket")
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, s3_url: str, bucket: str) -> None:

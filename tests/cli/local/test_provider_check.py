@@ -75,8 +75,8 @@ async def test_azure_is_asked_in_its_own_way(data_dir: object, monkeypatch: pyte
     [
         (401, "The provider refuses the key (HTTP 401)"),
         (403, "The provider refuses the key (HTTP 403)"),
-        (500, "The provider answers HTTP 500"),
-        (307, "The provider answers HTTP 307"),
+        (500, "The provider answered HTTP 500"),
+        (307, "The provider answered HTTP 307"),
     ],
 )
 async def test_a_provider_that_refuses(

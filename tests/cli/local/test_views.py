@@ -92,7 +92,7 @@ def test_models_for_people_break_no_name(run: CommandLine, monkeypatch: pytest.M
     out = run("models").out
 
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 64
-    assert all(text in out for text in ("gpt-image-2.5-sunburst", "gone since 2026-10-23", "output 40.00"))
+    assert all(text in out for text in ("gpt-image-2.5-sunburst", "shut down on 2026-10-23", "output 40.00"))
 
 
 def test_a_long_name_keeps_its_distance() -> None:

@@ -172,9 +172,9 @@ def test_an_empty_month(run: CommandLine, database: Database, page: Path) -> Non
 @pytest.mark.parametrize(
     ("month", "told"),
     [
-        ("2026-13", "'2026-13' is no month: write a year and a month, such as 2026-11."),
-        ("November", "'November' is no month"),
-        ("0000-01", "'0000-01' is no month"),
+        ("2026-13", "'2026-13' is not a valid month. Use YYYY-MM, for example 2026-11."),
+        ("November", "'November' is not a valid month"),
+        ("0000-01", "'0000-01' is not a valid month"),
         ("9998-01", "9998-01 has not begun yet, so there is nothing to report. Nothing was written."),
     ],
 )

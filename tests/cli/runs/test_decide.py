@@ -14,7 +14,7 @@ from tests.support.runs.command_line import CommandLine
         (("req-1", "resend", "--reason", " "), "reason is ' '; allowed: a text of 1 to 500 characters"),
         (("req-1", "resend", "--reason", "a\x07b"), "reason is 'a\\x07b'; allowed: "),
         (("req-1", "give-up", "--reason", "x", "--actor", "a" * 129), "actor is 'aaa"),
-        (("req 1", "resend", "--reason", "x"), "'req 1' is no run"),
+        (("req 1", "resend", "--reason", "x"), "'req 1' is not a valid run"),
     ],
 )
 def test_what_is_no_decision_is_refused(run: CommandLine, words: tuple[str, ...], why: str) -> None:

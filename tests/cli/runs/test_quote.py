@@ -37,7 +37,7 @@ def test_a_quote_for_people(run: CommandLine, request_file: Path) -> None:
 
     assert "generate 2 pictures with gpt-image-2" in ended.out
     assert "0.011760 USD; at list price 0.011760 USD" in ended.out
-    assert "the prompt comes on top" in ended.out
+    assert "the prompt is billed in addition" in ended.out
     assert "0.013520 USD" in ended.out
 
 

@@ -16,18 +16,18 @@ REQUEST = b'{"model": "gpt-image-2", "prompt": "x"}'
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"{", "is no JSON (Expecting property name enclosed in double quotes at line 1, column 2)"),
-        (b"[1]", "holds JSON, but no object"),
-        (b'"x"', "holds JSON, but no object"),
-        (b"{} {}", "holds several JSON documents (the second begins at line 1, column 4)"),
-        (b"{}\n{}", "holds several JSON documents (the second begins at line 2, column 1)"),
+        (b"{", "is not JSON (Expecting property name enclosed in double quotes at line 1, column 2)"),
+        (b"[1]", "contains JSON, but not an object"),
+        (b'"x"', "contains JSON, but not an object"),
+        (b"{} {}", "contains several JSON documents (the second begins at line 1, column 4)"),
+        (b"{}\n{}", "contains several JSON documents (the second begins at line 2, column 1)"),
         (b'{"n": 1, "n": 2}', "the name 'n' is given more than once"),
         (b'{"metadata": {"a": "1", "a": "1"}}', "the name 'a' is given more than once"),
         (b'{"n": NaN}', "NaN is not JSON"),
         (b'{"n": -Infinity}', "-Infinity is not JSON"),
         (b"\xff{}", "is not UTF-8 (byte 0)"),
         (b"[" * 100_000, "is nested too deeply"),
-        (b'{"n": ' + b"9" * 5_000 + b"}", "is no request"),
+        (b'{"n": ' + b"9" * 5_000 + b"}", "is not a valid request"),
     ],
 )
 def test_what_is_not_one_request_is_refused(data: bytes, sentence: str) -> None:
@@ -51,7 +51,7 @@ def test_stdin_is_read_and_refused(run_process: CommandLine) -> None:
 
     assert ended.status == 2
     assert ended.document["status"] == "refused"
-    assert ended.document["message"].startswith("stdin holds several JSON documents")
+    assert ended.document["message"].startswith("stdin contains several JSON documents")
     assert "Traceback" not in ended.err
 
 

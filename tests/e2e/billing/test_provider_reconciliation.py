@@ -210,7 +210,7 @@ async def test_a_provider_that_is_away_is_asked_again(
                 await asyncio.sleep(0.05)
                 told += capsys.readouterr().err
         waiting.cancel()
-        with pytest.raises(CommandFailed, match="The comparison goes on"):
+        with pytest.raises(CommandFailed, match="The comparison continues"):
             await waiting
         assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
         await handle.terminate()

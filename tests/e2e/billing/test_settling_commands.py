@@ -33,8 +33,8 @@ async def test_one_run_is_reconciled_once(stack: Stack, tmp_path: Path) -> None:
     assert [run["run_id"] for run in before.document["runs"]] == [run_id]
     assert (first.status, again.status) == (0, 0)
     assert (first.document["outcome"], first.document["total_usd"]) == ("settled", "0.166900")
-    assert again.out.startswith(f"✓ {run_id} was settled before")
-    assert after.out == "Nothing waits.\n"
+    assert again.out.startswith(f"✓ {run_id} was already settled")
+    assert after.out == "No bills are waiting.\n"
     assert len(stack.entries(run_id)) == 2
     assert stack.entries(run_id)[1].actor == "ada"
     assert shown.document["billing"]["state"] == "reconciled"
@@ -136,7 +136,7 @@ async def test_a_run_without_a_usage_is_not_repriced(stack: Stack, tmp_path: Pat
     assert "It has no usage that could be priced" in named.document["message"]
     assert bulk.document["pending"] == 1
     assert [run["run_id"] for run in bulk.document["runs"]] == [malformed.run_id]
-    assert f"The run {malformed.run_id} is still pending, nothing was written: usage." in still.err
+    assert f"The run {malformed.run_id} is still pending; nothing was written: usage." in still.err
 
 
 async def test_a_run_is_reversed(stack: Stack, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_nobody_is_there_to_take_a_decision(stack: Stack, tmp_path: Path) 
         words = ("decide", handle.id, "resend", "--reason", "ticket 7", "--json")
         waiting = await start_command(deserted, tmp_path, *words)
         assert waiting.stderr is not None
-        await waiting.stderr.readuntil(b"No worker polls yet")
+        await waiting.stderr.readuntil(b"No worker is polling")
         waiting.send_signal(signal.SIGINT)
         ended = await await_end(waiting)
 
@@ -106,7 +106,7 @@ async def test_what_is_not_held_is_not_decided_on(stack: Stack, tmp_path: Path) 
     assert (second.status, second.document["status"]) == (2, "refused")
     assert "has ended, so there is nothing to decide." in second.document["message"]
     assert (third.status, third.document["status"]) == (1, "error")
-    assert "Temporal knows no run" in third.document["message"]
+    assert "Temporal does not know the run" in third.document["message"]
 
 
 async def test_a_request_says_hold_by_an_option(stack: Stack, tmp_path: Path) -> None:

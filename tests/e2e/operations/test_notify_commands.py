@@ -85,7 +85,7 @@ async def test_what_doctor_says(
 
     assert (unsigned.ok, alone.ok, well.ok) == (False, False, True)
     assert unsigned.message == "NOTIFY_HOSTS is set without NOTIFY_SECRETS: requests with notify are refused."
-    assert alone.message.startswith("Nobody polls image-notifications: the ends of runs are told to nobody.")
+    assert alone.message.startswith("Nobody polls image-notifications, so no notifications are sent.")
     assert well.message == "hooks.example.com; image-notifications is polled"
 
 
@@ -99,5 +99,5 @@ async def test_nobody_polls() -> None:
         ]
 
     assert doubts[0] is not None
-    assert doubts[0].startswith("Nobody polls image-notifications: the run's end is told once a worker")
+    assert doubts[0].startswith("No worker polls image-notifications: the notification is sent once a worker")
     assert doubts[1] is None

@@ -253,5 +253,5 @@ async def test_nothing_is_recovered_where_nothing_was_kept(site: Site, tmp_path:
     unnamed = await type_command(site.stack, tmp_path, "recover")
 
     assert (ended.status, nobody.status, unnamed.status) == (1, 1, 2)
-    assert "Nothing was kept of an answer" in ended.err
+    assert "No unusable response to the run" in ended.err
     assert "does not know the run image:default:nobody" in nobody.err
