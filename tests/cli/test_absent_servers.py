@@ -20,11 +20,9 @@ from tests.support.runs.command_line import CommandLine
         ("images", "req-1", "--out", "pictures"),
     ],
 )
-def test_without_temporal_a_sentence_says_what_to_do(
-    run_process: CommandLine, arguments: tuple[str, ...]
-) -> None:
+def test_without_temporal_a_sentence_says_what_to_do(run: CommandLine, arguments: tuple[str, ...]) -> None:
     """A command that needs Temporal ends with status 1, one sentence, and no traceback."""
-    ended = run_process(*arguments)
+    ended = run(*arguments)
 
     assert ended.status == 1
     assert ended.out == ""
@@ -33,10 +31,11 @@ def test_without_temporal_a_sentence_says_what_to_do(
 
 
 def test_with_json_the_sentence_is_a_document(run_process: CommandLine) -> None:
-    """The same as JSON: one document on stdout."""
+    """One document on stdout. A process of its own also shows that the SDK's native core logs nothing."""
     ended = run_process("generate", "a fox", "--json")
 
     assert ended.status == 1
+    assert ended.err.count("\n") == 1
     assert ended.document["status"] == "error"
     assert "No Temporal server answers" in ended.document["message"]
 
@@ -100,9 +99,9 @@ def test_a_setting_that_cannot_be_used(run: CommandLine, monkeypatch: pytest.Mon
     assert "PROVIDER_CONCURRENCY is 'many'" in ended.err
 
 
-def test_doctor_says_what_is_missing(run_process: CommandLine) -> None:
+def test_doctor_says_what_is_missing(run: CommandLine) -> None:
     """Where nothing runs, doctor lists each thing with what to do, and ends with status 1."""
-    ended = run_process("doctor", "--json")
+    ended = run("doctor", "--json")
     checks = {check["name"]: check for check in ended.document["checks"]}
 
     assert ended.status == 1
@@ -113,9 +112,9 @@ def test_doctor_says_what_is_missing(run_process: CommandLine) -> None:
     assert "There is no ledger" in checks["ledger"]["message"]
 
 
-def test_doctor_for_people_marks_each_line(run_process: CommandLine) -> None:
+def test_doctor_for_people_marks_each_line(run: CommandLine) -> None:
     """For people each check is a line with a mark."""
-    lines = run_process("doctor").out.splitlines()
+    lines = run("doctor").out.splitlines()
 
     assert [line[0] for line in lines] == ["✓", "✗", "✗", "✗", "✗", "✓", "✗", "✗"]
 

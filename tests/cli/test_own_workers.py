@@ -1,5 +1,6 @@
 """Commands beside a stack that is not theirs: what they would spend is spent by nobody."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -73,7 +74,7 @@ def test_terminal_without_a_stack_does_not_use_the_default_port(terminal: Termin
     elsewhere = Terminal(tmp_path / "data")
     before = count_payments(terminal)
 
-    ended = elsewhere.run("generate", "a fox")
+    ended = elsewhere.call("generate", "a fox")
 
     assert ended.status == 1
     assert (
@@ -94,7 +95,7 @@ def test_spending_commands_refuse_workers_of_another_ledger(
     before = count_payments(terminal)
 
     for words in SPENDING:
-        ended = other.run(*(str(lines) if word == "FILE" else word for word in words), stdin=REQUEST)
+        ended = other.call(*(str(lines) if word == "FILE" else word for word in words), stdin=REQUEST)
 
         assert ended.status == 1, (words, ended)
         assert f"uses the ledger {ours}, and this terminal uses the ledger {theirs} (sqlite:///" in ended.err
@@ -106,7 +107,7 @@ def test_doctor_names_both_ledgers(terminal: Terminal, address: tuple[str, str],
     other = NamedTerminal(tmp_path / "data", (address,))
     theirs, ours = make_ledger(other.data_dir), make_ledger(terminal.data_dir)
 
-    ended = other.run("doctor", "--json")
+    ended = other.call("doctor", "--json")
 
     (workers,) = [check for check in ended.document["checks"] if check["name"] == "workers"]
     assert (ended.status, workers["ok"]) == (1, False)
@@ -114,15 +115,15 @@ def test_doctor_names_both_ledgers(terminal: Terminal, address: tuple[str, str],
     assert theirs in workers["message"]
 
 
-async def test_spending_command_refuses_workers_of_another_store(
+def test_spending_command_refuses_workers_of_another_store(
     terminal: Terminal, address: tuple[str, str], tmp_path: Path
 ) -> None:
     url = (tmp_path / "pictures").as_uri()
-    store_id = await ImageStore.from_url(url).find_or_create_id()
+    store_id = asyncio.run(ImageStore.from_url(url).find_or_create_id())
     other = NamedTerminal(tmp_path / "data", (address, ("IMAGE_STORE_URL", url)))
     before = count_payments(terminal)
 
-    ended = other.run("generate", "a fox")
+    ended = other.call("generate", "a fox")
 
     assert store_id
     assert ended.status == 1
@@ -135,7 +136,7 @@ def test_terminal_without_a_ledger_submits_by_temporal_alone(
 ) -> None:
     alone = NamedTerminal(tmp_path / "data", (address, ("PROVIDER", "simulator")))
 
-    ended = alone.run("generate", "a fox", "--request-id", "alone", "--json")
+    ended = alone.call("generate", "a fox", "--request-id", "alone", "--json")
 
     assert ended.status == 0, ended.err
     assert not (tmp_path / "data" / "ledger.db").exists()
@@ -150,7 +151,7 @@ def test_terminal_whose_ledger_does_not_answer_warns(address: tuple[str, str], t
     )
     cut_off = NamedTerminal(tmp_path / "data", settings)
 
-    ended = cut_off.run("generate", "a fox", "--request-id", "cut-off", "--json")
+    ended = cut_off.call("generate", "a fox", "--request-id", "cut-off", "--json")
 
     assert ended.status == 0, ended.err
     assert "It is not known whether the workers use the ledger of this terminal:" in ended.err
@@ -182,5 +183,5 @@ def test_worker_with_another_ledger_does_not_start(address: tuple[str, str], tmp
 
 def test_doctor_of_the_stack_is_content(terminal: Terminal, up: Typed) -> None:
     assert up.process.poll() is None
-    ended = terminal.run("doctor", "--json")
+    ended = terminal.call("doctor", "--json")
     assert ended.status == 0, ended.document

@@ -47,14 +47,26 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
 
 @pytest.fixture(scope="module", autouse=True)
 def up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
-    """The stack that all tests here share."""
+    """The stack that all tests here share. Stopping it is checked too: a stack of its own would cost a server start."""
     with run_up(terminal, turn) as typed:
         yield typed
+        check_stopping(terminal, typed)
+
+
+def check_stopping(terminal: Terminal, up: Typed) -> None:
+    """SIGTERM ends `up` with status 0: no process of it is left, and the directory is free for the next one."""
+    children = find_children(up.process.pid)
+    ended = up.interrupt(signal.SIGTERM)
+
+    assert len(children) == 3
+    assert ended.status == 0
+    assert not any(is_running(pid) for pid in children)
+    assert terminal.call("doctor").status == 1
 
 
 def test_the_demo_shows_three_bills(terminal: Terminal) -> None:
     """The demo makes three pictures and bills them: 10 micro-USD a token in and 40 out, and 1,056 tokens estimated."""
-    ended = terminal.run("demo", "--json")
+    ended = terminal.call("demo", "--json")
     runs = ended.document["runs"]
 
     assert ended.status == 0
@@ -74,14 +86,14 @@ def test_the_demo_without_a_stack_brings_its_own(tmp_path: Path) -> None:
     assert "Starting Temporal, its Web UI and the worker" in ended.err
     assert "The ledger's total: 0.377480 USD for 3 runs, simulated: no money was spent" in ended.out
     assert "/namespaces/default/workflows/image%3Ademo%3Ahero-" in ended.out
-    assert alone.run("doctor").status == 1
-    assert len(alone.run("ledger", "--json").document["entries"]) == 3
+    assert alone.call("doctor").status == 1
+    assert len(alone.call("ledger", "--json").document["entries"]) == 3
 
 
 def test_the_same_request_id_is_one_run_and_one_bill(terminal: Terminal) -> None:
     """Who sends a request again gets the same result, and neither pays nor is billed twice."""
     words = ("generate", "a fox", "--request-id", "fox", "--tenant", "acme", "--json")
-    first, second = terminal.run(*words), terminal.run(*words)
+    first, second = terminal.run(*words), terminal.call(*words)
 
     assert (first.status, second.status) == (0, 0)
     assert first.document == second.document
@@ -92,8 +104,8 @@ def test_the_same_request_id_is_one_run_and_one_bill(terminal: Terminal) -> None
 
 def test_other_content_under_the_same_id_is_refused(terminal: Terminal) -> None:
     """A request id that stands for something else ends with status 2 and names the difference; nothing is sent."""
-    terminal.run("generate", "a hare", "--request-id", "hare")
-    ended = terminal.run("generate", "a hound", "--request-id", "hare", "--json")
+    terminal.call("generate", "a hare", "--request-id", "hare")
+    ended = terminal.call("generate", "a hound", "--request-id", "hare", "--json")
 
     assert ended.status == 2
     assert ended.document["status"] == "refused"
@@ -104,13 +116,13 @@ def test_other_content_under_the_same_id_is_refused(terminal: Terminal) -> None:
 
 def test_a_run_is_started_awaited_shown_and_its_picture_fetched(terminal: Terminal, tmp_path: Path) -> None:
     """--no-wait comes back with the run, wait and show with its result, images with the file that was stored."""
-    started = terminal.run("generate", "an owl", "--request-id", "owl", "--no-wait", "--json").document
-    result = terminal.run("wait", "owl", "--json").document
-    files = terminal.run("images", "owl", "--out", str(tmp_path / "out"), "--json").document["files"]
+    started = terminal.call("generate", "an owl", "--request-id", "owl", "--no-wait", "--json").document
+    result = terminal.call("wait", "owl", "--json").document
+    files = terminal.call("images", "owl", "--out", str(tmp_path / "out"), "--json").document["files"]
 
     assert {"status": "started", "run_id": "image:default:owl", "attached": False}.items() <= started.items()
     assert started["price_ceiling_usd"].startswith("0.")
-    assert result == terminal.run("show", "image:default:owl", "--json").document
+    assert result == terminal.call("show", "image:default:owl", "--json").document
     assert [file["path"] for file in files] == [str(tmp_path / "out" / "owl-1.png")]
     fetched = (tmp_path / "out" / "owl-1.png").read_bytes()
     assert hashlib.sha256(fetched).hexdigest() == result["images"][0]["sha256"]
@@ -121,7 +133,7 @@ def test_partial_pictures_are_told_as_they_come(terminal: Terminal, *, as_json: 
     """Each has a line on stderr with its uri, which is a picture; stdout has the result alone, and its one picture."""
     words = ("--model", "gpt-image-2", "--size", "1024x1024", "--quality", "low", "--partial-images", "2")
     prompt = f"a lantern for {'machines' if as_json else 'people'}"
-    ended = terminal.run("generate", prompt, *words, *(("--json",) if as_json else ()))
+    ended = terminal.call("generate", prompt, *words, *(("--json",) if as_json else ()))
 
     told = re.findall(r"partial picture (\d)  file://(\S+)", ended.err)
     assert ended.status == 0
@@ -138,7 +150,7 @@ def test_an_edit_takes_local_files(terminal: Terminal, tmp_path: Path) -> None:
     Image.new("RGB", (1024, 1024), "navy").save(tmp_path / "sea.png")
     Image.new("RGBA", (1024, 1024), (0, 0, 0, 0)).save(tmp_path / "mask.png")
     words = ("--image", str(tmp_path / "sea.png"), "--mask", str(tmp_path / "mask.png"), "--quality", "low")
-    ended = terminal.run("edit", "add a sail", *words, "--json")
+    ended = terminal.call("edit", "add a sail", *words, "--json")
 
     assert ended.status == 0
     assert ended.document["operation"] == "edit"
@@ -162,10 +174,10 @@ def test_the_payload_of_the_contract_comes_from_stdin(terminal: Terminal) -> Non
 
 def test_costs_and_models_have_their_shapes(terminal: Terminal) -> None:
     """What finance and programs read: sums of the ledger, real apart from simulated, and each model's life and price."""
-    terminal.run("generate", "a heron", "--tenant", "zoo", "--request-id", "heron")
+    terminal.call("generate", "a heron", "--tenant", "zoo", "--request-id", "heron")
     (entry,) = entries_of(terminal, "image:zoo:heron")
-    costs = terminal.run("costs", "--by", "tenant", "--tenant", "zoo", "--json").document
-    models = {model["model"]: model for model in terminal.run("models", "--json").document["models"]}
+    costs = terminal.call("costs", "--by", "tenant", "--tenant", "zoo", "--json").document
+    models = {model["model"]: model for model in terminal.call("models", "--json").document["models"]}
 
     assert [(row["key"], row["runs"], row["charged_usd"]) for row in costs["rows"]] == [
         ("zoo", 1, entry["amount_usd"])
@@ -177,7 +189,7 @@ def test_costs_and_models_have_their_shapes(terminal: Terminal) -> None:
 
 def test_doctor_finds_everything(terminal: Terminal) -> None:
     """Beside a running stack everything that a run needs answers."""
-    ended = terminal.run("doctor", "--json")
+    ended = terminal.call("doctor", "--json")
 
     assert ended.status == 0
     assert ended.document["status"] == "ok"
@@ -196,13 +208,15 @@ def test_who_stops_waiting_does_not_stop_the_run(terminal: Terminal, number: sig
     assert ended.status == 130
     assert ended.document["status"] == "running"
     assert ended.document["run_id"] == run_id
-    assert terminal.run("wait", run_id, "--json").document["billing"]["state"] == "billed"
+    assert terminal.call("wait", run_id, "--json").document["billing"]["state"] == "billed"
     assert terminal.paid_calls(run_id) == 1
 
 
 def test_a_failed_run_has_status_1(terminal: Terminal) -> None:
     """What the provider will not do ends with status 1 and the failure's name, and bills nothing."""
-    ended = terminal.run("generate", "[simulate:insufficient_quota] a fox", "--request-id", "broke", "--json")
+    ended = terminal.call(
+        "generate", "[simulate:insufficient_quota] a fox", "--request-id", "broke", "--json"
+    )
 
     assert ended.status == 1
     assert ended.document["status"] == "failed"
@@ -225,14 +239,14 @@ def test_a_killed_worker_is_started_again(terminal: Terminal, up: Typed) -> None
     os.kill(worker, signal.SIGKILL)
     up.wait_until_told("The worker exited unexpectedly (exit status -9); restarting it.")
 
-    assert terminal.run("generate", "a phoenix", "--json").document["status"] == "completed"
+    assert terminal.call("generate", "a phoenix", "--json").document["status"] == "completed"
 
 
 def test_a_day_is_compared_with_the_provider_s_books(terminal: Terminal) -> None:
     """`reconcile-provider` shows the day with what was bought on it, status 1 only where something stays unexplained."""
-    terminal.run("generate", "a ledger", "--model", "gpt-image-2.5-flare", "--quality", "low")
+    terminal.call("generate", "a ledger", "--model", "gpt-image-2.5-flare", "--quality", "low")
     today = datetime.now(UTC).date().isoformat()
-    ended = terminal.run("reconcile-provider", "--day", today, "--json")
+    ended = terminal.call("reconcile-provider", "--day", today, "--json")
     comparison = ended.document["comparison"]
 
     assert (comparison["day"], comparison["provider"]) == (today, "simulator")
@@ -240,20 +254,7 @@ def test_a_day_is_compared_with_the_provider_s_books(terminal: Terminal) -> None
     assert "The day is not over" in ended.err
     [model] = [model for model in comparison["models"] if model["model"] == "gpt-image-2.5-flare"]
     assert (model["requests"], model["provider_requests"], model["difference_usd"]) == (1, 1, "0.000000")
-    assert terminal.run("reconcile-provider", "--day", today).status == ended.status
-
-
-def test_up_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path, turn: Path) -> None:
-    """SIGTERM ends `up` with status 0: no process of it is left, and the directory is free for the next one."""
-    terminal = Terminal(tmp_path / "data")
-    with run_up(terminal, turn) as up:
-        children = find_children(up.process.pid)
-        ended = up.interrupt(signal.SIGTERM)
-
-    assert len(children) == 3
-    assert ended.status == 0
-    assert not any(is_running(pid) for pid in children)
-    assert terminal.run("doctor").status == 1
+    assert terminal.call("reconcile-provider", "--day", today).status == ended.status
 
 
 def test_up_is_told_to_stop_while_it_starts(tmp_path: Path) -> None:
