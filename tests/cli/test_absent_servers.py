@@ -40,7 +40,7 @@ def test_with_json_the_sentence_is_a_document(run_process: CommandLine) -> None:
     assert "No Temporal server answers" in ended.document["message"]
 
 
-def test_unusable_temporal_settings_are_told(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_temporal_settings_are_named(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """TEMPORAL_* that cannot be read end in a sentence that names them."""
     monkeypatch.setenv("TEMPORAL_PROFILE", "no-such-profile")
     ended = run("show", "req-1")
@@ -50,7 +50,7 @@ def test_unusable_temporal_settings_are_told(run: CommandLine, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("command", ["ledger", "costs"])
-def test_a_ledger_that_is_not_there_yet(run: CommandLine, data_dir: Path, command: str) -> None:
+def test_missing_ledger_is_named_and_not_created(run: CommandLine, data_dir: Path, command: str) -> None:
     """Looking at a ledger that does not exist says so, and makes none."""
     ended = run(command)
 
@@ -59,7 +59,7 @@ def test_a_ledger_that_is_not_there_yet(run: CommandLine, data_dir: Path, comman
     assert not data_dir.exists()
 
 
-def test_an_empty_ledger_is_no_error(run: CommandLine, data_dir: Path) -> None:
+def test_empty_ledger_is_an_empty_list(run: CommandLine, data_dir: Path) -> None:
     """A ledger without entries is an empty list."""
     data_dir.mkdir()
     open_database(f"sqlite:///{data_dir / 'ledger.db'}", create=True).close()
@@ -81,7 +81,9 @@ def test_a_ledger_that_does_not_answer_shows_no_password(
     assert "hunter2" not in ended.err
 
 
-def test_a_store_that_is_none(run: CommandLine, monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
+def test_invalid_store_url_is_refused(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch, picture: Path
+) -> None:
     """A URL that is no image store is told, with what to write."""
     monkeypatch.setenv("IMAGE_STORE_URL", "ftp://pictures")
     ended = run("upload", str(picture))
@@ -90,7 +92,7 @@ def test_a_store_that_is_none(run: CommandLine, monkeypatch: pytest.MonkeyPatch,
     assert "use file:///folder or s3://bucket/prefix" in ended.err
 
 
-def test_a_setting_that_cannot_be_used(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_named(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong setting ends any command with its name and value."""
     monkeypatch.setenv("PROVIDER_CONCURRENCY", "many")
     ended = run("models")
@@ -119,7 +121,7 @@ def test_doctor_for_people_marks_each_line(run: CommandLine) -> None:
     assert [line[0] for line in lines] == ["✓", "✗", "✗", "✗", "✗", "✓", "✗", "✗"]
 
 
-def test_what_a_killed_stack_left_behind_is_no_stack(run_process: CommandLine, data_dir: Path) -> None:
+def test_files_of_a_killed_stack_are_ignored(run_process: CommandLine, data_dir: Path) -> None:
     """Files of a stack whose process is gone count for nothing, also where its process id is another's by now."""
     data_dir.mkdir()
     stack = {"pid": 1, "temporal_address": "127.0.0.1:1", "ui_url": "http://u", "provider_base_url": None}
@@ -131,7 +133,7 @@ def test_what_a_killed_stack_left_behind_is_no_stack(run_process: CommandLine, d
         assert run_process("up", "--json").document["status"] == "starting"
 
 
-def test_a_folder_that_cannot_be_written_ends_up(
+def test_up_with_an_unwritable_folder_fails(
     run_process: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`up` with a DATA_DIR that is no folder names it, with status 1."""

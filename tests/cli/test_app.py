@@ -79,7 +79,7 @@ def test_a_usage_error_with_json_is_one_document(run: CommandLine) -> None:
     assert "'yesterday' is not a valid day or time" in ended.document["message"]
 
 
-def test_a_defect_ends_as_a_sentence(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_is_one_sentence(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception that nobody expected shows no traceback, and says how to get one."""
 
     def models(*, as_json: bool = False) -> None:
@@ -93,7 +93,9 @@ def test_a_defect_ends_as_a_sentence(run: CommandLine, monkeypatch: pytest.Monke
     assert "Traceback" not in ended.err
 
 
-def test_a_defect_shows_its_traceback_when_asked(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_with_debug_shows_its_traceback(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LOG_LEVEL=DEBUG shows where a defect is."""
 
     def models(*, as_json: bool = False) -> None:
@@ -106,7 +108,7 @@ def test_a_defect_shows_its_traceback_when_asked(run: CommandLine, monkeypatch: 
 
 
 @pytest.mark.parametrize("long", [True, False])
-def test_a_reader_that_leaves_is_no_defect(data_dir: Path, picture: Path, *, long: bool) -> None:
+def test_closed_pipe_ends_silently(data_dir: Path, picture: Path, *, long: bool) -> None:
     """A pipe that is closed early ends the command without a word, whether its answer fits into a buffer or not."""
     words = ["models", "--json"] if long else ["upload", str(picture), "--json"]
     command = [sys.executable, str(ROOT / "starter.py"), *words]
@@ -122,7 +124,7 @@ def test_a_reader_that_leaves_is_no_defect(data_dir: Path, picture: Path, *, lon
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told(data_dir: Path) -> None:
+def test_full_disk_is_reported(data_dir: Path) -> None:
     """Output that cannot be written ends with status 1 and a sentence, not as if all were well."""
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, str(ROOT / "starter.py"), "models", "--json"]

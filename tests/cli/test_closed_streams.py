@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [("models --json >&-", 0), ("models --json 2>&-", 0), ("bogus >&- 2>&-", 2), ("submit - <&-", 2)],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
-def test_a_closed_stream_is_no_defect(data_dir: Path, words: str, status: int) -> None:
+def test_closed_stream_is_not_an_error(data_dir: Path, words: str, status: int) -> None:
     """A closed stream is as if it were empty, or read by nobody."""
     command = f'"{sys.executable}" "{ROOT / "starter.py"}" {words}'
     ended = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False)

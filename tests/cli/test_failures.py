@@ -26,7 +26,7 @@ def test_a_run_that_was_refused_has_its_problems() -> None:
     }
 
 
-def test_a_conflict_is_a_refusal() -> None:
+def test_conflict_has_status_2() -> None:
     """A request id that stands for something else is refused, as nothing was sent."""
     assert failed_outcome(RUN, ApplicationError("Conflict.", type="RunConflict")).exit_status == 2
 
@@ -44,7 +44,7 @@ def test_a_failure_of_the_provider_has_status_1() -> None:
     }
 
 
-def test_a_cancelled_run_is_told() -> None:
+def test_cancelled_run_names_its_failure_type() -> None:
     """A run that somebody cancelled ended without a result."""
     cancelled = failed_outcome(RUN, CancelledError("Workflow cancelled"))
 
@@ -69,6 +69,6 @@ def test_an_interrupted_wait_says_how_to_attach() -> None:
         (RPCStatusCode.INVALID_ARGUMENT, "Temporal answered INVALID_ARGUMENT: no."),
     ],
 )
-def test_what_temporal_answers_is_a_sentence(status: RPCStatusCode, sentence: str) -> None:
+def test_rpc_error_is_one_sentence(status: RPCStatusCode, sentence: str) -> None:
     """An error of Temporal's says what to look at."""
     assert str(explain(RPCError("no", status, b""))).startswith(sentence)

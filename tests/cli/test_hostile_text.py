@@ -50,7 +50,7 @@ def test_no_view_sends_a_control_character(
     assert_harmless(capsys.readouterr().err)
 
 
-def test_a_stranger_s_brackets_and_colons_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_and_colons_in_text_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     table = make_table("Model")
     table.add_row("[red]x[/red] :bomb: [link=http://evil]y[/link]")
 

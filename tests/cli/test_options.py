@@ -28,7 +28,7 @@ def test_a_payload_holds_what_was_given_and_nothing_else() -> None:
     assert make_payload({**given, "model": "gpt-image-3"}, "gpt-image-2")["model"] == "gpt-image-3"
 
 
-def test_request_options_stand_in_the_place_of_the_parameter_given() -> None:
+def test_request_options_replace_the_parameter_given() -> None:
     """Typer sees one parameter for each option, and the command gets them by name."""
 
     @with_request_options("notify", "metadata", tenant=(AnyTenant, None))
@@ -58,7 +58,7 @@ def test_a_run_is_named_by_its_id_or_its_request_id(run: str, tenant: str, run_i
 
 
 @pytest.mark.parametrize("run", ["", "image:acme:", "image:Acme:req-1", "a b", "req-1\n", "../req"])
-def test_what_names_no_run_is_refused(run: str) -> None:
+def test_invalid_run_is_refused(run: str) -> None:
     """Anything else is refused before anybody is asked."""
     with pytest.raises(RequestRefused, match="is not a valid run"):
         find_run_id(run, "acme")
@@ -72,18 +72,18 @@ def test_what_names_no_run_is_refused(run: str) -> None:
         ("2026-11-23T14:00:00+01:00", datetime(2026, 11, 23, 13, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_utc_unless_it_says_otherwise(text: str, moment: datetime) -> None:
+def test_time_without_an_offset_is_utc(text: str, moment: datetime) -> None:
     """A day is its first moment in UTC; a time zone that is given counts."""
     assert parse_moment(text) == moment
 
 
-def test_a_moment_is_shown_in_utc() -> None:
+def test_time_is_formatted_in_utc() -> None:
     """Moments in tables are in UTC, to the second."""
     assert format_moment(parse_moment("2026-11-23T14:00:00+01:00")) == "2026-11-23 13:00:00"
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "0001-01-01T00:00:00+14:00"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_invalid_time_is_refused(text: str) -> None:
     """Words are no day, and a moment has to exist in UTC."""
     with pytest.raises(BadParameter, match="Use 2026-11-23"):
         parse_moment(text)

@@ -181,7 +181,7 @@ def test_worker_with_another_ledger_does_not_start(address: tuple[str, str], tmp
     assert ended.stderr.strip().count("\n") == 0
 
 
-def test_doctor_of_the_stack_is_content(terminal: Terminal, up: Typed) -> None:
+def test_doctor_of_the_stack_reports_no_problem(terminal: Terminal, up: Typed) -> None:
     assert up.process.poll() is None
     ended = terminal.call("doctor", "--json")
     assert ended.status == 0, ended.document

@@ -25,7 +25,7 @@ def test_every_problem_is_listed_at_once(run: CommandLine) -> None:
     }
 
 
-def test_people_get_a_table(run: CommandLine) -> None:
+def test_refusal_without_json_is_a_table(run: CommandLine) -> None:
     """Without --json stdout stays empty, and stderr holds a table of the problems."""
     ended = run("generate", "a fox", "--n", "11")
 
@@ -49,14 +49,16 @@ def test_a_retired_model_names_its_replacement(run: CommandLine) -> None:
     assert "dall-e-3 was shut down at openai on 2026-05-12" in ended.document["problems"][0]["allowed"]
 
 
-def test_whose_rules_were_applied_is_told_where_nobody_said(run: CommandLine) -> None:
+def test_refusal_without_a_key_names_the_provider_s_rules(run: CommandLine) -> None:
     """Without a key and without a stack the refusal says whose rules it went by."""
     told = "Checked by the rules of the provider openai; the simulator's rules apply while `make up` runs."
 
     assert told in run("generate", "a fox", "--model", "dall-e-3").err
 
 
-def test_with_a_key_it_is_known_whose_rules_apply(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_with_a_key_does_not_name_the_rules(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a key the provider is named, and nothing more is said about it."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
 
@@ -92,7 +94,7 @@ def test_metadata_needs_a_name_and_a_value(run: CommandLine) -> None:
     assert "'team=b' is given twice" in ended.err
 
 
-def test_a_run_that_cannot_be_one_is_refused(run: CommandLine) -> None:
+def test_invalid_run_id_is_refused_with_an_example(run: CommandLine) -> None:
     """What is neither a run id nor a request id is refused with an example."""
     ended = run("show", "image:ACME:req 1")
 

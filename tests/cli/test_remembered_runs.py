@@ -120,7 +120,7 @@ def test_a_run_without_a_bill_lists_what_was_sent(run: CommandLine, database: Da
     assert "1 rejected (RateLimited); 2 unknown" in ended.err
 
 
-def test_an_unknown_run_is_told_as_the_server_that_is_not_there(run: CommandLine, database: Database) -> None:
+def test_unknown_run_without_a_server_reports_the_server(run: CommandLine, database: Database) -> None:
     """Where the ledger does not know a run, the missing server is what has to be mended."""
     ended = run("show", "req-2")
 
@@ -162,7 +162,7 @@ def test_a_damaged_picture_is_not_copied(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_is_another_one_is_not_copied(
+def test_image_with_another_hash_is_not_copied(
     run: CommandLine, database: Database, data_dir: Path, picture: Path, tmp_path: Path
 ) -> None:
     """A sound picture that is not the one on the bill is told, and not written."""

@@ -129,7 +129,7 @@ def test_a_run_is_started_awaited_shown_and_its_picture_fetched(terminal: Termin
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["people", "machines"])
-def test_partial_pictures_are_told_as_they_come(terminal: Terminal, *, as_json: bool) -> None:
+def test_partial_images_are_shown_as_they_arrive(terminal: Terminal, *, as_json: bool) -> None:
     """Each has a line on stderr with its uri, which is a picture; stdout has the result alone, and its one picture."""
     words = ("--model", "gpt-image-2", "--size", "1024x1024", "--quality", "low", "--partial-images", "2")
     prompt = f"a lantern for {'machines' if as_json else 'people'}"

@@ -67,7 +67,7 @@ def test_the_documented_payload_runs_on_the_replacement_where_the_setting_says_s
 
 
 @pytest.mark.parametrize("replace_retired", [True, False])
-def test_the_rules_are_those_of_the_model_that_will_have_to_do(*, replace_retired: bool) -> None:
+def test_retired_model_is_checked_by_the_rules_of_its_replacement(*, replace_retired: bool) -> None:
     """A retired model's request is held to the replacement's rules: the caller learns everything in one go."""
     edit = {**DOCUMENTED, "images": ["store://a.png"], "input_fidelity": "high"}
     checked = check(edit, replace_retired=replace_retired)
@@ -75,7 +75,7 @@ def test_the_rules_are_those_of_the_model_that_will_have_to_do(*, replace_retire
     assert checked.problems[-1].allowed == "on gpt-image-2.5-sunburst: nothing; leave it out"
 
 
-def test_shape_model_and_rules_are_told_together() -> None:
+def test_problems_of_shape_model_and_rules_are_listed_together() -> None:
     """Problems of the shape, of the model and of its rules come in one list, in the order of the fields."""
     checked = check(
         {"model": "gpt-image-1", "prompt": " ", "svg": True, "n": 11, "size": "10x10", "quality": "hd"}
@@ -94,7 +94,7 @@ def test_an_unknown_model_shows_no_partial_pictures() -> None:
     assert fields(check(payload)) == []
 
 
-def test_a_field_has_one_problem_only() -> None:
+def test_field_with_several_faults_has_one_problem() -> None:
     """Where a mask is refused for having no images, that the model does not edit is not told as well."""
     entry = OPENAI.find("gpt-image-2")
     assert entry
@@ -110,7 +110,7 @@ def test_broken_images_still_make_an_edit(broken_images: Any) -> None:
     assert {field.partition(".")[0] for field in fields(check(edit))} == {"images"}
 
 
-def test_a_broken_format_is_not_taken_for_the_default() -> None:
+def test_unreadable_format_is_not_treated_as_the_default() -> None:
     """Where output_format cannot be read, no rule claims that it is png."""
     assert fields(check({**BASE, "output_format": "gif", "output_compression": 50})) == ["output_format"]
 
@@ -121,7 +121,7 @@ def test_a_readable_field_with_a_problem_still_decides() -> None:
     assert fields(check(edit)) == ["input_fidelity", "images"]
 
 
-def test_without_a_model_only_the_shape_is_told() -> None:
+def test_payload_without_a_model_lists_only_problems_of_shape() -> None:
     """Where no model can be read there are no rules, and nothing is resolved."""
     checked = check({"prompt": "a lamp", "size": "10x10", "n": 0})
     assert fields(checked) == ["model", "n"]

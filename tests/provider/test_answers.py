@@ -90,7 +90,7 @@ def test_pictures_are_taken_out_and_everything_else_is_kept() -> None:
 
 
 @pytest.mark.parametrize("usage", [None, 0, "many", [], {"input_tokens": -1}, {"output_tokens": "12"}])
-def test_usage_is_handed_on_whatever_it_holds(usage: Any) -> None:
+def test_usage_is_returned_unchanged(usage: Any) -> None:
     """Judging usage is billing's business: here it stays verbatim."""
     assert read_answer(raw({"data": [picture()], "usage": usage}), request()).usage == usage
 
@@ -188,7 +188,7 @@ def test_text_that_is_not_base64_is_refused(spelling: str) -> None:
         ),
     ],
 )
-def test_one_unusable_picture_does_not_take_the_others_with_it(item: Any, problem: str) -> None:
+def test_unusable_image_does_not_affect_the_others(item: Any, problem: str) -> None:
     """The pictures that can be used are kept, and the sentence says how many came and what became of the rest."""
     answer = read_answer(raw({"data": [picture(), item, picture(b"third")], "usage": USAGE}), request(n=3))
     assert answer.pictures == (PICTURE, b"third")
@@ -384,7 +384,7 @@ ITEMS = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(st.fixed_dictionaries({}, optional={"data": JSON | ITEMS, "usage": JSON, "size": JSON, "error": JSON}))
-def test_no_json_breaks_the_reading(payload: Any) -> None:
+def test_any_json_object_is_an_answer_or_a_provider_failure(payload: Any) -> None:
     """Any JSON object is an answer or malformed; nothing else is ever raised."""
     try:
         answer = read_answer(raw(payload), request())

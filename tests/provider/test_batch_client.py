@@ -55,7 +55,7 @@ async def create(client: BatchClient, folder: Path, *lines: Any, **metadata: str
     )
 
 
-async def test_a_batch_from_its_file_to_its_results(
+async def test_batch_is_uploaded_created_and_read_to_its_results(
     client: BatchClient, simulator: Simulator, tmp_path: Path
 ) -> None:
     """A file goes up from disk, its batch is looked at until it has ended, and its results are read line by line."""
@@ -70,7 +70,7 @@ async def test_a_batch_from_its_file_to_its_results(
     assert {line["custom_id"] for line in lines} == {"image:acme:req-1", "image:acme:req-2"}
 
 
-async def test_reading_goes_on_where_it_stopped(
+async def test_result_lines_are_read_from_an_offset(
     client: BatchClient, simulator: Simulator, tmp_path: Path
 ) -> None:
     """From the end of any line the rest is read, and nothing else; from the end of the last there is nothing."""
@@ -86,7 +86,7 @@ async def test_reading_goes_on_where_it_stopped(
         assert [rest async for rest in client.read_lines(output.file_id, whole[-1].end)]
 
 
-async def test_a_provider_that_gives_no_parts_of_a_file() -> None:
+async def test_result_lines_are_read_from_an_offset_without_range_support() -> None:
     """Where a provider sends the whole file although a part was asked for, the lines before it are read past."""
 
     async def send_all(_: web.Request) -> web.Response:
@@ -125,7 +125,9 @@ async def test_a_lost_reply_is_of_unknown_outcome_and_the_batch_is_found(
     assert await client.find({"ours": "the lost one"}, datetime.now(UTC) + timedelta(hours=1)) is None
 
 
-async def test_cancel(client: BatchClient, simulator: Simulator, tmp_path: Path) -> None:
+async def test_cancelled_batch_ends_and_stays_ended(
+    client: BatchClient, simulator: Simulator, tmp_path: Path
+) -> None:
     """A batch that runs is told to stop; one that has ended stays as it is, without an error."""
     created = await create(client, tmp_path)
     assert (await client.cancel(created.batch_id)).status == "cancelling"
@@ -134,7 +136,9 @@ async def test_cancel(client: BatchClient, simulator: Simulator, tmp_path: Path)
     assert (await client.cancel(created.batch_id)).status == "cancelled"
 
 
-async def test_why_a_batch_failed(client: BatchClient, simulator: Simulator, tmp_path: Path) -> None:
+async def test_failed_batch_reports_its_errors(
+    client: BatchClient, simulator: Simulator, tmp_path: Path
+) -> None:
     """A batch that failed its check says why in sentences, with the line."""
     created = await create(client, tmp_path, LINE, LINE)
     await simulator.batches.finish(simulator.batches.all[0])
@@ -144,7 +148,7 @@ async def test_why_a_batch_failed(client: BatchClient, simulator: Simulator, tmp
     assert ended.errors[0].startswith("duplicate_custom_id, line 2: The custom_id")
 
 
-async def test_what_is_gone_says_so(client: BatchClient) -> None:
+async def test_missing_file_or_batch_raises_object_gone(client: BatchClient) -> None:
     """A file or a batch that is not there is another failure than an address without an API."""
     with pytest.raises(errors.ObjectGone, match="file-1"):
         assert [line async for line in client.read_lines("file-1")]
@@ -160,7 +164,7 @@ async def test_a_refused_batch_is_rejected(client: BatchClient, simulator: Simul
     assert simulator.batches.all == ()
 
 
-async def test_what_costs_nothing_never_says_that_it_may_have(tmp_path: Path, unused_port: int) -> None:
+async def test_failed_transfer_is_never_of_unknown_outcome(tmp_path: Path, unused_port: int) -> None:
     """A broken download is told as such, transient, and not as something that was perhaps paid."""
     async with Simulator() as simulator:
         settings = ProviderSettings(api_key=KEY, base_url=simulator.base_url)
@@ -188,7 +192,7 @@ async def test_a_key_that_is_refused_stays_out_of_the_message(simulator: Simulat
     assert "0123456789" not in str(raised.value)
 
 
-async def test_azure_is_told_that_its_batches_are_not_supported(tmp_path: Path) -> None:
+async def test_upload_on_azure_is_refused(tmp_path: Path) -> None:
     """On Azure nothing is sent, and the sentence says why."""
     azure = ProviderSettings(
         api_key=KEY, azure_endpoint="https://ours.openai.azure.com", azure_api_version="2026-05-01"
@@ -226,7 +230,7 @@ async def chunked(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-async def test_lines_whatever_the_chunks(size: int) -> None:
+async def test_lines_are_the_same_however_chunks_are_cut(size: int) -> None:
     """Lines and their ends are the same however the file is cut; empty lines are passed over, a last one needs no newline."""
     data = b"one\n\ntwo two\n \nthree"
 
@@ -234,7 +238,7 @@ async def test_lines_whatever_the_chunks(size: int) -> None:
     assert lines == [ResultLine(b"one", 14), ResultLine(b"two two", 23), ResultLine(b"three", 30)]
 
 
-async def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_line_above_the_limit_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that would fill the memory ends the reading with a sentence."""
     monkeypatch.setattr(batches, "MAX_LINE", 10)
     with pytest.raises(errors.MalformedAnswer, match="longer than 10 bytes"):

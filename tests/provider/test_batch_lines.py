@@ -24,7 +24,7 @@ def read(**line: Any) -> Any:
     return read_result_line(json.dumps({"id": "batch_req_1", "custom_id": "run", **line}).encode())
 
 
-def test_a_generation_is_the_request_by_itself_in_a_line() -> None:
+def test_generation_line_has_the_body_of_a_single_request() -> None:
     """A line holds the id, the endpoint, and exactly the body that the request by itself would have: nothing of ours."""
     line = json.loads(write_request_line("image:acme:1", CUP, "gpt-image-2", NOTHING))
 
@@ -36,7 +36,7 @@ def test_a_generation_is_the_request_by_itself_in_a_line() -> None:
     }
 
 
-def test_an_edit_brings_its_pictures_along() -> None:
+def test_edit_line_contains_its_images() -> None:
     """The pictures and the mask of an edit are data: URLs in the JSON body, each of the type that it is."""
     edit = CUP.model_copy(update={"images": ({"uri": "file:///a.png"},)})
     inputs = Inputs((picture(), InputPicture("images-1.jpg", b"JPEG", "image/jpeg")), picture(b"mask"))
@@ -50,7 +50,7 @@ def test_an_edit_brings_its_pictures_along() -> None:
     assert base64.b64decode(body["mask"]["image_url"].partition(",")[2]) == b"mask"
 
 
-def test_a_line_is_a_line() -> None:
+def test_request_line_has_no_newline_within() -> None:
     """Whatever a prompt holds, its line has one newline, at its end, and is the same each time."""
     prompt = "Two\nlines\r and\u2028more \U0001f600"
     request = CUP.model_copy(update={"prompt": prompt})
@@ -63,7 +63,7 @@ def test_a_line_is_a_line() -> None:
     assert line == write_request_line("run", request, "gpt-image-1", NOTHING)
 
 
-def test_what_is_too_large_for_a_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_too_large_for_a_batch_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture beyond the longest data: URL, and pictures that fill a file together, are told with what to do instead."""
     monkeypatch.setattr(batch_lines, "MAX_URL", 430)
     [problem] = check_fit(Inputs((picture(b"x" * 300), picture(b"x" * 301)), None))
@@ -76,7 +76,7 @@ def test_what_is_too_large_for_a_batch_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert check_fit(Inputs((picture(b"x" * 300),), None)) == ()
 
 
-def test_a_success() -> None:
+def test_success_line_has_its_response() -> None:
     """A line with a 2xx has the body as its response."""
     result = read(response={"status_code": 200, "request_id": "req_1", "body": {"usage": {}}}, error=None)
 
@@ -100,7 +100,7 @@ def test_a_success() -> None:
         (504, {}, errors.GatewayError, "unknown"),
     ],
 )
-def test_an_error_is_what_it_would_be_by_itself(
+def test_error_line_has_the_failure_of_a_single_request(
     status: int, error: dict[str, Any], kind: type[errors.ProviderFailure], outcome: str
 ) -> None:
     """A line with an error status is the same failure as the same answer to a request by itself."""
@@ -111,14 +111,14 @@ def test_an_error_is_what_it_would_be_by_itself(
 
 
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
-def test_a_line_that_was_never_carried_out(code: str) -> None:
+def test_unprocessed_line_is_untouched(code: str) -> None:
     """Expired and cancelled lines say so with their code, and are no failures of their request."""
     result = read(response=None, error={"code": code, "message": "Too late."})
 
     assert (result.untouched, result.failure) == ((code, "Too late."), None)
 
 
-def test_a_line_that_failed_inside_of_the_provider() -> None:
+def test_line_that_failed_at_the_provider_is_a_server_error() -> None:
     """An error of another code, without an answer, is a failure of the server."""
     result = read(response=None, error={"code": "request_failed", "message": "Something broke."})
 
@@ -129,6 +129,6 @@ def test_a_line_that_failed_inside_of_the_provider() -> None:
     "data",
     [b"", b"{", b"[]", b'{"custom_id": 7}', b'{"custom_id": "run"}', b'{"custom_id": "run", "error": {}}'],
 )
-def test_what_is_no_result(data: bytes) -> None:
+def test_invalid_result_line_is_none(data: bytes) -> None:
     """A line that tells nothing of a request is none, and raises nothing."""
     assert read_result_line(data) is None

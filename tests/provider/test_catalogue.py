@@ -171,7 +171,7 @@ def test_every_entry_names_its_sources(provider: str) -> None:
         ),
     ],
 )
-def test_wrong_data_is_told_in_a_sentence(
+def test_invalid_catalog_data_raises_a_sentence(
     tmp_path: Path, file: str, old: str, new: str, message: str
 ) -> None:
     """A mistake in the data stops the loading, with the file, the model and the field in the message."""
@@ -184,7 +184,7 @@ def test_wrong_data_is_told_in_a_sentence(
     assert message in str(raised.value)
 
 
-def test_a_missing_file_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_catalog_file_raises_a_sentence(tmp_path: Path) -> None:
     """Data that is not there is an error of the catalog, not a traceback from the file system."""
     with pytest.raises(CatalogError, match=r"models\.toml of the catalog cannot be read"):
         Catalog.load("openai", tmp_path)

@@ -204,7 +204,7 @@ def test_every_row_of_the_table_has_its_class(
     assert (type(failure).__name__, failure.outcome, failure.retryable) == (kind, outcome, retryable)
 
 
-def test_what_the_provider_says_is_kept() -> None:
+def test_failure_keeps_the_provider_s_fields() -> None:
     """The message, code, type, param, request id, moderation categories and the wait reach the caller."""
     body = error_body(
         "moderation_blocked", USER_ERROR, "Refused.", **moderation("input") | {"param": "prompt"}
@@ -300,7 +300,7 @@ ERROR_FIELDS = st.fixed_dictionaries(
     | JSON.map(lambda value: json.dumps(value).encode())
     | ERROR_FIELDS.map(lambda fields: json.dumps({"error": fields}).encode()),
 )
-def test_no_body_breaks_the_classification(status: int, body: bytes) -> None:
+def test_any_body_is_classified(status: int, body: bytes) -> None:
     """Whatever is answered becomes a failure whose text can be stored."""
     failure = classify_answer(status, {}, body, NOW)
     assert isinstance(failure, errors.ProviderFailure)
@@ -340,7 +340,7 @@ def broken_by(cause: Exception | None) -> openai.APIConnectionError:
         ),
     ],
 )
-def test_what_stopped_a_request_tells_whether_it_was_sent(
+def test_transport_error_decides_whether_the_request_was_sent(
     *, cause: Exception | None, kind: str, outcome: str, retryable: bool
 ) -> None:
     """Only what fails before sending is free; everything else may have been paid. No text of theirs leaks the key."""

@@ -124,7 +124,7 @@ async def test_an_answer_that_breaks_off_is_perhaps_paid(
 
 
 @pytest.mark.parametrize("charset", ["hex", "utf-16"])
-async def test_a_refusal_is_one_in_whatever_charset(
+async def test_refusal_in_any_charset_is_classified(
     provider: ScriptedProvider, client: ImageClient, charset: str
 ) -> None:
     """A charset that no text has costs a failed answer neither its status nor its words."""
@@ -157,7 +157,7 @@ async def never_end_words(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize("handler", [cut_words_short, garble_words, never_end_words])
-async def test_a_status_that_says_it_all_needs_no_words(
+async def test_decisive_status_with_a_broken_body_is_classified(
     provider: ScriptedProvider, client: ImageClient, monkeypatch: pytest.MonkeyPatch, handler: Handler
 ) -> None:
     """A rate limit whose body breaks off, is garbled or does not end is a rate limit: nothing was carried out."""
@@ -170,7 +170,7 @@ async def test_a_status_that_says_it_all_needs_no_words(
     assert len(provider.received) == 1
 
 
-async def test_a_refusal_whose_words_break_off_is_perhaps_paid(
+async def test_error_400_with_a_broken_body_is_perhaps_paid(
     provider: ScriptedProvider, client: ImageClient
 ) -> None:
     """With status 400 it may be the finished picture that was refused, and only the words tell."""

@@ -128,7 +128,7 @@ async def fail(server: HastyServer, **settings: int) -> errors.ProviderFailure:
     ],
     ids=lambda refusal: f"{refusal.status}-{refusal.kind.__name__}",
 )
-async def test_refusal_before_the_upload_is_read_is_what_it_says(
+async def test_refusal_before_the_upload_ended_is_classified(
     hasty: HastyServer, refusal: Refusal, reads: int, ending: str
 ) -> None:
     """Whatever the server does with the rest of the pictures, its answer is read, and nothing was paid."""
@@ -154,7 +154,7 @@ async def test_429_before_the_upload_is_read_keeps_its_delay_every_time(hasty: H
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520])
 @pytest.mark.parametrize("ending", ["close", "stay"])
-async def test_gateway_that_answers_before_the_upload_ended_carried_nothing_out(
+async def test_gateway_error_before_the_upload_ended_is_a_rejection(
     hasty: HastyServer, status: int, ending: str
 ) -> None:
     """It has not got the whole request, so nobody has: no answer of its is one that may have been paid for."""
@@ -244,7 +244,9 @@ def hasty_tls(hasty: HastyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 # Without "close": where the server resets the connection at once, the system may discard what has come and is not decrypted yet.
 @pytest.mark.parametrize("ending", ["stay", "half", "drain"])
-async def test_refusal_over_tls_is_what_it_says(hasty_tls: HastyServer, ending: str) -> None:
+async def test_refusal_over_tls_before_the_upload_ended_is_classified(
+    hasty_tls: HastyServer, ending: str
+) -> None:
     """An answer that is encrypted is found as well while the pictures are sent."""
     hasty_tls.said, hasty_tls.ending = answer(429, LIMIT, "retry-after: 20"), ending
 

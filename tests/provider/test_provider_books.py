@@ -105,7 +105,7 @@ async def test_a_day_is_read_with_its_margins(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("filters", [{"project_id": "proj_2"}, {"api_key_id": "key_2"}])
-async def test_books_are_narrowed_down(simulator: Simulator, filters: dict[str, str]) -> None:
+async def test_usage_is_filtered_by_project_and_key(simulator: Simulator, filters: dict[str, str]) -> None:
     """With a project or a key, counts and money of others are left out."""
     note(simulator, MIDNIGHT)
     note(simulator, MIDNIGHT, key="key_2", project="proj_2")
@@ -115,9 +115,7 @@ async def test_books_are_narrowed_down(simulator: Simulator, filters: dict[str, 
     assert [line.amount_usd for line in day.lines] == ["0.000250", "0.166400"]
 
 
-async def test_the_project_of_the_environment_does_not_ask(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_project_in_the_environment_is_not_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The admin key alone asks: neither the key that makes pictures nor its project goes along."""
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj_1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-pictures")
@@ -141,7 +139,7 @@ async def test_the_project_of_the_environment_does_not_ask(
         ("sk-invalid", r"refuses the admin key \(HTTP 401: .*\)\. Set OPENAI_ADMIN_KEY to an admin key"),
     ],
 )
-async def test_a_wrong_key_is_told_with_its_setting(simulator: Simulator, key: str, sentence: str) -> None:
+async def test_refused_admin_key_names_its_setting(simulator: Simulator, key: str, sentence: str) -> None:
     """A key that is none, or no admin's, ends with a sentence that names the setting and what belongs there."""
     with pytest.raises(BooksRefused, match=sentence):
         await read(simulator.base_url, key=key)
@@ -156,7 +154,7 @@ async def test_a_wrong_key_is_told_with_its_setting(simulator: Simulator, key: s
         (BooksSettings(admin_key=KEY, is_azure=True), "Azure has no organization endpoints"),
     ],
 )
-async def test_what_is_not_configured_asks_nobody(settings: BooksSettings, sentence: str) -> None:
+async def test_missing_setting_sends_no_request(settings: BooksSettings, sentence: str) -> None:
     """Without a key, or at a provider without such books, the sentence says so before anything is sent."""
     with pytest.raises(BooksNotConfigured, match=sentence):
         await ProviderBooks(settings).read_day(DAY, SINCE, UNTIL, project_id=None, api_key_id=None)
@@ -241,7 +239,7 @@ async def test_money_is_read_as_it_is_written(serve: Serve, value: str, amount: 
         "7",
     ],
 )
-async def test_money_that_cannot_be_read_is_no_zero(serve: Serve, cost: str) -> None:
+async def test_unreadable_amount_is_refused(serve: Serve, cost: str) -> None:
     """An amount that is none, or in another currency, ends the reading: it never counts as nothing."""
     with pytest.raises(BooksUnreadable, match="books cannot be read: "):
         await read_one(serve, cost=cost)
@@ -256,7 +254,7 @@ async def test_money_that_cannot_be_read_is_no_zero(serve: Serve, cost: str) -> 
         '{"images": 1}',
     ],
 )
-async def test_a_count_that_is_none_is_not_guessed(serve: Serve, usage: str) -> None:
+async def test_invalid_count_is_refused(serve: Serve, usage: str) -> None:
     """A count has to be a whole number from zero."""
     with pytest.raises(BooksUnreadable, match="num_model_requests that is not a count"):
         await read_one(serve, usage=usage)
@@ -274,7 +272,7 @@ async def test_a_count_that_is_none_is_not_guessed(serve: Serve, usage: str) -> 
         '{"data": [{"results": []}], "has_more": false}',
     ],
 )
-async def test_what_is_no_page_is_told(serve: Serve, body: str) -> None:
+async def test_invalid_page_is_refused(serve: Serve, body: str) -> None:
     """Whatever else answers at the address is told as that."""
 
     async def answer(request: web.Request) -> web.Response:

@@ -96,7 +96,7 @@ def test_all_budgets_are_shown(run: CommandLine, database: Database, now: dateti
         (("acme", "--day", "1", "--actor", " "), "actor is ' '; allowed: who decides"),
     ],
 )
-def test_a_decision_that_is_none_is_refused(run: CommandLine, words: tuple[str, ...], sentence: str) -> None:
+def test_invalid_budget_decision_is_refused(run: CommandLine, words: tuple[str, ...], sentence: str) -> None:
     """What is no budget is refused before anything is asked of a server, and the sentence says what is allowed."""
     ended = run("budget", "set", *words, "--reason", "a trial", "--json")
     assert ended.status == 2

@@ -94,12 +94,12 @@ def test_one_reason_serves_all_lines(tmp_path: Path) -> None:
         (SOUND, "line 2: image:acme:req-1 is already on line 1."),
     ],
 )  # fmt: skip
-def test_a_wrong_line_is_told_by_its_number(tmp_path: Path, line: object, why: str) -> None:
+def test_invalid_line_is_named_by_its_number(tmp_path: Path, line: object, why: str) -> None:
     """What is wrong with a line refuses the whole file, with the line's number and the reason."""
     assert why in refuse(write(tmp_path, "usages.jsonl", SOUND, line))
 
 
-def test_every_wrong_line_is_told(tmp_path: Path) -> None:
+def test_every_invalid_line_is_listed(tmp_path: Path) -> None:
     """Two wrong lines of three are told at once."""
     wrong = {**SOUND, "usage": {"output_tokens": -1}}
 
@@ -125,7 +125,7 @@ def test_every_wrong_line_is_told(tmp_path: Path) -> None:
         (["run_id,input_tokens"], "It contains no lines."),
     ],
 )  # fmt: skip
-def test_a_wrong_table_is_refused(tmp_path: Path, lines: list[str], why: str) -> None:
+def test_invalid_csv_is_refused(tmp_path: Path, lines: list[str], why: str) -> None:
     """Columns that nobody knows, counts that are none and rows that do not fit are refused with their place."""
     assert why in refuse(write(tmp_path, "usages.csv", *lines), DEFAULTS._replace(reason="ticket 7"))
 

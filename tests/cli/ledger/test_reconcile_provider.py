@@ -72,7 +72,7 @@ def show(attempts: tuple[ComparedAttempt, ...], counts: dict[datetime, int], *am
         (("--api-key", "sk-proj-secret"), "never the key itself"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_invalid_comparison_options_are_refused(
     run: CommandLine, options: tuple[str, ...], sentence: str
 ) -> None:
     """A day that is none or has not begun, contradicting options and a secret are refused before anybody is asked."""
@@ -82,14 +82,14 @@ def test_what_cannot_be_compared_is_refused(
     assert "secret" not in ended.err
 
 
-def test_a_server_that_is_not_there_is_told(run: CommandLine) -> None:
+def test_missing_server_is_reported(run: CommandLine) -> None:
     """Without Temporal there is one sentence that says what to do."""
     ended = run("reconcile-provider", "--json")
     assert ended.status == 1
     assert "No Temporal server answers" in ended.document["message"]
 
 
-def test_equal_books_are_told_in_one_line() -> None:
+def test_equal_books_are_one_line() -> None:
     """Where the books say the same, there is the verdict, the table and nothing to look at."""
     shown = show((PAID,), {TEN: 1}, "0.166650")
     assert shown.startswith("✓ The ledger and the provider's books agree (2026-11-20, openai)\n")
@@ -111,7 +111,7 @@ def test_an_attempt_that_explains_a_difference_is_shown() -> None:
     assert "att_lost" in shown
 
 
-def test_what_nothing_explains_is_told_with_its_time() -> None:
+def test_unexplained_difference_is_shown_with_its_time() -> None:
     """Requests of others are told with their time, and money with what could be expected."""
     shown = " ".join(show((PAID,), {TEN: 1, NOON: 2}, "0.500000").split())
     assert "✗ The ledger and the provider's books differ, and not all of the difference is explained" in shown
@@ -122,7 +122,7 @@ def test_what_nothing_explains_is_told_with_its_time() -> None:
     assert "is expected to charge 0.166650 to 0.166650 USD; it charged 0.500000." in shown
 
 
-def test_what_is_not_counted_may_come_late() -> None:
+def test_uncounted_requests_suggest_a_later_comparison() -> None:
     """Where the provider counts fewer than it answered, the advice is to compare again."""
     shown = " ".join(show((PAID,), {}).split())
     assert "1 answered, 0 counted by the provider. It may count late: compare again later." in shown

@@ -73,7 +73,7 @@ def test_reconcile_takes_one_run_or_a_file(run: CommandLine, usage: str, argumen
         (("reprice", "image:acme:", "--reason", "x"), "'image:acme:' is not a valid run"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_refused_before_anything_starts(
+def test_invalid_correction_is_refused_before_anything_starts(
     run: CommandLine, usage: str, words: tuple[str, ...], why: str
 ) -> None:
     """A missing or impossible reason, actor or run ends with status 2, without asking any server."""
@@ -105,7 +105,7 @@ def test_who_decides_is_the_user_of_the_machine(monkeypatch: pytest.MonkeyPatch)
         find_actor(None)
 
 
-def test_what_waits_is_listed(run: CommandLine, database: Database) -> None:
+def test_pending_runs_are_listed(run: CommandLine, database: Database) -> None:
     """`pending` lists holds with their reason, the oldest first; with --estimates the estimates too."""
     bill_run(database, identify("acme", "held"), usage=None, missing_usage="hold")
     bill_run(database, identify("acme", "estimated"), usage=None)
@@ -128,7 +128,7 @@ def test_what_waits_is_listed(run: CommandLine, database: Database) -> None:
     assert "unpriced" not in table
 
 
-def test_nothing_waits(run: CommandLine, database: Database) -> None:
+def test_pending_without_runs_is_one_sentence(run: CommandLine, database: Database) -> None:
     """An empty list is said in words."""
     assert run("pending").out == "No bills are waiting.\n"
 
@@ -158,7 +158,7 @@ def test_nothing_to_settle_is_one_sentence() -> None:
     assert [str(part) for part in tabulate_endings([])] == ["There is nothing to settle."]
 
 
-def test_nothing_is_exposed(run: CommandLine, database: Database) -> None:
+def test_exposure_without_requests_is_one_sentence(run: CommandLine, database: Database) -> None:
     """A ledger without lost requests says so."""
     assert run("exposure").out == "No requests with an unknown outcome.\n"
 

@@ -46,7 +46,7 @@ def file_of(image: ImageRef) -> Path:
     return Path(image.uri.removeprefix("file://"))
 
 
-def test_a_sound_ledger_is_told(run: CommandLine, billed: Database) -> None:
+def test_unchanged_ledger_has_no_findings(run: CommandLine, billed: Database) -> None:
     """With nothing wrong the command says what it has looked at and ends with 0; the head can be noted."""
     ended = run("verify", "--json")
     with billed.reading() as connection:
@@ -67,7 +67,7 @@ def test_a_sound_ledger_is_told(run: CommandLine, billed: Database) -> None:
     assert run("ledger", "--json").document["entries"][0]["entry_hash"] == last
 
 
-def test_an_amount_that_was_changed_is_told(run: CommandLine, billed: Database) -> None:
+def test_changed_amount_is_found(run: CommandLine, billed: Database) -> None:
     """A changed amount ends the command with 1, and both amounts are told to people and to programs."""
     forge(billed, "UPDATE ledger_entries SET amount_micro_usd = 166901")
     ended = run("verify", "--json")
@@ -89,7 +89,7 @@ def test_an_amount_that_was_changed_is_told(run: CommandLine, billed: Database) 
     assert "✗ Findings: 2 (checked: entries 1, tenants 1, pictures 1)." in out
 
 
-def test_a_flipped_byte_of_a_picture_is_told(run: CommandLine, billed: Database, image: ImageRef) -> None:
+def test_flipped_byte_of_an_image_is_found(run: CommandLine, billed: Database, image: ImageRef) -> None:
     """One byte of a picture that is another is found, by the entry that promises the picture."""
     content = bytearray(file_of(image).read_bytes())
     content[-1] ^= 1
@@ -109,7 +109,7 @@ def test_pictures_can_be_left_out(run: CommandLine, billed: Database, image: Ima
     assert run("verify", "--no-pictures", "--json").document["pictures"] is None
 
 
-def test_a_picture_that_is_gone_is_told(run: CommandLine, billed: Database, image: ImageRef) -> None:
+def test_missing_image_is_found(run: CommandLine, billed: Database, image: ImageRef) -> None:
     """A picture that is missing ends the command with 1."""
     file_of(image).unlink()
     ended = run("verify", "--json")

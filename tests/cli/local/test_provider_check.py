@@ -44,7 +44,9 @@ def settings_for(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
     return load_settings()
 
 
-async def test_a_provider_that_takes_the_key(data_dir: object, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_provider_that_accepts_the_key_is_named(
+    data_dir: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The models are asked for with the key, its newline aside, and the provider's name is told."""
     asked: list[tuple[str, str | None]] = []
     with provider_that_answers(200, asked) as url:
@@ -55,7 +57,9 @@ async def test_a_provider_that_takes_the_key(data_dir: object, monkeypatch: pyte
     assert asked == [("/v1/models", "Bearer sk-1")]
 
 
-async def test_azure_is_asked_in_its_own_way(data_dir: object, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_azure_is_asked_with_its_own_url_and_header(
+    data_dir: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Azure has another path and another header."""
     asked: list[tuple[str, str | None]] = []
     with provider_that_answers(200, asked) as url:
@@ -79,7 +83,7 @@ async def test_azure_is_asked_in_its_own_way(data_dir: object, monkeypatch: pyte
         (307, "The provider answered HTTP 307"),
     ],
 )
-async def test_a_provider_that_refuses(
+async def test_provider_that_refuses_is_reported(
     data_dir: object, monkeypatch: pytest.MonkeyPatch, status: int, sentence: str
 ) -> None:
     """Every other answer is a sentence without the key."""
@@ -92,7 +96,9 @@ async def test_a_provider_that_refuses(
     assert "sk-secret" not in str(silent.value)
 
 
-async def test_nobody_answers(data_dir: object, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_provider_without_an_answer_is_reported(
+    data_dir: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An address at which nobody answers is named, without a password or options in it."""
     url = "http://user:hunter2@127.0.0.1:1/v1"
     settings = settings_for(monkeypatch, OPENAI_BASE_URL=url, OPENAI_API_KEY="sk-1", PROVIDER="gateway")
@@ -116,7 +122,7 @@ async def test_nobody_answers(data_dir: object, monkeypatch: pytest.MonkeyPatch)
         ({"AZURE_OPENAI_ENDPOINT": "http://x.example"}, "AZURE_OPENAI_API_KEY is not set."),
     ],
 )
-async def test_settings_that_the_worker_would_not_take(
+async def test_settings_that_the_worker_refuses_are_reported(
     data_dir: object, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
 ) -> None:
     """What the worker's client refuses is told before anybody is asked."""

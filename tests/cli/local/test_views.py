@@ -102,7 +102,7 @@ def test_a_long_name_keeps_its_distance() -> None:
     assert told == "t\n  owed       1 USD\n  difference -1 USD"
 
 
-def test_what_was_taken_back_has_no_rates() -> None:
+def test_reversed_run_shows_no_rates() -> None:
     """A run whose bill was taken back is told with its amount alone, and without words for what it does not have."""
     result = make_demo_run("bare", "token_usage", "billed").result
     cost = result.cost.model_copy(update={"amount_usd": "0.000000", "basis": "none", "rate_card": None})

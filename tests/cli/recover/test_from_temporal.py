@@ -66,7 +66,7 @@ def read_bill(database: Database) -> tuple[str, int | None, str | None]:
     ],
     ids=["svg_usage", "too large"],
 )  # fmt: skip
-def test_restored_call_whose_usage_was_no_bill_is_held(database: Database, usage: Any, problem: str) -> None:
+def test_restored_call_without_billable_usage_is_held(database: Database, usage: Any, problem: str) -> None:
     again = restore(database, usage=usage, usage_problem=problem)
     assert read_bill(database) == ("hold", None, problem)
     assert (again.usage, again.usage_problem) == (usage, problem)

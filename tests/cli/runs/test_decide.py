@@ -17,7 +17,7 @@ from tests.support.runs.command_line import CommandLine
         (("req 1", "resend", "--reason", "x"), "'req 1' is not a valid run"),
     ],
 )
-def test_what_is_no_decision_is_refused(run: CommandLine, words: tuple[str, ...], why: str) -> None:
+def test_invalid_decision_is_refused(run: CommandLine, words: tuple[str, ...], why: str) -> None:
     """A wrong word, reason, actor or run ends with status 2, without asking any server."""
     ended = run("decide", *words)
 

@@ -41,7 +41,7 @@ def test_a_quote_for_people(run: CommandLine, request_file: Path) -> None:
     assert "0.013520 USD" in ended.out
 
 
-def test_no_estimate_is_said(run: CommandLine, request_file: Path) -> None:
+def test_quote_without_an_estimate_says_why(run: CommandLine, request_file: Path) -> None:
     """Where there is no sound estimate, the reason stands in its place."""
     ended = run("quote", write(request_file, quality=None))
 
@@ -49,7 +49,7 @@ def test_no_estimate_is_said(run: CommandLine, request_file: Path) -> None:
     assert "Size or quality is left to the provider: name both for an expected price." in ended.out
 
 
-def test_what_could_not_run_is_refused(run: CommandLine, request_file: Path) -> None:
+def test_quote_of_an_invalid_request_is_refused(run: CommandLine, request_file: Path) -> None:
     """A request that would be refused has no price: status 2, and its problems."""
     ended = run("quote", write(request_file, n=11), "--json")
 
@@ -57,7 +57,7 @@ def test_what_could_not_run_is_refused(run: CommandLine, request_file: Path) -> 
     assert [problem["field"] for problem in ended.document["problems"]] == ["n"]
 
 
-def test_a_price_of_one_s_own(
+def test_quote_uses_the_own_rate_card(
     run: CommandLine, request_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With RATE_CARD the quote is by that card: 196 tokens at 60 micro-USD, beside the list price."""

@@ -30,7 +30,7 @@ REQUEST = b'{"model": "gpt-image-2", "prompt": "x"}'
         (b'{"n": ' + b"9" * 5_000 + b"}", "is not a valid request"),
     ],
 )
-def test_what_is_not_one_request_is_refused(data: bytes, sentence: str) -> None:
+def test_input_other_than_one_request_is_refused(data: bytes, sentence: str) -> None:
     """Anything but one JSON object, read strictly, is refused with a sentence that says why."""
     with pytest.raises(RequestRefused) as refused:
         read_document(data, "order.json")
@@ -40,12 +40,12 @@ def test_what_is_not_one_request_is_refused(data: bytes, sentence: str) -> None:
     assert refused.value.exit_status == 2
 
 
-def test_a_byte_order_mark_is_no_error() -> None:
+def test_byte_order_mark_is_accepted() -> None:
     """Files that an editor began with a byte order mark are read."""
     assert read_document(b"\xef\xbb\xbf" + REQUEST, "x") == {"model": "gpt-image-2", "prompt": "x"}
 
 
-def test_stdin_is_read_and_refused(run_process: CommandLine) -> None:
+def test_invalid_request_on_stdin_is_refused(run_process: CommandLine) -> None:
     """A bad document on stdin ends with status 2, one JSON document on stdout, and no traceback."""
     ended = run_process("submit", "-", "--json", stdin=b"{} {}")
 
