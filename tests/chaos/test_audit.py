@@ -170,13 +170,11 @@ VIOLATIONS: dict[str, tuple[Spoil, str]] = {
 
 
 def test_an_honest_campaign() -> None:
-    """Where every promise was kept, nothing is found."""
     assert find_violations(PLAN, HONEST) == []
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_a_broken_promise(name: str) -> None:
-    """What was spoiled is found and named."""
     spoil, said = VIOLATIONS[name]
     violations = find_violations(PLAN, spoil(HONEST))
     assert any(said in violation for violation in violations), violations

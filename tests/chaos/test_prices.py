@@ -28,7 +28,6 @@ def usage(text: int, image: int, output: int, text_out: int | None = None) -> di
     ],
 )
 def test_charge(model: str, counts: dict[str, Any], micro_usd: int) -> None:
-    """Each model's price, as an invoice would work it out."""
     assert charge_micro_usd(model, counts) == micro_usd
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.test_monitoring import ALERTS, PROMETHEUS, read_rules
 from tests.support.deploy.compose_tools import ROOT
+from tests.support.deploy.promql import ALERTS, PROMETHEUS, read_rules
 
 CASES = ROOT / "tests/deploy/alerts_test.yml"
 PROMTOOL = shutil.which("promtool")
@@ -22,7 +22,6 @@ def run_promtool(*words: str) -> None:
 
 @carried_out
 def test_prometheus_loads_its_configuration() -> None:
-    """Prometheus takes the example configuration, and the rules that it names."""
     run_promtool("check", "config", str(PROMETHEUS))
     run_promtool("check", "rules", str(ALERTS))
 
@@ -34,7 +33,6 @@ def test_each_alert_fires_and_is_silent_as_its_cases_say() -> None:
 
 
 def test_each_alert_has_a_case_of_both_kinds() -> None:
-    """No alert is without a case in which it fires and one in which it does not."""
     tests: list[dict[str, Any]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     firing = {case["alertname"] for case in cases if case.get("exp_alerts")}

@@ -16,7 +16,6 @@ from tests.support.deploy.compose_tools import COMPOSE_FILE, ROOT, read_schema, 
 
 
 def test_the_file_keeps_to_the_compose_specification(compose_tools: Path) -> None:
-    """docker-compose.yml is valid by the JSON Schema of the Compose specification."""
     errors = Draft202012Validator(read_schema(compose_tools)).iter_errors(load_compose_file())
     assert [f"{error.json_path}: {error.message}" for error in errors] == []
 
@@ -29,7 +28,6 @@ def test_docker_compose_resolves_the_file(resolved: dict[str, Any]) -> None:
 
 
 def test_an_optional_setting_of_the_environment_reaches_the_worker(compose_tools: Path) -> None:
-    """A setting that the file names without a value is taken from .env."""
     assert "LOG_LEVEL: DEBUG" in run_config(compose_tools, make_secrets() | {"LOG_LEVEL": "DEBUG"}).stdout
 
 

@@ -34,7 +34,6 @@ def test_every_image_is_pinned(service: dict[str, Any]) -> None:
 
 
 def test_the_images_own_version_is_the_projects() -> None:
-    """The application's image carries the version in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {SERVICES[name]["image"] for name in APPLICATION} == {f"{project['name']}:{project['version']}"}
 
@@ -89,7 +88,6 @@ def test_data_lives_in_named_volumes() -> None:
 
 @each_service
 def test_what_is_mounted_is_there(service: dict[str, Any]) -> None:
-    """Every file that a service mounts or runs from a mount is in this repository."""
     mounts = list_mounts(service)
     assert all(path.exists() for path in mounts.values() if isinstance(path, Path))
     files = {file.name for file in list_mounted_files(service)}
@@ -114,10 +112,8 @@ def test_ports_are_published_on_loopback_only(service: dict[str, Any]) -> None:
 
 
 def test_a_stopped_worker_has_the_time_to_let_paid_calls_finish() -> None:
-    """The engine kills the worker later than the worker itself gives up waiting."""
     assert count_seconds(SERVICES["worker"]["stop_grace_period"]) > GRACE.total_seconds()
 
 
 def test_secrets_stay_out_of_the_repository() -> None:
-    """.env is not committed by accident."""
     assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

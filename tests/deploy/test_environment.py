@@ -79,8 +79,9 @@ def test_the_worker_finds_its_settings(
     assert settings.openai_api_key.get_secret_value() == "secret-of-openai_api_key"
 
 
-def test_the_worker_finds_temporal(worker_environment: dict[str, str]) -> None:
-    """The Temporal SDK reads the server's address and the namespace from the worker's environment."""
+def test_the_worker_finds_temporal(
+    worker_environment: dict[str, str],
+) -> None:
     config = ClientConfig.load_client_connect_config(disable_file=True, override_env_vars=worker_environment)
     assert config["target_host"] == "temporal:7233"
     assert config["namespace"] == "default"

@@ -12,18 +12,11 @@ import yaml
 from activities.metrics import list_error_types
 from tests.support.deploy.compose_tools import ROOT, install_tools
 from tests.support.deploy.exposition import Exposition, show_runs
-from tests.support.deploy.promql import REQUIREMENTS, Selector, parse_all
+from tests.support.deploy.promql import ALERTS, PROMETHEUS, REQUIREMENTS, Selector, parse_all, read_rules
 
-ALERTS = ROOT / "deploy/prometheus/alerts.yml"
-PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 DASHBOARD = ROOT / "deploy/grafana/gpt-image-runs.json"
 OF_PROMETHEUS = "up"
 """The one metric that is no worker's: Prometheus writes it."""
-
-
-def read_rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
 
 
 def read_panels() -> list[dict[str, Any]]:

@@ -55,7 +55,6 @@ async def test_the_search_attributes_are_those_of_the_runs(server: Client) -> No
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
-    """A run that has ended can be looked at in the Web UI for 30 days."""
     described = await server.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=NAMESPACE)
     )

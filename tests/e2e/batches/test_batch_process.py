@@ -2,39 +2,17 @@
 
 import asyncio
 import functools
-import hashlib
 from pathlib import Path
 
 from gpt_image_runs.batches.batches import Batches
 from gpt_image_runs.batches.results import list_results
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.batches import BatchLine, BatchProgress, page_key, write_line
+from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.money import parse_usd
-from tests.e2e.durability.test_worker_process import Site, open_site, until
+from tests.support.runs.batch_runs import start_site_batch
+from tests.support.servers.worker_site import open_site, until
 
 LINES = 40
-
-
-async def start(site: Site, batch_id: str, *, lines: int = LINES, **options: int) -> None:
-    written = [
-        BatchLine(
-            line=number,
-            request={
-                "model": "gpt-image-2",
-                "quality": "low",
-                "size": "1024x1024",
-                "prompt": f"Cup number {number} [simulate:delay=0.2]",
-                "request_id": f"{batch_id}-{number:06d}",
-            },
-        )
-        for number in range(1, lines + 1)
-    ]
-    page = b"".join(map(write_line, written))
-    digest = hashlib.sha256(page).hexdigest()
-    await site.store.put_document(page_key(batch_id, digest, 0), page)
-    order = {"batch_id": batch_id, "digest": digest, "lines": lines, "pages": 1, "window": 10, **options}
-    workflow_id = names.batch_workflow_id(batch_id)
-    await site.client.start_workflow(names.BATCH, order, id=workflow_id, task_queue=names.RUNS_QUEUE)
 
 
 def has_done(batches: Batches, lines: int) -> bool:
@@ -51,7 +29,7 @@ async def test_a_killed_worker_loses_and_repeats_nothing(tmp_path: Path) -> None
     """The worker that starts and follows is killed twice in the middle; each line is paid once by the provider's own books."""
     async with open_site(tmp_path) as site:
         await site.start_worker("--only", "provider")
-        await start(site, "killed")
+        await start_site_batch(site, "killed", lines=LINES)
         batches = Batches(site.database)
         for done in (5, 15):
             worker = await site.start_worker("--only", "workflows")
@@ -75,7 +53,7 @@ async def test_a_batch_is_cancelled_though_its_worker_was_killed(tmp_path: Path)
     """A step that is to end early, and can not tell any more, ends no batch: what runs is cancelled, and costs nothing."""
     async with open_site(tmp_path) as site:
         worker = await site.start_worker("--only", "workflows")
-        await start(site, "cancelled")
+        await start_site_batch(site, "cancelled", lines=LINES)
         await until(functools.partial(has_started, Batches(site.database), 10))
         worker.kill()
         await worker.wait()

@@ -18,8 +18,6 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomySummary
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from simulator.batches.faults import BatchFaultKind
-from tests.e2e.durability.test_long_waits import skipping_time
-from tests.e2e.durability.test_worker_process import open_site, until
 from tests.support.runs.economy_runs import (
     finish,
     look,
@@ -30,7 +28,8 @@ from tests.support.runs.economy_runs import (
     until_sent,
     write_pages,
 )
-from tests.support.servers.stack import run_application, run_stack, sqlite_url
+from tests.support.servers.stack import run_application, run_stack, skipping_time, sqlite_url
+from tests.support.servers.worker_site import open_site, until
 
 
 async def test_a_worker_killed_between_a_batch_and_its_record(tmp_path: Path) -> None:

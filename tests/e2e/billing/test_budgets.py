@@ -1,7 +1,6 @@
 """Budgets through the whole application, against the simulator's own books; and runs that ended before their bill."""
 
 import asyncio
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from gpt_image_runs.billing.budgets.budgets import Budgets
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.verification.spend import find_wrong_spend
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.budgets import TenantBudget
 from gpt_image_runs.database.errors import LedgerUnavailable
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
-from tests.e2e.billing.test_settling_commands import new_tenant
 from tests.support.runs.commands import type_command
+from tests.support.runs.tenants import change_budget, limit, new_tenant
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,23 +25,10 @@ WORST_CASE = 10 * (len(CONTRACT["prompt"].encode()) + 100) + 40 * 4160  # type: 
 """Micro-USD: the prompt and 100 tokens around it at 10, 4160 tokens at 40. What is billed is some 1,500 less."""
 
 
-async def decide(stack: Stack, decision: Any) -> TenantBudget:
-    """Carries out a decision by names and plain JSON, as any other language would."""
-    handle = await stack.client.start_workflow(
-        names.BUDGET_CHANGE, decision, id=f"budget:test-{uuid.uuid4().hex}", task_queue=names.RUNS_QUEUE
-    )
-    return TenantBudget.model_validate(await handle.result())
-
-
-def limit(tenant: str, micro_usd: int, period: str = "month") -> dict[str, Any]:
-    usd = f"{micro_usd // 10**6}.{micro_usd % 10**6:06d}"
-    return {"tenant": tenant, "limits": {period: usd}, "reason": "a trial", "actor": "ada"}
-
-
 async def test_of_fifty_runs_at_once_ten_are_paid(any_stack: Stack) -> None:
     """Fifty runs at once against a budget for ten: by the provider's own books exactly ten were paid, and ten are billed."""
     tenant = new_tenant()
-    await decide(any_stack, limit(tenant, 10 * WORST_CASE))
+    await change_budget(any_stack, limit(tenant, 10 * WORST_CASE))
     run_ids = [new_run_id(tenant) for _ in range(50)]
     payload = {**CONTRACT, "tenant": tenant}
 
@@ -102,7 +87,7 @@ async def test_a_refused_run_goes_on_after_the_budget_is_raised(stack: Stack, tm
 async def test_a_refused_run_is_not_tried_again(stack: Stack) -> None:
     """A run that its budget refuses ends at once, after one attempt of the activity, and with no row of an attempt."""
     tenant = new_tenant()
-    await decide(stack, limit(tenant, 0))
+    await change_budget(stack, limit(tenant, 0))
     run_id = new_run_id(tenant)
 
     async with asyncio.timeout(60):
@@ -160,7 +145,7 @@ async def test_an_operator_sees_who_decided_and_why(stack: Stack) -> None:
 async def test_anything_else_is_refused(stack: Stack, decision: object, problem: str) -> None:
     """A workflow that was started with something else than a decision ends as refused, and says what is allowed."""
     with pytest.raises(WorkflowFailureError) as raised:
-        await decide(stack, decision)
+        await change_budget(stack, decision)
     cause = raised.value.cause
     assert isinstance(cause, ApplicationError)
     assert cause.type == names.REQUEST_REFUSED

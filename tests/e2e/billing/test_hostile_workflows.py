@@ -17,8 +17,6 @@ from gpt_image_runs.billing.verification.spend import find_wrong_spend
 from gpt_image_runs.billing.verification.verify import LedgerVerification
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyOrder
-from tests.e2e.billing.test_budgets import decide, limit
-from tests.e2e.billing.test_settling_commands import new_tenant
 from tests.support.runs.economy_runs import (
     finish,
     make_requests,
@@ -28,6 +26,7 @@ from tests.support.runs.economy_runs import (
     until_sent,
     write_pages,
 )
+from tests.support.runs.tenants import change_budget, limit, new_tenant
 from tests.support.servers.stack import CONTRACT, Stack
 from workflows import retry_policies as policies
 
@@ -119,7 +118,7 @@ def verify(stack: Stack, tenant: str) -> list[object]:
 async def test_handed_over_ceiling_does_not_pass_a_budget_of_zero(any_stack: Stack) -> None:
     tenant = new_tenant()
     run_id = names.run_id_for(tenant, "one")
-    await decide(any_stack, limit(tenant, 0))
+    await change_budget(any_stack, limit(tenant, 0))
     refused = await be_refused(any_stack, call(tenant, "one"), workflow_id=f"somebody-{tenant}")
     assert (refused.type, refused.non_retryable) == (names.BUDGET_EXCEEDED, True)
     assert (any_stack.calls(run_id), any_stack.attempts(run_id)) == ([], ())

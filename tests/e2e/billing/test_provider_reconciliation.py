@@ -170,7 +170,6 @@ async def test_what_others_buy_is_not_explained(books_stack: Stack) -> None:
 
 
 async def test_another_project_is_left_out(books_stack: Stack) -> None:
-    """Narrowed down to a project that has bought nothing, the provider's side is empty."""
     await books_stack.run(ask_for("gpt-image-2.6-flare", "abcd"))
     today = datetime.now(UTC).date().isoformat()
     summary = await compare(books_stack, {"day": today, "project_id": "proj_other"})

@@ -1,20 +1,16 @@
 """`reconcile`, `reprice`, `reverse`, `pending` and `exposure`, typed beside a running worker."""
 
 import json
-import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.support.runs.commands import type_command
 from tests.support.runs.correction_runs import USAGE, run_without_usage, state_of
+from tests.support.runs.tenants import new_tenant
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def new_tenant() -> str:
-    return f"t{uuid.uuid4().hex[:12]}"
 
 
 async def test_one_run_is_reconciled_once(stack: Stack, tmp_path: Path) -> None:

@@ -11,10 +11,16 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import FailedAttempt, RunResult, RunStatus
-from tests.e2e.durability.test_outages import WORST_WAIT_SECONDS, status_of, until
-from tests.e2e.runs.test_decisions import decide, until_held
-from tests.e2e.runs.test_partial_images import details_of, raw
 from tests.support.runs.commands import type_command
+from tests.support.runs.run_states import (
+    WORST_WAIT_SECONDS,
+    decide,
+    details_of,
+    raw,
+    status_of,
+    until,
+    until_held,
+)
 from tests.support.servers.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -2,40 +2,14 @@
 
 import asyncio
 import json
-import sysconfig
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import text
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 
-from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.local_stack.processes import choose_port
-from tests.support.servers.stack import CONTRACT, new_run_id, run_application, sqlite_url
-
-
-@asynccontextmanager
-async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
-    """A server whose clock runs ahead whenever everybody only waits."""
-    binary = Path(sysconfig.get_path("scripts")) / "temporal-test-server"
-    async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter, test_server_existing_path=str(binary)
-    ) as environment:
-        client = environment.client
-        kinds = {
-            key.name: IndexedValueType.ValueType(key.indexed_value_type.value)
-            for key in names.SEARCH_ATTRIBUTES
-        }
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds)
-        )
-        yield environment
+from tests.support.servers.stack import CONTRACT, new_run_id, run_application, skipping_time, sqlite_url
 
 
 async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:

@@ -1,23 +1,20 @@
 """A ledger, a store or an operator in the way: runs wait where everyone sees it, and what was paid for is kept and billed."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from structlog.testing import capture_logs
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.result import RunResult, RunStatus
+from gpt_image_runs.contracts.result import RunResult
+from tests.support.runs.run_states import pending_failure, status_of, until
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-WORST_WAIT_SECONDS = 60
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -25,25 +22,6 @@ async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A stack that a test may break."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as running:
         yield running
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for a condition."""
-    async with asyncio.timeout(WORST_WAIT_SECONDS):
-        while not await condition():
-            await asyncio.sleep(0.05)
-
-
-async def status_of(handle: WorkflowHandle[Any, Any]) -> RunStatus:
-    return RunStatus.model_validate(await handle.query(names.QUERY_STATUS))
-
-
-async def pending_failure(handle: WorkflowHandle[Any, Any]) -> str:
-    """The last failure of the activity that a run waits for, as the Web UI shows it."""
-    described = await handle.describe()
-    return " ".join(
-        activity.last_failure.message for activity in described.raw_description.pending_activities
-    )
 
 
 async def test_a_ledger_that_takes_no_entry(own_stack: Stack) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.settings import Settings
 from simulator.server import Simulator
-from tests.e2e.durability.test_outages import pending_failure, until
-from tests.e2e.durability.test_worker_process import end
-from tests.support.runs.commands import ROOT, type_command
+from tests.support.runs.commands import type_command
 from tests.support.runs.economy_runs import make_requests, new_batch_id, run_batch, run_ids
+from tests.support.runs.run_states import pending_failure, until
+from tests.support.servers.forked_program import start_worker_program
 from tests.support.servers.postgres_server import name_database, start_postgres_server
 from tests.support.servers.s3_server import BUCKET, run_s3_server, s3_environment
 from tests.support.servers.stack import CONTRACT, Stack, run_application, run_temporal, sqlite_url
+from tests.support.servers.worker_site import WorkerProcess, kill
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -290,7 +290,7 @@ async def test_worker_sends_nothing_until_somebody_says_how_to_go_on(
         simulator = await parts.enter_async_context(Simulator())
         said = tmp_path / "worker.log"
         worker = await start_worker(client, files, simulator, said)
-        parts.push_async_callback(end, worker)
+        parts.push_async_callback(kill, worker)
         run_id = names.run_id_for("acme", "new")
         payload = {**CONTRACT, "quality": "low", "tenant": "acme"}
         handle = await client.start_workflow(names.WORKFLOW, payload, id=run_id, task_queue=names.RUNS_QUEUE)
@@ -318,9 +318,7 @@ def place_settings(place: Place) -> Settings:
     return Settings(database_url=place.ledger_url, image_store_url=place.store_url, provider="simulator")
 
 
-async def start_worker(
-    client: Client, place: Place, simulator: Simulator, said: Path
-) -> asyncio.subprocess.Process:
+async def start_worker(client: Client, place: Place, simulator: Simulator, said: Path) -> WorkerProcess:
     environment = {
         **os.environ,
         "TEMPORAL_ADDRESS": client.service_client.config.target_host,
@@ -331,6 +329,4 @@ async def start_worker(
         "PROVIDER": "simulator",
     }
     with said.open("ab") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, str(ROOT / "worker.py"), env=environment, stdout=log, stderr=log
-        )
+        return await start_worker_program((), environment, log)

@@ -1,6 +1,5 @@
 """Workers on hosts whose clocks are wrong: nothing is paid twice, and nobody waits for a clock to catch up."""
 
-import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,14 +8,14 @@ import pytest
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.contracts.result import RunResult
-from tests.e2e.durability.test_worker_process import Site, open_site, until
 from tests.support.servers.skewed_worker import ROOT
+from tests.support.servers.worker_site import Site, WorkerProcess, open_site, until
 
 SKEWED_WORKER = ROOT / "tests" / "support" / "servers" / "skewed_worker.py"
 A_DAY = timedelta(days=1)
 
 
-async def start_skewed(site: Site, skew: timedelta) -> asyncio.subprocess.Process:
+async def start_skewed(site: Site, skew: timedelta) -> WorkerProcess:
     """A worker with one call at a time, so that a second one is always another worker's."""
     return await site.start_worker(
         str(skew.total_seconds()), program=SKEWED_WORKER, settings={"PROVIDER_CONCURRENCY": "1"}

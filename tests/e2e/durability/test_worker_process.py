@@ -1,107 +1,22 @@
 """The worker as a process of its own: killed and stopped at the worst moments. Nothing is lost, nothing is paid twice."""
 
-import asyncio
-import contextlib
 import json
-import os
 import signal
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
 
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.reports.entries import list_entries
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.result import RunResult
-from gpt_image_runs.database.open import open_database
-from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.temporal.connection import has_pollers
 from gpt_image_runs.temporal.rate_limits import rate_within, read_dispatch_rate
-from simulator.server import Simulator
-from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.servers.stack import CONTRACT, run_temporal, sqlite_url
-
-ROOT = Path(__file__).parents[3]
-WORST_WAIT_SECONDS = 120
-
-
-class Site:
-    """A Temporal server and a provider that stay, and workers that come and go."""
-
-    def __init__(self, client: Client, simulator: Simulator, folder: Path, parts: AsyncExitStack) -> None:
-        self.client = client
-        self.simulator = simulator
-        self.folder = folder
-        self.store = ImageStore.from_url((folder / "images").as_uri())
-        self.database = open_database(sqlite_url(folder), create=True)
-        self.log = folder / "worker.log"
-        parts.callback(self.database.close)
-        self._parts = parts
-
-    async def start_worker(
-        self, *arguments: str, program: Path = ROOT / "worker.py", settings: Mapping[str, str] | None = None
-    ) -> asyncio.subprocess.Process:
-        """Starts `python worker.py` as a user would, and waits until it polls."""
-        environment = {
-            **os.environ,
-            "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
-            "DATABASE_URL": sqlite_url(self.folder),
-            "IMAGE_STORE_URL": (self.folder / "images").as_uri(),
-            "OPENAI_API_KEY": "sk-test-0123456789abcdef",
-            "OPENAI_BASE_URL": self.simulator.base_url,
-            "PROVIDER": "simulator",
-            **(settings or {}),
-        }
-        with self.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, str(program), *arguments, env=environment, stdout=log, stderr=log
-            )
-        self._parts.push_async_callback(end, process)
-        ready = self.log.read_text().count("worker_started") + 1
-        await until(
-            lambda: self.log.read_text().count("worker_started") >= ready or process.returncode is not None
-        )
-        assert process.returncode is None, self.log.read_text()
-        return process
-
-    async def start_run(
-        self, name: str, prompt: str | None = None, **options: Any
-    ) -> WorkflowHandle[Any, Any]:
-        """Starts a run whose prompt is its name, unless it has one."""
-        return await self.client.start_workflow(
-            names.WORKFLOW,
-            {**CONTRACT, "prompt": prompt or name, "quality": "low", **options},
-            id=names.run_id_for("default", name),
-            task_queue=names.RUNS_QUEUE,
-        )
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Ends a process that a test started, if it still runs."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition."""
-    async with asyncio.timeout(WORST_WAIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def open_site(folder: Path) -> AsyncIterator[Site]:
-    async with AsyncExitStack() as parts:
-        simulator = await parts.enter_async_context(Simulator())
-        client = await parts.enter_async_context(run_temporal())
-        yield Site(client, simulator, folder, parts)
+from tests.support.runs.run_states import decide, until_held
+from tests.support.servers.worker_site import open_site, until
 
 
 @asynccontextmanager
@@ -223,7 +138,6 @@ async def test_a_cancellation_that_comes_with_the_answer(tmp_path: Path) -> None
 
 
 async def test_two_fleets(tmp_path: Path) -> None:
-    """A worker of the runs alone and a worker of the provider alone carry a run together."""
     async with open_site(tmp_path) as site:
         await site.start_worker("--only", "workflows")
         assert not await has_pollers(site.client, [names.PROVIDER_QUEUE])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpt_image_runs.contracts.result import RunResult
-from tests.e2e.runs.test_decisions import held, until_held
 from tests.support.runs.commands import await_end, start_command, type_command
+from tests.support.runs.run_states import held, until_held
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_temporal
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

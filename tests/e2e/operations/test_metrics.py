@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from activities.metrics import OTHER, list_error_types
 from gpt_image_runs.local_stack.processes import choose_port
-from tests.e2e.durability.test_worker_process import ROOT, open_site
 from tests.support.deploy.exposition import Exposition, scrape, show_runs
 from tests.support.runs.economy_runs import finish, make_requests, start, write_pages
+from tests.support.servers.forked_program import ROOT
+from tests.support.servers.worker_site import open_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

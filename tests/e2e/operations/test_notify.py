@@ -29,8 +29,7 @@ from gpt_image_runs.provider.catalog import Catalog
 from gpt_image_runs.temporal.replay import HistoryReplay
 from gpt_image_runs.webhooks.allowlist import Destinations
 from gpt_image_runs.webhooks.client import WebhookClient
-from tests.e2e.durability.test_long_waits import skipping_time
-from tests.e2e.runs.test_decisions import GIVE_UP, decide, until_held
+from tests.support.runs.run_states import GIVE_UP, decide, until_held
 from tests.support.runs.submissions import submit
 from tests.support.servers.stack import (
     CONTRACT,
@@ -40,6 +39,7 @@ from tests.support.servers.stack import (
     run_application,
     run_stack,
     run_temporal,
+    skipping_time,
     sqlite_url,
 )
 from tests.support.servers.webhook_receiver import OTHER_SECRET, SECRET, Received, Receiver, run_receiver
@@ -142,7 +142,6 @@ async def test_two_namespaces_have_ids_of_their_own() -> None:
 
 
 async def test_a_run_that_tells_nobody_has_no_event_more(telling: Stack) -> None:
-    """Without `notify` a run's history is what it was before there was one."""
     result = await telling.run({**CONTRACT, "prompt": "A quiet cup"})
     kinds = event_names(await telling.events(result.run_id))
 

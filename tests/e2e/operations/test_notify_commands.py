@@ -11,8 +11,8 @@ from cli.runs.start import start_run
 from cli.runs.submit import find_doubt
 from cli.session import Session
 from gpt_image_runs.settings import Settings
-from tests.e2e.runs.test_starting import PATIENCE, check
 from tests.support.runs.commands import type_command
+from tests.support.runs.submissions import RECEIPT_PATIENCE, make_checked_request
 from tests.support.servers.stack import Stack, run_stack, run_temporal, sqlite_url
 from tests.support.servers.webhook_receiver import SECRET, Receiver, run_receiver
 
@@ -92,9 +92,11 @@ async def test_what_doctor_says(
 async def test_nobody_polls() -> None:
     """A run that asks for it is started, and warned where nobody takes what is to be told; one that does not ask is not."""
     async with run_temporal() as client:
-        telling, quiet = (check("A cup", notify=notify) for notify in ("https://hooks.example.com/", None))
+        telling, quiet = (
+            make_checked_request("A cup", notify=notify) for notify in ("https://hooks.example.com/", None)
+        )
         doubts = [
-            await find_doubt(client, await start_run(client, each, patience=PATIENCE), each.request)
+            await find_doubt(client, await start_run(client, each, patience=RECEIPT_PATIENCE), each.request)
             for each in (telling, quiet)
         ]
 

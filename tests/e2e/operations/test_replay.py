@@ -14,9 +14,9 @@ from cli.local.replay import INSTRUCTIONS, describe_failures, read_file
 from gpt_image_runs.contracts import names
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from gpt_image_runs.temporal.replay import HistoryReplay, Replayed, read_history
-from tests.e2e.runs.test_decisions import decide, until_held
 from tests.support.runs.changed_workflows import AsksTwice, AsksTwiceFromNowOn, Breaks, WaitsFirst
 from tests.support.runs.commands import type_command
+from tests.support.runs.run_states import decide, until_held
 from tests.support.runs.save_histories import history_path
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 from workflows.payloads import RefuseSurplusArguments

@@ -19,11 +19,11 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 
 from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.temporal.replay import HistoryReplay
-from tests.e2e.batches.test_batch_process import start as start_batch
-from tests.e2e.durability.test_worker_process import ROOT, Site, open_site, until
+from tests.support.runs.batch_runs import start_site_batch
 from tests.support.runs.command_line import Ended
-from tests.support.runs.commands import await_end
+from tests.support.servers.forked_program import ROOT, run_command
 from tests.support.servers.otlp_receiver import Collector, Received, run_collector
+from tests.support.servers.worker_site import Site, WorkerProcess, open_site, until
 from workflows.payloads import RefuseSurplusArguments
 from workflows.registry import WORKFLOWS
 
@@ -49,14 +49,7 @@ async def type_command(site: Site, *arguments: str) -> Ended:
         "PROVIDER": "simulator",
         "DATA_DIR": str(site.folder / "data"),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(ROOT / "starter.py"), *arguments, "--json"),
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    return await await_end(process)
+    return await run_command([*arguments, "--json"], environment)
 
 
 async def generate(site: Site, request_id: str, prompt: str, *options: str) -> Ended:
@@ -66,7 +59,7 @@ async def generate(site: Site, request_id: str, prompt: str, *options: str) -> E
     )
 
 
-async def run_interrupted(site: Site, leaving: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
+async def run_interrupted(site: Site, leaving: WorkerProcess) -> WorkerProcess:
     """A run whose workflow's worker is replaced while the provider works."""
     site.simulator.script("delay=2", match="interrupted")
     begun = await generate(site, "interrupted", "interrupted", "--no-wait")
@@ -94,7 +87,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
             refused = await generate(site, "refused", f"{PROMPT} [simulate:moderation_blocked]")
             assert refused.status == 1
             fleets[0] = await run_interrupted(site, fleets[0])
-            await start_batch(site, "traced", lines=2)
+            await start_site_batch(site, "traced", lines=2)
             await site.client.get_workflow_handle("batch:traced").result()
             history = await site.client.get_workflow_handle("image:default:interrupted").fetch_history()
             for fleet in fleets:

@@ -15,10 +15,10 @@ from gpt_image_runs.contracts.result import RunResult
 from gpt_image_runs.local_stack.temporal_server import find_temporal_binary
 from gpt_image_runs.settings import Settings, SettingsError
 from gpt_image_runs.temporal.versioning import describe_build, explain_idleness, read_current_build
-from tests.e2e.batches.test_batch_process import start as start_batch
-from tests.e2e.durability.test_worker_process import WORST_WAIT_SECONDS, Site, open_site, until
-from tests.e2e.runs.test_decisions import decide, until_held
+from tests.support.runs.batch_runs import start_site_batch
+from tests.support.runs.run_states import decide, until_held
 from tests.support.servers.webhook_receiver import SECRET, run_receiver
+from tests.support.servers.worker_site import WORST_WAIT_SECONDS, Site, open_site, until
 
 DEPLOYMENT = "image-runs"
 
@@ -99,7 +99,7 @@ async def test_a_run_ends_on_the_build_that_it_began_on(
         site.simulator.script("reset_after_payment", match="begun-on-1")
         old_run = await site.start_run("begun-on-1", unknown_outcome="hold")
         await until_held(old_run)
-        await start_batch(site, "versions", lines=4, window=1, step_seconds=1, longest_history=20)
+        await start_site_batch(site, "versions", lines=4, window=1, step_seconds=1, longest_history=20)
         batch = site.client.get_workflow_handle(names.batch_workflow_id("versions"))
         await batch.signal(names.SIGNAL_PAUSE)
         first = (await batch.describe()).run_id

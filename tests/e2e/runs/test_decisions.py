@@ -22,37 +22,14 @@ from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.billing.recovery.receipts import update_outcome
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.decisions import Decision, DecisionTaken
-from gpt_image_runs.contracts.result import RunResult, RunStatus
-from tests.e2e.durability.test_outages import status_of, until
+from gpt_image_runs.contracts.result import RunResult
 from tests.support.files.picture_files import make_picture
+from tests.support.runs.run_states import GIVE_UP, RESEND, decide, held, status_of, until, until_held
 from tests.support.servers.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-RESEND = {"decision": "resend", "actor": "ada", "reason": "ticket 7"}
-GIVE_UP = {**RESEND, "decision": "give_up"}
 NOT_HELD = "The run is not held"
-
-
-def held(prompt: str) -> dict[str, Any]:
-    """A request that is held after an unknown outcome. `prompt` is the test's own: the simulator's script goes by it."""
-    return {**CONTRACT, "prompt": prompt, "unknown_outcome": "hold"}
-
-
-async def until_held(handle: WorkflowHandle[Any, Any], attempts: int = 1) -> RunStatus:
-    """Waits until a run is held because of so many attempts."""
-
-    async def is_held() -> bool:
-        question = (await status_of(handle)).open_decision
-        return question is not None and len(question.attempts) == attempts
-
-    await until(is_held)
-    return await status_of(handle)
-
-
-async def decide(handle: WorkflowHandle[Any, Any], decision: Any = RESEND) -> DecisionTaken:
-    """Decides as any other language would: by names and plain JSON."""
-    return DecisionTaken.model_validate(await handle.execute_update(names.UPDATE_DECIDE, decision))
 
 
 async def refuse(handle: WorkflowHandle[Any, Any], *arguments: Any) -> str:

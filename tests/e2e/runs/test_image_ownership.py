@@ -83,7 +83,6 @@ async def test_economy_line_with_a_foreign_picture_is_refused(stack: Stack) -> N
 
 
 async def test_shared_images_are_everybody_s(tmp_path: Path) -> None:
-    """Where the setting says so."""
     store = (tmp_path / "images").as_uri()
     async with run_stack(sqlite_url(tmp_path), store, shared_images=True) as sharing:
         image = await make(sharing, "acme")

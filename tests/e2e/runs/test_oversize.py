@@ -38,7 +38,6 @@ async def test_an_oversize_request(stack: Stack, payload: dict[str, Any], field:
 
 
 async def test_everything_that_a_request_may_hold(stack: Stack) -> None:
-    """A request that uses every field to its limit is not too large."""
     image = await stack.run({**CONTRACT, "quality": "low"})
     picture = image.images[0].model_dump(mode="json")
     result = await stack.run(

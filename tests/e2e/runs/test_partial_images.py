@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import Payload
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import RawValue
+from temporalio.client import WorkflowUpdateFailedError
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.images import PartialImage
 from gpt_image_runs.images.formats import verify_picture
-from tests.e2e.durability.test_outages import status_of, until
-from tests.e2e.runs.test_decisions import decide, until_held
 from tests.support.files.picture_files import make_picture
 from tests.support.runs import economy_runs as economy
+from tests.support.runs.run_states import decide, details_of, raw, status_of, until, until_held
 from tests.support.servers.stack import CONTRACT, Stack, event_names, new_run_id, run_stack, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -37,10 +34,6 @@ async def collect(stack: Stack, run_id: str) -> list[PartialImage]:
     told = stream.topic(names.TOPIC_PARTIAL_IMAGES, type=PartialImage).subscribe()
     async with asyncio.timeout(LAST_EVENT_SECONDS):
         return [item.data async for item in told]
-
-
-async def details_of(handle: WorkflowHandle[Any, Any]) -> str:
-    return str(await handle.query("__temporal_workflow_metadata"))
 
 
 async def test_two_partial_pictures_and_one_bill(any_stack: Stack) -> None:
@@ -257,10 +250,6 @@ async def test_an_economy_batch_streams_nothing(stack: Stack) -> None:
     summary, _ = await economy.run_batch(stack, requests)
 
     assert (summary.refused, stack.calls(economy.run_ids(requests)[0])) == (1, [])
-
-
-def raw(data: bytes) -> RawValue:
-    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
 
 
 async def test_strangers_at_the_stream(stack: Stack) -> None:

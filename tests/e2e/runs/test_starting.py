@@ -14,50 +14,39 @@ from cli.runs.start import CheckedRequest, check_result_is_own, start_run
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.result import RunResult
-from tests.e2e.runs.test_decisions import decide, until_held
-from tests.support.runs.submissions import rename, submit, until_looked_up
-from tests.support.servers.stack import Stack, new_run_id, run_stack, run_temporal, sqlite_url
+from tests.support.runs.run_states import decide, until_held
+from tests.support.runs.submissions import (
+    RECEIPT_PATIENCE,
+    make_checked_request,
+    rename,
+    submit,
+    until_looked_up,
+)
+from tests.support.servers.stack import Stack, run_stack, run_temporal, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-PATIENCE = timedelta(seconds=60)
-"""Longer than a receipt takes on any machine."""
-
-
-def check(prompt: str, **changes: Any) -> CheckedRequest:
-    """A request as the command line has checked it."""
-    payload = {
-        "model": "gpt-image-2",
-        "prompt": prompt,
-        "size": "1024x1024",
-        "quality": "low",
-        "request_id": new_run_id().rpartition(":")[2],
-        **changes,
-    }
-    request = ImageRequest(**payload)
-    return CheckedRequest(payload, request, request.model, ())
 
 
 async def test_with_a_receipt(stack: Stack) -> None:
     """Who starts a run is told its worst case; who asks again while it is under way attaches, and other content is refused."""
-    checked = check("A cup that is started", unknown_outcome="hold")
+    checked = make_checked_request("A cup that is started", unknown_outcome="hold")
     stack.simulator.script("reset_after_payment", match=checked.request.prompt)
-    started = await start_run(stack.client, checked, patience=PATIENCE)
+    started = await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)
     assert (started.run_id, started.attached) == (checked.run_id, False)
     assert started.receipt is not None
     # 196 tokens of a picture at 30 micro-USD, and at most 121 of input at 8: the prompt's 21 bytes and 100 around it
     assert started.receipt.price_ceiling_usd == "0.006848"
     await until_held(started.handle)
 
-    assert (await start_run(stack.client, checked, patience=PATIENCE)).attached
-    other = check("A plate", request_id=checked.request.request_id)
+    assert (await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)).attached
+    other = make_checked_request("A plate", request_id=checked.request.request_id)
     with pytest.raises(RequestRefused, match="stands for other content already") as conflict:
-        await start_run(stack.client, other, patience=PATIENCE)
+        await start_run(stack.client, other, patience=RECEIPT_PATIENCE)
     assert conflict.value.document()["differences"] == ["prompt", "unknown_outcome"]
 
     await decide(started.handle)
     first = await started.handle.result()
-    done = await start_run(stack.client, checked, patience=PATIENCE)
+    done = await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)
     assert (done.attached, done.receipt) == (True, None)
     assert await done.handle.result() == first
     assert len(stack.entries(checked.run_id)) == 1
@@ -65,11 +54,11 @@ async def test_with_a_receipt(stack: Stack) -> None:
 
 async def test_what_the_worker_refuses_is_told_at_once(stack: Stack) -> None:
     """Where the worker has other rules than this machine, its problems are the command's, without waiting for the run."""
-    sound = check("A cup that is refused by the worker")
+    sound = make_checked_request("A cup that is refused by the worker")
     wrong = replace(sound, payload={**sound.payload, "n": 11, "size": "100x100"})
 
     with pytest.raises(RequestRefused) as refused:
-        await start_run(stack.client, wrong, patience=PATIENCE)
+        await start_run(stack.client, wrong, patience=RECEIPT_PATIENCE)
 
     assert [problem.field for problem in refused.value.problems] == ["n", "size"]
     assert refused.value.document()["run_id"] == sound.run_id
@@ -78,9 +67,9 @@ async def test_what_the_worker_refuses_is_told_at_once(stack: Stack) -> None:
 async def test_without_a_worker() -> None:
     """Where no worker polls, the run is started at once and without a receipt; the same submission attaches to it."""
     async with run_temporal() as client:
-        checked = check("A cup without a worker")
-        started = await start_run(client, checked, patience=PATIENCE)
-        again = await start_run(client, checked, patience=PATIENCE)
+        checked = make_checked_request("A cup without a worker")
+        started = await start_run(client, checked, patience=RECEIPT_PATIENCE)
+        again = await start_run(client, checked, patience=RECEIPT_PATIENCE)
 
         assert (started.receipt, started.attached, again.attached) == (None, False, True)
         assert (await started.handle.describe()).status == WorkflowExecutionStatus.RUNNING
@@ -91,12 +80,12 @@ async def test_without_a_ledger(tmp_path: Path) -> None:
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         rename(stack, "runs", "runs_away")
         started = await start_run(
-            stack.client, check("A cup without a ledger"), patience=timedelta(seconds=1)
+            stack.client, make_checked_request("A cup without a ledger"), patience=timedelta(seconds=1)
         )
         assert (started.receipt, started.attached) == (None, False)
 
-        checked = check("A cup that nobody waits for")
-        starting = asyncio.create_task(start_run(stack.client, checked, patience=PATIENCE))
+        checked = make_checked_request("A cup that nobody waits for")
+        starting = asyncio.create_task(start_run(stack.client, checked, patience=RECEIPT_PATIENCE))
         await until_looked_up(stack, checked.run_id)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -120,7 +109,7 @@ async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -
     """The owner of a paid request is not told `conflict` because other content was started under its id, and gets its result."""
     url, images = sqlite_url(tmp_path), (tmp_path / "images").as_uri()
     async with run_stack(url, images, provider_concurrency=1) as stack:
-        checked = check("A cup that is paid")
+        checked = make_checked_request("A cup that is paid")
         receipt, first = await submit(stack.client, checked.payload, checked.run_id)
         result = await first.result()
         # The only place at the provider is taken, so that the other execution stays open.
@@ -131,7 +120,7 @@ async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -
             await asyncio.sleep(0.02)
         other = await start_other(stack.client, checked)
 
-        again = await start_run(stack.client, checked, patience=PATIENCE)
+        again = await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)
 
         assert receipt.status == "accepted"
         assert again.attached
@@ -145,7 +134,7 @@ async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -
 async def test_a_late_receipt_beside_an_execution_of_other_content(tmp_path: Path) -> None:
     """Where the receipt takes too long, the content of the execution does not make a conflict: the worker is asked again."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
-        checked = check("A cup that was paid before")
+        checked = make_checked_request("A cup that was paid before")
         _, first = await submit(stack.client, checked.payload, checked.run_id)
         result = RunResult.model_validate(await first.result())
         rename(stack, "runs", "runs_away")
@@ -163,7 +152,7 @@ async def test_a_late_receipt_beside_an_execution_of_other_content(tmp_path: Pat
 async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> None:
     """Whoever awaits a run without a receipt does not take the result of the owner's content, with which it went on."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
-        checked = check("A cup that owns its id")
+        checked = make_checked_request("A cup that owns its id")
         _, first = await submit(stack.client, checked.payload, checked.run_id)
         result = await first.result()
         await check_result_is_own(stack.client, await start_run(stack.client, checked), checked)
@@ -185,18 +174,18 @@ async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> No
             await check_result_is_own(stack.client, started, other)
         # Once more, its first argument being the other content does not make it the other content's.
         with pytest.raises(RequestRefused, match="stands for other content already"):
-            await start_run(stack.client, other, patience=PATIENCE)
-        assert (await start_run(stack.client, checked, patience=PATIENCE)).ended
+            await start_run(stack.client, other, patience=RECEIPT_PATIENCE)
+        assert (await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)).ended
 
 
 async def test_without_a_worker_nobody_says_whose_a_request_id_is() -> None:
     """Beside an execution of other content the request is neither refused nor started, and its id is to be kept."""
     async with run_temporal() as client:
-        checked = check("A cup beside a plate")
+        checked = make_checked_request("A cup beside a plate")
         await start_other(client, checked)
 
         with pytest.raises(CommandFailed, match="with the same request id") as doubt:
-            await start_run(client, checked, patience=PATIENCE)
+            await start_run(client, checked, patience=RECEIPT_PATIENCE)
 
         assert not isinstance(doubt.value, RequestRefused)
         assert doubt.value.document()["differences"] == ["prompt"]
@@ -204,11 +193,11 @@ async def test_without_a_worker_nobody_says_whose_a_request_id_is() -> None:
 
 async def test_a_completed_run_of_another_request_id(stack: Stack) -> None:
     """A workflow whose request names another request id is no sign that this one is taken."""
-    checked = check("A cup under its own id")
+    checked = make_checked_request("A cup under its own id")
     payload = {**checked.payload, "request_id": f"{checked.request.request_id}-other"}
     await stack.run(payload, run_id=checked.run_id)
 
-    started = await start_run(stack.client, checked, patience=PATIENCE)
+    started = await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)
 
     assert (await started.handle.result()).run_id == checked.run_id
     assert len(stack.entries(checked.run_id)) == 1

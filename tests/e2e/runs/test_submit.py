@@ -17,9 +17,7 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.calls import Admission, CheckInput
 from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.submissions import Difference, SubmitReceipt
-from tests.e2e.durability.test_outages import WORST_WAIT_SECONDS
-from tests.e2e.runs.test_decisions import decide, until_held
-from tests.e2e.runs.test_partial_images import raw
+from tests.support.runs.run_states import WORST_WAIT_SECONDS, decide, raw, until_held
 from tests.support.runs.submissions import rename, submit, until_looked_up
 from tests.support.servers.stack import (
     Stack,

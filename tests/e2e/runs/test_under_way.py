@@ -5,7 +5,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 from gpt_image_runs.contracts.result import RunResult
-from tests.e2e.durability.test_outages import until
+from tests.support.runs.run_states import until
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

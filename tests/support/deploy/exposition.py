@@ -17,9 +17,9 @@ from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.budgets import BudgetDecision
 from gpt_image_runs.local_stack.processes import choose_port
-from tests.e2e.durability.test_worker_process import Site, open_site, until
 from tests.support.ledger.ledger_examples import HOLD, identify, make_order, pay_attempt
 from tests.support.servers.webhook_receiver import SECRET, Receiver, run_receiver
+from tests.support.servers.worker_site import Site, open_site, until
 
 _LINE = re.compile(r"(?P<name>[a-z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')

@@ -5,7 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.support.deploy.compose_tools import ROOT
+
+ALERTS = ROOT / "deploy/prometheus/alerts.yml"
+PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 
 REQUIREMENTS = Path(__file__).with_name("promql-tools.txt")
 
@@ -35,6 +42,12 @@ class Selector(NamedTuple):
 
     metric: str
     matchers: tuple[tuple[str, str, str], ...]
+
+
+def read_rules() -> list[dict[str, Any]]:
+    """Read the alerting rules that Prometheus is given."""
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def parse_all(tools: Path, expressions: list[str]) -> list[list[Selector]]:

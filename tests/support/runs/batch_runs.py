@@ -16,6 +16,7 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchLine, BatchProgress, page_key, write_line
 from simulator.request_log import BookEntry
 from tests.support.servers.stack import Stack
+from tests.support.servers.worker_site import Site
 
 WORST_WAIT_SECONDS = 90
 CHEAP = {"model": "gpt-image-2", "size": "1024x1024", "quality": "low"}
@@ -60,6 +61,27 @@ async def start_requests(
     return await stack.client.start_workflow(
         names.BATCH, order, id=names.batch_workflow_id(batch_id), task_queue=names.RUNS_QUEUE
     )
+
+
+async def start_site_batch(site: Site, batch_id: str, *, lines: int, **options: int) -> None:
+    """Start a batch of slow requests on a site."""
+    written = [
+        BatchLine(
+            line=number,
+            request={
+                **CHEAP,
+                "prompt": f"Cup number {number} [simulate:delay=0.2]",
+                "request_id": f"{batch_id}-{number:06d}",
+            },
+        )
+        for number in range(1, lines + 1)
+    ]
+    page = b"".join(map(write_line, written))
+    digest = hashlib.sha256(page).hexdigest()
+    await site.store.put_document(page_key(batch_id, digest, 0), page)
+    order = {"batch_id": batch_id, "digest": digest, "lines": lines, "pages": 1, "window": 10, **options}
+    workflow_id = names.batch_workflow_id(batch_id)
+    await site.client.start_workflow(names.BATCH, order, id=workflow_id, task_queue=names.RUNS_QUEUE)
 
 
 def name_of(handle: BatchHandle) -> str:

@@ -7,30 +7,22 @@ import sys
 from pathlib import Path
 
 from tests.support.runs.command_line import Ended
+from tests.support.servers.forked_program import ROOT, run_command
 from tests.support.servers.stack import Stack
-
-ROOT = Path(__file__).parents[3]
 
 
 async def type_command(stack: Stack, folder: Path, *arguments: str, stdin: bytes = b"") -> Ended:
-    """Carries out `python starter.py ...` in a process of its own, on the stack's servers."""
-    return await await_end(await start_command(stack, folder, *arguments), stdin)
+    """Run `python starter.py` to its end, in a process of its own on the stack's servers."""
+    return await run_command(arguments, _environment(stack, folder), stdin)
 
 
 async def start_command(stack: Stack, folder: Path, *arguments: str) -> asyncio.subprocess.Process:
-    """The same, while it runs."""
+    """Start `python starter.py`, and leave its end to the caller."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "starter.py"),
         *arguments,
-        env={
-            **os.environ,
-            "TEMPORAL_ADDRESS": stack.client.service_client.config.target_host,
-            "DATABASE_URL": stack.settings.ledger_url(),
-            "IMAGE_STORE_URL": stack.settings.store_url(),
-            "PROVIDER": stack.settings.provider_name(),
-            "DATA_DIR": str(folder / "data"),
-        },
+        env=_environment(stack, folder),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,6 +30,17 @@ async def start_command(stack: Stack, folder: Path, *arguments: str) -> asyncio.
 
 
 async def await_end(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:
-    """A command's end, with what it has said since anybody has read of it."""
+    """Wait for a command's end; what was read of its output before is not in it."""
     out, err = await process.communicate(stdin)
     return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def _environment(stack: Stack, folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "TEMPORAL_ADDRESS": stack.client.service_client.config.target_host,
+        "DATABASE_URL": stack.settings.ledger_url(),
+        "IMAGE_STORE_URL": stack.settings.store_url(),
+        "PROVIDER": stack.settings.provider_name(),
+        "DATA_DIR": str(folder / "data"),
+    }

@@ -17,10 +17,10 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from gpt_image_runs.contracts import names
 from simulator.batches.faults import BatchFaultKind
-from tests.e2e.runs.test_decisions import decide, until_held
 from tests.support.files.picture_files import make_picture
 from tests.support.runs import economy_runs as economy
 from tests.support.runs.batch_runs import start_batch, until
+from tests.support.runs.run_states import decide, until_held
 from tests.support.runs.schedules import NIGHTS, backfill, create_schedule, started_by
 from tests.support.runs.submissions import submit
 from tests.support.servers.s3_server import BUCKET, run_s3_server, s3_environment

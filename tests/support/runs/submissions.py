@@ -10,9 +10,28 @@ from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
+from cli.runs.start import CheckedRequest
 from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.submissions import SubmitReceipt
-from tests.support.servers.stack import Stack, activities_in
+from tests.support.servers.stack import Stack, activities_in, new_run_id
+
+# Longer than a receipt takes on any machine.
+RECEIPT_PATIENCE = timedelta(seconds=60)
+
+
+def make_checked_request(prompt: str, **changes: Any) -> CheckedRequest:
+    """Make a request as the command line has checked it."""
+    payload = {
+        "model": "gpt-image-2",
+        "prompt": prompt,
+        "size": "1024x1024",
+        "quality": "low",
+        "request_id": new_run_id().rpartition(":")[2],
+        **changes,
+    }
+    request = ImageRequest(**payload)
+    return CheckedRequest(payload, request, request.model, ())
 
 
 async def submit(

@@ -20,8 +20,8 @@ from filelock import FileLock
 
 from cli.app import main
 from tests.support.runs.command_line import Ended
+from tests.support.servers.forked_program import ROOT, run_command_blocking
 
-ROOT = Path(__file__).resolve().parents[3]
 _STARTER = [sys.executable, str(ROOT / "starter.py")]
 _OURS = ("OPENAI_", "AZURE_", "TEMPORAL_", "AWS_", "DATABASE_URL", "IMAGE_STORE_URL", "PROVIDER", "COLUMNS")
 _PATIENCE_SECONDS = 60.0
@@ -34,16 +34,8 @@ class Terminal:
     data_dir: Path
 
     def run(self, *arguments: str, stdin: bytes = b"") -> Ended:
-        """Types a command and waits for its end."""
-        ended = subprocess.run(
-            [*_STARTER, *arguments],
-            input=stdin,
-            env=self._environment(),
-            capture_output=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-        return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+        """Run a command to its end."""
+        return run_command_blocking(arguments, self._environment(), stdin, patience_seconds=_PATIENCE_SECONDS)
 
     def run_script(self, script: str, folder: Path) -> Ended:
         """Run a shell script in `folder`, where `python starter.py` is this code's command line."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sysconfig
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -139,6 +142,24 @@ async def run_temporal() -> AsyncIterator[Client]:
         search_attributes=list(names.SEARCH_ATTRIBUTES),
     ) as environment:
         yield environment.client
+
+
+@asynccontextmanager
+async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
+    """Run a server whose clock runs ahead whenever everybody only waits."""
+    binary = Path(sysconfig.get_path("scripts")) / "temporal-test-server"
+    async with await WorkflowEnvironment.start_time_skipping(
+        data_converter=pydantic_data_converter, test_server_existing_path=str(binary)
+    ) as environment:
+        client = environment.client
+        kinds = {
+            key.name: IndexedValueType.ValueType(key.indexed_value_type.value)
+            for key in names.SEARCH_ATTRIBUTES
+        }
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds)
+        )
+        yield environment
 
 
 @asynccontextmanager
