@@ -64,7 +64,7 @@ def read_table() -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \|", FAILURES, re.MULTILINE))
 
 
-def test_every_failure_type_has_its_line() -> None:
+def test_every_failure_type_is_documented() -> None:
     """A type that a run, an attempt or a line of a batch can end with is told with its meaning and its remedy."""
     files = [path for room in ("activities", "workflows") for path in sorted((ROOT / room).rglob("*.py"))]
     written = {kind for path in files for kind in list_written_types(path)}
@@ -77,6 +77,6 @@ def test_every_failure_type_has_its_line() -> None:
 @pytest.mark.parametrize(
     "query", [make_query(batch_id="autumn"), make_query(tenant="acme")], ids=["batch", "tenant"]
 )
-def test_the_filters_are_those_of_runs(query: str) -> None:
+def test_documented_filters_equal_those_of_runs(query: str) -> None:
     """What the document has for the Web UI is what `runs` asks for."""
     assert f"`{query}`".replace("'", '"') in OPERATE

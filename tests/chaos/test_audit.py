@@ -169,18 +169,18 @@ VIOLATIONS: dict[str, tuple[Spoil, str]] = {
 }
 
 
-def test_an_honest_campaign() -> None:
+def test_honest_campaign_has_no_violation() -> None:
     assert find_violations(PLAN, HONEST) == []
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-def test_a_broken_promise(name: str) -> None:
+def test_broken_promise_is_found_and_named(name: str) -> None:
     spoil, said = VIOLATIONS[name]
     violations = find_violations(PLAN, spoil(HONEST))
     assert any(said in violation for violation in violations), violations
 
 
-def test_figures() -> None:
+def test_figures_name_paid_billed_and_lost_amounts() -> None:
     """The table tells what was paid, billed and possibly paid for nothing; a payment that nobody knows of is lost."""
     figures = dict(list_figures(PLAN, HONEST, {"worker SIGKILL": 1}, {}))
     assert figures["paid"] == "3 x, 0.032910 USD"

@@ -29,7 +29,7 @@ SEED = 12
 """One whose worker is killed early, so that the half minute until it is missed overlaps with the rest."""
 
 
-async def test_a_short_campaign(tmp_path: Path) -> None:
+async def test_short_campaign_keeps_every_promise(tmp_path: Path) -> None:
     """Forty runs with faults, two dead workers, a dead Temporal server, a ledger and a store that are away: each run has one
     end, each payment is billed once or listed as unknown, and every promised picture is there."""
     plan = make_plan(SEED, SHORT)

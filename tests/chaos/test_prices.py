@@ -27,7 +27,7 @@ def usage(text: int, image: int, output: int, text_out: int | None = None) -> di
         ("gpt-image-2", usage(10, 0, 1756), 52_730),  # 50 + 1756 * 30
     ],
 )
-def test_charge(model: str, counts: dict[str, Any], micro_usd: int) -> None:
+def test_charge_equals_the_invoice_of_each_model(model: str, counts: dict[str, Any], micro_usd: int) -> None:
     assert charge_micro_usd(model, counts) == micro_usd
 
 
@@ -40,6 +40,8 @@ def test_charge(model: str, counts: dict[str, Any], micro_usd: int) -> None:
         ("gpt-image-2.6-flare", "1024x1024", "low", 1, None),
     ],
 )
-def test_estimate(model: str, size: str, quality: str, images: int, micro_usd: int | None) -> None:
+def test_estimate_is_the_published_output_price(
+    model: str, size: str, quality: str, images: int, micro_usd: int | None
+) -> None:
     """The output alone, by the published table; nothing where there is none."""
     assert estimate_micro_usd(model, size, quality, images) == micro_usd

@@ -21,18 +21,18 @@ def run_promtool(*words: str) -> None:
 
 
 @carried_out
-def test_prometheus_loads_its_configuration() -> None:
+def test_prometheus_loads_configuration_and_rules() -> None:
     run_promtool("check", "config", str(PROMETHEUS))
     run_promtool("check", "rules", str(ALERTS))
 
 
 @carried_out
-def test_each_alert_fires_and_is_silent_as_its_cases_say() -> None:
+def test_alerts_fire_and_stay_silent_by_their_cases() -> None:
     """Series that are written out make each alert fire with its labels and its sentence, or keep it silent."""
     run_promtool("test", "rules", str(CASES))
 
 
-def test_each_alert_has_a_case_of_both_kinds() -> None:
+def test_each_alert_has_a_firing_and_a_silent_case() -> None:
     tests: list[dict[str, Any]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     firing = {case["alertname"] for case in cases if case.get("exp_alerts")}

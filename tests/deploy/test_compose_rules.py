@@ -28,17 +28,17 @@ def count_seconds(duration: str) -> int:
 
 
 @each_service
-def test_every_image_is_pinned(service: dict[str, Any]) -> None:
+def test_images_are_pinned_to_a_whole_version(service: dict[str, Any]) -> None:
     """Every image is named with a whole version, so that the same file gives the same system."""
     assert re.fullmatch(r"[a-z0-9/-]+:\d+\.\d+(\.\d+)?", service["image"])
 
 
-def test_the_images_own_version_is_the_projects() -> None:
+def test_application_image_has_the_project_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {SERVICES[name]["image"] for name in APPLICATION} == {f"{project['name']}:{project['version']}"}
 
 
-def test_a_service_stays_and_is_watched_or_ends_and_is_awaited() -> None:
+def test_service_has_a_healthcheck_or_is_an_awaited_job() -> None:
     """Each service has a healthcheck and comes back, or is a job whose success another service waits for."""
     awaited = {
         name
@@ -53,7 +53,7 @@ def test_a_service_stays_and_is_watched_or_ends_and_is_awaited() -> None:
     assert stays & awaited == set()
 
 
-def test_what_stays_is_awaited_until_it_is_healthy() -> None:
+def test_dependents_wait_until_a_service_is_healthy() -> None:
     """Nobody starts after a service that has only been started: it has to be healthy, or to have ended well."""
     for service in SERVICES.values():
         for name, wait in service.get("depends_on", {}).items():
@@ -61,7 +61,7 @@ def test_what_stays_is_awaited_until_it_is_healthy() -> None:
             assert wait == {"condition": "service_healthy" if healthy else "service_completed_successfully"}
 
 
-def test_services_start_in_some_order() -> None:
+def test_service_dependencies_have_no_circle() -> None:
     """No service waits for itself, however indirectly, and the worker comes last."""
     graph = {name: service.get("depends_on", {}).keys() for name, service in SERVICES.items()}
     order = list(TopologicalSorter(graph).static_order())
@@ -73,7 +73,7 @@ def test_services_start_in_some_order() -> None:
     assert SERVICES.keys() - found == {"worker", "temporal-ui"}
 
 
-def test_data_lives_in_named_volumes() -> None:
+def test_data_is_in_named_volumes() -> None:
     """What a service keeps is in a volume with a name; everything else that is mounted is a file of ours, read-only."""
     volumes = set(load_compose_file()["volumes"])
     kept = {
@@ -87,7 +87,7 @@ def test_data_lives_in_named_volumes() -> None:
 
 
 @each_service
-def test_what_is_mounted_is_there(service: dict[str, Any]) -> None:
+def test_mounted_files_exist(service: dict[str, Any]) -> None:
     mounts = list_mounts(service)
     assert all(path.exists() for path in mounts.values() if isinstance(path, Path))
     files = {file.name for file in list_mounted_files(service)}
@@ -97,7 +97,7 @@ def test_what_is_mounted_is_there(service: dict[str, Any]) -> None:
 
 
 @each_service
-def test_no_secret_is_written_in_the_file(service: dict[str, Any]) -> None:
+def test_compose_file_holds_no_secret(service: dict[str, Any]) -> None:
     """What is called a password or key is a variable that has to be set, and no address holds one."""
     for name, value in service["environment"].items():
         if re.search(r"PASSWORD|PWD|SECRET|KEY|TOKEN", name):
@@ -111,9 +111,9 @@ def test_ports_are_published_on_loopback_only(service: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_a_stopped_worker_has_the_time_to_let_paid_calls_finish() -> None:
+def test_stop_grace_period_exceeds_the_worker_grace_period() -> None:
     assert count_seconds(SERVICES["worker"]["stop_grace_period"]) > GRACE.total_seconds()
 
 
-def test_secrets_stay_out_of_the_repository() -> None:
+def test_environment_file_is_ignored_by_git() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

@@ -21,7 +21,7 @@ COPIED = [
 OURS = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {path.stem for path in ROOT.glob("*.py")}
 
 
-def test_what_is_copied_is_there_and_reaches_the_build() -> None:
+def test_copied_files_exist_and_reach_the_build() -> None:
     """.dockerignore lets through exactly what the Dockerfile copies."""
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     let_through = {line.removeprefix("!") for line in ignore if line.startswith("!")}
@@ -30,7 +30,7 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
     assert [source for source in COPIED if not (ROOT / source).exists()] == []
 
 
-def test_the_image_holds_what_its_programs_import() -> None:
+def test_image_holds_what_its_programs_import() -> None:
     """No file in the image imports a package of ours that stays out of it."""
     copied = {PurePosixPath(source).stem for source in COPIED} & OURS
     for source in COPIED:
@@ -48,7 +48,7 @@ def test_the_image_holds_what_its_programs_import() -> None:
     [["worker.py"], ["-m", "gpt_image_runs.database.migrate"], ["starter.py"]],
     ids=lambda program: program[-1],
 )
-def test_the_programs_start_from_what_is_copied(program: list[str], tmp_path: Path) -> None:
+def test_programs_start_from_the_copied_files(program: list[str], tmp_path: Path) -> None:
     """The worker, the migrations and the command line run where there is nothing but the image's files."""
     for source in COPIED:
         target = tmp_path / source
@@ -61,7 +61,7 @@ def test_the_programs_start_from_what_is_copied(program: list[str], tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_both_stages_are_the_same_python_in_one_version() -> None:
+def test_both_stages_use_the_same_python_version() -> None:
     """What was installed with one Python runs with the same one, which the project supports."""
     bases = {line.split()[1] for line in LINES if line.startswith("FROM ")}
     assert len(bases) == 1
@@ -69,7 +69,7 @@ def test_both_stages_are_the_same_python_in_one_version() -> None:
     assert int(match[1]) >= 11
 
 
-def test_signals_reach_a_python_without_rights() -> None:
+def test_program_is_the_first_process_and_not_root() -> None:
     """The program is the container's first process, in exec form, and not root."""
     entry = next(line.removeprefix("ENTRYPOINT ") for line in LINES if line.startswith("ENTRYPOINT "))
     user = [line.split()[1] for line in LINES if line.startswith("USER ")]

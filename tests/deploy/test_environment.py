@@ -45,7 +45,7 @@ FOREIGN = {name: service for name, service in SERVICES.items() if name not in AP
 
 
 @pytest.mark.parametrize("service", FOREIGN.values(), ids=FOREIGN.keys())
-def test_every_variable_of_another_image_is_one_that_it_reads(service: dict[str, Any]) -> None:
+def test_variables_of_other_images_are_read_by_them(service: dict[str, Any]) -> None:
     """A variable that nobody reads is a setting that somebody believes in."""
     files = "\n".join(path.read_text(encoding="utf-8") for path in list_mounted_files(service))
     read = READ_BY[service["image"].partition(":")[0]] | set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", files))
@@ -53,17 +53,17 @@ def test_every_variable_of_another_image_is_one_that_it_reads(service: dict[str,
 
 
 @pytest.mark.parametrize("name", sorted(APPLICATION))
-def test_every_variable_of_the_application_is_one_that_it_reads(name: str) -> None:
+def test_variables_of_the_application_are_settings(name: str) -> None:
     """The application's variables are settings of ours, or their libraries'."""
     assert SERVICES[name]["environment"].keys() - SETTINGS - READ_BY_LIBRARIES == set()
 
 
-def test_every_setting_can_be_made_for_the_worker() -> None:
+def test_every_setting_is_passed_to_the_worker() -> None:
     """A new setting is passed on to the worker, which keeps nothing in DATA_DIR where all is kept elsewhere."""
     assert SETTINGS - SERVICES["worker"]["environment"].keys() == {"DATA_DIR"}
 
 
-def test_the_worker_finds_its_settings(
+def test_worker_reads_ledger_store_and_key_from_its_environment(
     worker_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The settings read the worker's environment: the shared ledger, which it does not migrate, store and key."""
@@ -79,7 +79,7 @@ def test_the_worker_finds_its_settings(
     assert settings.openai_api_key.get_secret_value() == "secret-of-openai_api_key"
 
 
-def test_the_worker_finds_temporal(
+def test_worker_reads_temporal_address_and_namespace_from_its_environment(
     worker_environment: dict[str, str],
 ) -> None:
     config = ClientConfig.load_client_connect_config(disable_file=True, override_env_vars=worker_environment)
@@ -87,7 +87,7 @@ def test_the_worker_finds_temporal(
     assert config["namespace"] == "default"
 
 
-async def test_the_worker_finds_the_image_store(
+async def test_worker_stores_an_image_in_the_bucket(
     worker_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, s3_url: str
 ) -> None:
     """With the worker's variables, and nothing but the address changed, a picture goes into the bucket and back."""

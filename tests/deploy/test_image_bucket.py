@@ -19,14 +19,14 @@ def run_script(url: str, bucket: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_bucket_is_made_once(s3_url: str) -> None:
+def test_bucket_job_creates_the_bucket_once(s3_url: str) -> None:
     """The job makes the bucket, and finds it when it runs again."""
     assert run_script(s3_url, "made-by-the-job").stdout == "The bucket made-by-the-job was made.\n"
     assert run_script(s3_url, "made-by-the-job").stdout == "The bucket made-by-the-job is there.\n"
     assert "made-by-the-job" in [bucket["Name"] for bucket in s3_client(s3_url).list_buckets()["Buckets"]]
 
 
-def test_a_bucket_that_cannot_be_made_fails_the_job(s3_url: str) -> None:
+def test_bucket_job_fails_without_a_bucket(s3_url: str) -> None:
     """The job ends with an error that says what went wrong, so that no worker starts without its store."""
     done = run_script(s3_url, "X")
     assert done.returncode == 1

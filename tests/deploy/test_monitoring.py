@@ -44,7 +44,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Exposition:
     return asyncio.run(show_runs(tmp_path_factory.mktemp("shown")))
 
 
-def test_every_metric_that_is_asked_for_is_shown(selectors: list[Selector], shown: Exposition) -> None:
+def test_queried_metrics_and_labels_are_exported(selectors: list[Selector], shown: Exposition) -> None:
     """Every metric and every label of every query is one that a worker shows: none is misspelt, renamed or gone."""
     assert len(selectors) > 30
     for metric, matchers in selectors:
@@ -56,7 +56,7 @@ def test_every_metric_that_is_asked_for_is_shown(selectors: list[Selector], show
             assert name in labels[0], f"{metric} has no label {name}"
 
 
-def test_what_is_asked_of_a_label_can_be(selectors: list[Selector], shown: Exposition) -> None:
+def test_queried_label_values_are_possible(selectors: list[Selector], shown: Exposition) -> None:
     """Each value that a query asks for is one that the label can have: an alert on a failure that nothing is named for is none."""
     possible = {"simulated": {"true", "false"}, "kind": {"charge", "estimate", "hold"}}
     possible["error_type"] = {"none", *(error_type for error_type, _ in list_error_types())}
@@ -70,7 +70,9 @@ def test_what_is_asked_of_a_label_can_be(selectors: list[Selector], shown: Expos
                 assert value in known, f"{metric}: {name} is never {value}"
 
 
-def test_everything_of_ours_is_in_a_graph(selectors: list[Selector], shown: Exposition) -> None:
+def test_every_metric_is_on_dashboard_or_alert_and_documented(
+    selectors: list[Selector], shown: Exposition
+) -> None:
     """Each metric of ours is in the dashboard or in an alert, and in docs/reference/metrics.md by its name."""
     text = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     ours = set(re.findall(r"^# TYPE (gpt_image_\w+)", shown.text, re.MULTILINE))
@@ -80,7 +82,7 @@ def test_everything_of_ours_is_in_a_graph(selectors: list[Selector], shown: Expo
 
 
 @pytest.mark.parametrize("rule", read_rules(), ids=lambda rule: rule["alert"])
-def test_every_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_every_alert_has_severity_summary_and_documentation(rule: dict[str, Any]) -> None:
     """An alert has a severity and a sentence, and a line in docs/how-to/operate.md."""
     assert rule.keys() - {"for"} == {"alert", "expr", "labels", "annotations"}
     assert rule["labels"]["severity"] in {"critical", "warning"}
@@ -89,7 +91,7 @@ def test_every_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any]) -> 
     assert re.search(rf"^\| `{rule['alert']}` \|.+\|$", text, re.MULTILINE)
 
 
-def test_no_alert_is_described_that_is_not_there() -> None:
+def test_documented_alerts_exist() -> None:
     """The names of alerts in docs/how-to/operate.md are those of the file, once each."""
     text = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2]
     assert re.findall(r"^\| `([A-Z]\w+)` \|", text, re.MULTILINE) == [rule["alert"] for rule in read_rules()]
@@ -104,7 +106,7 @@ def test_real_and_simulated_money_are_never_added(selectors: list[Selector]) -> 
             assert "simulated" in {name for name, _, _ in matchers}, metric
 
 
-def test_prometheus_finds_alerts_and_workers() -> None:
+def test_prometheus_configuration_names_alerts_and_job() -> None:
     """The example configuration loads the file of alerts beside it, under the job name that they ask for."""
     config = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))
     assert [Path(PROMETHEUS.parent, name) for name in config["rule_files"]] == [ALERTS]

@@ -100,7 +100,9 @@ def migrated(server: PostgresServer) -> PostgresServer:
     return server
 
 
-def test_the_worker_can_do_its_work(migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_role_records_attempt_and_bill(
+    migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With its own role and PGPASSWORD, the worker writes an attempt, its outcome and the bill."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD_OF["ledger_worker"])
     database = open_database(reach(migrated, ENVIRONMENTS["worker"]["DATABASE_URL"]), create=False)
@@ -124,7 +126,7 @@ def test_the_worker_can_do_its_work(migrated: PostgresServer, monkeypatch: pytes
         "SET ROLE ledger_owner",
     ],
 )
-def test_the_worker_cannot_get_round_the_ledgers_guards(migrated: PostgresServer, statement: str) -> None:
+def test_worker_role_cannot_bypass_the_ledger_guards(migrated: PostgresServer, statement: str) -> None:
     """A worker in the wrong hands can neither delete entries nor take away what keeps them."""
     with (
         connect(migrated, "ledger_worker", "ledger") as connection,
@@ -150,7 +152,7 @@ REFUSED_COLUMNS = (
 
 
 @pytest.mark.parametrize("statement", REFUSED_COLUMNS)
-def test_the_worker_may_update_only_what_is_learned(migrated: PostgresServer, statement: str) -> None:
+def test_worker_role_may_not_update_fixed_columns(migrated: PostgresServer, statement: str) -> None:
     """Before any trigger is asked, the role itself has no right to the column."""
     with (
         connect(migrated, "ledger_worker", "ledger") as connection,
@@ -159,7 +161,7 @@ def test_the_worker_may_update_only_what_is_learned(migrated: PostgresServer, st
         connection.execute(statement.encode())
 
 
-def test_the_worker_cannot_settle_an_attempt_without_its_seal(
+def test_worker_role_cannot_settle_an_attempt_without_its_seal(
     migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD_OF["ledger_worker"])
@@ -175,7 +177,7 @@ def test_the_worker_cannot_settle_an_attempt_without_its_seal(
         )
 
 
-def test_the_worker_decides_budgets_and_corrects_bills(
+def test_worker_role_changes_budgets_and_corrects_bills(
     migrated: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that a worker does works with the rights that are left, and is sound."""
@@ -206,14 +208,14 @@ def test_the_worker_decides_budgets_and_corrects_bills(
         ("ledger_worker", "temporal_visibility"),
     ],
 )
-def test_a_role_is_kept_out_of_other_databases(server: PostgresServer, role: str, database: str) -> None:
+def test_role_cannot_read_other_databases(server: PostgresServer, role: str, database: str) -> None:
     """Temporal cannot read the ledger, and the ledger's roles cannot read Temporal."""
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         connect(server, role, database)
 
 
 @pytest.mark.parametrize("database", ["temporal", "temporal_visibility"])
-def test_temporal_can_make_its_schema(server: PostgresServer, database: str) -> None:
+def test_temporal_role_creates_its_schema(server: PostgresServer, database: str) -> None:
     """Temporal's role makes tables in its own databases, and may make extensions, as its visibility needs one."""
     assert ENVIRONMENTS["temporal"]["POSTGRES_USER"] == "temporal"
     with connect(server, "temporal", database) as connection:
@@ -223,7 +225,7 @@ def test_temporal_can_make_its_schema(server: PostgresServer, database: str) -> 
     assert row == (True,)
 
 
-def test_a_wrong_password_is_refused(server: PostgresServer) -> None:
+def test_wrong_password_is_refused(server: PostgresServer) -> None:
     """The passwords of the environment are the ones that count, whatever characters they have."""
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url_of(server, "ledger_worker", "ledger"), password="guessed")

@@ -42,7 +42,7 @@ def run_script(address: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_search_attributes_are_those_of_the_runs(server: Client) -> None:
+async def test_namespace_has_the_search_attributes_of_the_runs(server: Client) -> None:
     """The namespace has each search attribute of `gpt_image_runs.contracts.names`, with its type, and no other."""
     listed = await server.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=NAMESPACE)
@@ -54,7 +54,7 @@ async def test_the_search_attributes_are_those_of_the_runs(server: Client) -> No
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
+async def test_namespace_retains_runs_for_30_days(server: Client) -> None:
     described = await server.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=NAMESPACE)
     )
@@ -62,7 +62,7 @@ async def test_the_namespace_remembers_runs_for_a_month(server: Client) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_endpoint_leads_to_the_runs(server: Client) -> None:
+async def test_nexus_endpoint_targets_the_runs_queue(server: Client) -> None:
     """Other namespaces find the runs' task queue under the one endpoint that is made, be the job run twice."""
     listed = await server.operator_service.list_nexus_endpoints(ListNexusEndpointsRequest())
     (endpoint,) = listed.endpoints
@@ -71,7 +71,7 @@ async def test_the_endpoint_leads_to_the_runs(server: Client) -> None:
     assert endpoint.spec.target.worker.task_queue == RUNS_QUEUE
 
 
-def test_tenants_share_a_backlog_fairly_and_the_limit_is_not_divided() -> None:
+def test_dynamic_config_equals_that_of_the_embedded_server() -> None:
     """A cluster's dynamic config is the embedded server's: fairness, one partition for the provider's queue, and quick timers."""
     config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
     one = [{"value": 1, "constraints": {"taskQueueName": PROVIDER_QUEUE}}]

@@ -106,7 +106,9 @@ def read_amount(terminal: Terminal, request_id: str) -> str:
     return str(entry["amount_usd"])
 
 
-def test_python_untyped(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_untyped_python_example_starts_a_run_and_reads_its_result(
+    neighbour: Neighbour, terminal: Terminal
+) -> None:
     """By names and plain JSON, a run is started and its result is valid by the schema."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), "untyped")
 
@@ -116,7 +118,7 @@ def test_python_untyped(neighbour: Neighbour, terminal: Terminal) -> None:
     assert result["cost"]["amount_usd"] == read_amount(terminal, "untyped")
 
 
-def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_typed_python_example_gets_receipt_image_and_bill(neighbour: Neighbour, terminal: Terminal) -> None:
     """With client/ and contracts/ and nothing else of ours, a run has its receipt, its image and its bill."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "python_typed.py"), "typed")
 
@@ -128,7 +130,9 @@ def test_python_typed(neighbour: Neighbour, terminal: Terminal) -> None:
     assert bill == f"{read_amount(terminal, 'typed')} USD, billed"
 
 
-def test_partial_images(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_partial_images_example_gets_two_partial_images_and_the_bill(
+    neighbour: Neighbour, terminal: Terminal
+) -> None:
     """A subscriber is told of two partial pictures and then of the finished one, whose bill counts them."""
     ended = neighbour.run(sys.executable, str(EXAMPLES / "partial_images.py"), "partial")
 
@@ -142,7 +146,9 @@ def test_partial_images(neighbour: Neighbour, terminal: Terminal) -> None:
     assert amount == "0.011940"
 
 
-def test_typescript(neighbour: Neighbour, terminal: Terminal, tmp_path: Path) -> None:
+def test_typescript_example_compiles_and_runs(
+    neighbour: Neighbour, terminal: Terminal, tmp_path: Path
+) -> None:
     """It is compiled with all checks, and carried out by Node."""
     version = (
         subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
@@ -167,7 +173,7 @@ def test_typescript(neighbour: Neighbour, terminal: Terminal, tmp_path: Path) ->
     assert result["cost"]["amount_usd"] == read_amount(terminal, "typescript")
 
 
-def test_http(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_http_example_starts_and_awaits_a_run(neighbour: Neighbour, terminal: Terminal) -> None:
     """Over HTTP a run is started, asked and awaited; its result is valid by the schema, with its empty lists as null."""
     if not shutil.which("curl"):
         pytest.skip("needs curl")
@@ -182,7 +188,7 @@ def test_http(neighbour: Neighbour, terminal: Terminal) -> None:
     assert result["cost"]["amount_usd"] == read_amount(terminal, "http")
 
 
-def test_command_line(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_temporal_command_line_example_runs(neighbour: Neighbour, terminal: Terminal) -> None:
     """With Temporal's own command line, quoting the arguments as a shell reads them."""
     ended = neighbour.run("sh", str(EXAMPLES / "cli.sh"), "command-line")
 
@@ -193,7 +199,7 @@ def test_command_line(neighbour: Neighbour, terminal: Terminal) -> None:
     assert result["cost"]["amount_usd"] == read_amount(terminal, "command-line")
 
 
-def test_nexus(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_nexus_example_makes_an_image_through_the_endpoint(neighbour: Neighbour, terminal: Terminal) -> None:
     """A workflow in a namespace of its own has a picture made, by the contract, through the endpoint that `make up` makes."""
     made = neighbour.run("temporal", "operator", "namespace", "create", "--namespace", "shop")
     assert made.returncode == 0, made.stderr
@@ -214,7 +220,7 @@ def test_nexus(neighbour: Neighbour, terminal: Terminal) -> None:
     ],
     ids=lambda program: program[0],
 )
-def test_python_example_ends_without_python_s_shutdown(
+def test_python_example_ends_without_interpreter_shutdown(
     neighbour: Neighbour, program: tuple[str, ...]
 ) -> None:
     """The SDK's threads may crash a process in its shutdown, and a crash is no exit status of a run that is billed."""
@@ -232,9 +238,7 @@ def test_python_example_ends_without_python_s_shutdown(
 
 
 @pytest.mark.parametrize("name", ["python_untyped.py", "python_typed.py", "partial_images.py"])
-def test_python_example_that_fails_has_status_1(
-    neighbour: Neighbour, unused_tcp_port: int, name: str
-) -> None:
+def test_failing_python_example_has_status_1(neighbour: Neighbour, unused_tcp_port: int, name: str) -> None:
     cut_off = replace(neighbour, address=f"127.0.0.1:{unused_tcp_port}")
 
     ended = cut_off.run(sys.executable, str(EXAMPLES / name), "cut-off")
@@ -249,7 +253,7 @@ def test_python_example_that_fails_has_status_1(
     assert not neighbour.shutdown_mark.exists()
 
 
-def test_all_ways_at_one_request_id_are_one_bill(neighbour: Neighbour, terminal: Terminal) -> None:
+def test_three_examples_with_one_request_id_are_one_bill(neighbour: Neighbour, terminal: Terminal) -> None:
     """The same request from three ways, one after the other, is one run to each of them and one payment."""
     first = neighbour.run(sys.executable, str(EXAMPLES / "python_untyped.py"), "shared")
     second = neighbour.run("sh", str(EXAMPLES / "cli.sh"), "shared")
@@ -265,7 +269,7 @@ def test_all_ways_at_one_request_id_are_one_bill(neighbour: Neighbour, terminal:
 
 
 @pytest.mark.parametrize(("request_id", "delay"), [("taken", ""), ("busy", " [simulate:delay=3]")])
-def test_other_content_is_a_conflict_that_is_told(
+def test_examples_report_a_conflict_with_its_differences(
     neighbour: Neighbour, terminal: Terminal, request_id: str, delay: str
 ) -> None:
     """Where the request id stands for something else, the example says what differs, also while that is under way."""

@@ -24,18 +24,18 @@ SHOWN = [path for path in FILES if path.suffix in LANGUAGES]
 
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
-def test_every_example_is_shown_as_it_is(path: Path) -> None:
+def test_page_shows_the_whole_text_of_each_example(path: Path) -> None:
     """A page has each example's whole text: the one that is carried out by a test."""
     assert f"```{LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n" in PAGE + STREAMING
 
 
-def test_every_example_is_carried_out() -> None:
+def test_every_example_is_executed_by_a_test() -> None:
     """Each file of the folder is named in the tests that carry examples out."""
     tests = (Path(__file__).with_name("test_examples.py")).read_text(encoding="utf-8")
     assert [path.name for path in FILES if f'"{path.name}"' not in tests] == []
 
 
-def test_the_names_are_those_of_the_code() -> None:
+def test_reference_names_every_registered_name_and_schema() -> None:
     """Every name that a client needs is in the reference as the code has it, and so is every schema."""
     named = set(re.findall(r"`([^`\n]+)`", NAMES))
     assert named >= PUBLISHED.keys()

@@ -32,7 +32,7 @@ async def until_it_listens(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_the_receiver(tmp_path: Path) -> None:
+async def test_documented_receiver_accepts_signed_events_once(tmp_path: Path) -> None:
     """The receiver on the page takes what is ours once, knows what came before, and turns down what others have signed."""
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "receiver.py").write_text(program)
@@ -68,7 +68,7 @@ async def test_the_receiver(tmp_path: Path) -> None:
     ]
 
 
-def test_what_the_page_says_is_there() -> None:
+def test_page_matches_settings_and_schemas() -> None:
     """Its request is one, its settings are settings, and its schemas are published."""
     (request, event) = re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)
     assert read_request(json.loads(request)).problems == ()

@@ -25,7 +25,7 @@ WORST_CASE = 10 * (len(CONTRACT["prompt"].encode()) + 100) + 40 * 4160  # type: 
 """Micro-USD: the prompt and 100 tokens around it at 10, 4160 tokens at 40. What is billed is some 1,500 less."""
 
 
-async def test_of_fifty_runs_at_once_ten_are_paid(any_stack: Stack) -> None:
+async def test_budget_for_ten_pays_ten_of_fifty_concurrent_runs(any_stack: Stack) -> None:
     """Fifty runs at once against a budget for ten: by the provider's own books exactly ten were paid, and ten are billed."""
     tenant = new_tenant()
     await change_budget(any_stack, limit(tenant, 10 * WORST_CASE))
@@ -51,7 +51,7 @@ async def test_of_fifty_runs_at_once_ten_are_paid(any_stack: Stack) -> None:
     assert shown.reserved_usd == "0.000000"
 
 
-async def test_a_refused_run_goes_on_after_the_budget_is_raised(stack: Stack, tmp_path: Path) -> None:
+async def test_run_over_budget_is_accepted_after_the_budget_is_raised(stack: Stack, tmp_path: Path) -> None:
     """A run without room costs nothing and says why; with the budget raised the same request id is carried out, once."""
     tenant = new_tenant()
     words = (
@@ -84,7 +84,7 @@ async def test_a_refused_run_goes_on_after_the_budget_is_raised(stack: Stack, tm
     assert lifted.document["day"]["limit_usd"] is None
 
 
-async def test_a_refused_run_is_not_tried_again(stack: Stack) -> None:
+async def test_run_over_budget_is_not_retried(stack: Stack) -> None:
     """A run that its budget refuses ends at once, after one attempt of the activity, and with no row of an attempt."""
     tenant = new_tenant()
     await change_budget(stack, limit(tenant, 0))
@@ -103,7 +103,7 @@ async def test_a_refused_run_is_not_tried_again(stack: Stack) -> None:
     assert started == [1]
 
 
-async def test_an_operator_sees_who_decided_and_why(stack: Stack) -> None:
+async def test_budget_change_shows_who_what_and_why_in_the_web_ui(stack: Stack) -> None:
     """A decision is found by its tenant, and its page says what, who, why, and what is spent."""
     tenant = new_tenant()
     handle = await stack.client.start_workflow(
@@ -142,7 +142,9 @@ async def test_an_operator_sees_who_decided_and_why(stack: Stack) -> None:
         ),
     ],
 )
-async def test_anything_else_is_refused(stack: Stack, decision: object, problem: str) -> None:
+async def test_budget_change_with_invalid_input_is_refused(
+    stack: Stack, decision: object, problem: str
+) -> None:
     """A workflow that was started with something else than a decision ends as refused, and says what is allowed."""
     with pytest.raises(WorkflowFailureError) as raised:
         await change_budget(stack, decision)
@@ -177,7 +179,9 @@ async def is_bill_scheduled(handle: WorkflowHandle[Any, Any]) -> bool:
     return names.RECORD_BILLING in {activity.activity_type.name for activity in pending}
 
 
-async def test_a_run_that_was_ended_before_its_bill(stack: Stack, tmp_path: Path) -> None:
+async def test_run_terminated_before_its_bill_is_billed_when_submitted_again(
+    stack: Stack, tmp_path: Path
+) -> None:
     """A run that is terminated after its payment is pending; submitted again it is billed, and nothing is bought."""
     tenant = new_tenant()
     run_id, payload = new_run_id(tenant), {**CONTRACT, "tenant": tenant}
@@ -193,7 +197,7 @@ async def test_a_run_that_was_ended_before_its_bill(stack: Stack, tmp_path: Path
     assert (len(stack.calls(run_id)), len(stack.entries(run_id))) == (1, 1)
 
 
-async def test_a_reset_bills_without_the_request(stack: Stack) -> None:
+async def test_run_terminated_before_its_bill_is_billed_by_a_reset(stack: Stack) -> None:
     """Where nobody has the request any more, Temporal's own reset has the terminated run billed, and nothing is bought."""
     run_id = new_run_id()
     await end_before_its_bill(stack, run_id, CONTRACT)

@@ -13,7 +13,7 @@ from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_deleted_picture_is_named_by_result_of_the_run(stack: Stack) -> None:
+async def test_result_of_run_names_its_deleted_image(stack: Stack) -> None:
     run_id, request = new_run_id(), {**CONTRACT, "quality": "low", "prompt": "A cup that is deleted"}
     _, first = await submit(stack.client, request, run_id)
     result = RunResult.model_validate(await first.result())
@@ -33,7 +33,7 @@ async def test_deleted_picture_is_named_by_result_of_the_run(stack: Stack) -> No
     assert len(stack.calls(run_id)) == len(stack.entries(run_id)) == 1
 
 
-async def test_commands_show_a_billed_run_after_a_conflict(stack: Stack, tmp_path: Path) -> None:
+async def test_show_keeps_the_bill_of_a_run_after_a_conflict(stack: Stack, tmp_path: Path) -> None:
     """One wrong submission does not hide the bill; a deleted picture is named by `show` too."""
     run_id, request = new_run_id(), {**CONTRACT, "quality": "low", "prompt": "A cup that is billed"}
     _, first = await submit(stack.client, request, run_id)

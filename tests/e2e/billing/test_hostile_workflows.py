@@ -115,7 +115,7 @@ def verify(stack: Stack, tenant: str) -> list[object]:
     return [finding for finding in found if finding.tenant == tenant]
 
 
-async def test_handed_over_ceiling_does_not_pass_a_budget_of_zero(any_stack: Stack) -> None:
+async def test_ceiling_from_a_foreign_workflow_does_not_pass_a_budget_of_zero(any_stack: Stack) -> None:
     tenant = new_tenant()
     run_id = names.run_id_for(tenant, "one")
     await change_budget(any_stack, limit(tenant, 0))
@@ -222,7 +222,7 @@ async def test_part_of_a_batch_for_another_model_is_refused(any_stack: Stack) ->
     ],
     ids=["refused", "failed", "cancelled untouched", "cancelled unsent"],
 )
-async def test_end_of_a_part_that_the_provider_did_not_tell_leaves_its_lines_exposed(
+async def test_invented_end_of_a_batch_part_leaves_its_lines_exposed(
     stack: Stack, forged: dict[str, Any]
 ) -> None:
     """The batch is under way: its lines may be charged, and are billed once the provider has answered."""

@@ -91,7 +91,7 @@ def find_model(comparison: Comparison, model: str) -> ModelComparison:
     return found
 
 
-async def test_runs_that_went_well_leave_no_difference(books_stack: Stack) -> None:
+async def test_billed_runs_leave_no_difference(books_stack: Stack) -> None:
     """Two runs, one of them of three pictures: both sides count and charge the same."""
     await books_stack.run(ask_for("gpt-image-2", "abcd"))
     await books_stack.run({**ask_for("gpt-image-2", "abcd"), "n": 3})
@@ -104,7 +104,7 @@ async def test_runs_that_went_well_leave_no_difference(books_stack: Stack) -> No
     )  # four times 7 tokens of text at 5 and 196 of picture at 30 micro-USD
 
 
-async def test_an_attempt_that_was_paid_for_nothing_is_found(books_stack: Stack) -> None:
+async def test_attempt_paid_for_nothing_explains_the_difference(books_stack: Stack) -> None:
     """A request that was paid and reset explains, by its id, the one picture more that the provider counts and charges."""
     books_stack.simulator.script("reset_after_payment", match="A lost cup")
     run_id = new_run_id()
@@ -127,7 +127,7 @@ async def test_an_attempt_that_was_paid_for_nothing_is_found(books_stack: Stack)
     ] == [(lost.attempt_id, run_id, "paid_for_nothing")]
 
 
-async def test_an_attempt_that_was_not_paid_is_found(books_stack: Stack) -> None:
+async def test_attempt_that_was_not_paid_is_reported_as_probably_unpaid(books_stack: Stack) -> None:
     """A request that was reset before it was paid is not in the provider's books: it was probably not paid."""
     books_stack.simulator.script("reset_before", match="A cut-off cup")
     run_id = new_run_id()
@@ -141,7 +141,7 @@ async def test_an_attempt_that_was_not_paid_is_found(books_stack: Stack) -> None
     assert [(each.run_id, each.doubt) for each in doubts] == [(run_id, "probably_not_paid")]
 
 
-async def test_an_estimate_explains_what_it_leaves_out(books_stack: Stack) -> None:
+async def test_estimate_explains_the_input_that_it_leaves_out(books_stack: Stack) -> None:
     """A run without usage is estimated without its input: the provider charges that, too, and the run is named."""
     result = await books_stack.run(ask_for("gpt-image-1.5", "A cup [simulate:missing_usage]"))
     comparison = await compare_today(books_stack)
@@ -154,7 +154,7 @@ async def test_an_estimate_explains_what_it_leaves_out(books_stack: Stack) -> No
     assert [(each.run_id, each.doubt) for each in doubts] == [(result.run_id, "inexact_list_cost")]
 
 
-async def test_what_others_buy_is_not_explained(books_stack: Stack) -> None:
+async def test_images_bought_by_others_stay_unexplained(books_stack: Stack) -> None:
     """A picture that somebody else buys is a difference that no run of ours explains, with its time."""
     calls = books_stack.simulator.books
     result: RunResult = await books_stack.run(ask_for("gpt-image-2.5-flare", "abcd"))
@@ -169,7 +169,7 @@ async def test_what_others_buy_is_not_explained(books_stack: Stack) -> None:
     assert comparison.verdict == "unexplained"
 
 
-async def test_another_project_is_left_out(books_stack: Stack) -> None:
+async def test_comparison_for_a_project_leaves_out_other_projects(books_stack: Stack) -> None:
     await books_stack.run(ask_for("gpt-image-2.6-flare", "abcd"))
     today = datetime.now(UTC).date().isoformat()
     summary = await compare(books_stack, {"day": today, "project_id": "proj_other"})
@@ -181,7 +181,7 @@ async def test_another_project_is_left_out(books_stack: Stack) -> None:
     assert summary.requests >= 1
 
 
-async def test_a_comparison_that_is_tried_again_is_made_once(books_stack: Stack) -> None:
+async def test_retried_comparison_is_made_once(books_stack: Stack) -> None:
     """An activity that is repeated after its comparison was kept answers with that one, and asks nobody."""
     reconciler = build_reconciler(books_stack.settings, books_stack.database)
     keyless = books_stack.settings.model_copy(update={"openai_admin_key": None})
@@ -192,7 +192,7 @@ async def test_a_comparison_that_is_tried_again_is_made_once(books_stack: Stack)
     assert await environment.run(cannot_ask.reconcile_provider, order) == first
 
 
-async def test_a_provider_that_is_away_is_asked_again(
+async def test_comparison_is_retried_while_the_provider_is_down(
     tmp_path: Path, unused_tcp_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever waits for a comparison reads why it takes so long; when they leave, it goes on."""
@@ -215,7 +215,7 @@ async def test_a_provider_that_is_away_is_asked_again(
         await handle.terminate()
 
 
-async def test_a_comparison_s_history_is_small_and_replays(books_stack: Stack) -> None:
+async def test_comparison_history_is_small_and_replays(books_stack: Stack) -> None:
     """A comparison's history holds the totals alone, no key, and replays on today's workflow."""
     await books_stack.run(ask_for("gpt-image-2.5-sunburst", "abcd"))
     handle = await start_comparison(books_stack.client, datetime.now(UTC).date(), ComparisonOrder())
@@ -247,7 +247,7 @@ async def fail(stack: Stack, order: Any) -> ApplicationError:
         ("sk-project", "BooksRefused", "Set OPENAI_ADMIN_KEY to an admin key"),
     ],
 )
-async def test_a_key_that_cannot_read_books_ends_the_comparison(
+async def test_comparison_without_an_admin_key_fails_with_a_message(
     tmp_path: Path, key: str | None, kind: str, sentence: str
 ) -> None:
     """Without an admin key the worker runs all the same; a comparison ends at once, with a sentence, and keeps nothing."""
@@ -258,14 +258,14 @@ async def test_a_key_that_cannot_read_books_ends_the_comparison(
 
 
 @pytest.mark.parametrize("order", [{"day": "yesterday"}, {"days": 1}, [], "2026-11-20"])
-async def test_an_order_that_is_none_ends_the_comparison(books_stack: Stack, order: Any) -> None:
+async def test_comparison_of_invalid_input_fails_with_a_message(books_stack: Stack, order: Any) -> None:
     """What is no order ends the workflow with a sentence, instead of failing its task for ever."""
     failure = await fail(books_stack, order)
     assert failure.type == "OrderRefused"
     assert "Allowed are day, project_id and api_key_id" in failure.message
 
 
-async def test_a_schedule_compares_the_day_before(books_stack: Stack) -> None:
+async def test_schedule_compares_the_day_before(books_stack: Stack) -> None:
     """The schedule is made once and updated after, runs at noon, and its run compares the day before, without an order."""
     client = books_stack.client
     made = await schedule_comparisons(client, ComparisonOrder())

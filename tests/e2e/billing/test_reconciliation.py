@@ -47,7 +47,7 @@ async def fail(stack: Stack, correction: object, workflow_id: str) -> Applicatio
     return cause
 
 
-async def test_a_held_run_is_settled(any_stack: Stack) -> None:
+async def test_held_run_is_reconciled_at_its_usage(any_stack: Stack) -> None:
     """A held run becomes reconciled at the exact amount of its usage, by an entry that points at the hold."""
     tenant = f"held-{any_stack.database.dialect}"
     run_id = await run_without_usage(any_stack, tenant=tenant)
@@ -64,7 +64,7 @@ async def test_a_held_run_is_settled(any_stack: Stack) -> None:
     assert (totals.charged_usd, totals.total_usd, totals.pending) == ("0.166900", "0.166900", 0)
 
 
-async def test_an_estimate_is_adjusted_by_the_difference(any_stack: Stack) -> None:
+async def test_estimate_is_adjusted_by_the_difference(any_stack: Stack) -> None:
     """An estimate of 0.166400 whose usage comes to 0.166900 gets an adjustment of 0.000500; confirmed again, nothing more."""
     tenant = f"estimated-{any_stack.database.dialect}"
     run_id = await run_without_usage(any_stack, missing_usage="estimate", tenant=tenant)
@@ -79,7 +79,7 @@ async def test_an_estimate_is_adjusted_by_the_difference(any_stack: Stack) -> No
     assert (totals.charged_usd, totals.estimated_usd) == ("0.166900", "0.000000")
 
 
-async def test_twenty_at_once_are_one_entry(any_stack: Stack) -> None:
+async def test_same_correction_under_twenty_ids_is_one_entry(any_stack: Stack) -> None:
     """The same correction under twenty ids at once, from anybody who does not know of the others, is one entry."""
     run_id = await run_without_usage(any_stack)
 
@@ -92,7 +92,7 @@ async def test_twenty_at_once_are_one_entry(any_stack: Stack) -> None:
     assert sum(settlement.outcome == "settled" for settlement in settlements) == 1
 
 
-async def test_usage_waits_for_its_price(
+async def test_unpriced_usage_is_billed_after_a_rate_card_is_added(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model without a price is held with its usage; after a rate card of our own is there, reprice bills it by that card."""
@@ -125,7 +125,7 @@ async def test_usage_waits_for_its_price(
     assert (priced.rate_card or "").startswith("ours-1+")
 
 
-async def test_a_reversal_takes_a_charge_back(stack: Stack) -> None:
+async def test_reversed_charge_owes_nothing_and_stays(stack: Stack) -> None:
     """A charge that is reversed owes nothing; the charge stays, and says what it said."""
     result = await stack.run(CONTRACT)
     (charge,) = stack.entries(result.run_id)
@@ -140,7 +140,7 @@ async def test_a_reversal_takes_a_charge_back(stack: Stack) -> None:
     assert (settlement.total_usd, state_of(stack, result.run_id)) == ("0.000000", "reconciled")
 
 
-async def test_what_would_not_be_true_fails_at_once(stack: Stack) -> None:
+async def test_correction_of_unknown_run_or_malformed_usage_is_not_retried(stack: Stack) -> None:
     """A correction of a run that is not in the ledger, or by a malformed usage, is refused and not tried again."""
     run_id = await run_without_usage(stack)
 
@@ -156,7 +156,7 @@ async def test_what_would_not_be_true_fails_at_once(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("correction", [None, "reconcile", {"action": "forgive"}, {"usage": "0x"}])
-async def test_anything_else_is_refused(stack: Stack, correction: object) -> None:
+async def test_correction_workflow_with_invalid_input_is_refused(stack: Stack, correction: object) -> None:
     """A workflow that was started with something else than a correction ends as refused, and says what is allowed."""
     failure = await fail(stack, correction, f"reconcile:wrong-{new_run_id()}")
 
@@ -164,7 +164,7 @@ async def test_anything_else_is_refused(stack: Stack, correction: object) -> Non
     assert failure.message.startswith(("The correction is ", "action is "))
 
 
-async def test_an_operator_sees_what_was_corrected(stack: Stack) -> None:
+async def test_correction_shows_who_what_and_why_in_the_web_ui(stack: Stack) -> None:
     """A correction is found by tenant and billing state, and its page says what, who, why and how much."""
     run_id = await run_without_usage(stack)
     handle = await start_correction(stack, describe_reconciliation(run_id), f"reconcile:{run_id}:seen")
@@ -184,7 +184,7 @@ async def test_an_operator_sees_what_was_corrected(stack: Stack) -> None:
     assert sum(event.ByteSize() for event in events) <= 6_000
 
 
-async def test_a_cancelled_correction_is_made(stack: Stack) -> None:
+async def test_cancelled_correction_completes_with_its_entry(stack: Stack) -> None:
     """A correction that is cancelled while the ledger is busy completes all the same, with the entry that it wrote."""
     run_id = await run_without_usage(stack)
     with stack.database.writing():  # whoever else wants to write waits

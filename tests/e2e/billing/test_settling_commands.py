@@ -13,7 +13,7 @@ from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_one_run_is_reconciled_once(stack: Stack, tmp_path: Path) -> None:
+async def test_reconcile_settles_a_run_once(stack: Stack, tmp_path: Path) -> None:
     """`reconcile` settles a run by a usage from stdin; again it finds the entry; pending and show know it."""
     tenant = new_tenant()
     run_id = await run_without_usage(stack, tenant=tenant)
@@ -39,7 +39,7 @@ async def test_one_run_is_reconciled_once(stack: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-async def test_many_are_reconciled_from_a_file(stack: Stack, tmp_path: Path, kind: str) -> None:
+async def test_reconcile_settles_the_runs_of_a_file(stack: Stack, tmp_path: Path, kind: str) -> None:
     """A file settles its runs, names those that were settled before, and those that are refused: then the status is 2."""
     tenant = new_tenant()
     held, settled, estimated = [
@@ -85,7 +85,7 @@ async def test_many_are_reconciled_from_a_file(stack: Stack, tmp_path: Path, kin
     assert [len(stack.entries(run)) for run in (held, settled, estimated)] == [2, 2, 2]
 
 
-async def test_a_file_with_a_wrong_line_starts_nothing(stack: Stack, tmp_path: Path) -> None:
+async def test_reconcile_with_one_invalid_line_settles_nothing(stack: Stack, tmp_path: Path) -> None:
     """One wrong line of three refuses the file by the number of the line, and no run is settled."""
     run_id = await run_without_usage(stack)
     file = tmp_path / "usages.jsonl"
@@ -100,7 +100,7 @@ async def test_a_file_with_a_wrong_line_starts_nothing(stack: Stack, tmp_path: P
     assert len(stack.entries(run_id)) == 1
 
 
-async def test_a_usage_that_was_corrected_since_is_refused(stack: Stack, tmp_path: Path) -> None:
+async def test_reconcile_with_an_older_usage_is_refused(stack: Stack, tmp_path: Path) -> None:
     """Who asks for an older usage again is not told that it counts: status 2, and the entry that does."""
     run_id = await run_without_usage(stack)
     words = ("reconcile", run_id, "--usage", "-", "--reason", "ticket 7", "--json")
@@ -115,7 +115,7 @@ async def test_a_usage_that_was_corrected_since_is_refused(stack: Stack, tmp_pat
     assert len(stack.entries(run_id)) == 3
 
 
-async def test_a_run_without_a_usage_is_not_repriced(stack: Stack, tmp_path: Path) -> None:
+async def test_reprice_leaves_out_runs_without_usage(stack: Stack, tmp_path: Path) -> None:
     """`reprice` takes up the runs whose usage is kept, and says what a run that is named still lacks."""
     tenant = new_tenant()
     run_id = await run_without_usage(stack, tenant=tenant)
@@ -135,7 +135,7 @@ async def test_a_run_without_a_usage_is_not_repriced(stack: Stack, tmp_path: Pat
     assert f"The run {malformed.run_id} is still pending; nothing was written: usage." in still.err
 
 
-async def test_a_run_is_reversed(stack: Stack, tmp_path: Path) -> None:
+async def test_reverse_takes_a_charge_back(stack: Stack, tmp_path: Path) -> None:
     """`reverse` takes a charge back for a reason, and `show` says that nothing is owed."""
     result = await stack.run(CONTRACT)
 
@@ -147,7 +147,7 @@ async def test_a_run_is_reversed(stack: Stack, tmp_path: Path) -> None:
     assert shown.document["cost"]["amount_usd"] == "0.000000"
 
 
-async def test_exposure_is_told(stack: Stack, tmp_path: Path) -> None:
+async def test_exposure_lists_the_worst_case_of_a_cut_off_answer(stack: Stack, tmp_path: Path) -> None:
     """A request whose answer was cut off is exposed with the most that it can have cost, although the run succeeded.
 
     23 bytes of prompt and 100 tokens around it at 10 micro-USD, 4160 tokens at 40.

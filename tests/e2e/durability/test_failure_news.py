@@ -37,7 +37,7 @@ async def until_failed(handle: WorkflowHandle[Any, Any], kind: str) -> RunStatus
     return await status_of(handle)
 
 
-async def test_what_waits_for_the_provider(tmp_path: Path) -> None:
+async def test_run_waiting_for_the_provider_shows_the_failure_and_the_next_request(tmp_path: Path) -> None:
     """A run that the provider refused for now tells so with its request and the time of the next one; a run that was not even
     sent, as its worker pauses, tells that; both until their answers are there.
     """
@@ -77,7 +77,7 @@ async def test_what_waits_for_the_provider(tmp_path: Path) -> None:
     assert signals <= 2
 
 
-async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
+async def test_run_waiting_for_the_ledger_shows_that_nothing_was_sent(tmp_path: Path) -> None:
     """A run whose request cannot be written down tells of the ledger, and that nothing was sent, as `show` does; then it is
     carried out.
     """
@@ -111,7 +111,7 @@ async def test_what_waits_for_the_ledger(tmp_path: Path) -> None:
         assert "the ledger is away" in shown.out
 
 
-async def test_a_failed_run_keeps_its_last_error(stack: Stack) -> None:
+async def test_failed_run_keeps_its_last_error(stack: Stack) -> None:
     """The status and the page of a run that failed have the failure's type and words, and how many requests were sent."""
     run_id = new_run_id()
     failure = await stack.fail({**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"}, run_id=run_id)
@@ -127,7 +127,7 @@ async def test_a_failed_run_keeps_its_last_error(stack: Stack) -> None:
     assert page.count("Change the prompt or the pictures") == 1
 
 
-async def test_a_held_run_waits_for_nothing_else(stack: Stack) -> None:
+async def test_held_run_shows_no_earlier_error_as_its_reason(stack: Stack) -> None:
     """Once a run is held, an earlier error of its call is no reason to wait any more, and counts as a request that was sent."""
     prompt = "A cup that fails in two ways"
     stack.simulator.script("server_error", match=prompt)
@@ -145,7 +145,7 @@ async def test_a_held_run_waits_for_nothing_else(stack: Stack) -> None:
     assert len(held.open_decision.attempts) == 1
 
 
-async def test_strangers_who_tell_of_failures(stack: Stack) -> None:
+async def test_invalid_failure_signals_change_neither_status_nor_details(stack: Stack) -> None:
     """What is no failure, is too long or comes while nothing is tried moves neither the status nor the page, and stops no run."""
     prompt = "A cup among strangers"
     stack.simulator.script("reset_after_payment", match=prompt)
@@ -188,7 +188,7 @@ async def test_strangers_who_tell_of_failures(stack: Stack) -> None:
     assert "WORKFLOW_TASK_FAILED" not in event_names(await stack.events(handle.id))
 
 
-async def test_strangers_who_send_megabytes(stack: Stack) -> None:
+async def test_run_with_oversize_signals_goes_on_and_is_billed(stack: Stack) -> None:
     """Signals that take a second each to read are not read: a run that has many in its history goes on, and is billed."""
     prompt = "A cup that is shouted at"
     stack.simulator.script("delay=3", match=prompt)

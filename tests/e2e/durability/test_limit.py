@@ -65,7 +65,7 @@ async def list_attempts(stack: Stack, run_id: str) -> list[int]:
     ]
 
 
-async def test_n_counts_as_n(tmp_path: Path) -> None:
+async def test_run_of_four_images_takes_four_dispatches(tmp_path: Path) -> None:
     """A run of four pictures takes four dispatches: the first in line and weighing four, two and its call ahead of the line."""
     async with limited(tmp_path, FAR_OFF) as stack:
         result = await stack.run({**SMALL, "prompt": "Four cups", "n": 4})
@@ -83,7 +83,9 @@ async def test_n_counts_as_n(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "n"), [(FAR_OFF, 1), (None, 4)])
-async def test_what_takes_no_further_dispatches(tmp_path: Path, limit: int | None, n: int) -> None:
+async def test_run_of_one_image_or_without_limit_takes_one_dispatch(
+    tmp_path: Path, limit: int | None, n: int
+) -> None:
     """A run of one picture, and any run where there is no limit, has the history that it always had."""
     async with limited(tmp_path, limit) as stack:
         result = await stack.run({**SMALL, "prompt": "A cup", "n": n})
@@ -94,7 +96,7 @@ async def test_what_takes_no_further_dispatches(tmp_path: Path, limit: int | Non
     assert b"image_slots" not in b"".join(event.SerializeToString() for event in events)
 
 
-async def test_more_than_a_minute_s_worth_is_refused(tmp_path: Path) -> None:
+async def test_request_over_the_limit_is_refused(tmp_path: Path) -> None:
     """A run that asks for more than the limit could never be carried out: it is refused, and says why."""
     async with limited(tmp_path, 3) as stack:
         refused = await stack.fail({**SMALL, "prompt": "Four cups", "n": 4})
@@ -102,7 +104,7 @@ async def test_more_than_a_minute_s_worth_is_refused(tmp_path: Path) -> None:
     assert "at most 3: the provider takes no more images in a minute (IMAGES_PER_MINUTE)" in refused.message
 
 
-async def test_the_server_holds_the_rate(tmp_path: Path) -> None:
+async def test_server_spaces_dispatches_by_the_limit(tmp_path: Path) -> None:
     """With 60 a minute three runs of two pictures are at least five dispatches' time apart, whatever the workers are ready for."""
     async with limited(tmp_path, 60) as stack:
         loop = asyncio.get_running_loop()
@@ -113,7 +115,7 @@ async def test_the_server_holds_the_rate(tmp_path: Path) -> None:
     assert took >= 4 / rate_within(60) / 1.0 - 0.1
 
 
-async def test_one_limit_for_all_workers() -> None:
+async def test_limit_is_shared_by_all_workers() -> None:
     """The limit is one number on the server: a worker that names another sets it, one that names none leaves it, 0 lifts it."""
     async with run_temporal() as client:
 
@@ -132,7 +134,7 @@ async def test_one_limit_for_all_workers() -> None:
         assert await held() is None
 
 
-async def test_a_server_that_does_not_let_us() -> None:
+async def test_worker_that_may_not_set_the_limit_does_not_start() -> None:
     """Where the worker may not set the limit it does not start without one: it names the command for the operator."""
     async with run_temporal() as client:
         with pytest.raises(
@@ -141,7 +143,7 @@ async def test_a_server_that_does_not_let_us() -> None:
             await hold_dispatch_rate(client, names.PROVIDER_QUEUE, -1.0, reason="")
 
 
-async def test_a_429_stops_no_other_model(tmp_path: Path) -> None:
+async def test_rate_limit_of_one_model_does_not_delay_another(tmp_path: Path) -> None:
     """A long delay for one model holds its calls back alone: another tenant's run for another model is done meanwhile."""
     async with limited(tmp_path, None) as stack:
         stack.simulator.script("rate_limited,seconds=600", match="unlucky")
@@ -164,7 +166,7 @@ async def test_a_429_stops_no_other_model(tmp_path: Path) -> None:
     assert sent == []
 
 
-async def test_a_429_pauses_all_calls_for_its_model(tmp_path: Path) -> None:
+async def test_rate_limit_pauses_all_calls_for_its_model(tmp_path: Path) -> None:
     """While the provider's delay lasts no other call for the model is sent, none fails, and none takes a row in the ledger."""
     async with limited(tmp_path, None) as stack:
         stack.simulator.script("rate_limited,seconds=4", match="first")
@@ -191,7 +193,7 @@ async def test_a_429_pauses_all_calls_for_its_model(tmp_path: Path) -> None:
     assert sorted(result.provider.attempts for result in results) == [1, 2]
 
 
-async def test_what_was_sent_takes_its_share_anew(tmp_path: Path) -> None:
+async def test_rate_limited_request_takes_all_its_dispatches_again(tmp_path: Path) -> None:
     """A request of three pictures that was refused is sent again after three further dispatches, and not after one."""
     async with limited(tmp_path, FAR_OFF) as stack:
         stack.simulator.script("rate_limited,seconds=0.1,header=retry-after-ms", match="Three")
@@ -202,7 +204,7 @@ async def test_what_was_sent_takes_its_share_anew(tmp_path: Path) -> None:
     assert attempts[:3] == [1, 1, 4]
 
 
-async def test_a_request_that_alone_is_over_the_limit(tmp_path: Path) -> None:
+async def test_request_over_an_unknown_limit_fails_at_once(tmp_path: Path) -> None:
     """Where nobody has told us the limit, a request that never fits in a minute ends at once, and not after hours."""
     async with limited(tmp_path, None, provider_limit=2) as stack:
         failure = await stack.fail({**SMALL, "prompt": "Three cups", "n": 3})
@@ -212,7 +214,9 @@ async def test_a_request_that_alone_is_over_the_limit(tmp_path: Path) -> None:
     assert calls == 1
 
 
-async def test_a_real_limit_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_runs_over_an_unknown_limit_wait_and_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nine runs against a limit of four in six seconds, unknown to the worker, are all carried out: each refusal only waits."""
     monkeypatch.setattr("simulator.rate_limits.WINDOW_SECONDS", 6.0)
     async with limited(tmp_path, None, provider_limit=4) as stack:

@@ -44,7 +44,9 @@ class LateLedger:
         monkeypatch.setattr(Ledger, "record", record)
 
 
-async def test_an_answer_that_comes_too_late(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bill_written_by_a_late_local_activity_is_found_by_the_scheduled_one(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bill that was written while nobody waited any more is found by the activity that is scheduled then: one entry."""
     ledger = LateLedger(monkeypatch)
     result = await own_stack.run(CONTRACT)
@@ -61,7 +63,7 @@ async def test_an_answer_that_comes_too_late(own_stack: Stack, monkeypatch: pyte
     ]
 
 
-async def test_a_cancellation_while_the_bill_is_written(
+async def test_run_cancelled_while_its_bill_is_written_completes_with_one_entry(
     own_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It throws away the workflow task that wrote the bill: the bill is found, the run completes, and there is one entry."""
@@ -77,7 +79,9 @@ async def test_a_cancellation_while_the_bill_is_written(
     assert len(own_stack.calls(handle.id)) == 1
 
 
-async def test_a_price_that_cannot_be_computed_now(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_cost_computation_is_retried_as_a_scheduled_activity(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mistake in pricing fails no run: it is tried again, as an activity that everyone sees, until it is mended."""
     tries = []
 

@@ -12,7 +12,7 @@ from gpt_image_runs.local_stack.processes import choose_port
 from tests.support.servers.stack import CONTRACT, new_run_id, run_application, skipping_time, sqlite_url
 
 
-async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:
+async def test_run_gives_up_on_an_unreachable_provider_after_six_hours(tmp_path: Path) -> None:
     """A run whose provider cannot be reached tries for six hours, once a minute, sends nothing, and says why it ends. Of its
     hundreds of failures it hears of the 1st, 4th, 16th, 64th and 256th.
     """
@@ -44,7 +44,7 @@ async def test_a_provider_that_is_away_for_six_hours(tmp_path: Path) -> None:
     assert {attempt.outcome for attempt in attempts} == {"not_sent"}
 
 
-async def test_a_ledger_that_is_away_for_half_a_day(tmp_path: Path) -> None:
+async def test_paid_run_is_billed_after_half_a_day_without_a_ledger(tmp_path: Path) -> None:
     """A paid run whose ledger is away for twice as long as a call is tried is billed when it is back: money activities never give up."""
     async with (
         skipping_time() as environment,

@@ -92,13 +92,13 @@ async def wait_for_backlog(client: Client, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_interactive_runs_go_first(tmp_path: Path) -> None:
+async def test_interactive_run_overtakes_batch_runs(tmp_path: Path) -> None:
     """Behind eight batch runs an interactive one is the first to be called, or the second where one was under way."""
     wishes = [*[("batch", priorities.PRIORITY_BATCH)] * 8, ("person", priorities.PRIORITY_INTERACTIVE)]
     assert "person" in (await carry_out(tmp_path, wishes))[:2]
 
 
-async def test_a_run_that_says_nothing_is_in_between(tmp_path: Path) -> None:
+async def test_run_without_priority_goes_between_interactive_and_batch_runs(tmp_path: Path) -> None:
     """A service that names no priority waits for people, and not for batches."""
     wishes: list[Wish] = [("batch", priorities.PRIORITY_BATCH)] * 3
     wishes += [("service", None)] * 3
@@ -110,7 +110,7 @@ async def test_a_run_that_says_nothing_is_in_between(tmp_path: Path) -> None:
     )
 
 
-async def test_tenants_share_a_backlog(tmp_path: Path) -> None:
+async def test_tenants_take_turns_in_a_backlog(tmp_path: Path) -> None:
     """Four runs of a tenant behind twelve of another are done by the tenth call: the server takes turns, and does not
     make the second wait for the whole of the first."""
     wishes = [("large", priorities.PRIORITY_BATCH)] * 12 + [("small", priorities.PRIORITY_BATCH)] * 4

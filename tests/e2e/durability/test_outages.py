@@ -24,7 +24,7 @@ async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
         yield running
 
 
-async def test_a_ledger_that_takes_no_entry(own_stack: Stack) -> None:
+async def test_paid_run_waits_for_a_ledger_that_refuses_entries(own_stack: Stack) -> None:
     """While the ledger refuses entries a paid run waits, says why, and buys nothing more; then it is billed once."""
     with own_stack.database.writing() as connection:
         connection.execute(
@@ -54,7 +54,7 @@ async def test_a_ledger_that_takes_no_entry(own_stack: Stack) -> None:
     assert len(own_stack.entries(handle.id)) == 1
 
 
-async def test_a_ledger_that_cannot_note_the_outcome(own_stack: Stack) -> None:
+async def test_paid_call_without_recorded_outcome_is_found_by_its_receipt(own_stack: Stack) -> None:
     """A paid call whose outcome cannot be written is found by its receipt later: one call, one charge."""
     with own_stack.database.writing() as connection:
         connection.execute(
@@ -80,7 +80,7 @@ async def test_a_ledger_that_cannot_note_the_outcome(own_stack: Stack) -> None:
     assert [attempt.outcome for attempt in own_stack.attempts(handle.id)] == ["succeeded"]
 
 
-async def test_a_ledger_and_then_a_store_that_are_away(own_stack: Stack, tmp_path: Path) -> None:
+async def test_receipt_in_a_store_that_is_down_is_waited_for(own_stack: Stack, tmp_path: Path) -> None:
     """A receipt that cannot be read while the store is away is waited for, and not taken for none: one call, one charge."""
     with own_stack.database.writing() as connection:
         connection.execute(
@@ -113,7 +113,7 @@ async def test_a_ledger_and_then_a_store_that_are_away(own_stack: Stack, tmp_pat
     assert [attempt.outcome for attempt in own_stack.attempts(handle.id)] == ["succeeded"]
 
 
-async def test_a_ledger_that_cannot_note_a_refusal(own_stack: Stack) -> None:
+async def test_rejected_call_without_recorded_outcome_is_not_sent_again(own_stack: Stack) -> None:
     """What the provider refuses for good is not sent again because the ledger is away; the ledger hears of it later."""
     with own_stack.database.writing() as connection:
         connection.execute(
@@ -134,7 +134,7 @@ async def test_a_ledger_that_cannot_note_a_refusal(own_stack: Stack) -> None:
     assert [attempt.outcome for attempt in own_stack.attempts(run_id)] == ["rejected", "rejected"]
 
 
-async def test_picture_that_could_not_be_stored_is_billed_and_not_bought_again(
+async def test_image_that_could_not_be_stored_is_billed_and_not_bought_again(
     own_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store stays away for longer than the call has: the run is billed by the answer's usage and says what is lost."""
@@ -169,7 +169,7 @@ async def test_picture_that_could_not_be_stored_is_billed_and_not_bought_again(
     assert len(own_stack.calls(handle.id)) == 1
 
 
-async def test_a_store_that_is_away_when_the_picture_comes(own_stack: Stack, tmp_path: Path) -> None:
+async def test_image_is_held_until_the_store_is_back(own_stack: Stack, tmp_path: Path) -> None:
     """A picture that arrives while the store is away is held until it is back: one call, and the picture is there."""
     await own_stack.run({**CONTRACT, "prompt": "The store works"})
     own_stack.simulator.script("delay=1", match="A homeless cup")
@@ -195,7 +195,7 @@ async def test_a_store_that_is_away_when_the_picture_comes(own_stack: Stack, tmp
     assert await own_stack.store.read(result.images[0].uri)
 
 
-async def test_a_store_that_is_away_before(own_stack: Stack, tmp_path: Path) -> None:
+async def test_run_without_a_store_waits_and_sends_nothing(own_stack: Stack, tmp_path: Path) -> None:
     """Nothing is bought that could not be kept: a run waits, unsent, until the store is there."""
     images = tmp_path / "images"
     away = images.rename(tmp_path / "away")
@@ -214,7 +214,7 @@ async def test_a_store_that_is_away_before(own_stack: Stack, tmp_path: Path) -> 
     assert len(own_stack.calls(handle.id)) == 1
 
 
-async def test_cancelling_a_run_that_is_being_paid(stack: Stack) -> None:
+async def test_run_cancelled_during_its_call_completes_and_is_billed(stack: Stack) -> None:
     """A run that is cancelled while the provider works is carried out and billed: hanging up would save nothing."""
     stack.simulator.script("delay=1", match="A cancelled cup")
     handle = await stack.start({**CONTRACT, "prompt": "A cancelled cup"})
@@ -230,7 +230,7 @@ async def test_cancelling_a_run_that_is_being_paid(stack: Stack) -> None:
     assert len(stack.entries(handle.id)) == 1
 
 
-async def test_cancelling_a_run_that_waits_to_be_sent(tmp_path: Path) -> None:
+async def test_run_cancelled_before_it_is_sent_ends_as_cancelled(tmp_path: Path) -> None:
     """A run that is cancelled while it waits for its turn ends as cancelled, and nothing more is sent."""
     run_id = new_run_id()
 

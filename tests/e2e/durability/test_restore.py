@@ -270,7 +270,9 @@ async def test_lines_of_an_economy_batch_are_recovered_and_not_paid_again(
         assert (verified.status, verified.document["findings"]) == (0, [])
 
 
-async def test_lost_ledger_does_not_pay_again(client: Client, files: Place, tmp_path: Path) -> None:
+async def test_new_ledger_after_a_lost_one_does_not_pay_again(
+    client: Client, files: Place, tmp_path: Path
+) -> None:
     """A new ledger has another id; what the old one paid for is found by its run all the same."""
     async with open_stack(client, files) as stack:
         bought = await buy(stack, range(1))
@@ -282,7 +284,7 @@ async def test_lost_ledger_does_not_pay_again(client: Client, files: Place, tmp_
 
 
 @pytest.mark.parametrize("way", [("--from-store",), ("--accept-loss", "--reason", "a test")])
-async def test_worker_sends_nothing_until_somebody_says_how_to_go_on(
+async def test_worker_on_an_older_ledger_sends_nothing_until_it_is_recovered(
     client: Client, files: Place, tmp_path: Path, way: tuple[str, ...]
 ) -> None:
     await lose_runs(client, files, range(1))

@@ -31,7 +31,7 @@ async def locked(database: Path) -> AsyncIterator[None]:
         connection.close()
 
 
-async def test_kill_minus_nine(tmp_path: Path) -> None:
+async def test_runs_of_killed_worker_are_paid_and_billed_once(tmp_path: Path) -> None:
     """A worker is killed while the provider works on one run and after another run's picture was stored but not recorded.
 
     The first is sent again and its first attempt stays unknown; the second is found and adopted without another call.
@@ -62,7 +62,7 @@ async def test_kill_minus_nine(tmp_path: Path) -> None:
             assert await site.store.read(result.images[0].uri)
 
 
-async def test_killed_while_the_run_would_rather_be_held(tmp_path: Path) -> None:
+async def test_run_that_says_hold_is_held_after_its_worker_is_killed(tmp_path: Path) -> None:
     """A worker is killed during the call of a run that says hold: the next one holds it, and loses it by no restart.
 
     Nothing is sent until somebody decides; what the killed worker had asked for stays unknown.
@@ -94,7 +94,7 @@ async def test_killed_while_the_run_would_rather_be_held(tmp_path: Path) -> None
         assert len(list_entries(site.database)) == 1
 
 
-async def test_sigterm_during_a_call(tmp_path: Path) -> None:
+async def test_worker_told_to_stop_finishes_its_call_and_exits_0(tmp_path: Path) -> None:
     """A worker that is told to stop during a call finishes it and exits 0; the run is paid once, by one attempt."""
     async with open_site(tmp_path) as site:
         site.simulator.script("delay=3", match="in-flight")
@@ -112,7 +112,7 @@ async def test_sigterm_during_a_call(tmp_path: Path) -> None:
         assert len(list_entries(site.database)) == 1
 
 
-async def test_a_cancellation_that_comes_with_the_answer(tmp_path: Path) -> None:
+async def test_run_cancelled_as_its_answer_comes_is_billed_and_completes(tmp_path: Path) -> None:
     """A run that hears of its cancellation and of its answer at once is billed and completes: the picture is paid for."""
     async with open_site(tmp_path) as site:
         site.simulator.script("delay=2", match="in-flight")
@@ -137,7 +137,7 @@ async def test_a_cancellation_that_comes_with_the_answer(tmp_path: Path) -> None
         assert len(list_entries(site.database)) == 1
 
 
-async def test_two_fleets(tmp_path: Path) -> None:
+async def test_run_is_billed_by_a_workflow_fleet_and_a_provider_fleet(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         await site.start_worker("--only", "workflows")
         assert not await has_pollers(site.client, [names.PROVIDER_QUEUE])
@@ -148,7 +148,7 @@ async def test_two_fleets(tmp_path: Path) -> None:
         assert result.billing.state == "billed"
 
 
-async def test_logs(tmp_path: Path) -> None:
+async def test_worker_log_is_json_lines_without_prompt_and_key(tmp_path: Path) -> None:
     """A worker's log is one JSON object a line with the run's id, and holds neither a prompt nor the key."""
     async with open_site(tmp_path) as site:
         await site.start_worker()
@@ -161,7 +161,7 @@ async def test_logs(tmp_path: Path) -> None:
     assert "0123456789abcdef" not in text
 
 
-async def test_the_limit_of_the_command_line(tmp_path: Path) -> None:
+async def test_images_per_minute_option_is_held_by_the_server_after_its_worker(tmp_path: Path) -> None:
     """`--images-per-minute` is held by the server, also when that worker is gone and another knows nothing of it."""
     async with open_site(tmp_path) as site:
         leaving = await site.start_worker("--images-per-minute", "20")

@@ -23,7 +23,7 @@ async def hold(stack: Stack, prompt: str) -> str:
     return handle.id
 
 
-async def test_a_held_run_is_sent_again(stack: Stack, tmp_path: Path) -> None:
+async def test_decide_sends_a_held_run_again(stack: Stack, tmp_path: Path) -> None:
     """`show` and `wait` say that a run is held and how to decide; `decide` lets it go on, and `wait` has its result."""
     run_id = await hold(stack, "A cup to decide on")
     shown = await type_command(stack, tmp_path, "show", run_id)
@@ -57,7 +57,7 @@ async def test_a_held_run_is_sent_again(stack: Stack, tmp_path: Path) -> None:
     assert len(stack.calls(run_id)) == 2
 
 
-async def test_a_held_run_is_given_up(stack: Stack, tmp_path: Path) -> None:
+async def test_decide_gives_a_held_run_up(stack: Stack, tmp_path: Path) -> None:
     """`decide RUN give-up` ends the run; `show` tells why with status 1, by whom it was decided, and what was sent."""
     run_id = await hold(stack, "A cup to give up")
     decided = await type_command(stack, tmp_path, "decide", run_id, "give-up", "--reason", "too dear")
@@ -72,7 +72,7 @@ async def test_a_held_run_is_given_up(stack: Stack, tmp_path: Path) -> None:
     assert "Requests sent to the provider: 1 unknown (AnswerLost)." in shown.err
 
 
-async def test_nobody_is_there_to_take_a_decision(stack: Stack, tmp_path: Path) -> None:
+async def test_decide_without_a_worker_waits_until_interrupted(stack: Stack, tmp_path: Path) -> None:
     """Without a worker `decide` says what it waits for; Ctrl-C ends it with 130, and it claims nothing."""
     async with run_temporal() as client:
         deserted = dataclasses.replace(stack, client=client)
@@ -89,7 +89,7 @@ async def test_nobody_is_there_to_take_a_decision(stack: Stack, tmp_path: Path) 
     assert ended.document["message"].startswith("Whether the decision was taken is not known.")
 
 
-async def test_what_is_not_held_is_not_decided_on(stack: Stack, tmp_path: Path) -> None:
+async def test_decide_on_a_run_that_is_not_held_is_refused(stack: Stack, tmp_path: Path) -> None:
     """A run under way and one that has ended are refused with status 2, a run that nobody knows with 1: in sentences."""
     # Not a rate limit, after which this worker would send nothing for the other tests either.
     stack.simulator.script(*["conflict"] * 20, match="A cup under way")
@@ -109,7 +109,7 @@ async def test_what_is_not_held_is_not_decided_on(stack: Stack, tmp_path: Path) 
     assert "Temporal does not know the run" in third.document["message"]
 
 
-async def test_a_request_says_hold_by_an_option(stack: Stack, tmp_path: Path) -> None:
+async def test_unknown_outcome_option_holds_the_run(stack: Stack, tmp_path: Path) -> None:
     """`generate --unknown-outcome hold` makes a run that is held."""
     stack.simulator.script("reset_after_payment", match="A cup by an option")
     words = ("generate", "A cup by an option", "--model", "gpt-image-2", "--unknown-outcome", "hold")

@@ -49,7 +49,7 @@ async def test_saved_histories_replay(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NOTIFICATIONS.values())
-async def test_workers_of_a_build_go_on_with_a_notification(name: str) -> None:
+async def test_saved_notifications_replay_on_versioned_workers(name: str) -> None:
     """A notification changes over to a build while it waits: what workers of a build register replays it too."""
     player = HistoryReplay(
         list_workflows(of_a_build=True), [RefuseSurplusArguments()], SandboxedWorkflowRunner()
@@ -76,7 +76,7 @@ async def test_every_shape_and_every_workflow_has_a_history() -> None:
 
 
 @pytest.mark.parametrize(("size", "n"), [("1024x1024", 1), ("3840x2160", 1), ("1024x1024", 4)])
-async def test_a_history_is_small_whatever_the_picture(stack: Stack, size: str, n: int) -> None:
+async def test_history_of_any_image_has_at_most_18_events_and_10_kb(stack: Stack, size: str, n: int) -> None:
     """A run has at most 18 events and 10 KB of history, whatever the picture's size, also with four pictures."""
     result = await stack.run(
         {"model": "gpt-image-2", "prompt": CONTRACT["prompt"], "size": size, "quality": "low", "n": n}
@@ -88,7 +88,7 @@ async def test_a_history_is_small_whatever_the_picture(stack: Stack, size: str, 
     assert event_names(events).count("ACTIVITY_TASK_COMPLETED") == 1
 
 
-async def test_no_bytes_and_no_secrets(stack: Stack) -> None:
+async def test_history_holds_no_image_bytes_and_no_key(stack: Stack) -> None:
     """A history holds neither the key nor a picture's data, the activities in their order, and what was paid."""
     result = await stack.run(CONTRACT)
 
@@ -106,7 +106,7 @@ async def test_no_bytes_and_no_secrets(stack: Stack) -> None:
     ]
 
 
-async def test_a_failed_run_s_history_is_small_too(stack: Stack) -> None:
+async def test_history_of_a_failed_run_has_at_most_15_events_and_6_kb(stack: Stack) -> None:
     """A refused and a rejected run end within 15 events and 6 KB, reasons included and no place in the code."""
     for payload in (SHAPES["refused"], SHAPES["rejected"]):
         run_id = new_run_id()

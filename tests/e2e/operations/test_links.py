@@ -42,7 +42,7 @@ async def fetch(url: str) -> bytes:
         return await response.read()
 
 
-async def test_an_operator_looks_at_the_pictures(linking: Stack) -> None:
+async def test_run_page_links_each_image_without_the_secret(linking: Stack) -> None:
     """The run's page in the Web UI links each picture; the link gives it, and the secret is nowhere in the history."""
     handle = await linking.start({**CONTRACT, "n": 2, "quality": "low"})
     result = await handle.result()
@@ -58,7 +58,7 @@ async def test_an_operator_looks_at_the_pictures(linking: Stack) -> None:
     assert "links" not in result
 
 
-async def test_a_run_without_links_is_what_it_was(stack: Stack) -> None:
+async def test_run_without_link_settings_shows_store_references(stack: Stack) -> None:
     """Where no links are set, none is in the history, and the page shows the store's own references."""
     handle = await stack.start({**CONTRACT, "quality": "low"})
     result = await handle.result()
@@ -69,7 +69,9 @@ async def test_a_run_without_links_is_what_it_was(stack: Stack) -> None:
     assert b'"links"' not in history
 
 
-async def test_links_on_the_terminal(linking: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_links_command_makes_fresh_links(
+    linking: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`links RUN` makes fresh ones at any time, in words and as JSON; without the settings it says what is missing."""
     result = await linking.run({**CONTRACT, "quality": "low"})
     missing = await type_command(linking, tmp_path, "links", result.run_id)
@@ -89,7 +91,7 @@ async def test_links_on_the_terminal(linking: Stack, tmp_path: Path, monkeypatch
     assert link["sha256"] == result.images[0].sha256
 
 
-async def test_an_address_without_the_rest() -> None:
+async def test_worker_with_a_links_address_and_no_secret_does_not_start() -> None:
     """A worker that is to serve pictures and has no secret says so at its start."""
     with pytest.raises(SettingsError, match="nothing can be served there without IMAGE_LINKS_URL"):
         worker.serve_links("127.0.0.1:9465", Settings(image_links_secret=None, image_links_url="https://i"))

@@ -37,7 +37,7 @@ async def shown(tmp_path_factory: pytest.TempPathFactory) -> Exposition:
     return await show_runs(tmp_path_factory.mktemp("shown"))
 
 
-async def test_attempts_are_counted_by_what_became_of_them(shown: Exposition) -> None:
+async def test_attempts_are_counted_by_outcome(shown: Exposition) -> None:
     """Three were answered, one answer was lost, one was refused for its prompt and one for its model."""
     assert shown.find("gpt_image_attempts_total", simulated="true") == {
         ("none", "succeeded"): 3,
@@ -53,7 +53,7 @@ async def test_attempts_are_counted_by_what_became_of_them(shown: Exposition) ->
     }
 
 
-async def test_every_failure_is_shown_before_it_happens(shown: Exposition) -> None:
+async def test_every_failure_type_is_exported_before_it_happens(shown: Exposition) -> None:
     """A series that began with its first failure would not have risen, and an alert would miss that failure."""
     there = {
         (sample.labels["error_type"], sample.labels["outcome"])
@@ -64,7 +64,7 @@ async def test_every_failure_is_shown_before_it_happens(shown: Exposition) -> No
     assert ("AuthenticationFailed", "rejected") in there
 
 
-async def test_bills_are_counted(shown: Exposition) -> None:
+async def test_entries_are_counted_with_images_and_tokens(shown: Exposition) -> None:
     """Two charges and an estimate, each of one picture. They come to 10 and 40 micro-USD for each token that is shown, of which those
     of the estimate are estimated.
     """
@@ -77,7 +77,7 @@ async def test_bills_are_counted(shown: Exposition) -> None:
     assert shown.find("gpt_image_list_cost_micro_usd_total").keys() == {("gpt-image-1", "true")}
 
 
-async def test_the_ledger_is_read(shown: Exposition) -> None:
+async def test_gauges_show_pending_bills_and_used_budgets(shown: Exposition) -> None:
     """The bill that was on hold before the worker began is pending, and the budget of nothing is used up."""
     assert shown.find("gpt_image_waiting_bills") == {("false", "pending"): 1}
     assert shown.find("gpt_image_highest_budget_use_percent") == {("month",): 100}
@@ -85,7 +85,7 @@ async def test_the_ledger_is_read(shown: Exposition) -> None:
     assert shown.find("gpt_image_standing_read_timestamp_seconds")
 
 
-async def test_no_label_grows_with_use(shown: Exposition) -> None:
+async def test_labels_have_a_fixed_set_of_values(shown: Exposition) -> None:
     """Labels of ours have a few values known beforehand; no tenant, run or prompt is shown, and no model that a caller made up."""
     ours = [sample for sample in shown.samples if sample.name.startswith("gpt_image_")]
     for sample in ours:
@@ -97,7 +97,7 @@ async def test_no_label_grows_with_use(shown: Exposition) -> None:
         assert secret not in shown.text
 
 
-async def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
+async def test_worker_with_a_taken_metrics_port_does_not_start(tmp_path: Path) -> None:
     """A worker whose METRICS_ADDRESS another program has ends with a sentence and the exit status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -117,7 +117,9 @@ async def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
     )
 
 
-async def test_two_workers_on_one_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_workers_on_one_host_export_their_own_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two fleets at ports of their own: the one shows the provider's queue, the other the ledger, and each its own alone."""
     addresses = {}
     async with open_site(tmp_path) as site:
@@ -134,7 +136,9 @@ async def test_two_workers_on_one_host(tmp_path: Path, monkeypatch: pytest.Monke
     assert "gpt_image_standing" not in shown["provider"].text
 
 
-async def test_an_economy_batch_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_economy_lines_count_as_attempts_without_latency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lines of a batch of the provider count like runs by themselves, but a day in line is no latency of the provider."""
     async with open_site(tmp_path) as site:
         address = f"127.0.0.1:{choose_port()}"

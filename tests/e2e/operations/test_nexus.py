@@ -92,7 +92,7 @@ def new_request(**fields: Any) -> dict[str, Any]:
     return {**CONTRACT, "tenant": "acme", "request_id": f"nexus-{uuid.uuid4().hex}", **fields}
 
 
-async def test_a_typed_caller(stack: Stack, other_team: Client) -> None:
+async def test_typed_caller_gets_quote_and_billed_run(stack: Stack, other_team: Client) -> None:
     """By the contract, a quote comes before its run, and the run is the one of its request id, billed once."""
     request = ImageRequest.model_validate(new_request())
 
@@ -109,7 +109,7 @@ async def test_a_typed_caller(stack: Stack, other_team: Client) -> None:
     assert len(stack.entries(result.run_id)) == 1
 
 
-async def test_the_same_request_id_is_one_bill(stack: Stack, other_team: Client) -> None:
+async def test_operations_of_one_request_id_are_one_bill(stack: Stack, other_team: Client) -> None:
     """Three operations at once and one after the run is over have one answer, one call to the provider and one entry."""
     request = new_request()
     at_once = await asyncio.gather(*(call(other_team, "generate", request) for _ in range(3)))
@@ -120,7 +120,7 @@ async def test_the_same_request_id_is_one_bill(stack: Stack, other_team: Client)
     assert len(stack.entries(again["run_id"])) == 1
 
 
-async def test_other_content_is_a_conflict(stack: Stack, other_team: Client) -> None:
+async def test_operation_with_other_content_is_a_conflict(stack: Stack, other_team: Client) -> None:
     """The same request id with other content fails by its type, and names the difference."""
     request = new_request()
     first = await call(other_team, "generate", request)
@@ -164,7 +164,7 @@ async def test_paid_content_beside_other_content_gets_its_result(stack: Stack, o
 
 @pytest.mark.parametrize("operation", ["generate", "quote"])
 @pytest.mark.parametrize("payload", [{**CONTRACT, "n": 11}, "a lamp"])
-async def test_a_wrong_request_is_refused_with_its_problems(
+async def test_invalid_request_is_refused_with_its_problems(
     other_team: Client, operation: str, payload: Any
 ) -> None:
     """A wrong request comes back at once as it does everywhere: RequestRefused, and the problems as details."""
@@ -174,7 +174,7 @@ async def test_a_wrong_request_is_refused_with_its_problems(
     assert failure.details[0]["field"] in {"n", "request"}
 
 
-async def test_a_run_without_a_request_id(stack: Stack, other_team: Client) -> None:
+async def test_operation_without_a_request_id_is_its_own_run(stack: Stack, other_team: Client) -> None:
     """Without a request id each operation is a run of its own, under the id that Nexus gave it."""
     first, second = [await call(other_team, "generate", CONTRACT) for _ in range(2)]
 
@@ -182,7 +182,7 @@ async def test_a_run_without_a_request_id(stack: Stack, other_team: Client) -> N
     assert len(stack.entries(first["run_id"])) == 1
 
 
-async def test_the_provider_s_failure_is_told(other_team: Client) -> None:
+async def test_failed_run_fails_its_operation_with_the_provider_failure(other_team: Client) -> None:
     """A run that fails is an operation that fails, with the type of the provider's answer."""
     failure = await fail(other_team, "generate", new_request(prompt="A cup [simulate:moderation_blocked]"))
 

@@ -104,7 +104,7 @@ async def notification_of(
     return stack.client.get_workflow_handle(notification_id_for(handle.id, event_id, url))
 
 
-async def test_a_completed_run_is_told(telling: Stack, receiver: Receiver) -> None:
+async def test_completed_run_sends_its_result_signed(telling: Stack, receiver: Receiver) -> None:
     """The receiver gets the run's result, exactly as its caller does, signed with each of the secrets."""
     run_id = new_run_id("acme")
     handle = await telling.start(asking(receiver, tenant="acme"), run_id=run_id)
@@ -132,7 +132,7 @@ async def test_a_completed_run_is_told(telling: Stack, receiver: Receiver) -> No
     assert await described.static_summary() == f"completed: told to {receiver.host}"
 
 
-async def test_two_namespaces_have_ids_of_their_own() -> None:
+async def test_event_ids_of_two_namespaces_differ() -> None:
     """Runs of the same id that end in two namespaces are two messages, also where a receiver knows them by `webhook-id` alone."""
     event_id = event_id_for("image:acme:req-1", "completed", "")
     ids = [message_id_for(event_id, namespace) for namespace in ("default", "default", "staging.a1b2c")]
@@ -141,7 +141,7 @@ async def test_two_namespaces_have_ids_of_their_own() -> None:
     assert all(re.fullmatch(f"{event_id}-[0-9a-f]{{8}}", each) for each in ids)
 
 
-async def test_a_run_that_tells_nobody_has_no_event_more(telling: Stack) -> None:
+async def test_run_without_notify_has_no_additional_event(telling: Stack) -> None:
     result = await telling.run({**CONTRACT, "prompt": "A quiet cup"})
     kinds = event_names(await telling.events(result.run_id))
 
@@ -149,7 +149,7 @@ async def test_a_run_that_tells_nobody_has_no_event_more(telling: Stack) -> None
     assert not [kind for kind in kinds if "CHILD" in kind]
 
 
-async def test_the_receiver_may_be_away(telling: Stack, receiver: Receiver) -> None:
+async def test_notification_is_retried_with_the_same_id_and_body(telling: Stack, receiver: Receiver) -> None:
     """The run is over while its receiver fails; each attempt has the same id and body, and a signature of its own."""
 
     async def break_off(request: web.Request) -> web.StreamResponse:
@@ -178,7 +178,9 @@ async def test_the_receiver_may_be_away(telling: Stack, receiver: Receiver) -> N
     ("status", "words"),
     [(410, "no longer exists"), (401, "was rejected"), (404, "was rejected"), (307, "a redirect")],
 )
-async def test_a_no_is_final(telling: Stack, receiver: Receiver, status: int, words: str) -> None:
+async def test_rejected_notification_is_not_retried(
+    telling: Stack, receiver: Receiver, status: int, words: str
+) -> None:
     """A receiver that says no is asked once, a redirect is not followed, and the run has its result all the same."""
     there = receiver.url.replace("/hook", "/elsewhere")
     receiver.answers.append(web.Response(status=status, headers={"location": there}))
@@ -199,7 +201,7 @@ async def fail(handle: WorkflowHandle[Any, Any]) -> ApplicationError:
     return raised.value.cause
 
 
-async def test_failed_runs_are_told(telling: Stack, receiver: Receiver) -> None:
+async def test_failed_runs_send_their_failure(telling: Stack, receiver: Receiver) -> None:
     """A run that the provider rejects, that is refused, and that somebody gives up: each tells its type and its words."""
     rejected = await telling.start(asking(receiver, "A cup [simulate:moderation_blocked]"))
     refused = await telling.start(asking(receiver, "A cup too large", size="10x10"))
@@ -222,7 +224,7 @@ async def test_failed_runs_are_told(telling: Stack, receiver: Receiver) -> None:
         }
 
 
-async def test_a_cancelled_run_is_told(telling: Stack, receiver: Receiver) -> None:
+async def test_cancelled_run_sends_its_end(telling: Stack, receiver: Receiver) -> None:
     """A run that is cancelled before it has a picture ends as cancelled, and says so."""
     telling.simulator.script("reset_after_payment", match="A cup to cancel")
     handle = await telling.start(asking(receiver, "A cup to cancel", unknown_outcome="hold"))
@@ -237,7 +239,7 @@ async def test_a_cancelled_run_is_told(telling: Stack, receiver: Receiver) -> No
     assert read_event(told)["data"]["status"] == "cancelled"
 
 
-async def test_a_run_that_is_asked_for_again(telling: Stack, receiver: Receiver) -> None:
+async def test_run_submitted_again_notifies_each_destination_once(telling: Stack, receiver: Receiver) -> None:
     """The same request again is told once, another destination of the same request hears of it too, under the same id."""
     payload, run_id = asking(receiver, "A cup asked for twice"), new_run_id()
     first = await telling.run(payload, run_id=run_id)
@@ -254,7 +256,7 @@ async def test_a_run_that_is_asked_for_again(telling: Stack, receiver: Receiver)
     assert {told.path for told in receiver.received} == {"/hook?token=t", "/hook?token=t&to=other"}
 
 
-async def test_what_nobody_took_is_told_when_it_is_asked_for_again(
+async def test_failed_notification_is_sent_again_when_its_run_is_submitted_again(
     telling: Stack, receiver: Receiver
 ) -> None:
     """A notification that has failed is begun again by the same request, under the same id: the event is the same."""
@@ -277,7 +279,7 @@ async def reset(stack: Stack, run_id: str) -> None:
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
 
 
-async def test_a_run_that_is_reset(telling: Stack, receiver: Receiver) -> None:
+async def test_reset_run_notifies_each_kind_of_end_once(telling: Stack, receiver: Receiver) -> None:
     """A run that was told to have failed, and fails again after a reset, is not told again; that it then completes is told."""
     prompt, run_id = "A cup that is begun anew", new_run_id()
     telling.simulator.script("moderation_blocked", "moderation_blocked", match=prompt)
@@ -293,7 +295,7 @@ async def test_a_run_that_is_reset(telling: Stack, receiver: Receiver) -> None:
     assert len(telling.calls(run_id)) == 3
 
 
-async def test_a_receiver_that_is_away_for_three_days(receiver: Receiver) -> None:
+async def test_notification_gives_up_after_three_days(receiver: Receiver) -> None:
     """A receiver that always fails is asked for three days, ever more rarely; then the notification says what it answered."""
     receiver.answers.extend([503] * 100)
     destinations = Destinations.read(receiver.host, signed=True, loopback=True)
@@ -335,7 +337,9 @@ async def test_a_receiver_that_is_away_for_three_days(receiver: Receiver) -> Non
         ("https://127.0.0.1/", "an address whose host and port are in the worker's setting"),
     ],
 )
-async def test_where_nothing_may_be_sent(telling: Stack, receiver: Receiver, url: str, allowed: str) -> None:
+async def test_destination_that_is_not_allowed_is_refused_before_payment(
+    telling: Stack, receiver: Receiver, url: str, allowed: str
+) -> None:
     """A run whose end may not be told there is refused, in words and without the address's secrets; nothing is paid."""
     run_id = new_run_id()
     failure = await telling.fail({**CONTRACT, "notify": {"url": url}}, run_id=run_id)
@@ -348,13 +352,15 @@ async def test_where_nothing_may_be_sent(telling: Stack, receiver: Receiver, url
     assert receiver.received == []
 
 
-async def test_nothing_is_set(stack: Stack) -> None:
+async def test_notify_without_configured_destinations_is_refused(stack: Stack) -> None:
     """Where no destinations are set, a request that names one is refused: it is not silently left untold."""
     failure = await stack.fail({**CONTRACT, "notify": "https://hooks.example.com/"})
     assert "nothing: no destinations are allowed here (the worker's setting NOTIFY_HOSTS)" in failure.message
 
 
-async def test_strange_orders(telling: Stack, receiver: Receiver) -> None:
+async def test_notification_workflow_with_invalid_input_is_refused(
+    telling: Stack, receiver: Receiver
+) -> None:
     """Whoever starts a notification by hand is refused what no run would order: nothing hangs, and nothing is sent."""
     kinds = []
     orders: list[Any] = [None, [], {**ORDER, "failure": None}, {**ORDER, "url": "file:///x"}, ORDER]
@@ -368,7 +374,7 @@ async def test_strange_orders(telling: Stack, receiver: Receiver) -> None:
     assert receiver.received == []
 
 
-async def test_a_run_with_the_longest_id(telling: Stack, receiver: Receiver) -> None:
+async def test_refused_run_with_the_longest_id_is_notified(telling: Stack, receiver: Receiver) -> None:
     """A refused run under an id as long as Temporal takes is told like any other, and does not hang."""
     run_id = "x" * 990
     failure = await telling.fail(asking(receiver, n=11), run_id=run_id)
@@ -378,7 +384,7 @@ async def test_a_run_with_the_longest_id(telling: Stack, receiver: Receiver) -> 
     assert read_event(told)["data"]["type"] == failure.type == "RequestRefused"
 
 
-async def test_a_line_of_an_economy_batch(receiver: Receiver) -> None:
+async def test_economy_line_with_notify_is_refused(receiver: Receiver) -> None:
     """A line that is paid in a batch of the provider has no run: it is refused, and not silently left untold."""
     destinations = Destinations.read(receiver.host, signed=True, loopback=True)
     policy = CheckPolicy(
@@ -397,7 +403,9 @@ async def test_a_line_of_an_economy_batch(receiver: Receiver) -> None:
     assert problem.allowed.startswith("nothing: a line of an economy batch has no run")
 
 
-async def test_another_destination_while_it_is_under_way(telling: Stack, receiver: Receiver) -> None:
+async def test_second_destination_of_a_running_run_is_warned_about(
+    telling: Stack, receiver: Receiver
+) -> None:
     """The same request with another destination is attached, and warned that this run does not tell it, without the first address."""
     telling.simulator.script("reset_after_payment", match="A cup for two")
     payload, run_id = asking(receiver, "A cup for two", unknown_outcome="hold"), new_run_id()
@@ -420,7 +428,9 @@ async def test_another_destination_while_it_is_under_way(telling: Stack, receive
     assert "token" not in elsewhere.model_dump_json()
 
 
-async def test_a_run_that_is_cancelled_before_a_worker_takes_it(receiver: Receiver, tmp_path: Path) -> None:
+async def test_run_cancelled_before_its_first_worker_is_notified_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     """A run that is cancelled while it waits for its first worker is told too, once; nothing is sent to the provider."""
     async with run_temporal() as client:
         handle: WorkflowHandle[Any, Any] = await client.start_workflow(

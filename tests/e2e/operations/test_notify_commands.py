@@ -36,7 +36,9 @@ async def telling(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) 
         yield running
 
 
-async def test_the_option(telling: Stack, receiver: Receiver, tmp_path: Path) -> None:
+async def test_notify_option_sends_the_end_of_a_new_run_only(
+    telling: Stack, receiver: Receiver, tmp_path: Path
+) -> None:
     """--notify has the run's end told; for a run that has ended it says that nobody is told, and nobody is."""
     words = ("generate", "A cup that is told of", *OPTIONS, "--request-id", "told-by-option", "--notify")
     first = await type_command(telling, tmp_path, *words, receiver.url, "--json")
@@ -50,7 +52,7 @@ async def test_the_option(telling: Stack, receiver: Receiver, tmp_path: Path) ->
     assert len(receiver.received) == 1
 
 
-async def test_a_warning_is_printed_once(
+async def test_same_warning_is_printed_once(
     telling: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What the terminal, the receipt and the status of the run all warn of is one line."""
@@ -75,7 +77,7 @@ async def look(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, se
     return next(each for each in checks if each.name == "notifications")
 
 
-async def test_what_doctor_says(
+async def test_doctor_checks_notification_delivery(
     telling: Stack, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where NOTIFY_HOSTS is set doctor says whether the ends of runs can be told, and what to do where not."""
@@ -89,7 +91,7 @@ async def test_what_doctor_says(
     assert well.message == "hooks.example.com; image-notifications is polled"
 
 
-async def test_nobody_polls() -> None:
+async def test_run_with_notify_is_warned_about_a_missing_notify_worker() -> None:
     """A run that asks for it is started, and warned where nobody takes what is to be told; one that does not ask is not."""
     async with run_temporal() as client:
         telling, quiet = (

@@ -43,7 +43,7 @@ async def export(stack: Stack, run_id: str, path: Path) -> None:
     await asyncio.to_thread(path.write_bytes, shown.stdout)
 
 
-async def test_a_step_more_is_named() -> None:
+async def test_added_step_is_named_with_both_sides() -> None:
     """The message names the history, the step at which the two part with both sides of it, Temporal's words, and what to do."""
     told = describe_failures([await replay(AsksTwice, "generated")])
 
@@ -68,7 +68,7 @@ UpsertWorkflowSearchAttributes)
         assert remedy in told
 
 
-async def test_what_is_no_step_is_found_too() -> None:
+async def test_added_timer_or_error_does_not_replay() -> None:
     """A timer in front of everything, and a mistake in the code, do not replay either, and are told where the run went on."""
     waits, breaks = await replay(WaitsFirst, "generated"), await replay(Breaks, "generated")
 
@@ -78,12 +78,12 @@ async def test_what_is_no_step_is_found_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["generated", "decided-on"])
-async def test_the_same_change_behind_a_patch_replays(name: str) -> None:
+async def test_change_behind_a_patch_replays(name: str) -> None:
     """What the instructions say is enough: runs that began before go the old way."""
     assert describe_failures([await replay(AsksTwiceFromNowOn, name)]) == ""
 
 
-async def test_histories_of_a_cluster_are_replayed(stack: Stack, tmp_path: Path) -> None:
+async def test_replay_reads_exported_and_running_histories(stack: Stack, tmp_path: Path) -> None:
     """`replay` reads what `temporal workflow show` writes, from a folder, and what runs at this moment from the server."""
     exported, held = new_run_id(), new_run_id()
     await stack.run(CONTRACT, run_id=exported)
@@ -103,7 +103,7 @@ async def test_histories_of_a_cluster_are_replayed(stack: Stack, tmp_path: Path)
     assert ended.document["ok"] is True
 
 
-async def test_a_history_that_does_not_replay_ends_the_command_with_1(stack: Stack, tmp_path: Path) -> None:
+async def test_replay_exits_1_for_a_history_that_does_not_replay(stack: Stack, tmp_path: Path) -> None:
     """A run of code that is not here: exit status 1, and the message is for a person, without the SDK's own log."""
     history = json.loads(history_path("generated").read_text().replace("call_gpt_image", "call_a_painter"))
     (tmp_path / "other.json").write_text(json.dumps(history))
@@ -117,7 +117,7 @@ async def test_a_history_that_does_not_replay_ends_the_command_with_1(stack: Sta
     assert "temporalio_sdk_core" not in ended.err
 
 
-async def test_a_run_that_starts_later_holds_up_no_gate(stack: Stack, tmp_path: Path) -> None:
+async def test_run_with_a_start_delay_is_counted_and_not_replayed(stack: Stack, tmp_path: Path) -> None:
     """What was told to start later has asked for nothing yet: it is counted, and not waited for."""
     run_id = new_run_id()
     later = await stack.client.start_workflow(
@@ -132,7 +132,7 @@ async def test_a_run_that_starts_later_holds_up_no_gate(stack: Stack, tmp_path: 
     assert (told["ok"], told["events"], told["asked"]) == (True, 1, [])
 
 
-async def test_a_marker_that_tells_nothing_is_no_defect() -> None:
+async def test_truncated_history_does_not_replay() -> None:
     """A history that somebody has cut is one that does not replay, in the usual words."""
     document = json.loads(history_path("generated").read_text())
     for event in document["events"]:
@@ -148,7 +148,7 @@ async def test_a_marker_that_tells_nothing_is_no_defect() -> None:
     ("text", "sentence"),
     [("{", "is no history of a workflow"), ('{"events": []}', "has no beginning")],
 )
-async def test_what_is_no_history_is_told(tmp_path: Path, text: str, sentence: str) -> None:
+async def test_file_without_a_history_is_reported(tmp_path: Path, text: str, sentence: str) -> None:
     """A file that holds no history is told with its name and how to make one."""
     path = tmp_path / "broken.json"
     path.write_text(text)
@@ -159,7 +159,7 @@ async def test_what_is_no_history_is_told(tmp_path: Path, text: str, sentence: s
     assert "temporal workflow show --workflow-id ID --output json" in str(raised.value)
 
 
-async def test_nothing_to_replay_is_no_success(stack: Stack, tmp_path: Path) -> None:
+async def test_replay_without_histories_fails(stack: Stack, tmp_path: Path) -> None:
     """A gate that found no history has not held anything."""
     ended = await type_command(stack, tmp_path, "replay", str(tmp_path))
 

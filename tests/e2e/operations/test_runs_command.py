@@ -59,7 +59,7 @@ async def test_runs_are_listed_with_their_bills_and_failures(any_stack: Stack, t
     assert "There are more than 1; --limit shows more. The filter for the Web UI: WorkflowType" in shown.err
 
 
-async def test_no_quote_leaves_its_filter(stack: Stack, tmp_path: Path) -> None:
+async def test_filter_value_with_quotes_is_escaped(stack: Stack, tmp_path: Path) -> None:
     """A value with quotes finds nothing, and is no part of the filter's own words."""
     ended = await type_command(
         stack, tmp_path, "runs", "--batch", "x' OR Tenant = 'default", "--model", "a\\", "--json"
@@ -67,7 +67,7 @@ async def test_no_quote_leaves_its_filter(stack: Stack, tmp_path: Path) -> None:
     assert (ended.status, ended.document["runs"]) == (0, [])
 
 
-async def test_a_held_run_is_found(stack: Stack, tmp_path: Path) -> None:
+async def test_held_run_is_listed(stack: Stack, tmp_path: Path) -> None:
     """What waits for a decision is listed as held, with `--state held` and as what runs."""
     tenant = f"t{uuid.uuid4().hex[:12]}"
     run_id = new_run_id(tenant)

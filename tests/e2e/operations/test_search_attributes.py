@@ -130,7 +130,7 @@ async def test_missing_attributes_are_added_once() -> None:
         assert await register_search_attributes(client, names.SEARCH_ATTRIBUTES) == []
 
 
-async def test_namespace_that_takes_no_more_attributes_is_told() -> None:
+async def test_full_namespace_is_reported() -> None:
     others = [SearchAttributeKey.for_keyword(f"Other{number}") for number in range(10)]
     async with run_server(others) as client:
         with pytest.raises(TemporalUnavailable) as raised:
@@ -176,7 +176,7 @@ async def test_missing_attribute_is_found_where_the_operator_api_is_denied(
             await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
 
 
-async def test_unknown_namespace_is_told() -> None:
+async def test_unknown_namespace_is_reported() -> None:
     async with run_server([]) as client:
         config = client.service_client.config.target_host
         elsewhere = await Client.connect(config, namespace="nowhere", lazy=True)

@@ -97,7 +97,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     return Told(collector, log, history)
 
 
-async def test_one_trace_from_the_command_to_the_request(told: Told) -> None:
+async def test_run_is_one_trace_from_the_command_to_the_provider_request(told: Told) -> None:
     """Each step of a run is a span under the one that caused it, in one trace that the command begins."""
     spans = told.collector.of_run("image:default:seen")
     named = {span.span_id: span.name for span in spans}
@@ -119,7 +119,7 @@ async def test_one_trace_from_the_command_to_the_request(told: Told) -> None:
     assert services == {"gpt-image-starter": 1, "gpt-image-worker": len(spans) - 1}
 
 
-async def test_the_request_says_what_was_asked_and_answered(told: Told) -> None:
+async def test_request_span_has_standard_attributes(told: Told) -> None:
     """The span of the HTTP request names model, attempt, status and the provider's own id, by the standard's names."""
     (span,) = [span for span in told.collector.of_run("image:default:seen") if span.name.startswith("POST ")]
     ids = {"gpt_image.attempt_id": "att_", "gpt_image.provider_request_id": "req_"}
@@ -141,7 +141,7 @@ async def test_the_request_says_what_was_asked_and_answered(told: Told) -> None:
     }
 
 
-async def test_log_lines_join_their_trace(told: Told) -> None:
+async def test_log_lines_have_trace_and_span_ids(told: Told) -> None:
     """What a worker logs of a run names trace and span, and has the run's ids under the names that spans have."""
     spans = {span.span_id: span for span in told.collector.spans}
     lines = [line for line in told.log if line.get("workflow_id") == "image:default:seen"]
@@ -156,14 +156,14 @@ async def test_log_lines_join_their_trace(told: Told) -> None:
         )
 
 
-async def test_every_span_carries_its_run(told: Told) -> None:
+async def test_every_span_has_its_run_id(told: Told) -> None:
     """No span is without the id of its run or batch, and those of workers have Temporal's id of the execution too."""
     for span in told.collector.spans:
         assert span.attributes["workflow_id"].startswith(("image:default:", "batch:"))
         assert "run_id" in span.attributes or span.name.startswith("Start"), span.name
 
 
-async def test_a_failure_says_its_type(told: Told) -> None:
+async def test_failed_spans_have_the_failure_type(told: Told) -> None:
     """The request, the activity and the run that fail say the type that operators know, and not the provider's words."""
     spans = told.collector.of_run("image:default:refused")
     failed = {span.name for span in spans if span.attributes.get("error.type") == "ContentRefused"}
@@ -176,7 +176,7 @@ async def test_a_failure_says_its_type(told: Told) -> None:
     assert {span.span.status.message for span in spans} == {"", "ContentRefused"}
 
 
-async def test_a_run_whose_worker_was_replaced_has_each_span_once(told: Told) -> None:
+async def test_run_with_a_replaced_worker_has_each_span_once(told: Told) -> None:
     """The worker that replays a run exports what comes after, and nothing again; the run's span lasts from its beginning."""
     spans = told.collector.of_run("image:default:interrupted")
     counts = Counter(span.name for span in spans)
@@ -192,13 +192,13 @@ async def test_a_run_whose_worker_was_replaced_has_each_span_once(told: Told) ->
     assert whole.end_time_unix_nano >= call.end_time_unix_nano
 
 
-async def test_a_traced_run_replays_without_traces(told: Told) -> None:
+async def test_traced_run_replays_without_tracing(told: Told) -> None:
     """Traces can be turned off while runs are under way: they are no part of what a workflow asks for."""
     player = HistoryReplay(WORKFLOWS, [RefuseSurplusArguments()], UnsandboxedWorkflowRunner())
     assert (await player.replay(told.history, "traced")).words is None
 
 
-async def test_each_run_of_a_batch_has_its_own_trace(told: Told) -> None:
+async def test_batch_run_has_its_own_trace_linked_to_the_batch(told: Told) -> None:
     """A batch's runs do not pile up in its trace: each begins one of its own, which links to the batch's."""
     batch = {span.trace_id for span in told.collector.of_run("batch:traced")}
     runs = [told.collector.of_run(f"image:default:traced-{number:06d}") for number in (1, 2)]
@@ -211,7 +211,7 @@ async def test_each_run_of_a_batch_has_its_own_trace(told: Told) -> None:
     assert len({spans[0].trace_id for spans in runs} | batch) == 3
 
 
-async def test_no_text_leaves(told: Told) -> None:
+async def test_spans_hold_no_prompt_key_or_provider_message(told: Told) -> None:
     """Neither a prompt nor the key nor the provider's words about them are in anything that was exported."""
     exported = b"".join(told.collector.bodies)
     assert exported
@@ -224,12 +224,12 @@ def list_polls(spans: list[Received]) -> list[str]:
     return [span.name for span in spans if "Query" in span.name]
 
 
-async def test_looking_is_not_traced(told: Told) -> None:
+async def test_polling_commands_are_not_traced(told: Told) -> None:
     """A command asks where its run is again and again; that is no part of the run."""
     assert list_polls(told.collector.spans) == []
 
 
-async def test_a_collector_that_never_answers_changes_nothing(
+async def test_silent_collector_does_not_fail_run_command_or_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run completes, the command and the worker end well, and each says once that the traces are lost."""
@@ -255,7 +255,7 @@ async def test_a_collector_that_never_answers_changes_nothing(
     assert "worker_stopped" in log
 
 
-async def test_a_variable_of_opentelemetry_that_cannot_be_used(tmp_path: Path) -> None:
+async def test_worker_with_an_invalid_otel_variable_does_not_start(tmp_path: Path) -> None:
     """A worker that is given one ends with a sentence that names it, and the exit status 1."""
     environment = {
         **os.environ,
@@ -277,7 +277,7 @@ async def test_a_variable_of_opentelemetry_that_cannot_be_used(tmp_path: Path) -
     )
 
 
-async def test_without_a_collector_nothing_is_loaded() -> None:
+async def test_opentelemetry_is_not_imported_without_a_collector() -> None:
     """Where no collector is named, neither the worker nor the command line imports anything of OpenTelemetry."""
     code = """
 import sys

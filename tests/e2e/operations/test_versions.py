@@ -79,7 +79,7 @@ async def start_until_on(site: Site, build: str, **options: Any) -> WorkflowHand
     raise AssertionError
 
 
-async def test_a_run_ends_on_the_build_that_it_began_on(
+async def test_run_ends_on_the_build_that_it_began_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Build 1, in two fleets, is followed by build 2. What began on 1 ends there, its calls to the provider too, while new runs
@@ -126,7 +126,7 @@ async def test_a_run_ends_on_the_build_that_it_began_on(
         assert await read_build(batch) == "2"
 
 
-async def test_a_build_takes_over_from_workers_without_one(
+async def test_run_without_a_build_goes_on_with_the_current_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that began without builds goes on with the build that is made current, and back again where none is."""
@@ -154,7 +154,7 @@ async def test_a_build_takes_over_from_workers_without_one(
         await start_until_on(site, "")
 
 
-async def test_a_notification_is_told_and_ends_on_the_build_that_is_current(
+async def test_notification_moves_to_the_current_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receiver that is away keeps no build from being stopped: what it was to be told goes on and ends on the next one."""
@@ -193,7 +193,7 @@ async def test_a_notification_is_told_and_ends_on_the_build_that_is_current(
     ("given", "missing"),
     [("worker_deployment_name", "worker_build_id"), ("worker_build_id", "worker_deployment_name")],
 )
-def test_a_build_needs_both_its_settings(given: str, missing: str) -> None:
+def test_build_with_one_of_two_settings_is_refused(given: str, missing: str) -> None:
     """One of the two settings without the other is told at the start; without both a worker is of no build."""
     with pytest.raises(SettingsError) as raised:
         describe_build(Settings.model_validate({given: "one"}))

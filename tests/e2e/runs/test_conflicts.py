@@ -53,7 +53,9 @@ async def start_slowly(stack: Stack, name: str) -> tuple[str, dict[str, Any], An
 
 
 @pytest.mark.parametrize("conflict", [ATTACH, FAIL])
-async def test_after_the_end(stack: Stack, conflict: WorkflowIDConflictPolicy) -> None:
+async def test_ended_run_started_again_gets_its_result_or_a_conflict(
+    stack: Stack, conflict: WorkflowIDConflictPolicy
+) -> None:
     """A run that is over and is started again looks: same content, same result; other content, a conflict by its fields."""
     run_id = new_run_id()
     first = await execute(stack, CONTRACT, run_id, conflict)
@@ -65,7 +67,7 @@ async def test_after_the_end(stack: Stack, conflict: WorkflowIDConflictPolicy) -
     assert len(stack.entries(run_id)) == 1
 
 
-async def test_only_failed_runs_again(stack: Stack) -> None:
+async def test_allow_duplicate_failed_only_rejects_a_completed_run(stack: Stack) -> None:
     """With AllowDuplicateFailedOnly a run that is done cannot be started: the caller gets an error, whatever the content."""
     run_id = new_run_id()
     await stack.run(CONTRACT, run_id=run_id)
@@ -75,7 +77,7 @@ async def test_only_failed_runs_again(stack: Stack) -> None:
             await execute(stack, payload, run_id, ATTACH, ONLY_FAILED)
 
 
-async def test_while_it_is_under_way_attaching_does_not_look(stack: Stack) -> None:
+async def test_use_existing_attaches_to_a_running_run_of_any_content(stack: Stack) -> None:
     """UseExisting attaches to the run that is under way, be it of other content: its answer is that of the first."""
     run_id, payload, handle = await start_slowly(stack, "A cup that is attached to")
 
@@ -87,7 +89,7 @@ async def test_while_it_is_under_way_attaching_does_not_look(stack: Stack) -> No
     assert len(stack.calls(run_id)) == 1
 
 
-async def test_while_it_is_under_way_failing_leads_to_the_truth(stack: Stack) -> None:
+async def test_conflict_policy_fail_reports_a_running_run(stack: Stack) -> None:
     """Fail tells that something is under way; started again after its end, other content is a conflict."""
     run_id, payload, handle = await start_slowly(stack, "A cup that is waited for")
 

@@ -47,7 +47,7 @@ async def list_waiting(stack: Stack, run_id: str) -> list[str]:
     return [execution.id async for execution in stack.client.list_workflows(query)]
 
 
-async def test_held_and_sent_again(any_stack: Stack) -> None:
+async def test_held_run_sent_again_is_billed_once(any_stack: Stack) -> None:
     """A run whose paid answer was lost sends nothing until somebody decides; then it pays once more, and bills once."""
     any_stack.simulator.script("reset_after_payment", match="A cup in doubt")
     handle = await any_stack.start(held("A cup in doubt"))
@@ -77,7 +77,7 @@ async def test_held_and_sent_again(any_stack: Stack) -> None:
     assert "Sent again by ada: ticket 7" in (await status_of(handle)).warnings
 
 
-async def test_held_and_given_up(any_stack: Stack) -> None:
+async def test_held_run_given_up_fails_with_its_exposure(any_stack: Stack) -> None:
     """A held run that is given up fails with the exposure, the actor and the reason; its attempt stays unknown."""
     any_stack.simulator.script("reset_after_payment", match="A cup for nothing")
     handle = await any_stack.start(held("A cup for nothing"))
@@ -102,7 +102,7 @@ async def test_held_and_given_up(any_stack: Stack) -> None:
     assert (status.stage, status.open_decision) == ("failed", None)
 
 
-async def test_a_run_that_was_given_up_is_submitted_again(stack: Stack) -> None:
+async def test_given_up_run_submitted_again_is_held_before_it_sends(stack: Stack) -> None:
     """What may have been paid for is not forgotten: the same request again is held before it sends anything."""
     stack.simulator.script("reset_after_payment", match="A cup taken up again")
     payload, run_id = held("A cup taken up again"), new_run_id()
@@ -122,7 +122,7 @@ async def test_a_run_that_was_given_up_is_submitted_again(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("fault", ["malformed_json", "gateway_timeout=true", "request_timeout", "truncated"])
-async def test_every_unknown_outcome_holds(stack: Stack, fault: str) -> None:
+async def test_every_unknown_outcome_holds_the_run(stack: Stack, fault: str) -> None:
     """Whatever leaves the outcome unknown holds the run at once, also where trying again by itself would be hopeless."""
     prompt = f"A cup after {fault}"
     stack.simulator.script(fault, match=prompt)
@@ -134,7 +134,7 @@ async def test_every_unknown_outcome_holds(stack: Stack, fault: str) -> None:
     assert RunResult.model_validate(await handle.result()).billing.state == "billed"
 
 
-async def test_held_again(stack: Stack) -> None:
+async def test_second_unknown_outcome_holds_the_run_again(stack: Stack) -> None:
     """A decision allows one request: where that is lost too, the run is held again, and both are told."""
     stack.simulator.script("reset_after_payment", "server_error", "truncated", match="A cup in doubt again")
     handle = await stack.start(held("A cup in doubt again"))
@@ -153,7 +153,7 @@ async def test_held_again(stack: Stack) -> None:
     assert len(stack.entries(handle.id)) == 1
 
 
-async def test_operators_find_what_waits_for_them(stack: Stack) -> None:
+async def test_held_run_is_found_by_waits_for(stack: Stack) -> None:
     """While a run waits for a decision it is found by the search attribute WaitsFor, and by no other query after."""
     stack.simulator.script("reset_after_payment", match="A cup that is looked for")
     handle = await stack.start(held("A cup that is looked for"))
@@ -171,7 +171,7 @@ async def test_operators_find_what_waits_for_them(stack: Stack) -> None:
     await until(is_not_listed)
 
 
-async def test_waiting_costs_no_history(stack: Stack) -> None:
+async def test_held_run_adds_no_history_events(stack: Stack) -> None:
     """A held run has no timer and no activity; looking at it and refused decisions leave no event."""
     stack.simulator.script("reset_after_payment", match="A cup that rests")
     handle = await stack.start(held("A cup that rests"))
@@ -189,7 +189,7 @@ async def test_waiting_costs_no_history(stack: Stack) -> None:
     assert sum(event.ByteSize() for event in await stack.events(handle.id)) < 16_000
 
 
-async def test_nothing_to_decide(stack: Stack) -> None:
+async def test_decision_on_a_run_that_is_not_held_is_rejected(stack: Stack) -> None:
     """A decision is refused, without a trace, before a run is held, after it was decided on, and where it never is held."""
     stack.simulator.script("delay=1", match="A cup that is fine")
     handle = await stack.start(held("A cup that is fine"))
@@ -236,7 +236,9 @@ async def test_nothing_to_decide(stack: Stack) -> None:
         ((RESEND, 1, 2), "The Update decide takes one argument, and 3 were given."),
     ],
 )
-async def test_malformed_decisions(held_run: WorkflowHandle[Any, Any], arguments: Any, why: str) -> None:
+async def test_malformed_decision_is_rejected(
+    held_run: WorkflowHandle[Any, Any], arguments: Any, why: str
+) -> None:
     """What is no decision is refused in words, and the run waits on."""
     assert (await refuse(held_run, *arguments)).startswith(why)
     assert (await status_of(held_run)).stage == "held"
@@ -259,7 +261,9 @@ async def test_malformed_decisions(held_run: WorkflowHandle[Any, Any], arguments
         Payload(metadata={}, data=b"resend"),
     ],
 )
-async def test_decisions_that_are_no_json(held_run: WorkflowHandle[Any, Any], payload: Payload) -> None:
+async def test_decision_that_is_not_json_is_rejected(
+    held_run: WorkflowHandle[Any, Any], payload: Payload
+) -> None:
     """Bytes of any kind, alone or beside a decision, are refused; the workflow's task does not fail by them."""
     assert await refuse(held_run, RawValue(payload))
     assert await refuse(held_run, RESEND, RawValue(payload))
@@ -267,7 +271,7 @@ async def test_decisions_that_are_no_json(held_run: WorkflowHandle[Any, Any], pa
     assert "WORKFLOW_TASK_FAILED" not in event_names(list((await held_run.fetch_history()).events))
 
 
-async def test_the_held_run_of_these_refusals_goes_on(
+async def test_held_run_takes_a_decision_after_rejected_ones(
     stack: Stack, held_run: WorkflowHandle[Any, Any]
 ) -> None:
     """After all that was refused, a decision is taken as ever."""
@@ -286,7 +290,7 @@ async def held_run(stack: Stack) -> WorkflowHandle[Any, Any]:
     return handle
 
 
-async def test_cancelled_while_held(stack: Stack) -> None:
+async def test_held_run_that_is_cancelled_sends_nothing(stack: Stack) -> None:
     """A held run that is cancelled ends as cancelled: nothing is sent, nothing waits, its attempt stays unknown."""
     stack.simulator.script("reset_after_payment", match="A cup that is let go")
     handle = await stack.start(held("A cup that is let go"))
@@ -304,7 +308,7 @@ async def test_cancelled_while_held(stack: Stack) -> None:
     assert len(stack.calls(handle.id)) == 1
 
 
-async def test_cancelled_before_the_answer_is_lost(stack: Stack) -> None:
+async def test_run_cancelled_during_a_lost_call_is_not_held(stack: Stack) -> None:
     """A run that is cancelled while its call is under way waits for nobody's decision when the answer is lost."""
     stack.simulator.script("reset_after_payment,delay_seconds=1", match="A cup let go before")
     handle = await stack.start(held("A cup let go before"))
@@ -322,7 +326,7 @@ async def test_cancelled_before_the_answer_is_lost(stack: Stack) -> None:
     assert len(stack.calls(handle.id)) == 1
 
 
-async def test_the_setting(tmp_path: Path) -> None:
+async def test_unknown_outcome_setting_holds_runs_without_the_option(tmp_path: Path) -> None:
     """UNKNOWN_OUTCOME=hold holds runs whose request does not say; a request that says resend is sent again."""
     async with run_stack(
         sqlite_url(tmp_path), (tmp_path / "images").as_uri(), unknown_outcome="hold"
@@ -339,7 +343,7 @@ async def test_the_setting(tmp_path: Path) -> None:
         await handle.result()
 
 
-async def test_an_answer_that_turns_up(stack: Stack) -> None:
+async def test_late_answer_of_a_held_run_is_billed_without_another_call(stack: Stack) -> None:
     """Where the answer turns up while a run is held, the decision to send again finds and bills it: nothing is sent."""
     stack.simulator.script("reset_after_payment", match="A cup that turns up")
     handle = await stack.start(held("A cup that turns up"))

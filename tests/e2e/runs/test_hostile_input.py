@@ -240,7 +240,7 @@ async def check(stack: Stack, raw: bytes) -> RequestRefused:
 
 
 @EACH
-async def test_sent_past_our_client(stack: Stack, row: Row) -> None:
+async def test_hostile_payload_ends_its_run_and_leaves_no_trace(stack: Stack, row: Row) -> None:
     """Sent by any program, it ends its run at once: the field is named, and there is no trace anywhere else."""
     before = look(stack)
     refusal = await send(stack, row.raw.replace(ROOT.encode(), stack.store.root.encode()))
@@ -252,7 +252,7 @@ async def test_sent_past_our_client(stack: Stack, row: Row) -> None:
 
 
 @EACH
-async def test_at_the_keyboard(stack: Stack, row: Row) -> None:
+async def test_hostile_argument_is_refused_before_a_run_is_started(stack: Stack, row: Row) -> None:
     """Given to the command line, it is refused before any run is started: the same field, as harmless words."""
     before = look(stack)
     refusal = await check(stack, row.raw.replace(ROOT.encode(), stack.store.root.encode()))
@@ -265,7 +265,7 @@ async def test_at_the_keyboard(stack: Stack, row: Row) -> None:
     assert look(stack) == before
 
 
-async def test_a_link_to_a_folder_outside(stack: Stack, tmp_path: Path) -> None:
+async def test_image_reference_through_a_symlinked_folder_is_refused(stack: Stack, tmp_path: Path) -> None:
     """A reference through a folder of the store that is a link leads nowhere, in a run and at the keyboard."""
     (tmp_path / "secret.png").write_bytes(PNG)
     link = Path(urlsplit(stack.store.root).path) / "elsewhere"
@@ -279,7 +279,7 @@ async def test_a_link_to_a_folder_outside(stack: Stack, tmp_path: Path) -> None:
     link.unlink()
 
 
-async def test_a_refused_picture_leaves_the_id_free(stack: Stack) -> None:
+async def test_request_id_of_a_refused_image_stays_free(stack: Stack) -> None:
     """Whoever has sent a wrong picture may send the right one under the same id: the refused run wrote nothing."""
     run_id = new_run_id()
     right = await stack.store.put_image(PNG)
@@ -290,7 +290,7 @@ async def test_a_refused_picture_leaves_the_id_free(stack: Stack) -> None:
     assert (await stack.run({**CONTRACT, "images": [right.uri]}, run_id=run_id)).billing.state == "billed"
 
 
-async def test_very_many_names_and_one_of_them_twice(stack: Stack) -> None:
+async def test_duplicate_name_among_100000_is_found_in_time(stack: Stack) -> None:
     """A workflow's task finds the one name of 100,000 that is given twice in time."""
     members = ",".join(f'"f{number}": 1' for number in [*range(100_000), 99_999])
     refusal = await send(stack, f"{{{members}}}".encode())
@@ -298,7 +298,7 @@ async def test_very_many_names_and_one_of_them_twice(stack: Stack) -> None:
     assert "several values for the name 'f99999'" in refusal.message
 
 
-async def test_three_hundred_problems(stack: Stack) -> None:
+async def test_refusal_with_many_problems_is_shortened(stack: Stack) -> None:
     """Of very many problems as many are told as somebody reads, and the number of the rest."""
     raw = json.dumps({**CONTRACT, **{f"\u202e{number}" * 20: "\x1b" * 99 for number in range(280)}}).encode()
     refusal = await send(stack, raw)
@@ -309,7 +309,7 @@ async def test_three_hundred_problems(stack: Stack) -> None:
     assert_harmless(str(await check(stack, raw)))
 
 
-async def test_a_prompt_of_ten_megabytes(stack: Stack) -> None:
+async def test_prompt_of_ten_megabytes_is_refused(stack: Stack) -> None:
     """The server takes no such run, and the command line names the prompt before it comes to that."""
     before = look(stack)
     payload = {**CONTRACT, "prompt": "x" * 10_000_000}
@@ -326,7 +326,7 @@ async def test_a_prompt_of_ten_megabytes(stack: Stack) -> None:
     assert look(stack) == before
 
 
-async def test_a_prompt_may_run_from_right_to_left(stack: Stack) -> None:
+async def test_prompt_with_bidirectional_marks_and_sql_is_accepted(stack: Stack) -> None:
     """Marks of direction, joiners and SQL are words like any other in a prompt and in the values of metadata."""
     words = (
         "\u200f\u0645\u0635\u0628\u0627\u062d\u202c '; DROP TABLE runs;-- $(id) \U0001f469\u200d\U0001f52c"

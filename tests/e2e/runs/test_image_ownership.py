@@ -51,7 +51,7 @@ async def test_picture_of_another_tenant_is_refused_like_an_unknown_one(any_stac
     assert result.operation == "edit"
 
 
-async def test_upload_is_a_tenant_s(stack: Stack, tmp_path: Path) -> None:
+async def test_uploaded_image_belongs_to_its_tenant(stack: Stack, tmp_path: Path) -> None:
     """`upload --tenant`, and the command line refuses others before a run is started."""
     acme, evil = new_tenant("acme"), new_tenant("evil")
     (tmp_path / "cat.png").write_bytes(make_picture("PNG", (1024, 1008)))
@@ -82,7 +82,7 @@ async def test_economy_line_with_a_foreign_picture_is_refused(stack: Stack) -> N
     assert (summary.refused, summary.done) == (1, 1)
 
 
-async def test_shared_images_are_everybody_s(tmp_path: Path) -> None:
+async def test_shared_images_setting_lets_every_tenant_use_an_image(tmp_path: Path) -> None:
     store = (tmp_path / "images").as_uri()
     async with run_stack(sqlite_url(tmp_path), store, shared_images=True) as sharing:
         image = await make(sharing, "acme")

@@ -31,7 +31,7 @@ async def test_missing_usage_is_held_where_the_request_says_so(any_stack: Stack)
     assert await any_stack.store.read(result.images[0].uri)
 
 
-async def test_no_sound_estimate_is_held(stack: Stack) -> None:
+async def test_missing_usage_of_a_model_without_estimate_is_held(stack: Stack) -> None:
     """For a model without a formula a response without usage is pending: nothing is made up."""
     result = await stack.run(
         {"model": "gpt-image-2.6-flare", "prompt": "A cup [simulate:missing_usage]", "size": "1024x1024"}
@@ -81,7 +81,7 @@ async def test_usage_that_contradicts_itself_or_the_picture_is_held(
         ("output_tokens", "output_tokens_missing", "0.000170"),
     ],
 )
-async def test_a_missing_count_of_which_nothing_else_is_known_is_zero_and_flagged(
+async def test_missing_count_of_a_usage_is_zero_and_flagged(
     stack: Stack, field: str, flag: str, amount: str
 ) -> None:
     """Of a usage that has only one count, that one is charged and the lack of the other is flagged."""
@@ -105,7 +105,7 @@ async def test_malformed_usage_is_held_with_its_reason(stack: Stack, form: str) 
     assert len(stack.calls(result.run_id)) == 1
 
 
-async def test_an_oversize_usage_buys_no_second_picture(stack: Stack) -> None:
+async def test_oversize_usage_is_held_and_not_bought_again(stack: Stack) -> None:
     """A usage of 3 MB, more than Temporal carries, is kept whole on the run's entry and held: one call, one picture."""
     result = await stack.run({**CONTRACT, "prompt": "A cup [simulate:oversize_usage]"})
 

@@ -13,7 +13,7 @@ from tests.support.servers.stack import CONTRACT, Stack, new_run_id, run_stack
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_twenty_at_once_are_one_run(any_stack: Stack) -> None:
+async def test_twenty_concurrent_starts_are_one_run(any_stack: Stack) -> None:
     """The same request submitted twenty times at once is one run, one call to the provider and one entry."""
     run_id = new_run_id()
 
@@ -35,7 +35,7 @@ async def test_twenty_at_once_are_one_run(any_stack: Stack) -> None:
     assert len(any_stack.entries(run_id)) == 1
 
 
-async def test_after_temporal_has_forgotten(any_stack: Stack) -> None:
+async def test_run_forgotten_by_temporal_is_not_paid_again(any_stack: Stack) -> None:
     """A request submitted again to a Temporal that knows nothing of its run gets the same pictures and the same entry."""
     run_id = new_run_id()
     first = await any_stack.run(CONTRACT, run_id=run_id)
@@ -50,7 +50,7 @@ async def test_after_temporal_has_forgotten(any_stack: Stack) -> None:
     assert len(any_stack.entries(run_id)) == 1
 
 
-async def test_a_bill_that_would_be_another_today(any_stack: Stack) -> None:
+async def test_billed_run_keeps_its_cost_under_other_settings(any_stack: Stack) -> None:
     """A run that was billed and is submitted again under other settings answers with what is on its entry, not with today's cost."""
     run_id = new_run_id()
     payload = {**CONTRACT, "prompt": "A cup [simulate:missing_usage]"}
@@ -65,7 +65,7 @@ async def test_a_bill_that_would_be_another_today(any_stack: Stack) -> None:
     assert again == first
 
 
-async def test_the_same_id_for_something_else(stack: Stack) -> None:
+async def test_request_id_of_other_content_is_a_conflict(stack: Stack) -> None:
     """A request id that was used for other content is a conflict that names the difference, and nothing is sent."""
     run_id = new_run_id()
     await stack.run(CONTRACT, run_id=run_id)
@@ -80,7 +80,7 @@ async def test_the_same_id_for_something_else(stack: Stack) -> None:
     assert entry.fingerprint == fingerprint(ImageRequest.model_validate(CONTRACT))  # without marks
 
 
-async def test_one_request_id_under_two_workflow_ids(stack: Stack) -> None:
+async def test_second_workflow_of_one_request_id_is_refused(stack: Stack) -> None:
     """Two workflows that both claim one request id cannot both pay: the second is refused and pointed to the first."""
     run_id = new_run_id()
     request_id = run_id.rpartition(":")[2]
@@ -93,7 +93,7 @@ async def test_one_request_id_under_two_workflow_ids(stack: Stack) -> None:
     assert len(stack.calls(run_id)) == 1
 
 
-async def test_a_workflow_id_of_one_s_own(stack: Stack) -> None:
+async def test_custom_workflow_id_runs_its_request_id(stack: Stack) -> None:
     """A workflow started under any id with a request_id in its request is the run of that request id."""
     result = await stack.run({**CONTRACT, "request_id": "own-4711"}, run_id="of-another-team-4711")
 

@@ -26,7 +26,9 @@ NEARLY_TWO_MIB = 2 * 1024 * 1024 - 400
     ],
     ids=["fields", "images", "an image's fields", "metadata", "reference", "name", "value"],
 )
-async def test_an_oversize_request(stack: Stack, payload: dict[str, Any], field: str) -> None:
+async def test_oversize_request_is_refused_with_a_short_reason(
+    stack: Stack, payload: dict[str, Any], field: str
+) -> None:
     """A request with a hundred thousand parts, or with one part of two megabytes, is refused with a short reason."""
     run_id = new_run_id()
     failure = await stack.fail({**CONTRACT, **payload}, run_id=run_id)
@@ -37,7 +39,7 @@ async def test_an_oversize_request(stack: Stack, payload: dict[str, Any], field:
     assert stack.attempts(run_id) == ()
 
 
-async def test_everything_that_a_request_may_hold(stack: Stack) -> None:
+async def test_request_with_every_field_at_its_limit_is_accepted(stack: Stack) -> None:
     image = await stack.run({**CONTRACT, "quality": "low"})
     picture = image.images[0].model_dump(mode="json")
     result = await stack.run(

@@ -36,7 +36,7 @@ async def collect(stack: Stack, run_id: str) -> list[PartialImage]:
         return [item.data async for item in told]
 
 
-async def test_two_partial_pictures_and_one_bill(any_stack: Stack) -> None:
+async def test_streamed_run_publishes_two_partial_images_and_bills_once(any_stack: Stack) -> None:
     """A subscriber hears of both before the call has ended; the one result is billed by the last event's usage."""
     handle = await any_stack.start(STREAMED)
     told = await collect(any_stack, handle.id)
@@ -65,7 +65,7 @@ async def test_two_partial_pictures_and_one_bill(any_stack: Stack) -> None:
     assert max(signals) < kinds.index("ACTIVITY_TASK_COMPLETED")
 
 
-async def test_an_edit_is_streamed_too(stack: Stack) -> None:
+async def test_streamed_edit_is_billed_by_its_last_event(stack: Stack) -> None:
     """The provider's own payload, with stream, works on a picture; it is billed by the last event's usage."""
     image = await stack.store.put_image(make_picture("PNG", (256, 256)))
     result = await stack.run({**STREAMED, "stream": True, "n": 1, "images": [image.uri]})
@@ -76,7 +76,7 @@ async def test_an_edit_is_streamed_too(stack: Stack) -> None:
     assert len(await collect(stack, result.run_id)) == 2
 
 
-async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
+async def test_silent_stream_shows_its_partial_image_and_is_sent_again(tmp_path: Path) -> None:
     """While the provider is silent its partial picture is in the status and on the page; cut off, it is sent again."""
     images = tmp_path / "images"
     async with run_stack(sqlite_url(tmp_path), images.as_uri()) as stack:
@@ -122,7 +122,7 @@ async def test_a_stream_that_falls_silent(tmp_path: Path) -> None:
         ("rate_limited,seconds=0.2,header=retry-after-ms", "RateLimited", "rejected", 0),
     ],
 )
-async def test_a_stream_that_breaks_is_sent_again(
+async def test_broken_stream_is_sent_again_and_billed_once(
     stack: Stack, fault: str, failure: str, outcome: str, shown: int
 ) -> None:
     """What broke after it had begun is unknown, what was refused before is not; the second request is billed, once."""
@@ -147,7 +147,9 @@ async def test_a_stream_that_breaks_is_sent_again(
         ("moderation_blocked", "ContentRefused", "rejected"),
     ],
 )
-async def test_a_stream_that_cannot_be_mended(stack: Stack, fault: str, failure: str, outcome: str) -> None:
+async def test_permanently_failing_stream_is_sent_once(
+    stack: Stack, fault: str, failure: str, outcome: str
+) -> None:
     """What would break again is sent once, and the run fails under the failure's name, without an entry."""
     run_id = new_run_id()
     cause = await stack.fail({**STREAMED, "prompt": f"A lighthouse [simulate:{fault}]"}, run_id=run_id)
@@ -158,7 +160,9 @@ async def test_a_stream_that_cannot_be_mended(stack: Stack, fault: str, failure:
 
 
 @pytest.mark.parametrize(("dialect", "count"), [("gateway", 2), ("wrapped", 0), ("event_line", 2)])
-async def test_a_stream_under_other_names_is_bought_once(stack: Stack, dialect: str, count: int) -> None:
+async def test_stream_with_other_event_names_is_paid_and_billed_once(
+    stack: Stack, dialect: str, count: int
+) -> None:
     """The picture and the usage are in the stream, whatever its events are called: one request, one bill."""
     result = await stack.run({**STREAMED, "prompt": f"A lighthouse [simulate:stream_dialect={dialect}]"})
 
@@ -168,7 +172,7 @@ async def test_a_stream_under_other_names_is_bought_once(stack: Stack, dialect: 
     assert len(await collect(stack, result.run_id)) == count
 
 
-async def test_a_held_run_shows_what_was_drawn(stack: Stack) -> None:
+async def test_held_run_shows_its_partial_image(stack: Stack) -> None:
     """Who has to decide about a broken stream sees the picture that came before it broke."""
     prompt = "A lighthouse to decide on"
     stack.simulator.script("stream_broken=1", match=prompt)
@@ -190,7 +194,7 @@ async def test_a_held_run_shows_what_was_drawn(stack: Stack) -> None:
     ("fault", "output_tokens", "shown"),
     [("fewer_partials", 296, 1), ("bad_partial", 396, 1), ("stream_ignored", 196, 0)],
 )
-async def test_a_stream_that_shows_less_is_billed_as_it_says(
+async def test_stream_with_fewer_partial_images_is_billed_by_its_usage(
     stack: Stack, fault: str, output_tokens: int, shown: int
 ) -> None:
     """Fewer partial pictures, a useless one or none at all: the finished one is kept, and its usage billed."""
@@ -203,7 +207,7 @@ async def test_a_stream_that_shows_less_is_billed_as_it_says(
     assert len(await collect(stack, result.run_id)) == shown
 
 
-async def test_a_stream_without_usage_is_held(stack: Stack) -> None:
+async def test_stream_without_usage_is_held(stack: Stack) -> None:
     """How many partial pictures are billed is not known then, so nothing is estimated."""
     result = await stack.run({**STREAMED, "prompt": "A lighthouse [simulate:missing_usage]"})
 
@@ -212,7 +216,7 @@ async def test_a_stream_without_usage_is_held(stack: Stack) -> None:
     assert len(result.images) == 1
 
 
-async def test_what_cannot_be_kept_or_told_costs_no_answer(tmp_path: Path) -> None:
+async def test_partial_image_that_cannot_be_stored_costs_no_answer(tmp_path: Path) -> None:
     """Where the store has no place for partial pictures, the finished one is kept and billed all the same."""
     images = tmp_path / "images"
     images.mkdir()
@@ -234,7 +238,9 @@ async def test_what_cannot_be_kept_or_told_costs_no_answer(tmp_path: Path) -> No
         ({"partial_images": None, "stream": True}, "stream"),
     ],
 )
-async def test_what_is_not_streamed(stack: Stack, changed: dict[str, Any], field: str) -> None:
+async def test_streaming_of_unsupported_requests_is_refused(
+    stack: Stack, changed: dict[str, Any], field: str
+) -> None:
     """It is refused before anything is sent, and the field is named."""
     failure = await stack.fail({**STREAMED, **changed})
 
@@ -244,7 +250,7 @@ async def test_what_is_not_streamed(stack: Stack, changed: dict[str, Any], field
     )
 
 
-async def test_an_economy_batch_streams_nothing(stack: Stack) -> None:
+async def test_economy_line_with_partial_images_is_refused(stack: Stack) -> None:
     """Its line is refused: the provider's batches show nothing before they are done."""
     requests = economy.make_requests(economy.new_batch_id(), ["A cup"], model="gpt-image-2", partial_images=1)
     summary, _ = await economy.run_batch(stack, requests)
@@ -252,7 +258,7 @@ async def test_an_economy_batch_streams_nothing(stack: Stack) -> None:
     assert (summary.refused, stack.calls(economy.run_ids(requests)[0])) == (1, [])
 
 
-async def test_strangers_at_the_stream(stack: Stack) -> None:
+async def test_invalid_stream_signals_and_polls_do_not_stop_a_run(stack: Stack) -> None:
     """Signals and polls that no client of ours would send neither stop a run nor are told on."""
     prompt = "A lighthouse among strangers"
     stack.simulator.script("stream_broken=1", match=prompt)
@@ -285,7 +291,7 @@ async def test_strangers_at_the_stream(stack: Stack) -> None:
     assert [partial.index for partial in await collect(stack, handle.id)] == [0, 0, 1]
 
 
-async def test_a_run_without_partial_pictures_ends_for_its_subscribers(stack: Stack) -> None:
+async def test_subscriber_of_a_run_without_partial_images_is_released_at_its_end(stack: Stack) -> None:
     """Who listens to a run that shows nothing is let go at its end, and costs it no failure."""
     run_id = new_run_id()
     handle = await stack.start({**CONTRACT, "prompt": "A cup [simulate:delay=1]"}, run_id=run_id)

@@ -26,9 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         ("plain_text", "MalformedAnswer", "unknown"),
     ],
 )
-async def test_what_cannot_be_mended_by_trying_again(
-    stack: Stack, fault: str, failure: str, outcome: str
-) -> None:
+async def test_permanent_error_is_not_retried(stack: Stack, fault: str, failure: str, outcome: str) -> None:
     """One request is sent, the run fails under the failure's name, the attempt has its outcome, the ledger no entry."""
     run_id = new_run_id()
     cause = await stack.fail({**CONTRACT, "prompt": f"A cup [simulate:{fault}]"}, run_id=run_id)
@@ -61,7 +59,9 @@ async def test_what_cannot_be_mended_by_trying_again(
         ("truncated", "AnswerLost", "unknown"),
     ],
 )
-async def test_what_passes_is_tried_again(stack: Stack, fault: str, failure: str, outcome: str) -> None:
+async def test_transient_error_is_retried_and_billed_once(
+    stack: Stack, fault: str, failure: str, outcome: str
+) -> None:
     """After a failure that passes the run is carried out and billed once, and both attempts are on record."""
     prompt = f"A cup after {fault.partition(',')[0]}"
     stack.simulator.script(fault, match=prompt)
@@ -80,7 +80,7 @@ async def test_what_passes_is_tried_again(stack: Stack, fault: str, failure: str
     assert entry.attempt_id == second.attempt_id
 
 
-async def test_unknown_outcomes_end(stack: Stack) -> None:
+async def test_third_unknown_outcome_fails_the_run_with_its_exposure(stack: Stack) -> None:
     """After three requests of unknown outcome no further one is sent, and the run lists what they may have cost."""
     failure = await stack.fail(
         {**CONTRACT, "prompt": "A cup [simulate:reset_after_payment]"}, run_id="image:default:doubt"
@@ -94,7 +94,7 @@ async def test_unknown_outcomes_end(stack: Stack) -> None:
     assert stack.entries("image:default:doubt") == ()
 
 
-async def test_the_provider_s_delay_is_honoured(stack: Stack) -> None:
+async def test_retry_after_of_the_provider_is_waited_for(stack: Stack) -> None:
     """A rate limit of two seconds is waited for: the second request comes at least two seconds after the first."""
     stack.simulator.script("rate_limited,seconds=2", match="A patient cup")
     result = await stack.run({**CONTRACT, "prompt": "A patient cup"})
@@ -103,7 +103,7 @@ async def test_the_provider_s_delay_is_honoured(stack: Stack) -> None:
     assert (second.time - first.time).total_seconds() >= 2
 
 
-async def test_pictures_of_another_kind_are_kept(stack: Stack) -> None:
+async def test_images_of_another_format_or_number_are_kept_and_billed(stack: Stack) -> None:
     """Pictures in another format than asked, or fewer, were paid for: they are kept and billed, and the run says so."""
     result = await stack.run(
         {**CONTRACT, "n": 2, "quality": "low", "prompt": "Two cups [simulate:wrong_count]"}
@@ -127,7 +127,7 @@ async def test_pictures_of_another_kind_are_kept(stack: Stack) -> None:
         "odd_base64=data_uri_in_url",
     ],
 )
-async def test_a_picture_in_odd_base64_is_kept_and_billed(stack: Stack, fault: str) -> None:
+async def test_image_in_unusual_base64_is_kept_and_billed(stack: Stack, fault: str) -> None:
     result = await stack.run({**CONTRACT, "quality": "low", "prompt": f"A cup [simulate:{fault}]"})
 
     assert len(result.images) == 1
@@ -144,7 +144,7 @@ async def test_a_picture_in_odd_base64_is_kept_and_billed(stack: Stack, fault: s
         ("empty", "data[1] has no b64_json"),
     ],
 )
-async def test_the_pictures_beside_a_lost_one_are_kept_and_billed(
+async def test_images_beside_a_missing_one_are_kept_and_billed(
     stack: Stack, instead: str, words: str
 ) -> None:
     """The run completes with what came, its bill follows the usage for both, and everybody is told what is missing."""
@@ -175,7 +175,7 @@ async def test_the_pictures_beside_a_lost_one_are_kept_and_billed(
     ],
 )
 @pytest.mark.parametrize("policy", ["resend", "hold"])
-async def test_usage_without_a_picture_is_billed_and_the_run_fails(
+async def test_usage_without_an_image_is_billed_and_the_run_fails(
     stack: Stack, fault: str, words: str, policy: str
 ) -> None:
     """What the provider says it used is on a bill, not only exposure at the ceiling; submitted again, nothing is paid."""

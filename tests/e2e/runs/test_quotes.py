@@ -22,7 +22,7 @@ async def ask(stack: Stack, payload: Any) -> Quote:
     return Quote.model_validate(quoted)
 
 
-async def test_a_quote_holds_for_the_run(stack: Stack) -> None:
+async def test_quote_bounds_the_cost_of_its_run(stack: Stack) -> None:
     """The run costs what was expected and its prompt, and no more than the ceiling; the quote itself sent nothing."""
     sent_before = len(stack.simulator.books.entries)
     quoted = await ask(stack, {**CONTRACT, "tenant": "acme", "request_id": f"quoted-{uuid.uuid4().hex}"})
@@ -37,7 +37,7 @@ async def test_a_quote_holds_for_the_run(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("payload", [{**CONTRACT, "n": 11, "size": "10x10"}, "a lamp", None])
-async def test_a_quote_is_refused_as_its_run_would_be(stack: Stack, payload: Any) -> None:
+async def test_quote_of_an_invalid_request_is_refused_like_its_run(stack: Stack, payload: Any) -> None:
     """What could not run has no price: the same failure with the same problems."""
     refused = await stack.fail(payload)
 

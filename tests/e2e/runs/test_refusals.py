@@ -41,7 +41,7 @@ async def refuse(stack: Stack, *arguments: Any) -> ApplicationError:
     return raised.value.cause
 
 
-async def test_every_problem_at_once(stack: Stack) -> None:
+async def test_refusal_lists_every_problem(stack: Stack) -> None:
     """A request with wrong values of every kind is refused with all of them: field, value, and what is allowed."""
     failure = await refuse(
         stack,
@@ -61,13 +61,13 @@ async def test_every_problem_at_once(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("field", ["svg", "frame_count", "markup", "complexity"])
-async def test_options_that_would_change_the_bill(stack: Stack, field: str) -> None:
+async def test_unsupported_option_is_refused_by_name(stack: Stack, field: str) -> None:
     """An option of the provider that we do not support is refused by its name, not ignored."""
     assert fields_of(await refuse(stack, {**CONTRACT, field: 1})) == [field]
 
 
 @pytest.mark.parametrize("output_format", ["gif", "svg"])
-async def test_formats_that_would_change_the_bill(stack: Stack, output_format: str) -> None:
+async def test_unsupported_output_format_is_refused(stack: Stack, output_format: str) -> None:
     """The formats gif and svg are refused with the reason."""
     failure = await refuse(stack, {**CONTRACT, "output_format": output_format})
 
@@ -98,7 +98,7 @@ def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
         (raw(b"", b"of-their-own"),),
     ],
 )
-async def test_what_is_no_request_at_all(stack: Stack, arguments: tuple[Any, ...]) -> None:
+async def test_non_object_payload_is_refused(stack: Stack, arguments: tuple[Any, ...]) -> None:
     """Arguments that are no JSON object, or cannot even be decoded, end the run as refused, never as a stuck task."""
     assert fields_of(await refuse(stack, *arguments))[0] in {"request", "n"}
 
@@ -114,19 +114,19 @@ async def test_what_is_no_request_at_all(stack: Stack, arguments: tuple[Any, ...
         "data:text/plain,hello",
     ],
 )
-async def test_pictures_that_may_not_be_read(stack: Stack, uri: str) -> None:
+async def test_input_image_outside_of_the_store_is_refused(stack: Stack, uri: str) -> None:
     """A reference out of the store, or data that is no picture, is refused with the field's name."""
     assert fields_of(await refuse(stack, {**CONTRACT, "images": [uri]})) == ["images.0"]
 
 
-async def test_a_reference_that_climbs_out_of_the_store(stack: Stack) -> None:
+async def test_image_reference_with_dots_is_refused(stack: Stack) -> None:
     """A reference below the store's root that leads out of it with dots is refused, encoded dots too."""
     root = stack.store.root
     for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "sha256/../../x.png"):
         assert fields_of(await refuse(stack, {**CONTRACT, "images": [root + path]})) == ["images.0"]
 
 
-async def test_a_symlink_out_of_the_store(stack: Stack, tmp_path: Path) -> None:
+async def test_image_reference_through_a_symlink_is_refused(stack: Stack, tmp_path: Path) -> None:
     """A link inside the store that leads to a file outside of it is refused."""
     secret = tmp_path / "secret.png"
     secret.write_bytes(make_picture("PNG", (1024, 1024)))
@@ -140,7 +140,7 @@ async def test_a_symlink_out_of_the_store(stack: Stack, tmp_path: Path) -> None:
     assert fields_of(await refuse(stack, {**CONTRACT, "images": [reference]})) == ["images.0"]
 
 
-async def test_masks_and_pictures_together(stack: Stack) -> None:
+async def test_invalid_masks_and_images_are_refused_in_one_list(stack: Stack) -> None:
     """A mask without alpha, of another size, and a bomb of 10^10 pixels are each refused, in one list."""
     image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
     bomb = "data:image/png;base64," + base64.b64encode(png_of_size(100_000, 100_000)).decode()
@@ -152,7 +152,7 @@ async def test_masks_and_pictures_together(stack: Stack) -> None:
     assert "alpha" in failure.message
 
 
-async def test_too_much_in_data_uris(stack: Stack) -> None:
+async def test_data_uris_over_1_mib_are_refused(stack: Stack) -> None:
     """More than 1 MiB in data: URIs is refused, and the refusal says how to upload."""
     failure = await refuse(stack, {**CONTRACT, "images": ["data:image/png;base64," + "A" * 1_100_000]})
 
@@ -160,7 +160,7 @@ async def test_too_much_in_data_uris(stack: Stack) -> None:
     assert "upload" in failure.message
 
 
-async def test_a_small_data_uri_is_edited(stack: Stack) -> None:
+async def test_small_data_uri_is_edited(stack: Stack) -> None:
     """A small data: URI is sent to the provider as the picture that it is."""
     uri = "data:image/png;base64," + base64.b64encode(make_picture("PNG", (640, 480))).decode()
     result = await stack.run({**CONTRACT, "images": [{"image_url": uri}]})
@@ -168,7 +168,7 @@ async def test_a_small_data_uri_is_edited(stack: Stack) -> None:
     assert result.operation == "edit"
 
 
-async def test_an_id_that_no_run_can_have(stack: Stack) -> None:
+async def test_invalid_workflow_id_without_request_id_is_refused(stack: Stack) -> None:
     """A workflow id that is no run id, without a request_id, is refused and told what to do; the id itself is shown."""
     handle = await stack.client.start_workflow(
         names.WORKFLOW, CONTRACT, id="any/id with blanks", task_queue=names.RUNS_QUEUE

@@ -89,7 +89,9 @@ async def test_picture_is_kept_and_billed_by_one_request(
         ("4160 tokens", "hold", "billed as pending"),
     ],
 )
-async def test_usage_without_a_picture_is_on_a_bill(site: Site, usage: Any, kind: str, words: str) -> None:
+async def test_usage_without_an_image_is_billed_or_held(
+    site: Site, usage: Any, kind: str, words: str
+) -> None:
     """Billed where it can be priced, else held with the reason: never only exposure at the ceiling."""
     site.answer_json({"data": [{"b64_json": None}], "usage": usage})
     run_id = new_run_id()
@@ -244,7 +246,7 @@ async def test_link_is_recovered_once_its_host_is_allowed(
     assert len(site.stack.entries(run_id)) == 1
 
 
-async def test_nothing_is_recovered_where_nothing_was_kept(site: Site, tmp_path: Path) -> None:
+async def test_recovery_without_kept_answers_changes_nothing(site: Site, tmp_path: Path) -> None:
     site.answer("02-wrapped_b64.json")
     result = await site.stack.run(CONTRACT)
 

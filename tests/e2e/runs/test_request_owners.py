@@ -107,7 +107,7 @@ async def test_one_of_several_contents_owns_a_new_request_id(stack: Stack) -> No
         assert len(stack.calls(run_id)) == 1
 
 
-async def test_whoever_started_plainly_never_gets_the_result_of_other_content(stack: Stack) -> None:
+async def test_execution_of_other_content_ends_as_a_conflict(stack: Stack) -> None:
     """An execution that somebody awaits for its own content ends as a conflict; the owner's caller is told to submit again, and not `conflict`."""
     run_id, paid = new_run_id(), make_request("A cup that was paid before")
     _, first = await submit(stack.client, paid, run_id)
@@ -133,7 +133,7 @@ async def test_whoever_started_plainly_never_gets_the_result_of_other_content(st
     assert len(stack.calls(run_id)) == len(stack.entries(run_id)) == 1
 
 
-async def test_a_run_says_whose_content_it_carries_out(stack: Stack) -> None:
+async def test_memo_of_a_run_is_that_of_its_owner(stack: Stack) -> None:
     """The memo by which others compare contents is that of the owner, and a later submission of the first content is a conflict."""
     run_id, paid = new_run_id(), make_request("A cup that has its owner")
     _, first = await submit(stack.client, paid, run_id)

@@ -21,7 +21,7 @@ def usage_of(result: RunResult) -> dict[str, Any]:
     return result.usage
 
 
-async def test_contract_payload(any_stack: Stack) -> None:
+async def test_documented_payload_yields_one_image_and_one_charge(any_stack: Stack) -> None:
     """The payload of the documentation yields one stored picture and one charge of 10 and 40 micro-USD a token."""
     result = await any_stack.run(CONTRACT)
 
@@ -48,7 +48,7 @@ async def test_contract_payload(any_stack: Stack) -> None:
     assert result.billing.state == "billed"
 
 
-async def test_edit_with_two_images_and_a_mask(any_stack: Stack) -> None:
+async def test_edit_with_two_images_and_a_mask_bills_image_input_tokens(any_stack: Stack) -> None:
     """Two stored pictures and a mask are edited by the same workflow, and the pictures are billed as input tokens."""
     first = await any_stack.store.put_image(make_picture("PNG", (1024, 1024)))
     second = await any_stack.store.put_image(make_picture("JPEG", (640, 480)))
@@ -112,7 +112,7 @@ async def test_other_models_are_charged_at_their_list_price(
     assert result.cost.list_cost_usd == result.cost.amount_usd
 
 
-async def test_what_an_operator_finds(stack: Stack) -> None:
+async def test_completed_run_is_found_with_cost_and_images(stack: Stack) -> None:
     """A run is found by its search attributes and tells its outcome, cost and pictures on its page and by query."""
     run_id = new_run_id("acme")
     result = await stack.run({**CONTRACT, "tenant": "acme"}, run_id=run_id)
@@ -134,7 +134,7 @@ async def test_what_an_operator_finds(stack: Stack) -> None:
     assert result.images[0].uri in str(details)
 
 
-async def test_runs_at_once_share_nothing_but_the_servers(stack: Stack) -> None:
+async def test_thirty_concurrent_runs_match_the_provider_to_the_micro_dollar(stack: Stack) -> None:
     """Thirty runs at once end in thirty charges that equal the provider's books to the micro-dollar."""
     results = await asyncio.gather(
         *(

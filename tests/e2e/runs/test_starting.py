@@ -27,7 +27,7 @@ from tests.support.servers.stack import Stack, run_stack, run_temporal, sqlite_u
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_with_a_receipt(stack: Stack) -> None:
+async def test_started_run_gets_a_receipt_and_attaches_or_conflicts(stack: Stack) -> None:
     """Who starts a run is told its worst case; who asks again while it is under way attaches, and other content is refused."""
     checked = make_checked_request("A cup that is started", unknown_outcome="hold")
     stack.simulator.script("reset_after_payment", match=checked.request.prompt)
@@ -52,7 +52,7 @@ async def test_with_a_receipt(stack: Stack) -> None:
     assert len(stack.entries(checked.run_id)) == 1
 
 
-async def test_what_the_worker_refuses_is_told_at_once(stack: Stack) -> None:
+async def test_refusal_by_the_worker_is_reported_without_waiting(stack: Stack) -> None:
     """Where the worker has other rules than this machine, its problems are the command's, without waiting for the run."""
     sound = make_checked_request("A cup that is refused by the worker")
     wrong = replace(sound, payload={**sound.payload, "n": 11, "size": "100x100"})
@@ -64,7 +64,7 @@ async def test_what_the_worker_refuses_is_told_at_once(stack: Stack) -> None:
     assert refused.value.document()["run_id"] == sound.run_id
 
 
-async def test_without_a_worker() -> None:
+async def test_start_without_a_worker_has_no_receipt() -> None:
     """Where no worker polls, the run is started at once and without a receipt; the same submission attaches to it."""
     async with run_temporal() as client:
         checked = make_checked_request("A cup without a worker")
@@ -75,7 +75,7 @@ async def test_without_a_worker() -> None:
         assert (await started.handle.describe()).status == WorkflowExecutionStatus.RUNNING
 
 
-async def test_without_a_ledger(tmp_path: Path) -> None:
+async def test_start_without_a_ledger_has_no_receipt(tmp_path: Path) -> None:
     """Where the worker cannot answer in time, the run is this call's all the same; Ctrl-C meanwhile is no patience at its end."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         rename(stack, "runs", "runs_away")
@@ -105,7 +105,7 @@ async def start_other(client: Client, checked: CheckedRequest) -> WorkflowHandle
     )
 
 
-async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -> None:
+async def test_owner_gets_its_result_beside_an_execution_of_other_content(tmp_path: Path) -> None:
     """The owner of a paid request is not told `conflict` because other content was started under its id, and gets its result."""
     url, images = sqlite_url(tmp_path), (tmp_path / "images").as_uri()
     async with run_stack(url, images, provider_concurrency=1) as stack:
@@ -131,7 +131,7 @@ async def test_no_receipt_beside_an_execution_of_other_content(tmp_path: Path) -
         await slow.result()
 
 
-async def test_a_late_receipt_beside_an_execution_of_other_content(tmp_path: Path) -> None:
+async def test_late_receipt_beside_other_content_is_asked_for_again(tmp_path: Path) -> None:
     """Where the receipt takes too long, the content of the execution does not make a conflict: the worker is asked again."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         checked = make_checked_request("A cup that was paid before")
@@ -149,7 +149,7 @@ async def test_a_late_receipt_beside_an_execution_of_other_content(tmp_path: Pat
         assert len(stack.calls(checked.run_id)) == 1
 
 
-async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> None:
+async def test_run_without_receipt_does_not_take_the_owners_result(tmp_path: Path) -> None:
     """Whoever awaits a run without a receipt does not take the result of the owner's content, with which it went on."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         checked = make_checked_request("A cup that owns its id")
@@ -178,7 +178,7 @@ async def test_a_late_receipt_of_content_that_owns_nothing(tmp_path: Path) -> No
         assert (await start_run(stack.client, checked, patience=RECEIPT_PATIENCE)).ended
 
 
-async def test_without_a_worker_nobody_says_whose_a_request_id_is() -> None:
+async def test_start_without_a_worker_beside_other_content_is_undecided() -> None:
     """Beside an execution of other content the request is neither refused nor started, and its id is to be kept."""
     async with run_temporal() as client:
         checked = make_checked_request("A cup beside a plate")
@@ -191,7 +191,7 @@ async def test_without_a_worker_nobody_says_whose_a_request_id_is() -> None:
         assert doubt.value.document()["differences"] == ["prompt"]
 
 
-async def test_a_completed_run_of_another_request_id(stack: Stack) -> None:
+async def test_completed_run_of_another_request_id_is_not_a_conflict(stack: Stack) -> None:
     """A workflow whose request names another request id is no sign that this one is taken."""
     checked = make_checked_request("A cup under its own id")
     payload = {**checked.payload, "request_id": f"{checked.request.request_id}-other"}

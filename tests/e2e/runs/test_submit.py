@@ -63,7 +63,7 @@ async def finish(handle: WorkflowHandle[Any, Any]) -> Any:
     return await handle.result()
 
 
-async def test_a_new_request_is_accepted(any_stack: Stack) -> None:
+async def test_new_request_is_accepted_with_its_worst_case(any_stack: Stack) -> None:
     """The first submission is accepted with its worst case, before anything is sent; the workflow's result is the result."""
     run_id = new_run_id()
 
@@ -81,7 +81,7 @@ async def test_a_new_request_is_accepted(any_stack: Stack) -> None:
     ]
 
 
-async def test_the_same_call_again_gets_the_same_receipt(stack: Stack) -> None:
+async def test_same_update_id_gets_the_same_receipt(stack: Stack) -> None:
     """A client that lost the answer and asks again under the update's id is answered as before: it has started the run."""
     run_id = new_run_id()
     first, handle = await submit(stack.client, REQUEST, run_id, update_id="one-call")
@@ -93,7 +93,7 @@ async def test_the_same_call_again_gets_the_same_receipt(stack: Stack) -> None:
     assert len(stack.calls(run_id)) == 1
 
 
-async def test_an_update_id_is_of_one_call(stack: Stack) -> None:
+async def test_update_id_of_other_content_gets_the_first_receipt(stack: Stack) -> None:
     """Temporal answers an update id that it knows by itself, be it of other content: that is why docs/how-to/integrate.md wants a new one."""
     run_id = new_run_id()
     first, handle = await submit(stack.client, REQUEST, run_id, update_id="used-again")
@@ -105,7 +105,7 @@ async def test_an_update_id_is_of_one_call(stack: Stack) -> None:
     assert len(stack.calls(run_id)) == 1
 
 
-async def test_while_it_is_under_way(stack: Stack) -> None:
+async def test_submission_to_a_running_run_attaches_or_conflicts(stack: Stack) -> None:
     """The same content attaches, whoever has started the run; other content is told what differs, with values and no prompt."""
     run_id, payload, handle = await start_held(stack, "A cup that is under way")
     other = {**payload, "prompt": "A cup that is secret", "quality": "high"}
@@ -125,7 +125,7 @@ async def test_while_it_is_under_way(stack: Stack) -> None:
     assert len(stack.entries(run_id)) == 1
 
 
-async def test_after_its_end(any_stack: Stack) -> None:
+async def test_submission_to_an_ended_run_gets_its_result_or_a_conflict(any_stack: Stack) -> None:
     """The same content gets the result that was paid; other content is a conflict, as the ledger remembers it."""
     run_id = new_run_id()
     _, handle = await submit(any_stack.client, REQUEST, run_id)
@@ -147,7 +147,7 @@ async def test_after_its_end(any_stack: Stack) -> None:
     assert len(any_stack.calls(run_id)) == len(any_stack.entries(run_id)) == 1
 
 
-async def test_a_refused_request_gets_all_reasons(stack: Stack) -> None:
+async def test_invalid_request_is_refused_with_all_problems(stack: Stack) -> None:
     """What is wrong is told at once, by shape and by the model's rules, and the run fails with the same problems."""
     run_id = new_run_id()
 
@@ -164,7 +164,7 @@ async def test_a_refused_request_gets_all_reasons(stack: Stack) -> None:
     assert accepted.status == "accepted"
 
 
-async def test_one_of_many_is_accepted(any_stack: Stack) -> None:
+async def test_one_of_twenty_concurrent_submissions_is_accepted(any_stack: Stack) -> None:
     """Of twenty submissions at once one has started the run, and the others are attached: one call, one bill."""
     run_id, payload = new_run_id(), make_lost(any_stack, f"A cup that many want {uuid.uuid4().hex}")
     calls = [uuid.uuid4().hex for _ in range(20)]
@@ -183,7 +183,7 @@ async def test_one_of_many_is_accepted(any_stack: Stack) -> None:
     assert len(any_stack.entries(run_id)) == 1
 
 
-async def test_two_contents_at_once(stack: Stack) -> None:
+async def test_one_of_two_concurrent_contents_is_accepted(stack: Stack) -> None:
     """Of two contents at the same moment one is carried out, and the other is told what differs."""
     run_id = new_run_id()
     contents = [{**REQUEST, "prompt": f"A {what} at once"} for what in ("cup", "plate")]
@@ -196,7 +196,7 @@ async def test_two_contents_at_once(stack: Stack) -> None:
     assert len(stack.calls(run_id)) == len(stack.entries(run_id)) == 1
 
 
-async def test_what_cannot_be_read_changes_nothing(stack: Stack) -> None:
+async def test_malformed_submission_is_refused_and_the_run_goes_on(stack: Stack) -> None:
     """A submission that is no request is refused with all of its own problems, and the run under way goes on."""
     run_id, sound, handle = await start_held(stack, "A cup beside nonsense")
     wrong: dict[str, Any] = {
@@ -215,7 +215,7 @@ async def test_what_cannot_be_read_changes_nothing(stack: Stack) -> None:
     assert (await finish(handle))["run_id"] == run_id
 
 
-async def test_one_argument_too_many(stack: Stack) -> None:
+async def test_submission_with_wrong_number_of_arguments_is_rejected(stack: Stack) -> None:
     """An Update with two arguments is turned down, one without any is refused, and the run goes on."""
     run_id, _, handle = await start_held(stack, "A cup of two arguments")
 
@@ -229,7 +229,7 @@ async def test_one_argument_too_many(stack: Stack) -> None:
     assert (await finish(handle))["run_id"] == run_id
 
 
-async def test_another_request_id_is_another_run(stack: Stack) -> None:
+async def test_submission_of_another_request_id_is_a_conflict(stack: Stack) -> None:
     """Under a workflow id of somebody's own, the request id tells runs apart: another one is a conflict, a repeated one is not."""
     workflow_id = new_run_id().replace(":", "-")
     payload = {**make_lost(stack, "A cup on schedule"), "request_id": f"{workflow_id}-1"}
@@ -244,7 +244,7 @@ async def test_another_request_id_is_another_run(stack: Stack) -> None:
     await finish(handle)
 
 
-async def test_a_run_that_failed_is_accepted_again(stack: Stack) -> None:
+async def test_failed_unpaid_run_is_accepted_again(stack: Stack) -> None:
     """What was given up and may not have been paid is carried out again: its submission is accepted anew."""
     run_id, payload, handle = await start_held(stack, "A cup that is given up and submitted")
     await decide(handle, {"decision": "give_up", "actor": "ada", "reason": "ticket 7"})
@@ -258,7 +258,7 @@ async def test_a_run_that_failed_is_accepted_again(stack: Stack) -> None:
     await anew.terminate()
 
 
-async def test_without_a_worker(tmp_path: Path) -> None:
+async def test_submission_waits_for_a_worker(tmp_path: Path) -> None:
     """A submission waits for a worker, and the run is started meanwhile. The memo says whose start it was, where there is one.
 
     And a run that is being refused takes nobody along who comes with it: other content is told to submit again, or what is wrong with it.
@@ -295,7 +295,7 @@ async def until_started(client: Client, run_id: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
+async def test_submission_waits_for_the_ledger(tmp_path: Path) -> None:
     """No receipt is given on a guess: it waits for the ledger, and with a cancelled run it ends. Nothing is sent meanwhile."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         waits, is_cancelled = new_run_id(), new_run_id()
@@ -319,7 +319,9 @@ async def test_a_ledger_that_is_away(tmp_path: Path) -> None:
         assert len(stack.calls(waits)) == len(stack.simulator.books.entries) == 1
 
 
-async def test_a_run_that_is_submitted_too_often(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_held_run_stops_giving_receipts_after_many_submissions(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A held run gives no more receipts once it has given many, in words; somebody can still decide on it."""
     monkeypatch.setattr(reception, "MAX_SUBMISSIONS", 2)
     run_id, payload, handle = await start_held(stack, "A lighthouse asked for often")
@@ -334,7 +336,7 @@ async def test_a_run_that_is_submitted_too_often(stack: Stack, monkeypatch: pyte
     assert (await finish(handle))["billing"]["state"] == "billed"
 
 
-async def test_large_submissions_do_not_end_a_run(stack: Stack) -> None:
+async def test_large_submissions_are_rejected_before_the_history_limit(stack: Stack) -> None:
     """Submissions with large pictures are turned down long before Temporal would end the run for its history."""
     run_id, _, handle = await start_held(stack, "A lighthouse in many megabytes")
     large = {**REQUEST, "prompt": "x" * 1_500_000}
@@ -350,7 +352,7 @@ async def test_large_submissions_do_not_end_a_run(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("update", [names.UPDATE_SUBMIT, names.UPDATE_DECIDE])
-async def test_updates_of_megabytes(stack: Stack, update: str) -> None:
+async def test_oversize_updates_are_refused_and_the_run_is_billed(stack: Stack, update: str) -> None:
     """Updates that take a second each to read are not read: both are refused in words, and the run goes on and is billed.
 
     Two, as Temporal itself ends a run to which more than 4 MB of Updates come in one workflow task.
@@ -384,7 +386,9 @@ class CheckerInNoHurry(RequestChecker):
         return self.check(given.payload, given.workflow_id, "standard")
 
 
-async def test_cancelled_while_a_receipt_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_billed_run_cancelled_during_its_last_receipt_keeps_result_and_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is done and billed waits for its last receipt; a cancellation that comes then takes neither its result nor the receipt."""
     monkeypatch.setattr("activities.registry.RequestChecker", CheckerInNoHurry)
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:

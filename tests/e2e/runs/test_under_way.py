@@ -29,7 +29,7 @@ async def until_all_is_answered(stack: Stack) -> None:
     await until(is_idle)
 
 
-async def test_terminated_and_started_again(any_stack: Stack) -> None:
+async def test_run_terminated_during_its_call_and_submitted_again_is_paid_once(any_stack: Stack) -> None:
     """A run that is terminated while the provider works and submitted again gets that picture: one call, one entry."""
     any_stack.simulator.script("delay=2", match="An impatient cup")
     payload, run_id = {**CONTRACT, "prompt": "An impatient cup"}, new_run_id()
@@ -45,7 +45,7 @@ async def test_terminated_and_started_again(any_stack: Stack) -> None:
     assert len(any_stack.entries(run_id)) == 1
 
 
-async def test_a_reset(stack: Stack) -> None:
+async def test_run_reset_during_its_call_is_paid_once(stack: Stack) -> None:
     """A workflow that an operator resets while the provider works gets that picture: one call, one entry."""
     stack.simulator.script("delay=2", match="A cup set back")
     payload, run_id = {**CONTRACT, "prompt": "A cup set back"}, new_run_id()
