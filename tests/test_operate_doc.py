@@ -23,22 +23,22 @@ OPERATE = (ROOT / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
 FAILURES = (ROOT / "docs" / "reference" / "failures.md").read_text(encoding="utf-8")
 TREES = (ProviderFailure, BooksFailure, StoreFailure, LedgerError, WebhookFailure)
 FAILING_CALLS = {"ApplicationError": "type", "UnbilledEnd": "error_type", "AttemptOutcome": "error_type"}
+# Files that choose a type by what happened, from a table.
 CHOSEN_BY_CODE = {
     "economy.claim": claim_economy_part._ERROR_TYPES,
     "economy.outcomes": economy_outcomes._NAMES,
 }
-"""Files that choose a type by what happened, from a table."""
 OF_TEMPORAL = {"TimedOut"}
 
 
 def list_leaves(kind: type[Exception]) -> Iterator[str]:
-    """The names of the classes of a tree that have no further kinds."""
+    """List the classes of a tree that have no subclasses."""
     for child in kind.__subclasses__():
         yield from list_leaves(child) if child.__subclasses__() else [child.__name__]
 
 
 def list_written_types(path: Path) -> Iterator[str]:
-    """The failure types that a file names, as a text or by a constant."""
+    """List the failure types that a file names, as a text or by a constant."""
     package, _, rest = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").partition(".")
     is_activity = package == "activities"
     module = import_module(f"activities.{rest}") if is_activity else import_module(f"workflows.{rest}")

@@ -22,7 +22,7 @@ _MAX_SHOWN = 40
 
 
 def main() -> int:
-    """Runs one campaign and tells what came of it."""
+    """Run one campaign and report its result."""
     options = _read_options()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     violations = asyncio.run(_run(options, folder))

@@ -14,8 +14,9 @@ from tests.chaos.plan import Plan
 from tests.chaos.planned_runs import PlannedRun
 from tests.chaos.races import Race
 
+# UNKNOWN_OUTCOME_RESENDS as the campaign's workers have it.
 RESENDS = 2
-"""UNKNOWN_OUTCOME_RESENDS as the campaign's workers have it."""
+# Why a run may fail, and the outcomes of which one of its attempts must have one then.
 ALLOWED_FAILURES = {
     "ContentRefused": {"rejected"},
     "QuotaExhausted": {"rejected"},
@@ -23,19 +24,18 @@ ALLOWED_FAILURES = {
     "MalformedAnswer": {"unknown", "succeeded"},
     "TooManyUnknownOutcomes": {"unknown"},
 }
-"""Why a run may fail, and the outcomes of which one of its attempts must have one then."""
+# The same for a run that would rather be held: no doubt ends it by itself.
 ALLOWED_FAILURES_OF_HELD = {
     "ContentRefused": {"rejected"},
     "QuotaExhausted": {"rejected"},
     "MalformedAnswer": {"succeeded"},
     "GivenUp": {"unknown"},
 }
-"""The same for a run that would rather be held: no doubt ends it by itself."""
 _STATES = {"charge": "billed", "estimate": "estimated", "hold": "pending"}
 
 
 def find_violations(plan: Plan, evidence: Evidence) -> list[str]:
-    """Everything that is wrong, a sentence each; empty where all promises were kept."""
+    """List everything that is wrong, a sentence each; empty where all promises were kept."""
     return [
         *_find_strangers(plan, evidence),
         *(problem for run in plan.runs for problem in _examine_run(run, evidence)),
@@ -49,7 +49,7 @@ def find_violations(plan: Plan, evidence: Evidence) -> list[str]:
 
 
 def completed_runs(evidence: Evidence) -> set[str]:
-    """The runs of which an execution has completed."""
+    """List the runs of which an execution has completed."""
     return {execution.run_id for execution in evidence.executions if execution.status == "COMPLETED"}
 
 
@@ -81,7 +81,10 @@ def _examine_run(run: PlannedRun, evidence: Evidence) -> Iterator[str]:
 
 
 def _examine_race(race: Race, evidence: Evidence) -> Iterator[str]:
-    """An execution for content that does not own the id ends as a conflict; all else is as for any run."""
+    """Examine a race.
+
+    An execution for content that does not own the id ends as a conflict; all else is as for any run.
+    """
     run_id = race.run.run_id
     executions = [
         execution
@@ -154,7 +157,7 @@ def _examine_result(run: PlannedRun, execution: Execution, entries: Sequence[Row
 
 
 def find_wrong_pictures(evidence: Evidence) -> Iterator[str]:
-    """Every picture that a result or an entry names has to be there, byte for byte."""
+    """Check that every image that a result or an entry names is there, byte for byte."""
     promised = [
         (execution.run_id, image)
         for execution in evidence.executions

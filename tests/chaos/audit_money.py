@@ -12,7 +12,7 @@ _UNREPORTED = frozenset(USAGE)
 
 
 def find_wrong_payments(evidence: Evidence) -> Iterator[str]:
-    """Every request that the provider has seen is an attempt; every paid one is billed, or listed as unknown."""
+    """Check that every request is an attempt, and every paid one is billed or listed as unknown."""
     attempts = {attempt["client_request_id"]: attempt for attempt in evidence.attempts}
     billed = {entry["attempt_id"] for entry in evidence.entries}
     for name, count in Counter(payment["client_request_id"] for payment in evidence.books).items():
@@ -41,7 +41,7 @@ def _examine_payment(payment: Row, attempt: Row | None, billed: set[str]) -> Ite
 
 
 def _examine_reserve(payment: Row, attempt: Row) -> Iterator[str]:
-    """What was set aside for an unknown outcome covers what it has really cost."""
+    """Check that the reserve for an unknown outcome covers what it really cost."""
     charge = charge_micro_usd(payment["model"], payment["usage"])
     reserved = attempt["reserved_micro_usd"]
     if reserved is None or reserved < charge:
@@ -61,7 +61,7 @@ def _find_wrong_bills(evidence: Evidence) -> Iterator[str]:
 
 
 def find_wrong_amounts(plan: Plan, evidence: Evidence) -> Iterator[str]:
-    """Every entry says what the provider's books come to, to the micro-dollar."""
+    """Check every entry's amount against the provider's books, to the micro-dollar."""
     payments = {payment["client_request_id"]: payment for payment in evidence.books if payment["paid"]}
     names = {attempt["attempt_id"]: attempt["client_request_id"] for attempt in evidence.attempts}
     payloads = {run.run_id: run.payload for run in plan.all_runs}
@@ -79,7 +79,7 @@ def find_wrong_amounts(plan: Plan, evidence: Evidence) -> Iterator[str]:
 
 
 def expect_bill(payment: Row, payload: Mapping[str, object]) -> tuple[str, int | None]:
-    """The kind and the amount of the entry that a payment has to have: charged, estimated, or held."""
+    """Return the kind and amount of the entry that a payment must have: charge, estimate or hold."""
     if payment["fault"] not in _UNREPORTED:
         return "charge", charge_micro_usd(payment["model"], payment["usage"])
     estimate = estimate_micro_usd(payment["model"], payment["size"], payment["quality"], payment["n"])

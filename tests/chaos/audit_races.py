@@ -11,7 +11,7 @@ _OWNER = {"accepted", "attached"}
 
 
 def find_wrong_answers(plan: Plan, evidence: Evidence) -> Iterator[str]:
-    """Every caller of the owner's content was taken and got its result, every other one a conflict; one content, one bill."""
+    """Check that callers of the owner's content got its result, and all others a conflict."""
     for race in plan.races:
         answers = [answer for answer in evidence.answers if answer.run_id == race.run.run_id]
         yield from _examine_race(race, answers, evidence)

@@ -9,7 +9,7 @@ _LENGTHS = {"months": len("2026-11"), "days": len("2026-11-23")}
 
 
 def find_wrong_spend(evidence: Evidence) -> Iterator[str]:
-    """By tenant, the days' counters and the months' come to the amounts of all bills, and the worst cases of what has none."""
+    """Check each tenant's daily and monthly counters against its bills and open worst cases."""
     expected = _expect_spend(evidence)
     for spans, length in _LENGTHS.items():
         found: dict[str, list[int]] = defaultdict(lambda: [0, 0])

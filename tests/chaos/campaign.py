@@ -56,7 +56,7 @@ class Campaign:
         self.progress = Progress()
 
     async def carry_out(self, *, seconds: float) -> Evidence:
-        """Everything that the plan says, for at most so many seconds: a run that has not ended by then hangs."""
+        """Run the plan. A run that has not ended within the time limit hangs."""
         operator = Operator(self._site.client)
         try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
@@ -80,7 +80,7 @@ class Campaign:
         await asyncio.gather(*(submit(run) for run in self._plan.runs))
 
     async def _submit(self, run: PlannedRun) -> None:
-        """As a careful client does: again until the server has taken it, and attached where it runs already."""
+        """Submit a run until the server has accepted it, as a careful client does."""
         await patiently(
             lambda: self._site.client.start_workflow(
                 names.WORKFLOW,
@@ -132,13 +132,13 @@ class Campaign:
 
 
 async def count_executions(client: Client) -> Counter[str]:
-    """How many executions there are, by Temporal's word for their status."""
+    """Count the executions by Temporal's word for their status."""
     counted = await client.count_workflows("GROUP BY ExecutionStatus")
     return Counter({str(group.group_values[0]): group.count for group in counted.groups})
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks the Temporal server until it answers: it may be away."""
+    """Call the Temporal server until it answers: it may be down."""
     while True:
         try:
             return await ask()

@@ -20,7 +20,7 @@ _AT_ONCE = 16
 
 
 async def collect_evidence(site: Site) -> Evidence:
-    """What there is when all runs have ended. Stops the workers, so that nothing changes meanwhile."""
+    """Collect the evidence once all runs have ended. Stops the workers, so that nothing changes meanwhile."""
     executions = await _list_executions(site.client)
     await site.stop_workers()
     await site.wait_until_provider_is_idle()
@@ -69,7 +69,7 @@ async def _read_execution(client: Client, execution: WorkflowExecution) -> Execu
 
 
 def _list_kept_answers(receipts: Path) -> list[str]:
-    """The attempts whose receipt says that pictures came; there are receipts of failures too."""
+    """List the attempts whose receipt says that images came; failures have receipts too."""
     found = (json.loads(path.read_text()) for path in receipts.rglob("*.json"))
     return [
         receipt["attempt"]["attempt_id"]

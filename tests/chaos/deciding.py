@@ -21,7 +21,7 @@ class Operator:
         self.resends: Counter[str] = Counter()
 
     async def decide_for_ever(self) -> None:
-        """Decides about whatever is held, until it is cancelled."""
+        """Decide about every held run, until cancelled."""
         while True:
             for run_id in await self._list_held():
                 await self._decide(run_id)

@@ -15,7 +15,7 @@ _STATES = {"charge": "billed", "estimate": "estimated", "hold": "pending"}
 def list_figures(
     plan: Plan, evidence: Evidence, happened: Mapping[str, int], restarts: Mapping[str, int]
 ) -> list[tuple[str, str]]:
-    """The table's rows: what, and how much."""
+    """Build the rows of the table: what, and how much."""
     states: Counter[str] = Counter(_STATES.get(entry["kind"], "other") for entry in evidence.entries)
     failures: Counter[str] = Counter(
         execution.failure_type or "?" for execution in evidence.executions if execution.status == "FAILED"
@@ -71,7 +71,7 @@ def _describe_races(plan: Plan, evidence: Evidence) -> str:
 
 
 def _describe_clocks(plan: Plan, evidence: Evidence) -> str:
-    """How many attempts were stamped by a clock that is wrong, by the provider's own clock."""
+    """Count the attempts that were stamped by a wrong clock, by the provider's own clock."""
     skew = next((skew for skew in plan.skews if skew), 0)
     if not skew:
         return "all right"

@@ -82,6 +82,8 @@ PLAN = Plan(
     runs=(plan_run(BILLED), plan_run(HELD), plan_run(FAILED), plan_run(GIVEN_UP, "hold")),
     events=(),
 )
+# A run billed after a rejection, one held for want of usage, one that gave up after three unknown outcomes, and one
+# that was given up after it was sent twice.
 HONEST = Evidence(
     executions=(
         make_completion(BILLED, "billed", "0.010970"),
@@ -111,5 +113,3 @@ HONEST = Evidence(
     pictures={IMAGE["uri"]: (SHA256, 100)},
     resends={GIVEN_UP: 1},
 )
-"""A run billed after a rejection, one held for want of usage, one that gave up after three unknown outcomes, and one that
-was given up after it was sent twice."""

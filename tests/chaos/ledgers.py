@@ -35,13 +35,13 @@ class Ledger(Protocol):
     url: str
 
     async def take_away(self) -> None:
-        """From now on nobody can write."""
+        """Make the ledger unavailable for writers."""
 
     async def bring_back(self) -> None:
-        """All is as before."""
+        """Make the ledger available again."""
 
     def query(self, statement: str) -> list[dict[str, Any]]:
-        """The rows of one statement."""
+        """Run one query and return its rows."""
 
     def copy(self) -> str:
         """Return the URL of a copy, for whoever wants to tamper with it. No worker may be connected."""
@@ -56,12 +56,12 @@ class SqliteLedger:
         self._lock: sqlite3.Connection | None = None
 
     async def take_away(self) -> None:
-        """Takes the write lock, as soon as the workers let it go for a moment."""
+        """Take the write lock, as soon as the workers release it."""
         self._lock = sqlite3.connect(self._file, isolation_level=None, timeout=30, check_same_thread=False)
         await asyncio.to_thread(self._lock.execute, "BEGIN EXCLUSIVE")
 
     async def bring_back(self) -> None:
-        """Gives the lock back."""
+        """Release the lock."""
         if self._lock:
             self._lock.execute("ROLLBACK")
             self._lock.close()
@@ -74,7 +74,7 @@ class SqliteLedger:
             return [dict(row) for row in connection.execute(statement)]
 
     def copy(self) -> str:
-        """A file beside it."""
+        """Copy the file."""
         copied = self._file.with_name("tampered.db")
         with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(copied)) as target:
             source.backup(target)
@@ -89,11 +89,11 @@ class PostgresLedger:
         self.url: str = server.get_uri()
 
     async def take_away(self) -> None:
-        """Stops the server as its operator would; open transactions are rolled back."""
+        """Stop the server as its operator would; open transactions are rolled back."""
         await asyncio.to_thread(self._server.stop)
 
     async def bring_back(self) -> None:
-        """Starts it on the same data."""
+        """Start the server on the same data."""
         await asyncio.to_thread(self._server.ensure_postgres_running)
 
     def query(self, statement: str) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ class PostgresLedger:
             return connection.execute(statement.encode()).fetchall()
 
     def copy(self) -> str:
-        """A database of the same server."""
+        """Copy the database within its server."""
         name = name_database(self.url)
         maintenance = self.url.replace(f"/{name}?", "/template1?")
         with psycopg.connect(maintenance, autocommit=True) as connection:
@@ -112,7 +112,7 @@ class PostgresLedger:
 
 @asynccontextmanager
 async def open_ledger(kind: str, folder: Path) -> AsyncIterator[Ledger]:
-    """A migrated ledger, "sqlite" or "postgresql", while the block runs."""
+    """Open a migrated ledger, "sqlite" or "postgresql"."""
     if kind == "sqlite":
         sqlite = SqliteLedger(folder)
         await _migrate(sqlite.url)
@@ -131,7 +131,7 @@ async def open_ledger(kind: str, folder: Path) -> AsyncIterator[Ledger]:
 
 
 def read_ledger(ledger: Ledger) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Its attempts, its entries (`images` is parsed) and its counters of what tenants have spent."""
+    """Read its attempts, its entries (`images` is parsed) and its counters of spend."""
     entries = [{**row, "images": json.loads(row["images"])} for row in ledger.query(_ENTRIES)]
     return ledger.query(_ATTEMPTS), entries, ledger.query(_SPEND)
 

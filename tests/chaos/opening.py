@@ -37,7 +37,7 @@ _LIMITS = {
 
 @asynccontextmanager
 async def open_site(folder: Path, *, ledger_kind: str, skews: Sequence[int]) -> AsyncIterator[Site]:
-    """A site while the block runs. Whatever dies in it is started again, as an operator's supervisor would.
+    """Open a site. Whatever dies in it is started again, as an operator's supervisor would.
 
     There is one worker for each of `skews`: the seconds by which its clock is ahead.
     """
@@ -77,11 +77,11 @@ def _worker_command(skew: int) -> tuple[str, ...]:
 
 
 def _make_quiet_runtime() -> Runtime:
-    """The server is away on purpose: no warnings about it between the figures."""
+    """Build a runtime that logs no warnings: the server is down on purpose."""
     return Runtime(telemetry=TelemetryConfig(logging=None))
 
 
 async def _wait_for_workers(folder: Path, count: int) -> None:
-    """Until then there is no store to take away and nobody to kill."""
+    """Wait until the workers poll: before that there is no store and no worker to strike."""
     logs = [folder / f"worker-{index}.log" for index in range(count)]
     await asyncio.gather(*(wait_for_text(log, "worker_started") for log in logs))

@@ -71,7 +71,7 @@ class Numbers:
 
     @classmethod
     def for_runs(cls, runs: int) -> "Numbers":
-        """What suits a campaign of this size: each of the expensive things about once in fifty to a hundred runs."""
+        """Choose the numbers for a campaign of this size: each expensive event about once in 50 to 100 runs."""
         return cls(
             runs=runs,
             worker_kills=max(2, runs // 50),
@@ -87,7 +87,7 @@ class Numbers:
 
 
 def make_plan(seed: int, numbers: Numbers) -> Plan:
-    """The plan of a seed: the same for the same arguments, whatever day it is."""
+    """Make the plan of a seed: the same for the same arguments, on any day."""
     dice = random.Random(seed)
     runs = plan_runs(seed, numbers.runs, dice)
     events = _plan_events(numbers, dice)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gpt_image_runs.contracts import names
 
+# Answered and not carried out: tried again as often as need be.
 FREE = (
     "rate_limited,seconds=0.2,header=retry-after-ms",
     "rate_limited,seconds=1,header=http-date",
@@ -21,7 +22,7 @@ FREE = (
     "overloaded",
     "conflict",
 )
-"""Answered and not carried out: tried again as often as need be."""
+# Nobody can tell whether they were paid, and they say so at once.
 LOST = (
     "reset_before",
     "reset_after_payment",
@@ -30,10 +31,10 @@ LOST = (
     "bad_gateway,paid=true",
     "gateway_timeout,paid=true",
 )
-"""Nobody can tell whether they were paid, and they say so at once."""
+# Late answers, one that never comes, and one that is lost late: a worker that is killed meanwhile loses them all.
 SLOW = ("delay=1.5", "delay=4", "hang", "reset_after_payment,delay_seconds=2")
-"""Late answers, one that never comes, and one that is lost late: a worker that is killed meanwhile loses them all."""
 USAGE = ("missing_usage", "null_usage")
+# After these a run fails.
 FINAL = (
     "malformed_json",
     "plain_text",
@@ -43,14 +44,13 @@ FINAL = (
     "moderation_blocked",
     "insufficient_quota",
 )
-"""After these a run fails."""
 
+# One more than UNKNOWN_OUTCOME_RESENDS, whose default is 2: such a run fails with its exposure listed.
 _LOST_FOR_GOOD = 3
-"""One more than UNKNOWN_OUTCOME_RESENDS, whose default is 2: such a run fails with its exposure listed."""
+# Every so many runs would rather be held than sent again.
 _EACH_HELD = 4
-"""Every so many runs would rather be held than sent again."""
+# Of 100 runs; each kind has at least one.
 _SHARES: dict[str, int] = {"clean": 50, "one": 25, "several": 12, "usage": 8, "final": 3, "doomed": 2}
-"""Of 100 runs; each kind has at least one."""
 _TENANTS = ("acme", "globex", "initech")
 _PICTURES = (
     ("gpt-image-1", "1024x1024", "low"),
@@ -74,7 +74,7 @@ class PlannedRun:
 
 
 def plan_runs(seed: int, count: int, dice: random.Random) -> tuple[PlannedRun, ...]:
-    """So many runs, of every kind that there is."""
+    """Plan this many runs, of every kind that there is."""
     profiles = _deal_profiles(count, dice)
     return tuple(_plan_run(seed, number, profile, dice) for number, profile in enumerate(profiles))
 
@@ -113,7 +113,7 @@ def _plan_run(seed: int, number: int, profile: str, dice: random.Random) -> Plan
 
 
 def _draw_input(dice: random.Random) -> str:
-    """A small picture to edit, as a `data:` URI."""
+    """Draw a small image to edit, as a `data:` URI."""
     color = (dice.randrange(256), dice.randrange(256), dice.randrange(256))
     file = io.BytesIO()
     Image.new("RGB", (256, 256), color).save(file, "PNG")

@@ -45,7 +45,7 @@ class Site:
         return self.folder / "books.jsonl"
 
     async def script(self, run: PlannedRun) -> None:
-        """Lets a run's faults wait for its requests."""
+        """Script the faults of a run's requests."""
         if run.faults:
             faults = [parse_fault(text).model_dump(mode="json", exclude_unset=True) for text in run.faults]
             answer = await self.provider.post(
@@ -63,22 +63,22 @@ class Site:
         await _strike(self.workers[index], number, wait=number is signal.SIGKILL)
 
     async def strike_temporal(self, number: signal.Signals) -> None:
-        """Ends the Temporal server and waits until it answers again, on the same file and the same port."""
+        """End the Temporal server and wait until it answers again, on the same file and the same port."""
         await _strike(self.temporal, number, wait=True)
         await wait_for_temporal(self.temporal, self.client.service_client.config.target_host)
 
     async def take_store_away(self) -> None:
-        """The store's folder is elsewhere, and something that is no folder is in its place."""
+        """Move the store's folder away, and put a file in its place."""
         self.images.rename(self.folder / "images-away")
         self.images.write_text("in the way")
 
     async def bring_store_back(self) -> None:
-        """All is as before."""
+        """Move the store's folder back."""
         self.images.unlink()
         (self.folder / "images-away").rename(self.images)
 
     async def stop_workers(self) -> None:
-        """Lets every worker finish its calls and end."""
+        """Let every worker finish its calls and end."""
         await asyncio.gather(*(worker.stop(patience_seconds=_DRAIN_SECONDS) for worker in self.workers))
 
 

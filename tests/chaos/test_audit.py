@@ -31,7 +31,7 @@ def replace_part(evidence: Evidence, part: str, rows: Any) -> Evidence:
 
 
 def change(part: str, index: int, **changes: Any) -> Spoil:
-    """One row of one witness says something else."""
+    """Change one row of one source."""
 
     def spoil(evidence: Evidence) -> Evidence:
         rows: list[Row] = list(getattr(evidence, part))
@@ -42,12 +42,12 @@ def change(part: str, index: int, **changes: Any) -> Spoil:
 
 
 def add(part: str, row: object) -> Spoil:
-    """One witness says more."""
+    """Add a row to one source."""
     return lambda evidence: replace_part(evidence, part, (*getattr(evidence, part), row))
 
 
 def drop(part: str, index: int) -> Spoil:
-    """One witness says less."""
+    """Remove a row from one source."""
 
     def spoil(evidence: Evidence) -> Evidence:
         rows = list(getattr(evidence, part))

@@ -54,7 +54,7 @@ HONEST = Evidence(
 
 
 def change(index: int, **changes: str | None) -> Callable[[Evidence], Evidence]:
-    """One caller was answered otherwise."""
+    """Change the answer of one caller."""
 
     def spoil(evidence: Evidence) -> Evidence:
         answers = list(evidence.answers)

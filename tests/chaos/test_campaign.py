@@ -25,8 +25,8 @@ SHORT = Numbers(
 )
 # Alterations that are tried; tests/billing/verification tries all of them.
 ALTERATIONS = 20
+# One whose worker is killed early, so that the half minute until it is missed overlaps with the rest.
 SEED = 12
-"""One whose worker is killed early, so that the half minute until it is missed overlaps with the rest."""
 
 
 async def test_short_campaign_keeps_every_promise(tmp_path: Path) -> None:

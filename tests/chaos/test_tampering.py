@@ -16,7 +16,7 @@ MOST = 30
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A ledger with one bill."""
+    """Make a ledger with one bill."""
     url = f"sqlite:///{tmp_path}/ledger.db"
     database = open_database(url, create=True)
     bill_run(database, identify("acme", "billed"))

@@ -17,7 +17,7 @@ def compose_tools(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def resolved(compose_tools: Path) -> dict[str, Any]:
-    """The services as `docker-compose config` resolves them."""
+    """Resolve the services by `docker-compose config`."""
     done = run_config(compose_tools, make_secrets())
     assert done.returncode == 0, done.stderr
     services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
@@ -26,6 +26,6 @@ def resolved(compose_tools: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def worker_environment(resolved: dict[str, Any]) -> dict[str, str]:
-    """What the worker finds in its environment when .env holds the required variables only."""
+    """Return the worker's environment where .env holds the required variables only."""
     given: dict[str, str | None] = resolved["worker"]["environment"]
     return {name: value for name, value in given.items() if value is not None}

@@ -15,8 +15,8 @@ from tests.support.deploy.exposition import Exposition, show_runs
 from tests.support.deploy.promql import ALERTS, PROMETHEUS, REQUIREMENTS, Selector, parse_all, read_rules
 
 DASHBOARD = ROOT / "deploy/grafana/gpt-image-runs.json"
+# The one metric that is no worker's: Prometheus writes it.
 OF_PROMETHEUS = "up"
-"""The one metric that is no worker's: Prometheus writes it."""
 
 
 def read_panels() -> list[dict[str, Any]]:

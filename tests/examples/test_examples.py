@@ -45,7 +45,7 @@ class Neighbour:
         return self.folder / "shut-down"
 
     def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Types a command in that folder."""
+        """Run a command in that folder."""
         program = find_temporal_binary()
         assert program
         environment = {
@@ -101,7 +101,7 @@ def validate_result(result: Any) -> None:
 
 
 def read_amount(terminal: Terminal, request_id: str) -> str:
-    """What the one entry of a run says."""
+    """Return the amount of the one entry of a run."""
     (entry,) = entries_of(terminal, f"image:acme:{request_id}")
     return str(entry["amount_usd"])
 

@@ -21,8 +21,8 @@ from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# Micro-USD: the prompt and 100 tokens around it at 10, 4160 tokens at 40. What is billed is some 1,500 less.
 WORST_CASE = 10 * (len(CONTRACT["prompt"].encode()) + 100) + 40 * 4160  # type: ignore[attr-defined]
-"""Micro-USD: the prompt and 100 tokens around it at 10, 4160 tokens at 40. What is billed is some 1,500 less."""
 
 
 async def test_budget_for_ten_pays_ten_of_fifty_concurrent_runs(any_stack: Stack) -> None:
@@ -155,14 +155,14 @@ async def test_budget_change_with_invalid_input_is_refused(
 
 
 def stay_away(*_: Any) -> None:
-    """A ledger that does not answer when it comes to the bill."""
+    """Fail like a ledger that is down when the bill is recorded."""
     raise LedgerUnavailable("The ledger is away.")
 
 
 async def end_before_its_bill(stack: Stack, run_id: str, payload: Any) -> None:
-    """A run that is terminated once its attempt has succeeded, while the ledger is away.
+    """Terminate a run once its attempt has succeeded, while the ledger is down.
 
-    Not before its bill is scheduled: within a workflow task the worker would try on, and hear of the end afterwards.
+    Not before its bill is scheduled: within a workflow task the worker would still try, and learn of the end afterwards.
     """
     with pytest.MonkeyPatch.context() as held:
         held.setattr(Ledger, "record", stay_away)
@@ -174,7 +174,7 @@ async def end_before_its_bill(stack: Stack, run_id: str, payload: Any) -> None:
 
 
 async def is_bill_scheduled(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether Temporal knows of the bill as an activity of its own."""
+    """Return whether the bill is a scheduled activity."""
     pending = (await handle.describe()).raw_description.pending_activities
     return names.RECORD_BILLING in {activity.activity_type.name for activity in pending}
 

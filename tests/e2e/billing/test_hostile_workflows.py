@@ -61,7 +61,7 @@ class CallsActivities:
 
 
 async def carry_out(stack: Stack, *steps: dict[str, Any], workflow_id: str) -> list[Any]:
-    """The results of these activities, called by a workflow of somebody's own."""
+    """Run these activities from a foreign workflow and return their results."""
     queue = f"somebody-{uuid.uuid4().hex}"
     async with Worker(stack.client, task_queue=queue, workflows=[CallsActivities]):
         results: list[Any] = await stack.client.execute_workflow(
@@ -71,7 +71,7 @@ async def carry_out(stack: Stack, *steps: dict[str, Any], workflow_id: str) -> l
 
 
 async def be_refused(stack: Stack, *steps: dict[str, Any], workflow_id: str) -> ApplicationError:
-    """Why the activity was refused, for good."""
+    """Return why the activity was refused for good."""
     with pytest.raises(WorkflowFailureError) as raised:
         await carry_out(stack, *steps, workflow_id=workflow_id)
     failed = raised.value.cause

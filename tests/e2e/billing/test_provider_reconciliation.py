@@ -44,7 +44,7 @@ NEAR_MIDNIGHT = timedelta(minutes=3)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def books_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """An application with an admin key, and books that no other test writes into."""
+    """Run an application with an admin key, and books that no other test writes into."""
     folder = tmp_path_factory.mktemp("books")
     images = (folder / "images").as_uri()
     async with run_stack(sqlite_url(folder), images, openai_admin_key="sk-admin-test") as running:
@@ -60,12 +60,12 @@ def _no_midnight() -> None:
 
 
 def ask_for(model: str, prompt: str) -> dict[str, Any]:
-    """A small picture: 272 tokens out of the older models, and six more in than a quarter of the prompt's letters."""
+    """Make a request for a small image: 272 output tokens with the older models, and prompt length / 4 + 6 input tokens."""
     return {"model": model, "prompt": prompt, "size": "1024x1024", "quality": "low"}
 
 
 async def compare(stack: Stack, order: dict[str, Any] | None = None) -> ComparisonSummary:
-    """Compares a day, by default this one, as any other language would: by names and plain JSON."""
+    """Compare a day, by default today, by names and plain JSON."""
     given = {"day": datetime.now(UTC).date().isoformat()} if order is None else order
     handle = await stack.client.start_workflow(
         names.PROVIDER_RECONCILIATION,
@@ -79,7 +79,7 @@ async def compare(stack: Stack, order: dict[str, Any] | None = None) -> Comparis
 
 
 async def compare_today(stack: Stack) -> Comparison:
-    """Today's comparison as it is kept in the ledger."""
+    """Read today's comparison from the ledger."""
     summary = await compare(stack)
     recorded = ComparisonLog(stack.database).read(summary.comparison_id)
     assert (recorded.comparison.day, recorded.comparison.verdict) == (summary.day, summary.verdict)

@@ -38,7 +38,7 @@ usd_per_million = { input = "20.00", output = "50.00" }
 
 
 async def fail(stack: Stack, correction: object, workflow_id: str) -> ApplicationError:
-    """Carries out a correction that has to fail, and returns why."""
+    """Run a correction that must fail, and return its error."""
     handle = await start_correction(stack, correction, workflow_id)
     with pytest.raises(WorkflowFailureError) as raised:
         await handle.result()
@@ -200,6 +200,6 @@ async def test_cancelled_correction_completes_with_its_entry(stack: Stack) -> No
 
 
 async def has_started(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether the activity is being carried out."""
+    """Return whether the activity has been started."""
     pending = (await handle.describe()).raw_description.pending_activities
     return any(activity.attempt and activity.last_started_time.seconds for activity in pending)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def until_failed(handle: WorkflowHandle[Any, Any], kind: str) -> RunStatus:
-    """The status that tells of a failure of this type."""
+    """Wait for a status with a failure of this type, and return it."""
 
     async def is_told() -> bool:
         error = (await status_of(handle)).last_error

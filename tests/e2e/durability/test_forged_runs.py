@@ -113,7 +113,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Database]:
-    """A ledger that has sent something itself: only its own runs are its."""
+    """Open a ledger that has sent something itself: it answers for its own runs only."""
     opened = open_database(sqlite_url(tmp_path), create=True)
     begin_attempt(opened, identify("acme", "own"))
     yield opened
@@ -196,7 +196,7 @@ async def wait_until_listed(client: Client, workflow_id: str) -> None:
 
 
 def name_ledger(ledger: Database) -> str:
-    """The identity that one of our workers has. Temporal shows it to everybody."""
+    """Build the identity of one of our workers, which Temporal shows to everybody."""
     return format_identity(read_ledger_now(ledger).ledger_id, None)
 
 

@@ -23,15 +23,15 @@ from gpt_image_runs.temporal.rate_limits import (
 from tests.support.servers.stack import Stack, new_run_id, run_application, run_temporal, sqlite_url
 
 SMALL = {"model": "gpt-image-2", "size": "1024x1024", "quality": "low", "output_format": "jpeg"}
+# A limit that no test reaches: a thousand a second.
 FAR_OFF = 60_000
-"""A limit that no test reaches: a thousand a second."""
 
 
 @asynccontextmanager
 async def limited(
     folder: Path, limit: int | None, *, provider_limit: int | None = None, **settings: Any
 ) -> AsyncIterator[Stack]:
-    """The application with a limit, on a server of its own; what the provider enforces is another matter."""
+    """Run the application with a limit on a server of its own; the provider's limit is another one."""
     async with (
         run_temporal() as client,
         run_application(
@@ -47,7 +47,7 @@ async def limited(
 
 
 async def list_dispatches(stack: Stack, run_id: str) -> list[tuple[str, int, float]]:
-    """What a run had dispatched on the provider's queue, in order: the activity, its priority, its weight."""
+    """List a run's dispatches on the provider's queue in order: activity, priority, weight."""
     scheduled = [event.activity_task_scheduled_event_attributes for event in await stack.events(run_id)]
     return [
         (one.activity_type.name, one.priority.priority_key, round(one.priority.fairness_weight, 3))
@@ -57,7 +57,7 @@ async def list_dispatches(stack: Stack, run_id: str) -> list[tuple[str, int, flo
 
 
 async def list_attempts(stack: Stack, run_id: str) -> list[int]:
-    """How often each activity of a run was dispatched."""
+    """Count how often each activity of a run was dispatched."""
     return [
         event.activity_task_started_event_attributes.attempt
         for event in await stack.events(run_id)

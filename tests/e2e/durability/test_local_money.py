@@ -21,7 +21,7 @@ WORST_WAIT_SECONDS = 60
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    """A stack that a test may break."""
+    """Run a stack that a test may break."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as running:
         yield running
 

@@ -21,14 +21,14 @@ from gpt_image_runs.temporal.rate_limits import hold_limit
 from simulator.server import Simulator
 from tests.support.servers.stack import run_temporal, sqlite_url
 
+# A run: its tenant and its priority.
 Wish = tuple[str, int | None]
-"""A run: its tenant and its priority."""
 
 
 async def carry_out(
     folder: Path, wishes: Sequence[Wish], *, images_per_minute: int | None = None
 ) -> list[str]:
-    """Starts the runs in this order, and a fleet of one slot when all of them wait; returns their tenants as they were called."""
+    """Start runs in this order, then a fleet of one slot; return their tenants in the order of their calls."""
     async with AsyncExitStack() as parts:
         client = await parts.enter_async_context(run_temporal())
         simulator = await parts.enter_async_context(Simulator())

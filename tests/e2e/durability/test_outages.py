@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    """A stack that a test may break."""
+    """Run a stack that a test may break."""
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as running:
         yield running
 

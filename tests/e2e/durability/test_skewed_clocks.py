@@ -16,7 +16,7 @@ A_DAY = timedelta(days=1)
 
 
 async def start_skewed(site: Site, skew: timedelta) -> WorkerProcess:
-    """A worker with one call at a time, so that a second one is always another worker's."""
+    """Start a worker with one call slot, so that a second call is always another worker's."""
     return await site.start_worker(
         str(skew.total_seconds()), program=SKEWED_WORKER, settings={"PROVIDER_CONCURRENCY": "1"}
     )

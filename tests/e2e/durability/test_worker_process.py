@@ -21,7 +21,7 @@ from tests.support.servers.worker_site import open_site, until
 
 @asynccontextmanager
 async def locked(database: Path) -> AsyncIterator[None]:
-    """Nobody else can write to the ledger while the block runs."""
+    """Hold the ledger's write lock while the block runs."""
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def hold(stack: Stack, prompt: str) -> str:
-    """A run that is held."""
+    """Start a run and wait until it is held."""
     stack.simulator.script("reset_after_payment", match=prompt)
     handle = await stack.start(held(prompt))
     await until_held(handle)

@@ -22,7 +22,7 @@ SECRET = "a-secret-that-is-of-links-and-long-enough"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def linking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A stack with links, and what is behind them."""
+    """Run a stack with links and the server behind them."""
     folder, port = tmp_path_factory.mktemp("linking"), choose_port()
     async with run_stack(
         sqlite_url(folder),

@@ -18,6 +18,7 @@ from tests.support.servers.worker_site import open_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+# Every label of ours, and all that it can be in these runs.
 BOUNDED = {
     "outcome": {"succeeded", "rejected", "not_sent", "unknown"},
     "error_type": {"none", OTHER, *(error_type for error_type, _ in list_error_types())},
@@ -29,7 +30,6 @@ BOUNDED = {
     "period": {"month", "day"},
     "use": {"any", "80_percent", "100_percent"},
 }
-"""Every label of ours, and all that it can be in these runs."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -55,7 +55,7 @@ class Untyped:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def other_team(stack: Stack) -> AsyncIterator[Client]:
-    """A namespace of another team with a worker of its own, and the endpoint to ours."""
+    """Run a worker in another team's namespace, with an endpoint to ours."""
     namespace = f"another-team-{uuid.uuid4().hex}"
     asked = RegisterNamespaceRequest(namespace=namespace)
     asked.workflow_execution_retention_period.FromTimedelta(timedelta(days=1))

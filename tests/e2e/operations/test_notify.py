@@ -49,6 +49,7 @@ from workflows.registry import WORKFLOWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# What no run has ordered: its destination is nowhere allowed.
 ORDER = {
     "event": "failed",
     "event_id": "evt_" + "0" * 32,
@@ -57,7 +58,6 @@ ORDER = {
     "time": "2026-11-24T12:00:00Z",
     "failure": {"run_id": "image:default:x", "status": "failed", "type": "X", "message": "x"},
 }
-"""What no run has ordered: its destination is nowhere allowed."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -68,7 +68,7 @@ async def server() -> AsyncIterator[Receiver]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def telling(tmp_path_factory: pytest.TempPathFactory, server: Receiver) -> AsyncIterator[Stack]:
-    """A stack whose runs may tell the receiver, and hosts that are not there."""
+    """Run a stack whose runs may notify the receiver and hosts that do not exist."""
     folder = tmp_path_factory.mktemp("telling")
     async with run_stack(sqlite_url(folder), (folder / "images").as_uri(), **server.settings()) as running:
         yield running
@@ -76,7 +76,7 @@ async def telling(tmp_path_factory: pytest.TempPathFactory, server: Receiver) ->
 
 @pytest.fixture
 def receiver(server: Receiver) -> Receiver:
-    """The receiver, which has not heard of anything yet."""
+    """Return the receiver, emptied."""
     server.received.clear()
     server.answers.clear()
     return server
@@ -87,7 +87,7 @@ def asking(receiver: Receiver, prompt: str = "A cup", **fields: Any) -> dict[str
 
 
 def read_event(received: Received, secret: str = SECRET) -> dict[str, Any]:
-    """What was told, once its signature is verified by the specification's own library."""
+    """Parse an event after verifying its signature by the specification's own library."""
     event: dict[str, Any] = Webhook(secret).verify(received.body, received.headers)
     namespace = event["source"].removeprefix("urn:gpt-image-runs:namespace:")
     assert received.headers["webhook-id"] == message_id_for(event["id"], namespace)
@@ -98,7 +98,7 @@ def read_event(received: Received, secret: str = SECRET) -> dict[str, Any]:
 async def notification_of(
     stack: Stack, handle: WorkflowHandle[Any, Any], event: Any, url: str
 ) -> WorkflowHandle[Any, Any]:
-    """The workflow that tells it, which has to be there once the run is over."""
+    """Return the workflow of a notification, which must exist once the run is over."""
     execution = (await handle.describe()).run_id
     event_id = event_id_for(handle.id, event, execution)
     return stack.client.get_workflow_handle(notification_id_for(handle.id, event_id, url))
@@ -272,7 +272,7 @@ async def test_failed_notification_is_sent_again_when_its_run_is_submitted_again
 
 
 async def reset(stack: Stack, run_id: str) -> None:
-    """What an operator types to have a run carried out from its beginning."""
+    """Reset a run to its beginning, as an operator does."""
     address = stack.client.service_client.config.target_host
     words = ("--workflow-id", run_id, "--type", "FirstWorkflowTask", "--reason", "once more")
     command = [str(find_temporal_binary()), "workflow", "reset", "--address", address, *words]

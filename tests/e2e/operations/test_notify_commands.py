@@ -29,7 +29,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def telling(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> AsyncIterator[Stack]:
-    """A stack whose runs may tell the receiver, and are warned where they ask for a model that was shut down."""
+    """Run a stack that may notify the receiver and warns of retired models."""
     folder = tmp_path_factory.mktemp("telling")
     settings = {**receiver.settings(), "provider": "openai", "retired_models": "replace"}
     async with run_stack(sqlite_url(folder), (folder / "images").as_uri(), **settings) as running:
@@ -68,7 +68,7 @@ async def test_same_warning_is_printed_once(
 
 
 async def look(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets: str) -> Check:
-    """What `doctor` says of notifications, with the setting NOTIFY_HOSTS."""
+    """Return what `doctor` reports about notifications, with the setting NOTIFY_HOSTS."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", stack.client.service_client.config.target_host)
     settings = Settings.model_validate(
         {"data_dir": tmp_path, "notify_hosts": "hooks.example.com", "notify_secrets": secrets or None}

@@ -31,7 +31,7 @@ async def replay(workflow: type, name: str) -> Replayed:
 
 
 async def export(stack: Stack, run_id: str, path: Path) -> None:
-    """What an operator types to take a history out of a cluster."""
+    """Export a history from a cluster, as an operator does."""
     address = stack.client.service_client.config.target_host
     command = [
         str(find_temporal_binary()),

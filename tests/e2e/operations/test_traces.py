@@ -53,14 +53,14 @@ async def type_command(site: Site, *arguments: str) -> Ended:
 
 
 async def generate(site: Site, request_id: str, prompt: str, *options: str) -> Ended:
-    """A command that starts a run."""
+    """Run the `generate` command."""
     return await type_command(
         site, "generate", prompt, "--model", "gpt-image-1", "--request-id", request_id, *options
     )
 
 
 async def run_interrupted(site: Site, leaving: WorkerProcess) -> WorkerProcess:
-    """A run whose workflow's worker is replaced while the provider works."""
+    """Replace the worker of a run's workflow while the provider works."""
     site.simulator.script("delay=2", match="interrupted")
     begun = await generate(site, "interrupted", "interrupted", "--no-wait")
     assert begun.status == 0, begun.err
@@ -74,7 +74,7 @@ async def run_interrupted(site: Site, leaving: WorkerProcess) -> WorkerProcess:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Two fleets: a run, a refused one, one whose worker is replaced, and a batch. Both fleets are stopped at the end."""
+    """Run two fleets: a run, a refused one, one with a replaced worker, and a batch; then stop both."""
     folder = tmp_path_factory.mktemp("traced")
     with pytest.MonkeyPatch.context() as patch:
         async with run_collector() as collector, open_site(folder) as site:

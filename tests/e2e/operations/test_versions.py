@@ -24,7 +24,7 @@ DEPLOYMENT = "image-runs"
 
 
 async def make_current(site: Site, build: str) -> None:
-    """What an operator types. A server that has not heard of the build yet says so."""
+    """Make a build current, as an operator does. Repeats until the server knows the build."""
     target = ["--deployment-name", DEPLOYMENT, *(("--build-id", build) if build else ("--unversioned",))]
     address = site.client.service_client.config.target_host
     command = [str(find_temporal_binary()), *("worker", "deployment", "set-current-version"), *target]
@@ -47,20 +47,20 @@ async def read_build_patiently(site: Site) -> str | None:
 
 
 async def read_build(run: WorkflowHandle[Any, Any]) -> str:
-    """The build that a workflow's latest run is on."""
+    """Read the build of a workflow's latest run."""
     described = await run.describe()
     return described.raw_description.workflow_execution_info.versioning_info.deployment_version.build_id
 
 
 async def until_on(build: str, run: WorkflowHandle[Any, Any]) -> None:
-    """Waits for a workflow's first task: it is on no build before."""
+    """Wait for a workflow's first task: before it the workflow has no build."""
     async with asyncio.timeout(WORST_WAIT_SECONDS):
         while await read_build(run) != build:
             await asyncio.sleep(0.05)
 
 
 async def list_processes(run: WorkflowHandle[Any, Any]) -> set[int]:
-    """The processes that carried out the regular activities of a run."""
+    """List the processes that ran the regular activities of a run."""
     return {
         int(event.activity_task_started_event_attributes.identity.partition("@")[0])
         for event in (await run.fetch_history()).events
@@ -69,7 +69,7 @@ async def list_processes(run: WorkflowHandle[Any, Any]) -> set[int]:
 
 
 async def start_until_on(site: Site, build: str, **options: Any) -> WorkflowHandle[Any, Any]:
-    """A run that ended on a build. The server's queues hear of a new current build one after the other."""
+    """Start runs until one ends on a build: the server's queues learn of the current build one by one."""
     async with asyncio.timeout(WORST_WAIT_SECONDS):
         for number in range(1_000):
             run = await site.start_run(f"new-{build}-{number}", **options)

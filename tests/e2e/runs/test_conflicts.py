@@ -45,7 +45,7 @@ async def conflict_of(stack: Stack, run_id: str, conflict: WorkflowIDConflictPol
 
 
 async def start_slowly(stack: Stack, name: str) -> tuple[str, dict[str, Any], Any]:
-    """A run that is under way for two seconds."""
+    """Start a run that takes two seconds."""
     payload = {**CONTRACT, "prompt": name}
     stack.simulator.script("delay=2", match=name)
     run_id = new_run_id()

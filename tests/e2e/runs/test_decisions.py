@@ -33,7 +33,7 @@ NOT_HELD = "The run is not held"
 
 
 async def refuse(handle: WorkflowHandle[Any, Any], *arguments: Any) -> str:
-    """Sends an Update that has to be refused, and returns why."""
+    """Send an Update that must be rejected, and return why."""
     with pytest.raises(WorkflowUpdateFailedError) as raised:
         await handle.execute_update(names.UPDATE_DECIDE, args=list(arguments))
     cause = raised.value.cause
@@ -42,7 +42,7 @@ async def refuse(handle: WorkflowHandle[Any, Any], *arguments: Any) -> str:
 
 
 async def list_waiting(stack: Stack, run_id: str) -> list[str]:
-    """The runs that wait for a decision, as an operator lists them."""
+    """List the runs that wait for a decision, as an operator does."""
     query = f'WaitsFor = "decision" AND WorkflowId = "{run_id}"'
     return [execution.id async for execution in stack.client.list_workflows(query)]
 
@@ -283,7 +283,7 @@ async def test_held_run_takes_a_decision_after_rejected_ones(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def held_run(stack: Stack) -> WorkflowHandle[Any, Any]:
-    """A run that is held."""
+    """Start a run and wait until it is held."""
     stack.simulator.script("reset_after_payment", match="A cup that is held")
     handle = await stack.start(held("A cup that is held"))
     await until_held(handle)

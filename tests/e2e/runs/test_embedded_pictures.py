@@ -24,7 +24,7 @@ PREFIX = "data:image/png;base64,"
 
 
 def make_edit(characters: int) -> dict[str, Any]:
-    """An edit whose picture is a data: URI of about so many characters: a small PNG with a large comment behind it."""
+    """Make an edit with a data: URI of about this many characters: a small PNG with a large comment."""
     png = make_picture("PNG")
     size = (characters - len(PREFIX)) // 4 * 3
     encoded = base64.b64encode(png + bytes(size - len(png))).decode()

@@ -51,7 +51,7 @@ ANYTHING = st.one_of(
 
 
 async def try_it(stack: Stack, payload: Any) -> None:
-    """One payload: refused without a trace, or sent exactly once and then billed or rejected by the provider."""
+    """Run one payload: refused without a trace, or sent exactly once and then billed or rejected by the provider."""
     run_id = new_run_id()
     handle = await stack.client.start_workflow(
         names.WORKFLOW, payload, id=run_id, task_queue=names.RUNS_QUEUE

@@ -29,8 +29,8 @@ from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# Stands in the table for the image store's own URI.
 ROOT = "STORE:"
-"""Stands in the table for the image store's own URI."""
 WHOLE = "request"
 MAX_REFUSAL = 4 * 1024
 
@@ -45,18 +45,18 @@ class Row(NamedTuple):
 
 
 def wrong(name: str, field: str, value: Any, at: str | None = None) -> Row:
-    """The contract's request with one wrong value; `at` is the place in the field that is named."""
+    """Make the documented request with one wrong value; `at` is the place in the field that is named."""
     return Row(name, json.dumps({**CONTRACT, field: value}).encode(), at or field)
 
 
 def picture(name: str, data: bytes, media_type: str = "image/png") -> Row:
-    """A request that brings a wrong picture along."""
+    """Make a request with a wrong image."""
     uri = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
     return wrong(name, "images", [uri], "images.0")
 
 
 def text(name: str, members: str, field: str = WHOLE, at_the_keyboard: str | None = None) -> Row:
-    """A request with members that no library would write."""
+    """Make a request with members that no library would write."""
     raw = f'{{"model": "gpt-image-1", "prompt": "x", {members}}}'
     return Row(name, raw.encode(), field, at_the_keyboard)
 
@@ -202,7 +202,7 @@ class Traces(NamedTuple):
 
 
 def look(stack: Stack) -> Traces:
-    """Counts with other means than those of the code under test."""
+    """Measure by other means than those of the code under test."""
     path = urlsplit(stack.settings.ledger_url()).path.removeprefix("/")
     with closing(sqlite3.connect(path)) as ledger:
         runs, attempts, entries = (
@@ -214,14 +214,14 @@ def look(stack: Stack) -> Traces:
 
 
 def assert_harmless(words: str) -> None:
-    """What is told of a refusal: lines of printable ASCII, of a length that somebody reads."""
+    """Check a refusal's text: lines of printable ASCII, of a readable length."""
     lines = words.split("\n")
     assert all(line.isascii() and line.isprintable() for line in lines), ascii(words)
     assert len(words) < MAX_REFUSAL
 
 
 async def send(stack: Stack, raw: bytes) -> ApplicationError:
-    """Starts a run with bytes that are said to be JSON, and returns its refusal."""
+    """Start a run with bytes that claim to be JSON, and return its refusal."""
     argument = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=raw))
     handle = await stack.start(argument)
     with pytest.raises(WorkflowFailureError) as raised:
@@ -233,7 +233,7 @@ async def send(stack: Stack, raw: bytes) -> ApplicationError:
 
 
 async def check(stack: Stack, raw: bytes) -> RequestRefused:
-    """Reads and checks bytes as `submit` does, and returns the refusal."""
+    """Parse and check bytes as `submit` does, and return the refusal."""
     with pytest.raises(RequestRefused) as raised:
         await check_request(read_document(raw, "stdin"), Session(stack.settings, None))
     return raised.value

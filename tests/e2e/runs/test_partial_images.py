@@ -29,7 +29,7 @@ LAST_EVENT_SECONDS = 60
 
 
 async def collect(stack: Stack, run_id: str) -> list[PartialImage]:
-    """What a subscriber hears, from the first to the end of the run."""
+    """Collect what a subscriber receives until the end of the run."""
     stream = WorkflowStreamClient.create(stack.client, run_id)
     told = stream.topic(names.TOPIC_PARTIAL_IMAGES, type=PartialImage).subscribe()
     async with asyncio.timeout(LAST_EVENT_SECONDS):

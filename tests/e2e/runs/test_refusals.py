@@ -21,13 +21,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def fields_of(failure: ApplicationError) -> list[str]:
-    """The fields that a refusal names, in its order."""
+    """List the fields that a refusal names, in order."""
     assert failure.type == names.REQUEST_REFUSED, failure
     return [problem["field"] for problem in failure.details]
 
 
 async def refuse(stack: Stack, *arguments: Any) -> ApplicationError:
-    """Starts a run with any arguments and returns the refusal, after a look that nothing was sent or written."""
+    """Start a run with any arguments and return the refusal, checking that nothing was sent or written."""
     run_id = new_run_id()
     before = len(stack.simulator.books.entries)
     handle = await stack.client.start_workflow(

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROUNDS = 100
 ROUNDS_AT_ONCE = 8
 CALLERS = 40
+# Temporal takes 10 Updates of a run at a time, and lets clients try again for a while only.
 UPDATES_AT_ONCE = 9
-"""Temporal takes 10 Updates of a run at a time, and lets clients try again for a while only."""
 Submitted = tuple[str, SubmitReceipt, WorkflowHandle[Any, Any]]
 
 
@@ -40,7 +40,7 @@ def make_request(prompt: str, **changes: Any) -> dict[str, Any]:
 
 
 async def submit_with_memo(stack: Stack, payload: dict[str, Any], run_id: str) -> Submitted:
-    """As the examples in docs/how-to/integrate.md do it."""
+    """Submit as the examples in docs/how-to/integrate.md do."""
     update_id = new_run_id()
     receipt, handle = await submit(
         stack.client, payload, run_id, update_id=update_id, memo={SUBMISSION: update_id}
@@ -61,7 +61,7 @@ async def ask_in_turn(
 
 
 async def check_owner(submitted: Sequence[Submitted], owner: str, entry_id: str) -> None:
-    """Every caller of the owner's content has the receipt and the result, and every other one has a conflict."""
+    """Check that callers of the owner's content got receipt and result, and all others a conflict."""
     for prompt, receipt, handle in submitted:
         if prompt == owner:
             assert receipt.status in {"accepted", "attached"}, receipt

@@ -98,7 +98,7 @@ async def test_start_without_a_ledger_has_no_receipt(tmp_path: Path) -> None:
 
 
 async def start_other(client: Client, checked: CheckedRequest) -> WorkflowHandle[Any, Any]:
-    """A plain start of other content under the request's id, as a program starts it that awaits the result for itself."""
+    """Start other content under the request's id without a submission, as a program that awaits its own result."""
     payload = {**checked.payload, "prompt": "A plate of somebody else"}
     return await client.start_workflow(
         names.WORKFLOW, payload, id=checked.run_id, task_queue=names.RUNS_QUEUE

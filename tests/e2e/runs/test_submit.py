@@ -34,8 +34,8 @@ from workflows import submissions as reception
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REQUEST = {"model": "gpt-image-2", "prompt": "A lighthouse at dawn", "size": "1024x1024", "quality": "low"}
+# 196 tokens of a picture at 30 micro-USD and at most 120 of input at 8: the prompt's 20 bytes and 100 around it.
 CEILING = "0.006840"
-"""196 tokens of a picture at 30 micro-USD and at most 120 of input at 8: the prompt's 20 bytes and 100 around it."""
 OTHER = {**REQUEST, "prompt": "A lighthouse at noon", "quality": "high"}
 DIFFERENCES = (
     Difference(field="prompt", earlier="a text of 20 characters", submitted="a text of 20 characters"),
@@ -44,13 +44,13 @@ DIFFERENCES = (
 
 
 def make_lost(stack: Stack, prompt: str) -> dict[str, Any]:
-    """A request whose run is held, as its first answer is lost: it is under way for as long as a test wants."""
+    """Make a request whose first answer is lost: its run stays held as long as a test wants."""
     stack.simulator.script("reset_after_payment", match=prompt)
     return {**REQUEST, "prompt": prompt, "unknown_outcome": "hold"}
 
 
 async def start_held(stack: Stack, prompt: str) -> tuple[str, dict[str, Any], WorkflowHandle[Any, Any]]:
-    """A run that is under way, started without a submission."""
+    """Start a run without a submission and wait until it is held."""
     run_id, payload = new_run_id(), make_lost(stack, prompt)
     handle = await stack.start(payload, run_id=run_id)
     await until_held(handle)
@@ -58,7 +58,7 @@ async def start_held(stack: Stack, prompt: str) -> tuple[str, dict[str, Any], Wo
 
 
 async def finish(handle: WorkflowHandle[Any, Any]) -> Any:
-    """The result of a run that is held."""
+    """Decide on a held run and return its result."""
     await decide(handle, {"decision": "resend", "actor": "ada", "reason": "ticket 7"})
     return await handle.result()
 
@@ -416,21 +416,21 @@ async def test_billed_run_cancelled_during_its_last_receipt_keeps_result_and_rec
 
 
 async def until_shown(handle: WorkflowHandle[Any, Any], stage: str) -> None:
-    """Once a run says that it has come so far."""
+    """Wait until a run shows this stage."""
     async with asyncio.timeout(60):
         while (await handle.query(names.QUERY_STATUS))["stage"] != stage:
             await asyncio.sleep(0.05)
 
 
 async def until_updated(stack: Stack, run_id: str) -> None:
-    """Once a submission is in the history: the run has begun to handle it."""
+    """Wait until a submission is in the history: the run has begun to handle it."""
     async with asyncio.timeout(60):
         while "WORKFLOW_EXECUTION_UPDATE_ACCEPTED" not in event_names(await stack.events(run_id)):
             await asyncio.sleep(0.05)
 
 
 async def until_heard(stack: Stack, run_id: str) -> None:
-    """Once the run has heard that it is cancelled, and has answered."""
+    """Wait until the run has handled its cancellation."""
     cancelled, heard = "WORKFLOW_EXECUTION_CANCEL_REQUESTED", "WORKFLOW_TASK_COMPLETED"
     async with asyncio.timeout(60):
         while True:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def until_under_way(stack: Stack, run_id: str) -> None:
-    """Waits until the provider works on a run."""
+    """Wait until the provider works on a run."""
 
     async def is_sent() -> bool:
         return stack.simulator.in_progress == 1 and len(stack.attempts(run_id)) == 1
@@ -21,7 +21,7 @@ async def until_under_way(stack: Stack, run_id: str) -> None:
 
 
 async def until_all_is_answered(stack: Stack) -> None:
-    """Waits for calls that nobody asks for any more: the provider's books are complete then."""
+    """Wait for abandoned calls: the provider's books are complete then."""
 
     async def is_idle() -> bool:
         return stack.simulator.in_progress == 0

@@ -13,39 +13,39 @@ _REQUIRED = re.compile(r"\$\{([A-Z_]+):\?set \1 in \.env\}")
 
 
 def load_compose_file() -> dict[str, Any]:
-    """The file with its anchors resolved and its variables in place."""
+    """Load the file with its anchors resolved and its variables in place."""
     content: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
     return content
 
 
 def list_services() -> dict[str, Any]:
-    """The services by name."""
+    """List the services by name."""
     services: dict[str, Any] = load_compose_file()["services"]
     return services
 
 
 def find_required() -> list[str]:
-    """The variables without which nothing starts, as often as the file asks for them."""
+    """Find the required variables, as often as the file asks for them."""
     return _REQUIRED.findall(COMPOSE_FILE.read_text(encoding="utf-8"))
 
 
 def list_required() -> set[str]:
-    """The variables without which nothing starts."""
+    """List the required variables."""
     return set(find_required())
 
 
 def is_required(value: Any) -> bool:
-    """Whether a value is nothing but a variable that has to be set."""
+    """Return whether a value is only a variable that must be set."""
     return isinstance(value, str) and _REQUIRED.fullmatch(value) is not None
 
 
 def make_secrets() -> dict[str, str]:
-    """A value for each required variable, no two the same."""
+    """Make a value for each required variable, no two the same."""
     return {name: f"secret-of-{name.lower()}" for name in list_required()}
 
 
 def list_mounts(service: dict[str, Any]) -> dict[str, Path | str]:
-    """What a service mounts, by the place in its container: a path in this repository, or a volume's name."""
+    """List a service's mounts by their place in the container: a path here, or a volume's name."""
     mounts: dict[str, Path | str] = {}
     for mount in service.get("volumes", ()):
         source, target = mount.split(":")[:2]
@@ -54,6 +54,6 @@ def list_mounts(service: dict[str, Any]) -> dict[str, Path | str]:
 
 
 def list_mounted_files(service: dict[str, Any]) -> list[Path]:
-    """The files of this repository that a service can read."""
+    """List the files of this repository that a service can read."""
     paths = [path for path in list_mounts(service).values() if isinstance(path, Path)]
     return [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]

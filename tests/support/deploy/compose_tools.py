@@ -36,7 +36,7 @@ except ConfigurationError as error:
 
 
 def install_tools(cache: Path, requirements: Path = _REQUIREMENTS) -> Path:
-    """The folder that holds the tools; made where it is missing, also when several processes come at once."""
+    """Return the folder of the tools. Installs them where they are missing, safe for concurrent processes."""
     tools = cache / _fingerprint(requirements)
     if not tools.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
@@ -57,7 +57,7 @@ def _fingerprint(requirements: Path) -> str:
 
 
 def run_config(tools: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """`docker-compose config`, with these variables in .env and none elsewhere; a refusal is on stderr."""
+    """Run `docker-compose config` with these variables in .env alone; a refusal is on stderr."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(COMPOSE_FILE, folder)
         lines = [f"{name}={value}\n" for name, value in variables.items()]
@@ -70,6 +70,6 @@ def run_config(tools: Path, variables: Mapping[str, str]) -> subprocess.Complete
 
 
 def read_schema(tools: Path) -> Any:
-    """The JSON Schema of the Compose specification."""
+    """Read the JSON Schema of the Compose specification."""
     path = tools / "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
     return json.loads(path.read_text(encoding="utf-8"))

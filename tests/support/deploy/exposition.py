@@ -42,7 +42,7 @@ class Exposition:
         self.samples = [*_read_samples(text)]
 
     def find(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """The values above zero of a metric, of those with these labels, by the values of its other labels in their order."""
+        """Find a metric's values above zero with these labels, by the values of its other labels in order."""
         return {
             tuple(
                 value
@@ -62,7 +62,7 @@ def _read_samples(text: str) -> Iterator[Sample]:
 
 
 def scrape(address: str) -> Exposition:
-    """Asks a worker as Prometheus does."""
+    """Scrape a worker as Prometheus does."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
         return Exposition(answer.read().decode())
 
@@ -99,7 +99,7 @@ async def show_runs(folder: Path) -> Exposition:
 
 
 async def _tell_of_refused_runs(site: Site, receiver: Receiver) -> None:
-    """The receiver rejects the first notification and takes the second. Nothing is sent to the provider for these runs."""
+    """Run two refused runs: the receiver rejects the first notification and takes the second. Nothing is sent to the provider."""
     receiver.answers.append(404)
     for name in ("told-in-vain", "told"):
         run = await site.start_run(name, n=11, notify=receiver.url)
@@ -120,7 +120,7 @@ def _hold_a_bill(site: Site) -> None:
 
 
 async def _fail_in_every_way(site: Site) -> None:
-    """What only a defect brings about: a workflow that nobody knows, and an activity that is asked for nonsense."""
+    """Cause what only a defect causes: an unknown workflow and an activity with invalid input."""
     await site.client.start_workflow("Unheard", id="unheard", task_queue=names.RUNS_QUEUE)
     with contextlib.suppress(ActivityFailureError):
         await site.client.execute_activity(

@@ -51,7 +51,7 @@ def read_rules() -> list[dict[str, Any]]:
 
 
 def parse_all(tools: Path, expressions: list[str]) -> list[list[Selector]]:
-    """The selectors of each expression. Fails on the first that is no PromQL."""
+    """Parse the selectors of each expression. Fails on the first invalid one."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tools)}
     done = subprocess.run(
         [sys.executable, "-c", _PARSE],

@@ -15,13 +15,13 @@ from tests.support.servers.scripted_provider import KEY, ScriptedProvider, run_s
 
 @pytest.fixture
 def local_store(tmp_path: Path) -> ImageStore:
-    """A store in a folder of its own."""
+    """Open a store in a folder of its own."""
     return ImageStore.from_url((tmp_path / "store").as_uri())
 
 
 @pytest.fixture
 def s3_store(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ImageStore:
-    """A store below a prefix of its own, on the shared S3 server."""
+    """Open a store below a prefix of its own, on the shared S3 server."""
     for name, value in s3_environment(s3_url).items():
         monkeypatch.setenv(name, value)
     return ImageStore.from_url(f"s3://{BUCKET}/{uuid.uuid4().hex}")
@@ -29,14 +29,14 @@ def s3_store(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ImageStore:
 
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest) -> ImageStore:
-    """Whatever holds for the image store holds for both of its kinds."""
+    """Run a test on both kinds of stores."""
     opened: ImageStore = request.getfixturevalue(f"{request.param}_store")
     return opened
 
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port of loopback at which nobody answers."""
+    """Choose a port of loopback on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -45,13 +45,13 @@ def unused_port() -> int:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[ScriptedProvider]:
-    """A provider that answers what the test says."""
+    """Run a scripted provider."""
     async with run_scripted_provider() as provider:
         yield provider
 
 
 @pytest.fixture
 async def client(provider: ScriptedProvider) -> AsyncIterator[ImageClient]:
-    """A client whose requests go to it."""
+    """Open a client whose requests go to the scripted provider."""
     async with open_client(ProviderSettings(api_key=KEY, base_url=f"{provider.url}/v1")) as client:
         yield client

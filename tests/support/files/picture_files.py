@@ -16,7 +16,7 @@ def make_picture(
     colour: int = 90,
     **options: Any,
 ) -> bytes:
-    """A picture of one colour as a file."""
+    """Make an image file of one color."""
     file = BytesIO()
     bands = len(Image.new(mode, (1, 1)).getbands())
     Image.new(mode, size, (colour,) * bands if bands > 1 else colour).save(file, kind, **options)
@@ -24,7 +24,7 @@ def make_picture(
 
 
 def make_animation(kind: str) -> bytes:
-    """Two frames in one file: APNG or animated WebP."""
+    """Make an animation of two frames: APNG or animated WebP."""
     frames = [Image.new("RGB", (8, 6), (shade, 0, 0)) for shade in (10, 200)]
     file = BytesIO()
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
@@ -36,19 +36,19 @@ def png_chunk(name: bytes, body: bytes = b"") -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A well-formed PNG that claims a size, with next to no pixels."""
+    """Make a valid PNG header that claims a size, with hardly any pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND")
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:
-    """A JPEG as far as its frame header, which claims a size."""
+    """Make a JPEG up to its frame header, which claims a size."""
     return b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(9)
 
 
 def webp_of_size(width: int, height: int) -> bytes:
-    """An extended WebP that claims a canvas, and nothing else."""
+    """Make an extended WebP that claims a canvas, and nothing else."""
     body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4)
     body += (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return b"RIFF" + struct.pack("<I", len(body)) + body

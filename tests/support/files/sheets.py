@@ -21,14 +21,14 @@ HOSTILE = (
 async def put_picture(
     store: ImageStore, color: str, size: tuple[int, int] = (64, 32), mode: str = "RGB"
 ) -> ImageRef:
-    """A picture of one colour in the store."""
+    """Store an image of one color."""
     encoded = io.BytesIO()
     Image.new(mode, size, color).save(encoded, "PNG")
     return await store.put_image(encoded.getvalue())
 
 
 def make_row(line: int = 1, *pictures: ImageRef, **fields: Any) -> SheetRow:
-    """A line that is done and billed, apart from what `fields` say."""
+    """Make a row that is done and billed, apart from `fields`."""
     usual: dict[str, Any] = {
         "run_id": f"image:acme:line-{line}",
         "prompt": f"A lighthouse, number {line}",
@@ -61,9 +61,9 @@ class ReadPage(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All that is read on the page, its style and script too."""
+        """Return all text of the page, its style and script included."""
         return "".join(self.texts)
 
     def count(self, tag: str) -> int:
-        """How often an element is there."""
+        """Count an element."""
         return sum(name == tag for name, _ in self.elements)

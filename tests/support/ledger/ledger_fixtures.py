@@ -33,7 +33,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where a ledger may live, with nothing there yet."""
+    """Return a URL at which a ledger may be created."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/ledger.db"
         return
@@ -45,7 +45,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A ledger with its schema and nothing in it."""
+    """Create an empty ledger with its schema."""
     if request.param == "sqlite":
         path = tmp_path / "ledger.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)

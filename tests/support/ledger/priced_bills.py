@@ -11,8 +11,8 @@ from gpt_image_runs.contracts.request import MissingUsage
 from gpt_image_runs.database.engine import Database
 from tests.support.ledger.ledger_examples import IDENTITY, SENT_AT, make_order, pay_attempt
 
+# By our contract 10 * 50 + 40 * 4160 = 166,900 micro-USD.
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
-"""By our contract 10 * 50 + 40 * 4160 = 166,900 micro-USD."""
 _CARDS = RateCards.load()
 
 

@@ -21,8 +21,8 @@ from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.tables import metadata
 from tests.support.ledger.ledger_examples import FINISHED_AT
 
+# No part of the ledger's truth: they change while a batch runs.
 WORKING_TABLES = {"batches", "batch_lines"}
-"""No part of the ledger's truth: they change while a batch runs."""
 LEDGER = sorted(metadata.tables.keys() - WORKING_TABLES)
 
 

@@ -25,12 +25,12 @@ BatchHandle = WorkflowHandle[Any, Any]
 
 
 def new_batch_id() -> str:
-    """An id that no test has used."""
+    """Make an id that no test has used."""
     return f"batch-{uuid.uuid4().hex[:12]}"
 
 
 def write_lines(folder: Path, prompts: Sequence[str], batch_id: str | None = None, **fields: Any) -> Path:
-    """A file of requests, a prompt each."""
+    """Write a file of requests, a prompt each."""
     path = folder / f"{batch_id or new_batch_id()}.jsonl"
     lines = [json.dumps({**CHEAP, **fields, "prompt": prompt}) for prompt in prompts]
     path.write_text("\n".join(lines) + "\n")
@@ -40,7 +40,7 @@ def write_lines(folder: Path, prompts: Sequence[str], batch_id: str | None = Non
 async def start_batch(
     stack: Stack, prompts: Sequence[str], *, batch_id: str | None = None, **options: Any
 ) -> BatchHandle:
-    """Puts a page of requests into the store and starts their batch."""
+    """Store a page of requests and start their batch."""
     name = batch_id or new_batch_id()
     requests = [{**CHEAP, "prompt": prompt} for prompt in prompts]
     return await start_requests(stack, requests, batch_id=name, **options)
@@ -49,7 +49,7 @@ async def start_batch(
 async def start_requests(
     stack: Stack, requests: Sequence[dict[str, Any]], *, batch_id: str, **options: Any
 ) -> BatchHandle:
-    """The same for whole requests; what has no request id gets the line's."""
+    """Start a batch of whole requests; one without a request id gets the line's."""
     lines = [
         BatchLine(line=number, request={"request_id": f"{batch_id}-{number:06d}", **request})
         for number, request in enumerate(requests, start=1)
@@ -85,17 +85,17 @@ async def start_site_batch(site: Site, batch_id: str, *, lines: int, **options: 
 
 
 def name_of(handle: BatchHandle) -> str:
-    """The id of a workflow's batch."""
+    """Return the batch id of a workflow."""
     return handle.id.removeprefix("batch:")
 
 
 def find(stack: Stack, batch_id: str) -> BatchProgress | None:
-    """Where a batch stands."""
+    """Find a batch's progress."""
     return Batches(stack.database).find(batch_id)
 
 
 async def until(stack: Stack, batch_id: str, condition: Callable[[BatchProgress], bool]) -> BatchProgress:
-    """Waits until a batch has come that far."""
+    """Wait until a batch meets a condition."""
     async with asyncio.timeout(WORST_WAIT_SECONDS):
         while not ((progress := find(stack, batch_id)) and condition(progress)):
             await asyncio.sleep(0.05)
@@ -103,12 +103,12 @@ async def until(stack: Stack, batch_id: str, condition: Callable[[BatchProgress]
 
 
 def results_of(stack: Stack, batch_id: str) -> list[LineResult]:
-    """The manifest of a batch."""
+    """List the results of a batch."""
     return list(list_results(stack.database, batch_id))
 
 
 def calls_of(stack: Stack, batch_id: str) -> list[BookEntry]:
-    """The requests of a batch as the provider knows them, whose lines have their usual ids."""
+    """List the requests of a batch that the provider received, whose lines have their usual ids."""
     return [
         entry
         for entry in stack.simulator.books.entries
@@ -117,5 +117,5 @@ def calls_of(stack: Stack, batch_id: str) -> list[BookEntry]:
 
 
 def sum_paid(calls: Sequence[BookEntry]) -> int:
-    """What the provider was paid for these requests, in micro-USD."""
+    """Sum up what the provider was paid for these requests, in micro-USD."""
     return sum(call.list_price_micro_usd for call in calls if call.paid)

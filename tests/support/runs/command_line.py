@@ -23,4 +23,4 @@ class CommandLine(Protocol):
     """Carries out one command line."""
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
-        """The command's end."""
+        """Run the command to its end."""

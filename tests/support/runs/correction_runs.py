@@ -11,19 +11,19 @@ from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.corrections import Settlement
 from tests.support.servers.stack import CONTRACT, Stack, new_run_id
 
+# 10 * 50 + 40 * 4160 = 166,900 micro-USD by our contract.
 USAGE = {"input_tokens": 50, "output_tokens": 4160}
-"""10 * 50 + 40 * 4160 = 166,900 micro-USD by our contract."""
 
 
 async def run_without_usage(stack: Stack, *, missing_usage: str = "hold", tenant: str = "default") -> str:
-    """A run whose answer had no usage; returns its id."""
+    """Run a request whose answer has no usage; return its id."""
     prompt = "A cup [simulate:missing_usage]"
     payload = {**CONTRACT, "prompt": prompt, "missing_usage": missing_usage, "tenant": tenant}
     return (await stack.run(payload, run_id=new_run_id(tenant))).run_id
 
 
 def describe_reconciliation(run_id: str, usage: Any = USAGE) -> dict[str, Any]:
-    """A correction as JSON."""
+    """Make a correction as JSON."""
     return {
         "action": "reconcile",
         "run_id": run_id,
@@ -34,7 +34,7 @@ def describe_reconciliation(run_id: str, usage: Any = USAGE) -> dict[str, Any]:
 
 
 async def start_correction(stack: Stack, correction: Any, workflow_id: str) -> WorkflowHandle[Any, Any]:
-    """Starts a correction by names and plain JSON."""
+    """Start a correction by names and plain JSON."""
     return await stack.client.start_workflow(
         names.RECONCILIATION,
         correction,
@@ -45,13 +45,13 @@ async def start_correction(stack: Stack, correction: Any, workflow_id: str) -> W
 
 
 async def settle(stack: Stack, correction: Any) -> Settlement:
-    """Carries out a correction to its end."""
+    """Run a correction to its end."""
     handle = await start_correction(stack, correction, f"reconcile:test-{uuid.uuid4().hex}")
     return Settlement.model_validate(await handle.result())
 
 
 def state_of(stack: Stack, run_id: str) -> str:
-    """A run's billing state, by the ledger."""
+    """Read a run's billing state from the ledger."""
     record = Ledger(stack.database).state_of(run_id)
     assert record is not None
     return record.state

@@ -22,12 +22,12 @@ LINE = {"model": "gpt-image-1", "size": "1024x1024", "quality": "low"}
 
 
 def new_batch_id() -> str:
-    """A batch id that no test has used."""
+    """Make a batch id that no test has used."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def make_requests(batch_id: str, prompts: Iterable[str], **changed: Any) -> list[dict[str, Any]]:
-    """A request for each prompt, with ids that belong to the batch."""
+    """Make a request for each prompt, with ids that belong to the batch."""
     return [
         {**LINE, "prompt": prompt, "request_id": f"{batch_id}-{number}", **changed}
         for number, prompt in enumerate(prompts, start=1)
@@ -37,7 +37,7 @@ def make_requests(batch_id: str, prompts: Iterable[str], **changed: Any) -> list
 async def write_pages(
     store: ImageStore, batch_id: str, requests: list[Any], *, lines_a_page: int = LINES_A_PAGE
 ) -> EconomyOrder:
-    """Puts a batch's lines into the store, and returns the order for them."""
+    """Store a batch's lines and return the workflow's input."""
     digest = hashlib.sha256(json.dumps(requests, default=str).encode()).hexdigest()
     lines = [
         request if isinstance(request, BatchLine) else BatchLine(line=number, request=request)
@@ -50,7 +50,7 @@ async def write_pages(
 
 
 async def start(client: Client, order: EconomyOrder) -> WorkflowHandle[Any, Any]:
-    """Starts a batch, or its next round."""
+    """Start a batch, or its next round."""
     return await client.start_workflow(
         names.ECONOMY_BATCH,
         order.model_dump(mode="json"),
@@ -60,14 +60,14 @@ async def start(client: Client, order: EconomyOrder) -> WorkflowHandle[Any, Any]
 
 
 async def until_sent(simulator: Simulator, batches: int) -> None:
-    """Waits until the provider has so many batches."""
+    """Wait until the provider has this many batches."""
     async with asyncio.timeout(60):
         while len(simulator.batches.all) < batches:
             await asyncio.sleep(0.05)
 
 
 async def finish(simulator: Simulator, handle: WorkflowHandle[Any, Any]) -> EconomySummary:
-    """Lets the provider's batches end and the workflow look, until it has a result."""
+    """End the provider's batches and have the workflow poll, until it has a result."""
     result = asyncio.create_task(handle.result())
     async with asyncio.timeout(120):
         while not result.done():
@@ -80,7 +80,7 @@ async def finish(simulator: Simulator, handle: WorkflowHandle[Any, Any]) -> Econ
 
 
 async def look(handle: WorkflowHandle[Any, Any]) -> None:
-    """Asks a workflow to look now, if it still runs."""
+    """Ask a workflow to poll now, if it still runs."""
     try:
         await handle.signal(names.SIGNAL_LOOK)
     except RPCError as error:
@@ -91,16 +91,16 @@ async def look(handle: WorkflowHandle[Any, Any]) -> None:
 async def run_batch(
     stack: Stack, requests: list[Any], *, batch_id: str | None = None
 ) -> tuple[EconomySummary, EconomyOrder]:
-    """A whole round of a batch."""
+    """Run a whole round of a batch."""
     order = await write_pages(stack.store, batch_id or new_batch_id(), requests)
     return await finish(stack.simulator, await start(stack.client, order)), order
 
 
 async def show(handle: WorkflowHandle[Any, Any]) -> EconomyProgress:
-    """Where a batch stands."""
+    """Query a batch's progress."""
     return EconomyProgress.model_validate(await handle.query(names.QUERY_ECONOMY))
 
 
 def run_ids(requests: list[dict[str, Any]]) -> list[str]:
-    """The runs of a batch's lines."""
+    """List the run ids of a batch's lines."""
     return [names.run_id_for("default", request["request_id"]) for request in requests]

@@ -56,82 +56,82 @@ SHAPES: dict[str, dict[str, Any]] = {
     "streamed": {**STREAMED, "prompt": "A cup that is shown"},
     "streamed-again": {**STREAMED, "prompt": "A cup that is shown twice"},
 }
+# Runs that are started with several arguments.
 SURPLUS: dict[str, tuple[Any, ...]] = {"surplus-refused": (CONTRACT, "and one more")}
-"""Runs that are started with several arguments."""
+# Those with a subscriber to their partial pictures.
 SUBSCRIBED = {"streamed"}
-"""Those with a subscriber to their partial pictures."""
+# What is decided about the shapes that are held.
 DECISIONS = {"decided-on": "resend", "given-up": "give_up"}
-"""What is decided about the shapes that are held."""
+# Where the deployment knows the provider's limit.
 LIMITED: dict[str, dict[str, Any]] = {"limited": {**CONTRACT, "n": 4}}
-"""Where the deployment knows the provider's limit."""
+# Runs whose end is told, each with the history of its notification: taken, and refused.
 TOLD: dict[str, dict[str, Any]] = {
     "told": {**CONTRACT, "prompt": "A cup that is told of"},
     "told-failed": {**CONTRACT, "prompt": "A cup [simulate:moderation_blocked]"},
 }
-"""Runs whose end is told, each with the history of its notification: taken, and refused."""
 NOTIFICATIONS = {"told": "notification-taken", "told-failed": "notification-rejected"}
+# Runs whose end is told though they were cancelled before a worker took them.
 TOLD_EARLY: dict[str, dict[str, Any]] = {
     "told-cancelled-unchecked": {**CONTRACT, "prompt": "A cup that nobody has checked"}
 }
-"""Runs whose end is told though they were cancelled before a worker took them."""
 _FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/\w+")
+# A limit of a thousand images a second.
 FAR_OFF = 60_000
-"""A limit of a thousand images a second."""
 
+# Runs that are started with the first of these submissions, held, and meanwhile submitted with the others.
 SUBMITTED: dict[str, tuple[dict[str, Any], ...]] = {
     "submitted": (CONTRACT, CONTRACT, {**CONTRACT, "quality": "low"}, {"n": 11}),
     "submission-refused": ({**CONTRACT, "n": 11},),
 }
-"""Runs that are started with the first of these submissions, held, and meanwhile submitted with the others."""
 
+# Corrections of a run with a usage that cannot be true, in this order.
 CORRECTIONS: dict[str, dict[str, Any]] = {
     "still-pending": {"action": "reprice"},
     "reconciled": {"action": "reconcile", "usage": {"input_tokens": 50, "output_tokens": 4160}},
     "reversed": {"action": "reverse"},
     "correction-refused": {"action": "reconcile", "usage": {"input_tokens": -1}},
 }
-"""Corrections of a run with a usage that cannot be true, in this order."""
+# Decisions about a tenant's budget.
 BUDGET_DECISIONS: dict[str, dict[str, Any]] = {
     "budget-decided": {"limits": {"month": "250.00", "day": None}},
     "budget-refused": {"limits": {"year": "1.00"}},
 }
-"""Decisions about a tenant's budget."""
+# Economy batches of three lines for two models: how each of them ends.
 ECONOMY: dict[str, dict[str, Any]] = {
     "economy-settled": {},
     "economy-expired": {"fault": BatchFaultKind.EXPIRED},
     "economy-cancelled": {"cancel": True},
 }
-"""Economy batches of three lines for two models: how each of them ends."""
 CORRECTED = "image:default:history-corrected"
 QUOTES: dict[str, dict[str, Any]] = {
     "quoted": {**CONTRACT, "request_id": "history-quoted"},
     "quote-refused": {**CONTRACT, "n": 11},
 }
+# Days beside the books of the simulator's organization, in which nothing happened.
 COMPARISONS: dict[str, dict[str, Any]] = {
     "compared": {"day": "2026-11-20"},
     "comparison-refused": {"day": "yesterday"},
 }
-"""Days beside the books of the simulator's organization, in which nothing happened."""
 
+# Runs that a schedule starts. What is saved is the workflow that the server starts, not the child that is the run.
 SCHEDULED: dict[str, dict[str, Any]] = {"scheduled": {**CONTRACT, "prompt": "A cup of every night"}}
-"""Runs that a schedule starts. What is saved is the workflow that the server starts, not the child that is the run."""
 
+# Batches of some slow lines. What is saved of the third is its first run, which went on in another.
 BATCHES: dict[str, dict[str, Any]] = {
     "batch-done": {},
     "batch-paused-and-cancelled": {"window": 1},
     "batch-continued": {"window": 1, "step_seconds": 1, "longest_history": 20},
     "batch-refused": {"window": 0},
 }
-"""Batches of some slow lines. What is saved of the third is its first run, which went on in another."""
 
 
 def history_path(name: str) -> Path:
-    """Where the history of a shape is."""
+    """Return the path of a shape's history."""
     return HISTORIES / f"{name}.json"
 
 
 async def save_missing() -> None:
-    """Runs the shapes that have no history, on an S3 store so that no history names a folder of this machine."""
+    """Run the shapes that have no history, on S3 so that no history names a folder of this machine."""
     HISTORIES.mkdir(exist_ok=True)
     with run_s3_server() as s3, tempfile.TemporaryDirectory() as folder:
         os.environ.update(s3_environment(s3))
@@ -347,7 +347,7 @@ async def _write(handle: WorkflowHandle[Any, Any], name: str) -> None:
 
 
 def _without_machine(part: Any) -> Any:
-    """A history without the names of processes, the paths of stack traces and our folder: replaying needs none of it."""
+    """Remove process names, stack trace paths and our folder from a history: replaying needs none of it."""
     if isinstance(part, dict):
         return {
             key: "" if key in {"identity", "stackTrace"} else _without_machine(value)

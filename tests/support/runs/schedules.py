@@ -27,7 +27,7 @@ NIGHTS = (datetime(2026, 11, 26, 2, tzinfo=UTC), datetime(2026, 11, 27, 2, tzinf
 async def create_schedule(
     stack: Stack, workflow_type: str, argument: Any, workflow_id: str
 ) -> ScheduleHandle:
-    """A schedule for 2 o'clock that waits to be backfilled."""
+    """Create a schedule for 2 o'clock that waits to be backfilled."""
     return await stack.client.create_schedule(
         f"schedule-{uuid.uuid4().hex}",
         Schedule(
@@ -55,7 +55,7 @@ async def backfill(schedule: ScheduleHandle, *nights: datetime) -> None:
 
 
 async def started_by(stack: Stack, schedule: ScheduleHandle, count: int) -> list[WorkflowHandle[Any, Any]]:
-    """The workflows that the server has started for a schedule, the earliest time first."""
+    """List the workflows that the server started for a schedule, the earliest time first."""
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         while True:
             actions = (await schedule.describe()).info.recent_actions

@@ -21,10 +21,10 @@ from tests.support.ledger.ledger_examples import (
     make_order,
 )
 
+# Micro-USD that an attempt of the examples reserves.
 WORST_CASE = 250_000
-"""Micro-USD that an attempt of the examples reserves."""
+# Ten requests fit into it however they overlap, and no eleventh: ten bills and one worst case are 2,650,000.
 TEN = 10 * WORST_CASE
-"""Ten requests fit into it however they overlap, and no eleventh: ten bills and one worst case are 2,650,000."""
 BILL = CHARGE.model_copy(update={"amount_usd": "0.240000"})
 numbers = count()
 
@@ -49,7 +49,7 @@ def ask(
     needed: int | None = WORST_CASE,
     simulated: bool = False,
 ) -> Attempt:
-    """A run of its own that wants to send its first request."""
+    """Begin the first attempt of a new run."""
     identity, log = identify(tenant, request_id or f"asked-{next(numbers)}"), AttemptLog(database)
     log.claim_run(identity)
     new = replace(describe_attempt(identity.run_id), sent_at=at, reserved_micro_usd=needed)
@@ -57,7 +57,7 @@ def ask(
 
 
 def spend_and_bill(database: Database, request_id: str) -> None:
-    """The whole way of a run: reserved, paid, billed."""
+    """Reserve, pay and bill a run."""
     attempt = ask(database, request_id)
     AttemptLog(database).finish(attempt.attempt_id, SUCCEEDED)
     Ledger(database).record(make_order(attempt, BILL))

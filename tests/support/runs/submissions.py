@@ -43,7 +43,7 @@ async def submit(
     memo: dict[str, Any] | None = None,
     patience: timedelta | None = None,
 ) -> tuple[SubmitReceipt, WorkflowHandle[Any, Any]]:
-    """One submission: its receipt, and the workflow that it is of."""
+    """Submit once; return the receipt and the workflow."""
     start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         names.WORKFLOW,
         payload,
@@ -65,13 +65,13 @@ async def submit(
 
 
 def rename(stack: Stack, table: str, name: str) -> None:
-    """Takes a table of the ledger away, or brings it back."""
+    """Rename a table of the ledger, to make it unavailable or to bring it back."""
     with stack.database.writing() as connection:
         connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
 
 
 async def until_looked_up(stack: Stack, run_id: str) -> None:
-    """Once the look into the ledger is an activity that waits."""
+    """Wait until the look into the ledger is a scheduled activity."""
     async with asyncio.timeout(60):
         while True:
             with suppress(RPCError):  # it is not started yet

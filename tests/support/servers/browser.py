@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 60
 
 
 def find_browser() -> str | None:
-    """The program of a browser that speaks the protocol, None where there is none."""
+    """Find a browser that speaks the protocol, or None."""
     return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
@@ -42,7 +42,7 @@ class Tab:
         self.complaints: list[str] = []
 
     async def open(self, address: str) -> None:
-        """Loads a page, and returns when it is there."""
+        """Load a page and wait for it."""
         for domain in ("Page", "Network", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=address)
@@ -50,7 +50,7 @@ class Tab:
             await asyncio.sleep(0.02)
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of a piece of script, after the page has drawn what it changed."""
+        """Evaluate a script after the page has drawn its changes."""
         drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         answer = await self.call(
             "Runtime.evaluate",
@@ -62,7 +62,7 @@ class Tab:
         return answer["result"].get("value")
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command's answer; what the browser tells in between is noted."""
+        """Send one command and return its answer; events in between are noted."""
         number = next(self._ids)
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -83,7 +83,7 @@ class Tab:
 
 @asynccontextmanager
 async def open_browser(program: str, profile: Path) -> AsyncIterator[Tab]:
-    """A browser with a new profile, ended on leaving."""
+    """Open a browser with a new profile."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     command = [program, *_OPTIONS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
     process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
@@ -111,6 +111,6 @@ async def _find_tab(session: ClientSession, process: Process, port_file: Path) -
 
 
 def _read_first_line(path: Path) -> str | None:
-    """The line, None as long as it is not written whole."""
+    """Read the first line, or None until it is complete."""
     line, newline, _ = (path.read_text() if path.exists() else "").partition("\n")
     return line if newline else None

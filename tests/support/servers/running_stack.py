@@ -63,7 +63,7 @@ class Terminal:
         return Ended(status, out.getvalue(), err.getvalue())
 
     def start(self, *arguments: str) -> "Typed":
-        """Types a command and goes on."""
+        """Start a command without waiting for its end."""
         out, err = (Path(tempfile.mkstemp(dir=self.data_dir.parent)[1]) for _ in "oe")
         with out.open("wb") as stdout, err.open("wb") as stderr:
             command = [*_STARTER, *arguments]
@@ -93,16 +93,16 @@ class Typed:
     err: Path
 
     def wait_until_told(self, words: str) -> None:
-        """Returns once `words` are on stderr."""
+        """Wait until `words` are on stderr."""
         wait_until(lambda: words in self.err.read_text())
 
     def interrupt(self, number: signal.Signals) -> Ended:
-        """Sends a signal and waits for the end."""
+        """Send a signal and wait for the end."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> Ended:
-        """Waits for the end."""
+        """Wait for the end."""
         try:
             status = self.process.wait(timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -114,8 +114,9 @@ class Typed:
 
 @contextmanager
 def run_up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
-    """`up --json`, from when everything answers until the block ends. `turn` is a file: stacks start one by one, as
-    two that start in the same instant both find the usual port free.
+    """Run `up --json` once everything answers.
+
+    `turn` is a file: stacks start one by one, as two that start at once both find the usual port free.
     """
     with FileLock(turn, timeout=_PATIENCE_SECONDS):
         typed = terminal.start("up", "--json")
@@ -133,7 +134,7 @@ def run_up(terminal: Terminal, turn: Path) -> Iterator[Typed]:
 
 
 def find_children(pid: int) -> dict[int, str]:
-    """The command lines of a process's children, by process id."""
+    """Map the child processes of a process to their command lines."""
     listed = subprocess.run(
         # Twice w: whole lines, however long the path of this directory is.
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="],
@@ -146,7 +147,7 @@ def find_children(pid: int) -> dict[int, str]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process with this id exists."""
+    """Return whether a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -155,7 +156,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within a minute"

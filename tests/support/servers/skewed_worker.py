@@ -23,7 +23,7 @@ class _AnyDatetime(type):
 
 
 def skew_clock(seconds: float) -> None:
-    """Sets what every module that is imported from now on takes for the time of day."""
+    """Set the time of day for every module that is imported from now on."""
 
     class Skewed(Moment, metaclass=_AnyDatetime):
         @classmethod

@@ -34,6 +34,7 @@ from gpt_image_runs.temporal.rate_limits import hold_limit
 from simulator.request_log import BookEntry
 from simulator.server import Simulator
 
+# The payload of the provider's documentation.
 CONTRACT = {
     "model": "gpt-image-1",
     "prompt": "Create a premium product hero shot on a neutral studio background",
@@ -43,7 +44,6 @@ CONTRACT = {
     "background": "auto",
     "output_format": "png",
 }
-"""The payload of the provider's documentation."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class Stack:
     store: ImageStore
 
     async def start(self, payload: Any, *, run_id: str | None = None) -> WorkflowHandle[Any, Any]:
-        """Starts a run as any other language would: by names and plain JSON."""
+        """Start a run as any other language would: by names and plain JSON."""
         return await self.client.start_workflow(
             names.WORKFLOW, payload, id=run_id or new_run_id(), task_queue=names.RUNS_QUEUE
         )
 
     async def run(self, payload: Any, *, run_id: str | None = None) -> RunResult:
-        """Runs a request to its result."""
+        """Run a request to its result."""
         handle = await self.start(payload, run_id=run_id)
         return RunResult.model_validate(await handle.result())
 
     async def fail(self, payload: Any, *, run_id: str | None = None) -> ApplicationError:
-        """Runs a request that has to fail, and returns why."""
+        """Run a request that must fail, and return its error."""
         handle = await self.start(payload, run_id=run_id)
         with pytest.raises(WorkflowFailureError) as raised:
             await handle.result()
@@ -77,15 +77,15 @@ class Stack:
         return cause
 
     def entries(self, run_id: str) -> tuple[EntryView, ...]:
-        """A run's lines in the ledger, oldest first."""
+        """List a run's ledger entries, oldest first."""
         return tuple(reversed(list_entries(self.database, run_id=run_id)))
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
-        """A run's requests to the provider, as the ledger knows them."""
+        """List a run's attempts, as the ledger knows them."""
         return AttemptLog(self.database).list_attempts(run_id)
 
     def calls(self, run_id: str) -> list[BookEntry]:
-        """A run's requests to the provider, as the provider knows them."""
+        """List a run's requests, as the provider knows them."""
         return [
             entry
             for entry in self.simulator.books.entries
@@ -93,23 +93,23 @@ class Stack:
         ]
 
     async def events(self, run_id: str) -> list[Any]:
-        """A run's history."""
+        """Fetch a run's history events."""
         history = await self.client.get_workflow_handle(run_id).fetch_history()
         return list(history.events)
 
 
 def new_run_id(tenant: str = "default") -> str:
-    """A run id that no test has used."""
+    """Make a run id that no test has used."""
     return names.run_id_for(tenant, f"test-{uuid.uuid4().hex}")
 
 
 def event_names(events: list[Any]) -> list[str]:
-    """The kinds of events, in words."""
+    """Name the kinds of events."""
     return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in events]
 
 
 def activities_in(events: list[Any]) -> list[tuple[str, str]]:
-    """The activities of a history in order, each with where it was carried out: "local" or "scheduled"."""
+    """List a history's activities in order, each "local" or "scheduled"."""
     return [
         found
         for event in events
@@ -124,7 +124,7 @@ def _scheduled_activity(event: Any) -> tuple[str, str] | None:
 
 
 def _local_activity(event: Any) -> tuple[str, str] | None:
-    """The SDK keeps a local activity as a marker, with what it was as JSON."""
+    """Parse a local activity from its marker."""
     marker = event.marker_recorded_event_attributes
     if marker.marker_name != "core_local_activity":
         return None
@@ -134,7 +134,7 @@ def _local_activity(event: Any) -> tuple[str, str] | None:
 
 @asynccontextmanager
 async def run_temporal() -> AsyncIterator[Client]:
-    """The real server, in memory."""
+    """Run a real server in memory."""
     async with await WorkflowEnvironment.start_local(
         data_converter=DATA_CONVERTER,
         dev_server_existing_path=str(find_temporal_binary()),
@@ -164,7 +164,7 @@ async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
 
 @asynccontextmanager
 async def run_stack(database_url: str, store_url: str, **settings: Any) -> AsyncIterator[Stack]:
-    """Everything, wired by the worker's own functions, in this process."""
+    """Run server, workers and provider in this process, wired by the worker's own functions."""
     async with (
         run_temporal() as client,
         run_application(client, database_url, store_url, **settings) as stack,
@@ -176,7 +176,7 @@ async def run_stack(database_url: str, store_url: str, **settings: Any) -> Async
 async def run_application(
     client: Client, database_url: str, store_url: str, *, provider_limit: int | None = None, **settings: Any
 ) -> AsyncIterator[Stack]:
-    """The workers and the provider, on a Temporal server that runs already; `provider_limit` is in images per minute."""
+    """Run workers and provider on a running Temporal server; `provider_limit` is in images per minute."""
     async with AsyncExitStack() as parts:
         simulator = await parts.enter_async_context(Simulator(images_per_minute=provider_limit))
         chosen = Settings(
@@ -200,5 +200,5 @@ async def run_application(
 
 
 def sqlite_url(folder: Path) -> str:
-    """A ledger in a file."""
+    """Return the URL of a ledger in a file."""
     return f"sqlite:///{folder / 'ledger.db'}"

@@ -52,7 +52,7 @@ class Receiver:
         }
 
     async def until(self, count: int, seconds: float = 60) -> list[Received]:
-        """Waits for so many requests."""
+        """Wait for this many requests."""
         async with asyncio.timeout(seconds):
             while len(self.received) < count:
                 await asyncio.sleep(0.02)
@@ -69,7 +69,7 @@ class Receiver:
 
 @asynccontextmanager
 async def run_receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
-    """A receiver on a free port, by HTTPS where there is a context."""
+    """Run a receiver on a free port, by HTTPS where a context is given."""
     receiver = Receiver()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", receiver._take)
