@@ -15,7 +15,8 @@ from gpt_image_runs.database.identity import read_ledger_id
 from gpt_image_runs.database.open import open_database
 from gpt_image_runs.images.store import ImageStore
 from gpt_image_runs.temporal.worker_identity import shorten_id
-from tests.support.servers.running_stack import ROOT, Terminal, Typed, entries_of, run_up
+from tests.support.servers.forked_program import ROOT
+from tests.support.servers.running_stack import Terminal, Typed, entries_of, run_up
 
 SPENDING = (
     ("generate", "a fox"),
