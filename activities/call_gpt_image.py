@@ -76,7 +76,7 @@ class GptImageCaller:
         self._attempts = attempts
         self._receipts = AttemptReceipts(store, attempts, simulated=simulated)
         self._terms = terms
-        self._provider = terms.catalogue.provider
+        self._provider = terms.catalog.provider
         self._simulated = simulated
         self._resends = resends
         self._input_memory = input_memory or ByteBudget(INPUT_MEMORY_BYTES)

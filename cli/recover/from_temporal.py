@@ -192,7 +192,7 @@ class _Temporal:
             raise NotProven(
                 f"its fingerprint {order.fingerprint[:12]!a} is not that of its request, {identity.fingerprint[:12]}"
             )
-        provider = self._terms.catalogue.provider
+        provider = self._terms.catalog.provider
         if result.provider != provider:
             raise NotProven(
                 f"its provider is {describe_value('provider', result.provider)}, and that of these settings {provider}"

@@ -31,7 +31,7 @@ class TermsRefused(Exception):
 class CallTerms:
     """The terms of one provider's calls. `unpriced_models` as in the settings."""
 
-    catalogue: Catalog
+    catalog: Catalog
     cards: RateCards
     unpriced_models: Literal["hold", "refuse"]
 
@@ -65,10 +65,10 @@ class CallTerms:
             TermsRefused: the model is not that of the request, or it has no price and the deployment refuses such models.
         """
         _refuse(self._check_model(order))
-        ceiling = price_ceiling(self.catalogue.provider, order.model, order.request, sent_at, self.cards)
+        ceiling = price_ceiling(self.catalog.provider, order.model, order.request, sent_at, self.cards)
         if ceiling is None and self.unpriced_models == "refuse":
             allowed = (
-                f"a model with a price: none is known for {order.model} at {self.catalogue.provider} on"
+                f"a model with a price: none is known for {order.model} at {self.catalog.provider} on"
                 f" {sent_at.date()}; add it to a rate card of your own (RATE_CARD)"
             )
             _refuse(Problem(field="model", value=describe_value("model", order.model), allowed=allowed))
@@ -76,10 +76,10 @@ class CallTerms:
 
     def _check_model(self, order: CallInput) -> Problem | None:
         """Return a problem unless the model is the request's own or a replacement of it."""
-        allowed, entry = [order.request.model], self.catalogue.find(order.request.model)
+        allowed, entry = [order.request.model], self.catalog.find(order.request.model)
         while entry is not None and entry.replacement and entry.replacement not in allowed:
             allowed.append(entry.replacement)
-            entry = self.catalogue.find(entry.replacement)
+            entry = self.catalog.find(entry.replacement)
         if order.model in allowed:
             return None
         return Problem(

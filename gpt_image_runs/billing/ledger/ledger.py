@@ -30,15 +30,15 @@ _OF_THE_RUN = runs.c["run_id", "tenant", "request_id", "fingerprint", "operation
 _OF_THE_ATTEMPT = provider_attempts.c[
     "attempt_id", "model", "provider", "provider_request_id", "simulated", "size", "quality", "sent_at"
 ]
-_COPIED = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
-_FOUND = (
+_ENTRY_COLUMNS = (*_OF_THE_RUN, *_OF_THE_ATTEMPT)
+_ATTEMPT_COLUMNS = (
     *provider_attempts.c[
         "outcome", "response", "images", "reserved_micro_usd", "output_format", "batch_part", "recovered_at"
     ],
     runs.c.workflow_id,
 )
 _FIND = (
-    select(*_COPIED, *_FOUND)
+    select(*_ENTRY_COLUMNS, *_ATTEMPT_COLUMNS)
     .join_from(provider_attempts, runs)
     .where(provider_attempts.c.attempt_id == bindparam("attempt_id"))
 )
@@ -73,7 +73,7 @@ def load_paid_attempt(connection: Connection, run_id: str, attempt_id: str) -> P
     paid = _refuse_unpaid(found.first(), run_id, attempt_id)
     images = paid["images"] or []
     columns = {
-        **{column.name: paid[column.name] for column in _COPIED},
+        **{column.name: paid[column.name] for column in _ENTRY_COLUMNS},
         "fingerprint": strip_marks(paid["fingerprint"]),
         "usage": _find_usage(paid["response"]),
         "images": images,

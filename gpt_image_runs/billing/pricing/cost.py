@@ -54,7 +54,7 @@ def compute_cost(order: CostInput, cards: RateCards) -> Cost:
     cost = _compute_cost(order, cards)
     # On a hold too: whatever settles it later has to know by which prices.
     extra = (flags.BATCH_PRICE,) if order.mode == "batch" else ()
-    return cost.model_copy(update={"flags": flags.in_order((*cost.flags, *extra))}) if extra else cost
+    return cost.model_copy(update={"flags": flags.sort_flags((*cost.flags, *extra))}) if extra else cost
 
 
 def _compute_cost(order: CostInput, cards: RateCards) -> Cost:
@@ -125,7 +125,7 @@ def _bill(basis: Basis, charged: _Priced, listed: _Priced | None, raised: Iterab
     return Cost(
         amount_usd=charged.amount_usd,
         basis=basis,
-        flags=flags.in_order(raised),
+        flags=flags.sort_flags(raised),
         rate_card=charged.rate.card,
         rates=charged.rate.snapshot(),
         line_items=make_line_items(charged.split.tokens, charged.rate),
@@ -136,7 +136,7 @@ def _bill(basis: Basis, charged: _Priced, listed: _Priced | None, raised: Iterab
 
 
 def _hold(reason: str, raised: Iterable[str] = ()) -> Cost:
-    return Cost(basis="none", reason=reason, flags=flags.in_order(raised))
+    return Cost(basis="none", reason=reason, flags=flags.sort_flags(raised))
 
 
 def _describe_missing_price(order: CostInput) -> str:

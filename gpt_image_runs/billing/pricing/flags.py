@@ -33,7 +33,7 @@ MEANINGS = {
 }
 
 
-def in_order(flags: Iterable[str]) -> tuple[str, ...]:
+def sort_flags(flags: Iterable[str]) -> tuple[str, ...]:
     """Return the flags without repetition, in the order of `MEANINGS`."""
     given = set(flags)
     return tuple(flag for flag in MEANINGS if flag in given)

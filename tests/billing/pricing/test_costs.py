@@ -327,4 +327,4 @@ def test_every_flag_is_explained() -> None:
 
     assert named == set(flags.MEANINGS)
     assert all(meaning.endswith(".") for meaning in flags.MEANINGS.values())
-    assert flags.in_order(["estimated", "usage_missing", "estimated"]) == ("usage_missing", "estimated")
+    assert flags.sort_flags(["estimated", "usage_missing", "estimated"]) == ("usage_missing", "estimated")
