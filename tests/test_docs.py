@@ -61,3 +61,9 @@ def test_search_attributes_page_names_every_attribute_with_its_type() -> None:
     assert documented == {
         (key.name, key.indexed_value_type.name.capitalize()) for key in names.SEARCH_ATTRIBUTES
     }
+
+
+def test_index_of_decisions_lists_every_decision() -> None:
+    folder = ROOT / "docs" / "decisions"
+    links = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert links == sorted(path.name for path in folder.glob("[0-9]*.md"))
