@@ -1,6 +1,6 @@
-"""A workflow in a namespace of its own that has a picture made: `python nexus.py NAMESPACE REQUEST_ID`.
+"""Make an image from a workflow in another namespace: `python nexus.py NAMESPACE REQUEST_ID`.
 
-Needs `temporalio` and `pydantic`, and the package `gpt_image_runs` of this repository, of which it imports the contracts alone.
+Needs `temporalio` and `pydantic`, and the package `gpt_image_runs` of this repository, of which it imports only the contracts.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn
 class ProductPage:
-    """Whatever your team does; here it needs one picture."""
+    """A workflow of your team that needs one image."""
 
     @workflow.run
     async def run(self, request_id: str) -> RunResult:

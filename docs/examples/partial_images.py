@@ -1,4 +1,4 @@
-"""Watches a picture become clearer: `python partial_images.py REQUEST_ID`. Needs `temporalio`, and no code of ours."""
+"""Follow the partial images of a run: `python partial_images.py REQUEST_ID`. Needs only `temporalio`."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ async def main(tenant: str, request_id: str) -> int:
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
     )
-    # It ends by itself when the run does. Who comes late hears everything from the start.
+    # It ends when the run does. A late subscriber gets every item from the start.
     async for item in WorkflowStreamClient.create(client, run.id).subscribe("partial_images"):
         partial = item.data
         print(f"partial picture {partial['index'] + 1}: {partial['image']['uri']}", flush=True)

@@ -1,4 +1,4 @@
-"""Makes an image and shows its bill: `python python_typed.py REQUEST_ID`. Needs the package `gpt_image_runs`."""
+"""Make an image and show its bill: `python python_typed.py REQUEST_ID`. Needs the package `gpt_image_runs`."""
 
 import os
 import sys

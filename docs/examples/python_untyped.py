@@ -1,4 +1,4 @@
-"""Submits a request and waits for its result: `python python_untyped.py REQUEST_ID`. Needs `temporalio`, and no code of ours."""
+"""Submit a request and wait for its result: `python python_untyped.py REQUEST_ID`. Needs only `temporalio`."""
 
 import asyncio
 import json

@@ -19,7 +19,7 @@ _PRAGMAS = {"journal_mode": "wal", "synchronous": "normal"}
 # Fairness shares a backlog between tenants. A single partition holds the provider's limit exactly, because each of
 # several partitions would get its part of the limit even when idle. Retries start at once: by default no timer is
 # shorter than a second, and no shard polls timers more than 20 times a second, while a run of ten pictures takes its
-# share of the limit by eight timers. A cluster needs the same dynamic config (docs/explanation/limits.md).
+# share of the limit by eight timers. A cluster needs the same dynamic config (docs/how-to/rate-limit.md).
 _DYNAMIC_CONFIG = {
     "matching.enableFairness": "true",
     "matching.numTaskqueueReadPartitions": "1",

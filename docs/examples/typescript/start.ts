@@ -1,4 +1,4 @@
-// Submits a request and waits for its result: `npm install && npm start -- REQUEST_ID`.
+// Submit a request and wait for its result: `npm install && npm start -- REQUEST_ID`.
 import { randomUUID } from 'node:crypto';
 import {
   ApplicationFailure,
