@@ -1,4 +1,4 @@
-"""The client beside real servers: one application for the module, whose provider makes one picture at a time."""
+"""The client against real servers: one application for the module, whose provider makes one picture at a time."""
 
 import ast
 import asyncio
@@ -62,7 +62,7 @@ async def client(stack: Stack) -> Client:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def idle() -> AsyncIterator[Client]:
-    """A client of a server for which no worker polls."""
+    """Return a client of a server without workers."""
     async with run_temporal() as temporal:
         yield Client(temporal)
 
@@ -279,7 +279,7 @@ async def test_unknown_batch_is_not_found(client: Client) -> None:
             await ask("no-such-batch")
 
 
-async def test_no_worker_answers_in_time(idle: Client) -> None:
+async def test_submit_without_a_worker_starts_the_run_and_reports_no_answer(idle: Client) -> None:
     """The run is started, and who submits it again attaches to it once a worker polls."""
     request = make_request("A cup without a worker")
     run_id = run_id_for("acme", str(request.request_id))

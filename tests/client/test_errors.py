@@ -1,4 +1,4 @@
-"""What a failure of Temporal or of a run becomes for a caller, and what importing the client loads."""
+"""Errors that a caller sees for failures of Temporal and of runs, and what importing the client loads."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ async def test_rpc_errors_become_sentences(
 
 
 def load(statement: str) -> set[str]:
-    """The top-level packages and our own modules that a new process has loaded after a statement."""
+    """Return the top-level packages and our own modules that a new process has loaded after a statement."""
     program = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -77,7 +77,7 @@ async def test_s3_object_that_is_not_there_is_told(s3_store: ImageStore) -> None
 
 @contextmanager
 def serve(data: bytes) -> Iterator[str]:
-    """Answers "/a.png" with these bytes, and anything else with 404."""
+    """Answer "/a.png" with these bytes, and anything else with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

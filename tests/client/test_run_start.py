@@ -1,12 +1,11 @@
-"""What a run is started with: its place in the queue."""
+"""Start options of a run: its priority."""
 
 from gpt_image_runs.client.start_options import describe_start
 from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.request import ImageRequest
 
 
-def test_a_run_that_somebody_waits_for_goes_before_a_batch() -> None:
-    """Unless a batch says otherwise a run is interactive, and shares its level with the other tenants by its own name."""
+def test_interactive_run_has_priority_over_a_batch() -> None:
     request = ImageRequest(model="gpt-image-2", prompt="A cup", tenant="acme")
     start = describe_start(request, submission="s")
     assert (

@@ -1,4 +1,4 @@
-"""Decisions about budgets, as JSON that anybody may have sent."""
+"""Parsing of budget decisions."""
 
 from typing import Any
 
@@ -24,24 +24,22 @@ def read(payload: Any) -> BudgetDecision:
         (None, None),
     ],
 )
-def test_a_limit_is_kept_with_six_places(given: str | None, kept: str | None) -> None:
-    """However an amount is written, it is kept with six places; null stays null, and is no zero."""
+def test_limit_is_normalized_to_six_places(given: str | None, kept: str | None) -> None:
+    """Null stays null: it lifts the budget and is not zero."""
     assert read(SOUND | {"limits": {"month": given}}).limits == {"month": kept}
 
 
 @pytest.mark.parametrize(
     "given", ["", "-0.000001", "1,5", "1e3", "NaN", "0.0000001", "1000000000.000001", 5, 1.5, True, "٣"]
 )
-def test_another_limit_is_refused(given: object) -> None:
-    """What is no amount, negative, finer than a micro-USD, beyond a billion or no text is refused with its value."""
+def test_invalid_limit_is_refused_with_its_value(given: object) -> None:
     with pytest.raises(
         InvalidPayload, match=r"^limits\.month is .*; allowed: an amount in USD from 0 to a billion"
     ):
         read(SOUND | {"limits": {"month": given}})
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """Every field that is wrong is named, and what is allowed there."""
+def test_every_problem_of_a_decision_is_listed() -> None:
     with pytest.raises(InvalidPayload) as refusal:
         read({"tenant": "A", "limits": {"year": "1", "day": "x"}, "reason": " "})
     sentence = str(refusal.value)
@@ -50,8 +48,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     )
 
 
-def test_the_same_decision_has_the_same_workflow() -> None:
-    """The order of periods and the way in which an amount is written make no other decision; another amount does."""
+def test_workflow_id_depends_on_the_limits_not_their_spelling() -> None:
     first = read(SOUND | {"limits": {"month": "1", "day": None}}).workflow_id
     assert read(SOUND | {"limits": {"day": None, "month": "1.00"}}).workflow_id == first
     assert read(SOUND | {"limits": {"day": None, "month": "2"}}).workflow_id != first

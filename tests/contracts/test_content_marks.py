@@ -1,4 +1,4 @@
-"""Marks: which fields differ between two contents, told without either."""
+"""Marks of request fields: which fields of two contents differ."""
 
 from typing import Any
 
@@ -26,13 +26,11 @@ def mark(**fields: Any) -> str:
         ({"tenant": "acme", "images": ["store://a.png"]}, ("images", "tenant")),
     ],
 )
-def test_the_fields_that_differ_are_named(change: dict[str, Any], fields: tuple[str, ...]) -> None:
-    """Changed, added and left-out fields are named in order; the order of names inside of one plays no part."""
+def test_differing_fields_are_named_in_order(change: dict[str, Any], fields: tuple[str, ...]) -> None:
     assert name_differences(mark(), mark(**change)) == fields
 
 
-def test_a_mark_is_short_and_tells_no_content() -> None:
-    """A field has six hex digits, whatever its length; the fingerprint stands before them as it was."""
+def test_mark_is_six_hex_digits_whatever_the_content() -> None:
     marked = mark(prompt="a secret " * 1_000)
 
     assert strip_marks(marked) == "f1"

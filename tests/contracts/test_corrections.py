@@ -1,4 +1,4 @@
-"""Corrections as anybody may send them."""
+"""Parsing of corrections."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ def read(payload: Any) -> Correction:
     return parse(Correction, payload, "correction")
 
 
-def test_a_correction_is_read() -> None:
-    """What is sound becomes a correction; what a newer client has added is ignored; blanks around texts are none."""
+def test_sound_correction_is_parsed() -> None:
+    """Unknown fields are ignored, as a newer client may have added them; surrounding spaces are stripped."""
     correction = read({**SOUND, "reason": " ticket 7\n", "later": 1})
 
     assert correction == Correction(**SOUND)
@@ -52,16 +52,14 @@ NO_CORRECTIONS: tuple[tuple[Any, Any], ...] = (
 
 
 @pytest.mark.parametrize(("payload", "why"), NO_CORRECTIONS)
-def test_what_is_no_correction_is_refused(payload: Any, why: str) -> None:
-    """Each field is refused by name, with its value and what is allowed."""
+def test_invalid_correction_is_refused_with_field_and_value(payload: Any, why: str) -> None:
     with pytest.raises(InvalidPayload) as refused:
         read(payload)
 
     assert why in str(refused.value)
 
 
-def test_all_problems_are_told() -> None:
-    """An empty object lacks four fields, and each is named."""
+def test_empty_correction_lists_every_required_field() -> None:
     with pytest.raises(InvalidPayload) as refused:
         read({})
 
@@ -73,15 +71,14 @@ def test_all_problems_are_told() -> None:
     ]
 
 
-def test_a_usage_is_known_by_what_it_says() -> None:
-    """Order of names and blanks make no other usage, a count does. The digest is what `sha256sum` says of the JSON."""
+def test_usage_digest_ignores_key_order() -> None:
+    """The digest is the one that `sha256sum` prints for the canonical JSON."""
     assert digest_usage({"output_tokens": 4160, "input_tokens": 50}) == "d4c3600472f498eb"
     assert digest_usage({"input_tokens": 50, "output_tokens": 4160}) == "d4c3600472f498eb"
     assert digest_usage({"input_tokens": 51, "output_tokens": 4160}) != "d4c3600472f498eb"
 
 
-def test_a_correction_is_under_way_once() -> None:
-    """The workflow's id is made of the run and of what tells its corrections apart."""
+def test_workflow_id_is_made_of_run_and_correction() -> None:
     reprice = {**REVERSE, "action": "reprice"}
     ids = [read(payload).workflow_id for payload in (SOUND, reprice, REVERSE)]
 

@@ -1,4 +1,4 @@
-"""Decisions as anybody may send them."""
+"""Parsing of decisions about held runs."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from gpt_image_runs.contracts.problems import InvalidPayload, parse
 SOUND: dict[str, Any] = {"decision": "resend", "reason": "ticket 7", "actor": "ada"}
 
 
-def test_a_decision_is_read() -> None:
-    """What is sound becomes a decision; what a newer client has added is ignored; blanks around texts are none."""
+def test_sound_decision_is_parsed() -> None:
+    """Unknown fields are ignored, as a newer client may have added them; surrounding spaces are stripped."""
     decision = parse(Decision, {**SOUND, "reason": " ticket 7\n", "later": 1}, "decision")
 
     assert decision == Decision(**SOUND)
@@ -31,8 +31,7 @@ def test_a_decision_is_read() -> None:
         ({**SOUND, "actor": None}, "actor is None; allowed: who decides"),
     ],
 )
-def test_what_is_no_decision_is_refused(payload: Any, why: str) -> None:
-    """Each field is refused by name, with its value and what is allowed."""
+def test_invalid_decision_is_refused_with_field_and_value(payload: Any, why: str) -> None:
     with pytest.raises(InvalidPayload) as refused:
         parse(Decision, payload, "decision")
 

@@ -1,4 +1,4 @@
-"""Orders of economy batches, as anybody may send them."""
+"""Parsing of economy batch orders."""
 
 from typing import Any
 
@@ -18,13 +18,11 @@ def read(payload: Any) -> EconomyOrder:
     return parse(EconomyOrder, payload, "economy batch")
 
 
-def test_a_sound_order() -> None:
-    """An order names its lines, and its workflow's id is made of its own."""
+def test_sound_order_has_a_workflow_id_of_its_own() -> None:
     assert read(SOUND).workflow_id == "economy-batch:summer"
 
 
-def test_an_order_with_its_progress_comes_back_as_it_was() -> None:
-    """What one run of the workflow hands to the next survives its way through JSON."""
+def test_order_with_progress_survives_json() -> None:
     part = PlannedPart(number=0, endpoint="/v1/images/edits", model="gpt-image-1", lines=3)
     progress = EconomyProgress(round=2, stage="waiting", parts=({"part": part},), looks=7)
     order = read(SOUND).model_copy(update={"progress": progress})
@@ -43,14 +41,12 @@ def test_an_order_with_its_progress_comes_back_as_it_was() -> None:
         ({"window": 1}, "'window' is 1; allowed: nothing: there is no such field"),
     ],
 )
-def test_what_is_wrong_with_an_order(change: dict[str, Any], said: str) -> None:
-    """Every field that is wrong is named with its value and what is allowed there."""
+def test_invalid_order_is_refused_with_field_and_value(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidPayload) as raised:
         read(SOUND | change)
     assert said in str(raised.value)
 
 
-def test_no_order_at_all() -> None:
-    """What is no object says so."""
+def test_non_object_order_is_refused() -> None:
     with pytest.raises(InvalidPayload, match="a list of 2, not a JSON object"):
         read([1, 2])

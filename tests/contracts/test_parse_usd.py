@@ -1,4 +1,4 @@
-"""Amounts as people and programs write them, read exactly or not at all."""
+"""Amounts parsed exactly or refused."""
 
 import pytest
 
@@ -16,15 +16,13 @@ from gpt_image_runs.contracts.money import parse_usd
         ("1.50000000", 1_500_000),
     ],
 )
-def test_amounts_are_exact(usd: str, micro_usd: int) -> None:
-    """A plain decimal number is read to the micro-dollar, however large."""
+def test_parse_usd_is_exact_however_large_the_amount(usd: str, micro_usd: int) -> None:
     assert parse_usd(usd) == micro_usd
 
 
 @pytest.mark.parametrize(
     "usd", ["1e3", " 1 ", "1_000", "٣", "", "NaN", "inf", "0.0000001", "1,5", "+1", "12345678901234567890"]
 )
-def test_anything_else_is_refused(usd: str) -> None:
-    """What is no plain decimal number of at most 6 places is refused, never rounded or guessed."""
+def test_parse_usd_refuses_what_it_would_have_to_round_or_guess(usd: str) -> None:
     with pytest.raises(ValueError, match="is not a valid amount in USD"):
         parse_usd(usd)

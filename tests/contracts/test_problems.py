@@ -1,4 +1,4 @@
-"""How a refusal reads to the person who gets it."""
+"""Messages that list what is wrong."""
 
 from typing import Any
 
@@ -32,8 +32,7 @@ from gpt_image_runs.contracts.problems import Problem, describe_problems, descri
         ("size", "x" * 79, f"'{'x' * 79}... (81 characters)"),
     ],
 )
-def test_a_value_is_shown_short_and_plain(field: str, value: Any, shown: str) -> None:
-    """A value is shown as JSON names it, escaped and cut to 80 characters; a prompt or a picture only by its length."""
+def test_value_is_escaped_and_cut_and_a_private_one_only_counted(field: str, value: Any, shown: str) -> None:
     assert describe_value(field, value) == shown
 
 
@@ -45,16 +44,14 @@ def test_a_value_is_shown_short_and_plain(field: str, value: Any, shown: str) ->
         max_leaves=5,
     ),
 )
-def test_any_value_can_be_shown(field: str, value: Any) -> None:
-    """Whatever JSON holds is shown on one line of printable ASCII, of little over 80 characters."""
+def test_any_json_value_is_shown_on_one_short_ascii_line(field: str, value: Any) -> None:
     shown = describe_value(field, value)
     assert shown.isascii()
     assert shown.isprintable()
     assert len(shown) <= 120
 
 
-def test_problems_are_listed_a_line_each() -> None:
-    """A refusal says first that nothing was sent, and then field, value and what is allowed, a line each."""
+def test_problems_are_listed_one_a_line_after_nothing_was_sent() -> None:
     problems = (
         Problem(field="n", value="11", allowed="a whole number from 1 to 10"),
         Problem(field="size", value="'huge'", allowed="auto"),

@@ -1,4 +1,4 @@
-"""Reading what anybody may have sent: a request, or everything that is wrong with it."""
+"""Parsing of untrusted JSON into a request or all its problems."""
 
 import json
 from typing import Any
@@ -26,22 +26,20 @@ def told(reading: Reading) -> list[tuple[str, str, str]]:
     return [(problem.field, problem.value, problem.allowed) for problem in reading.problems]
 
 
-def test_the_documented_payload_is_read_as_it_stands() -> None:
-    """The payload of the provider's documentation is a request without a problem."""
+def test_payload_of_the_provider_s_documentation_has_no_problems() -> None:
     reading = read_request(DOCUMENTED)
     assert reading.problems == ()
     assert reading.request == ImageRequest.model_validate(DOCUMENTED)
     assert reading.sound == reading.request
 
 
-def test_a_request_is_read_again() -> None:
-    """A request that was read before is read again, to the same request."""
+def test_parsed_request_is_parsed_again_to_the_same_request() -> None:
     request = ImageRequest.model_validate({**DOCUMENTED, "images": ["store://a.png"]})
     assert read_request(request).request == request
 
 
-def test_null_is_the_same_as_absent_even_where_the_name_is_unknown() -> None:
-    """Clients that write every field send null for what they do not use: nothing is asked with it."""
+def test_null_is_the_same_as_absent_even_under_an_unknown_name() -> None:
+    """Clients that write every field send null for those they do not use."""
     assert read_request({**BASE, "n": None, "stream": None}).request == ImageRequest.model_validate(BASE)
 
 
@@ -49,15 +47,13 @@ def test_null_is_the_same_as_absent_even_where_the_name_is_unknown() -> None:
     ("payload", "shown"),
     [(None, "None"), (5, "5"), ("{}", "'{}'"), ([BASE], "a list of 1"), (True, "true")],
 )
-def test_what_is_no_object_is_no_request(payload: Any, shown: str) -> None:
-    """A payload of another kind is one problem of the whole request."""
+def test_non_object_payload_is_one_problem_of_the_request(payload: Any, shown: str) -> None:
     reading = read_request(payload)
     assert told(reading) == [("request", shown, "one JSON object")]
     assert (reading.request, reading.sound) == (None, None)
 
 
-def test_every_problem_is_told_at_once() -> None:
-    """Fields that are wrong, absent or unknown are told together: field, value and what is allowed."""
+def test_every_problem_is_reported_at_once() -> None:
     reading = read_request(
         {"model": "gpt-image-2", "n": 11, "size": "huge", "output_format": "gif", "seed": 7}
     )
@@ -87,16 +83,14 @@ def test_every_problem_is_told_at_once() -> None:
         ("image", "name the pictures to edit in images"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(field: str, reason: str) -> None:
-    """An option of the provider that is not supported is refused, with the reason, and never ignored."""
+def test_unsupported_option_is_refused_with_the_reason(field: str, reason: str) -> None:
     (problem,) = read_request({**BASE, field: 1}).problems
     assert problem.field == field
     assert problem.allowed.startswith("nothing: ")
     assert reason in problem.allowed
 
 
-def test_the_provider_s_streaming_payload_is_a_request() -> None:
-    """`stream` beside `partial_images` is taken as the documentation writes it."""
+def test_stream_with_partial_images_is_accepted() -> None:
     assert read_request({**BASE, "n": 1, "stream": True, "partial_images": 2}).problems == ()
 
 
@@ -133,13 +127,14 @@ def test_the_provider_s_streaming_payload_is_a_request() -> None:
         ),
     ],
 )
-def test_what_cannot_be_streamed(fields: dict[str, Any], problem: tuple[str, str, str]) -> None:
-    """A stream without partial pictures shows nothing, and the provider streams no two pictures."""
+def test_stream_without_partial_images_or_of_several_pictures_is_refused(
+    fields: dict[str, Any], problem: tuple[str, str, str]
+) -> None:
     assert told(read_request({**BASE, **fields})) == [problem]
 
 
 def test_response_format_other_than_b64_json_is_rejected_with_the_reason() -> None:
-    """The default of retired models, url, is not what GPT Image models do."""
+    """The default of retired models, url, is not available for GPT Image models."""
     (problem,) = read_request({**BASE, "response_format": "url"}).problems
     assert (problem.field, problem.value) == ("response_format", "'url'")
     assert "always answer with the picture itself" in problem.allowed
@@ -149,8 +144,7 @@ def test_response_format_other_than_b64_json_is_rejected_with_the_reason() -> No
     ("misspelt", "meant"),
     [("promt", "prompt"), ("Size", "size"), ("image_s", "images"), ("requestId", "request_id")],
 )
-def test_a_misspelt_name_is_put_right(misspelt: str, meant: str) -> None:
-    """An unknown name that is close to a known one comes with the question whether that was meant."""
+def test_unknown_name_close_to_a_known_one_is_suggested(misspelt: str, meant: str) -> None:
     (problem,) = read_request({**BASE, misspelt: "x"}).problems
     assert (problem.field, problem.allowed) == (
         misspelt,
@@ -159,43 +153,37 @@ def test_a_misspelt_name_is_put_right(misspelt: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompt", "mask"])
-def test_what_is_private_or_long_is_not_repeated(field: str) -> None:
-    """A prompt or a picture that is refused is told by its length, and the text is nowhere in the problem."""
+def test_refused_prompt_or_picture_is_only_counted(field: str) -> None:
     value = "data:secret\x00" if field == "prompt" else {"uri": "data:secret", "sha256": "x", "more": 1}
     reading = read_request({**BASE, field: value})
     assert reading.problems
     assert "secret" not in str(reading.problems)
 
 
-def test_a_strange_name_is_shown_escaped() -> None:
-    """A name that cannot be printed is shown escaped and cut, like any other value of a stranger."""
+def test_unprintable_field_name_is_escaped_and_cut() -> None:
     (odd, long) = read_request({**BASE, "\u202e\n": 1, "x" * 500: 2}).problems
     assert odd.field == r"'\u202e\n'"
     assert long.field == "x" * 120
 
 
-def test_a_part_of_a_field_is_named() -> None:
-    """What is wrong inside of metadata or of images is told with its place."""
+def test_problem_inside_a_field_is_named_with_its_path() -> None:
     reading = read_request({**BASE, "metadata": {"a": "1", "b": 2}, "images": ["store://a.png", {"uri": 5}]})
     assert {"images.1.uri", "metadata.b"} <= {problem.field for problem in reading.problems}
 
 
-def test_a_field_has_one_problem() -> None:
-    """Where both a name and its value are wrong, the name is told."""
+def test_metadata_entry_with_a_wrong_name_and_value_is_one_problem() -> None:
     (problem,) = read_request({**BASE, "metadata": {"": 1}}).problems
     assert (problem.field, problem.value) == ("metadata.", "''")
 
 
-def test_a_mask_belongs_to_an_edit() -> None:
-    """A mask without images is refused, though each field is well-formed."""
+def test_mask_without_images_is_refused() -> None:
     reading = read_request({**BASE, "mask": "store://m.png"})
     assert told(reading) == [("mask", "given", "only with images: a mask belongs to an edit")]
     assert reading.request is None
     assert reading.sound
 
 
-def test_pictures_in_the_request_have_a_limit_together() -> None:
-    """All data: URIs together may have 1,048,576 characters, mask included, and one more is refused."""
+def test_data_uris_have_a_common_limit() -> None:
     half = "data:" + "A" * (512 * 1024 - 5)
     at_the_limit = {**BASE, "images": [half, "store://" + "a" * 1000], "mask": half}
     assert read_request(at_the_limit).problems == ()
@@ -205,22 +193,19 @@ def test_pictures_in_the_request_have_a_limit_together() -> None:
     assert "upload larger pictures" in problem.allowed
 
 
-def test_the_sound_part_is_the_request_without_what_is_wrong() -> None:
-    """For the rules that look at the rest, fields with a problem are left out and the others are as they were sent."""
+def test_sound_part_leaves_out_the_fields_with_problems() -> None:
     sound = read_request({**BASE, "n": 11, "size": "10x10", "metadata": {"a": 1}, "seed": 7}).sound
     assert sound == ImageRequest.model_validate({**BASE, "size": "10x10"})
 
 
-def test_the_sound_part_survives_a_prompt_that_is_wrong() -> None:
-    """Where the prompt is wrong, the rest can still be looked at."""
+def test_sound_part_exists_despite_an_invalid_prompt() -> None:
     sound = read_request({"model": "gpt-image-2", "size": "10x10"}).sound
     assert sound
     assert sound.size == "10x10"
 
 
 @pytest.mark.parametrize("model", [None, 5, "", "no model"])
-def test_without_a_model_there_is_no_sound_part(model: Any) -> None:
-    """Where no model can be read there are no rules to look at the rest with."""
+def test_sound_part_is_none_without_a_valid_model(model: Any) -> None:
     assert read_request({"model": model, "prompt": "a lamp"}).sound is None
 
 
@@ -255,8 +240,7 @@ PAYLOADS = st.fixed_dictionaries({}, optional=LIKELY) | st.dictionaries(
 
 
 @given(PAYLOADS | JSON)
-def test_whatever_is_sent_is_accepted_or_refused(payload: Any) -> None:
-    """Reading never raises: JSON of any kind is a request without a problem, or problems and no request."""
+def test_any_json_is_accepted_or_refused_without_an_exception(payload: Any) -> None:
     reading = read_request(payload)
     assert (reading.request is None) == bool(reading.problems)
     assert len({problem.field for problem in reading.problems}) == len(reading.problems)
@@ -268,8 +252,7 @@ def test_whatever_is_sent_is_accepted_or_refused(payload: Any) -> None:
 
 
 @given(PAYLOADS)
-def test_whatever_is_accepted_can_travel(payload: dict[str, Any]) -> None:
-    """A request that was accepted comes back from JSON as it was, and is accepted again."""
+def test_accepted_request_survives_json_and_is_accepted_again(payload: dict[str, Any]) -> None:
     request = read_request({**BASE, **payload, "model": "gpt-image-2", "prompt": "a lamp"}).request
     if request is not None:
         assert read_request(json.loads(request.model_dump_json())).request == request
@@ -287,8 +270,7 @@ NEVER_SENT_DEFAULTS: list[tuple[str, Any]] = [
 
 
 @given(PAYLOADS)
-def test_whatever_is_right_is_in_the_sound_part(payload: dict[str, Any]) -> None:
-    """The sound part has every known field that was sent and has no problem, and nothing that was not sent."""
+def test_sound_part_has_exactly_the_known_fields_without_problems(payload: dict[str, Any]) -> None:
     sent = {name: value for name, value in {**payload, **BASE}.items() if value is not None}
     reading = read_request(sent)
     wrong = {problem.field.partition(".")[0] for problem in reading.problems}

@@ -1,4 +1,4 @@
-"""The request: what holds for every model, field by field."""
+"""The request's rules that apply to every model, field by field."""
 
 import json
 from typing import Any
@@ -26,8 +26,7 @@ def read(**fields: Any) -> ImageRequest:
     return ImageRequest.model_validate({**BASE, **fields})
 
 
-def test_the_documented_payload_is_a_request_as_it_stands() -> None:
-    """The payload of the provider's documentation is accepted, and only the tenant is added to it."""
+def test_documented_payload_gains_only_the_tenant() -> None:
     request = ImageRequest.model_validate(DOCUMENTED)
     assert request.model_dump() == {**DOCUMENTED, "tenant": "default"}
 
@@ -74,8 +73,7 @@ WITHIN_THE_LIMITS: tuple[tuple[Any, Any], ...] = (
 
 
 @pytest.mark.parametrize(("field", "value"), WITHIN_THE_LIMITS)
-def test_what_is_within_the_limits_is_taken(field: str, value: Any) -> None:
-    """Values up to the very limit of a field are accepted, and come back from JSON as they were."""
+def test_value_within_the_limits_is_accepted_and_survives_json(field: str, value: Any) -> None:
     request = read(**{field: value})
     assert ImageRequest.model_validate_json(request.model_dump_json()) == request
 
@@ -175,8 +173,7 @@ BEYOND_THEM: tuple[tuple[Any, Any], ...] = (
 
 
 @pytest.mark.parametrize(("field", "value"), BEYOND_THEM)
-def test_what_is_beyond_them_is_refused(field: str, value: Any) -> None:
-    """Values just beyond a limit, of another type, or under an unknown name are refused, and the field is named."""
+def test_value_beyond_the_limits_is_refused_with_its_field(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as raised:
         read(**{field: value})
     assert {error["loc"][0] for error in raised.value.errors()} == {field}
@@ -199,7 +196,6 @@ WRITTEN_DEFAULTS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("field", "value", "beside"), WRITTEN_DEFAULTS)
 def test_written_default_is_the_same_as_absent(field: str, value: Any, beside: dict[str, Any]) -> None:
-    """A default of the provider that was never sent anyway says nothing, like null."""
     assert read(**beside, **{field: value}) == read(**beside)
 
 
@@ -215,44 +211,38 @@ def test_written_default_is_the_same_as_absent(field: str, value: Any, beside: d
     ],
 )
 def test_written_default_that_is_sent_stays(field: str, value: Any) -> None:
-    """These were always accepted and are in the fingerprints of billed runs, so they stay part of the request."""
+    """These were always accepted and are in the fingerprints of billed runs."""
     assert read(**{field: value}).model_dump()[field] == value
 
 
 @pytest.mark.parametrize("field", sorted(set(ImageRequest.model_fields) - {"model", "prompt", "tenant"}))
-def test_null_is_the_same_as_absent(field: str) -> None:
-    """A field that holds null says nothing: the request equals one without it, and is written without it."""
+def test_null_field_is_the_same_as_absent_and_not_written(field: str) -> None:
     assert read(**{field: None}) == read()
     assert json.loads(read(**{field: None}).model_dump_json()) == {**BASE, "tenant": "default"}
 
 
 @pytest.mark.parametrize("field", ["model", "prompt"])
-def test_a_request_has_to_say_what_and_with_what(field: str) -> None:
-    """Model and prompt have no default."""
+def test_model_and_prompt_are_required(field: str) -> None:
     with pytest.raises(ValidationError):
         ImageRequest.model_validate({name: value for name, value in BASE.items() if name != field})
 
 
-def test_a_request_does_not_change() -> None:
-    """A request that was checked cannot be altered afterwards."""
+def test_request_is_immutable() -> None:
     with pytest.raises(ValidationError):
         read().n = 2  # type: ignore[misc]  # the very assignment that is refused
 
 
-def test_images_make_an_edit() -> None:
-    """With images a request is an edit, without them a generation."""
+def test_operation_is_edit_with_images_else_generate() -> None:
     assert read().operation == "generate"
     assert read(images=["store://a.png"]).operation == "edit"
 
 
-def test_one_picture_is_asked_for_unless_said() -> None:
-    """Where n is absent the provider makes one picture."""
+def test_image_count_defaults_to_one() -> None:
     assert read().image_count == 1
     assert read(n=4).image_count == 4
 
 
-def test_every_picture_that_a_request_brings_has_a_name() -> None:
-    """The inputs are the images by their place and then the mask, named as problems name them."""
+def test_inputs_are_named_images_by_index_then_mask() -> None:
     request = read(images=["store://a.png", "store://b.png"], mask="store://m.png")
     assert [(name, image.uri) for name, image in request.inputs()] == [
         ("images.0", "store://a.png"),
@@ -271,13 +261,11 @@ def test_every_picture_that_a_request_brings_has_a_name() -> None:
         {"uri": "store://a.png", "media_type": "image/png", "bytes": 5, "width": 1, "height": 1},
     ],
 )
-def test_a_picture_may_be_written_in_several_ways(spelling: Any) -> None:
-    """A string, the provider's image_url and the image ref of an earlier result mean the same picture."""
+def test_image_input_accepts_string_image_url_and_image_ref(spelling: Any) -> None:
     assert ImageInput.model_validate(spelling) == ImageInput(uri="store://a.png")
 
 
-def test_an_image_ref_brings_its_hash() -> None:
-    """The hash of an earlier result is kept, so that its bytes can be held to it."""
+def test_image_ref_keeps_its_sha256() -> None:
     ref = {
         "uri": "store://a.png",
         "sha256": SHA256,
@@ -308,13 +296,11 @@ def test_an_image_ref_brings_its_hash() -> None:
         {"uri": "\ud800"},
     ],
 )
-def test_a_picture_in_any_other_way_is_refused(spelling: Any) -> None:
-    """Anything else is no picture, and no part of it is ignored."""
+def test_image_input_in_any_other_form_is_refused(spelling: Any) -> None:
     with pytest.raises(ValidationError):
         ImageInput.model_validate(spelling)
 
 
-def test_a_picture_may_travel_in_the_request() -> None:
-    """A data: URI is told from a reference."""
+def test_data_uri_is_distinguished_from_a_reference() -> None:
     assert ImageInput(uri="data:image/png;base64,AAAA").is_data_uri
     assert not ImageInput(uri="store://data:a.png").is_data_uri

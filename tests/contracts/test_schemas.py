@@ -1,4 +1,4 @@
-"""The published JSON Schemas: true to the contracts, and never narrower than what was published before."""
+"""The published JSON Schemas: they match the contracts and stay compatible with those published before."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def read_json(path: Path) -> Any:
 
 
 def match_as_published(_: Any, pattern: str, text: Any, __: Any) -> Iterator[ValidationError]:
-    """JSON Schema's patterns are ECMA-262's, where $ is the very end; in Python it is also before a last line end."""
+    """Match as ECMA-262 does, where $ is the very end; in Python it also matches before a last newline."""
     if isinstance(text, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), text):
         yield ValidationError(f"{text!a} has not the pattern")
 
@@ -46,7 +46,7 @@ def accepts(name: str, document: Any) -> bool:
 
 
 def is_beyond_schemas(field: str, value: Any) -> bool:
-    """Whether no schema can say that the value is refused: to them 1.0 is a whole number, and half a pair a character."""
+    """Return whether a schema cannot refuse the value: it takes 1.0 as an integer and half a surrogate pair as a character."""
     round_number = isinstance(value, float) and value.is_integer()
     return (field in {"n", "output_compression", "partial_images"} and round_number) or not can_be_written(
         value
@@ -64,6 +64,7 @@ def can_be_written(value: Any) -> bool:
 # What is parsed of whatever others send, apart from requests.
 PARSED = ("correction", "decision", "budget-decision", "batch-order", "economy-order")
 ORDER: dict[str, Any] = {"batch_id": "autumn", "digest": "3f" * 32, "lines": 2, "pages": 1}
+# A sound payload of each kind, and changes that each make it invalid.
 WRONG: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "decision": (
         {"decision": "resend", "reason": "ticket 7", "actor": "ada"},
@@ -109,7 +110,6 @@ WRONG: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         ],
     ),
 }
-"""Something sound of each kind, and changes that each make it wrong."""
 SAVED_DOCUMENTS = [
     pytest.param(path.stem, document, id=f"{path.stem}-{name}")
     for path in sorted(SAVED.glob("*.json"))
@@ -118,20 +118,18 @@ SAVED_DOCUMENTS = [
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_files_are_what_the_contracts_say(name: str) -> None:
-    """Each published file is what is made from the contract today: after a change, `make schemas`."""
+def test_schema_files_match_the_contracts(name: str) -> None:
+    """After a change of a contract: `make schemas`."""
     assert read_json(SCHEMAS / f"{name}.json") == make_schemas()[name]
 
 
-def test_nothing_else_is_published() -> None:
-    """Each file belongs to a contract, and each has saved documents and a saved schema."""
+def test_every_schema_has_a_contract_and_saved_documents() -> None:
     for folder in (SCHEMAS, SAVED, SAVED / "schemas"):
         assert {path.stem for path in folder.glob("*.json")} == PUBLISHED.keys()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_is_a_schema_by_itself(name: str) -> None:
-    """Each is well-formed by its draft, leads to no host and to no other file, and has a sentence for each field."""
+def test_schema_is_valid_self_contained_and_describes_each_field(name: str) -> None:
     schema = make_schemas()[name]
     Draft202012Validator.check_schema(schema)
 
@@ -141,8 +139,7 @@ def test_each_is_a_schema_by_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "document"), SAVED_DOCUMENTS)
-def test_saved_documents_hold_today(name: str, document: Any) -> None:
-    """Whatever was sent or answered once is valid today, and reading an answer loses none of its fields."""
+def test_saved_documents_are_valid_today(name: str, document: Any) -> None:
     contract = PUBLISHED[name].contract
     assert accepts(name, document)
     if name == "image-request":
@@ -155,8 +152,8 @@ def test_saved_documents_hold_today(name: str, document: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_new_fields_are_optional_and_none_goes(name: str) -> None:
-    """Beside the first one published: no field has gone, a request needs no more, an answer promises no less."""
+def test_schema_is_compatible_with_the_first_published_one(name: str) -> None:
+    """No field is gone, a request requires no more, an answer guarantees no less."""
     before, today = read_json(SAVED / "schemas" / f"{name}.json"), make_schemas()[name]
     models = {"": (before, today)} | {
         key: (schema, today["$defs"][key]) for key, schema in before.get("$defs", {}).items()
@@ -171,8 +168,7 @@ def test_new_fields_are_optional_and_none_goes(name: str) -> None:
     ("field", "value"),
     test_request.WITHIN_THE_LIMITS,
 )
-def test_what_the_contract_takes_the_schema_takes(field: str, value: Any) -> None:
-    """Every value up to the very limit of its field is valid."""
+def test_value_within_the_limits_is_valid(field: str, value: Any) -> None:
     others: dict[str, dict[str, Any]] = {
         "mask": {"images": ["store://a.png"]},
         "stream": {"partial_images": 1},
@@ -185,15 +181,14 @@ def test_what_the_contract_takes_the_schema_takes(field: str, value: Any) -> Non
     ("field", "value"),
     test_request.BEYOND_THEM,
 )
-def test_what_the_contract_refuses_the_schema_refuses(field: str, value: Any) -> None:
-    """Every value beyond a limit, of another type or of an unknown name is invalid, as far as a schema can say it."""
+def test_value_beyond_the_limits_is_invalid_as_far_as_a_schema_can_say(field: str, value: Any) -> None:
     assert accepts("image-request", {**test_request.BASE, field: value}) == is_beyond_schemas(field, value)
 
 
 @settings(deadline=None)
 @given(test_reading.PAYLOADS)
-def test_whatever_the_contract_takes_is_valid(payload: dict[str, Any]) -> None:
-    """No client that validates by the schema is kept from sending what is taken. Nulls stand for absent fields there."""
+def test_any_accepted_request_is_valid(payload: dict[str, Any]) -> None:
+    """A client that validates by the schema is never kept from sending an acceptable request."""
     sent = {name: value for name, value in {**payload, **test_reading.BASE}.items() if value is not None}
     if not read_request(sent).problems:
         assert accepts("image-request", sent)
@@ -201,8 +196,7 @@ def test_whatever_the_contract_takes_is_valid(payload: dict[str, Any]) -> None:
 
 @settings(deadline=None)
 @given(test_reading.PAYLOADS)
-def test_whatever_is_valid_has_the_right_shape(payload: dict[str, Any]) -> None:
-    """What is valid and still refused is so for a character, a number or a sum that no schema can name."""
+def test_any_valid_request_is_refused_only_for_what_no_schema_can_say(payload: dict[str, Any]) -> None:
     sent = {**payload, **test_reading.BASE}
     if accepts("image-request", sent):
         wrong = {problem.field.partition(".")[0] for problem in read_request(sent).problems}
@@ -210,7 +204,7 @@ def test_whatever_is_valid_has_the_right_shape(payload: dict[str, Any]) -> None:
 
 
 def has_odd_text(value: Any) -> bool:
-    """Whether a text in it has a character that is neither printed nor named by the schema: Unicode adds some each year."""
+    """Return whether a text in it has an unprintable character that the schema does not name: Unicode adds some each year."""
     return not all(text.isprintable() for text in re.findall(r'[^"]+', json.dumps(value, ensure_ascii=False)))
 
 
@@ -218,16 +212,14 @@ def has_odd_text(value: Any) -> bool:
     ("payload", "why"),
     test_corrections.NO_CORRECTIONS,
 )
-def test_what_is_no_correction_is_invalid(payload: Any, why: str) -> None:
-    """A correction that is refused for its shape is invalid; a usage's length and half a pair no schema can say."""
+def test_refused_correction_is_invalid_as_far_as_a_schema_can_say(payload: Any, why: str) -> None:
     with pytest.raises(InvalidPayload):
         parse(PUBLISHED["correction"].contract, payload, "correction")
     assert accepts("correction", payload) == ("longer than" in why or not can_be_written(payload))
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_refused_by_its_shape_is_invalid(name: str) -> None:
-    """A decision or an order that is refused for its shape is invalid by its schema too, and so is what is no object."""
+def test_refused_decision_or_order_is_invalid(name: str) -> None:
     sound, changes = WRONG[name]
     assert accepts(name, sound)
     for payload in ("sound", None, *({**sound, **change} for change in changes)):
@@ -236,8 +228,7 @@ def test_what_is_refused_by_its_shape_is_invalid(name: str) -> None:
         assert not accepts(name, payload), payload
 
 
-def test_what_concerns_two_fields() -> None:
-    """A mask without images is invalid, and an absent picture is none; a reference is short, a data: URI need not be."""
+def test_mask_requires_images_and_references_are_short() -> None:
     mask = {**test_request.BASE, "mask": "store://m.png"}
     assert not accepts("image-request", mask)
     assert not accepts("image-request", {**mask, "images": None})
@@ -245,8 +236,7 @@ def test_what_concerns_two_fields() -> None:
     assert not accepts("image-request", {**mask, "images": ["store://" + "a" * 5_000]})
 
 
-def test_what_concerns_a_stream() -> None:
-    """Partial pictures of several pictures, and a stream without any, are invalid; null is nothing there too."""
+def test_stream_requires_partial_images_of_one_picture() -> None:
     stream = {**test_request.BASE, "stream": True}
     assert not accepts("image-request", stream)
     assert not accepts("image-request", {**stream, "partial_images": None})
@@ -256,22 +246,19 @@ def test_what_concerns_a_stream() -> None:
 
 
 @pytest.mark.parametrize("name", [" a", "a\nb", "\u202ea", "a\u200b", "a\x00b", "\u00a0", "k" * 65, ""])
-def test_names_of_metadata_are_labels(name: str) -> None:
-    """A name that people could not tell from another by eye is invalid, as it is refused."""
+def test_metadata_name_with_invisible_characters_is_invalid(name: str) -> None:
     request = {**test_request.BASE, "metadata": {name: "x"}}
     assert read_request(request).problems
     assert not accepts("image-request", request)
 
 
-def test_answers_may_gain_fields_and_requests_may_not() -> None:
-    """A client that validates answers survives a newer worker; a misspelt field of a request is found before it is sent."""
+def test_unknown_field_is_valid_in_an_answer_and_invalid_in_a_request() -> None:
     result = read_json(SAVED / "run-result.json")["generated"]
     assert accepts("run-result", {**result, "later": 1, "cost": {**result["cost"], "later": 1}})
     assert not accepts("image-request", {**test_request.BASE, "qualty": "high"})
 
 
-def test_the_readme_s_documents_are_valid() -> None:
-    """The request and the result that the README shows are valid as they stand there."""
+def test_documents_in_the_readme_are_valid() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (request,) = re.findall(r"--input '(\{.*?\})'\n```", readme, re.DOTALL)
     (result,) = re.findall(r"```json\n(\{\"run_id\".*?)\n```", readme, re.DOTALL)

@@ -37,16 +37,13 @@ def count_runs(database: Database) -> int:
         return connection.execute(select(func.count()).select_from(runs)).scalar_one()
 
 
-def test_a_transaction_is_kept_whole(database: Database) -> None:
-    """What a transaction wrote is there for the next one, and in another process's eyes."""
+def test_committed_transaction_is_visible_to_others(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(insert(runs).values(ROW))
     assert count_runs(database) == 1
 
 
-def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
-    """An exception takes back all that its transaction wrote."""
-
+def test_transaction_that_raises_is_rolled_back(database: Database) -> None:
     def write_and_raise() -> None:
         with database.writing() as connection:
             connection.execute(insert(runs).values(ROW))
@@ -72,8 +69,7 @@ def test_joined_step_that_raises_leaves_the_others(database: Database) -> None:
     assert count_runs(database) == 1
 
 
-def test_a_killed_process_leaves_nothing_half_written(database: Database, database_url: str) -> None:
-    """`kill -9` within a transaction leaves no trace of it, and no lock that stops the next writer."""
+def test_killed_process_leaves_no_partial_write_and_no_lock(database: Database, database_url: str) -> None:
     command = [sys.executable, "-c", DIES_WITHIN_A_TRANSACTION, database_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -84,8 +80,7 @@ def test_a_killed_process_leaves_nothing_half_written(database: Database, databa
     assert count_runs(database) == 1
 
 
-def test_sqlite_is_as_durable_and_strict_as_a_ledger_needs(tmp_path: Path) -> None:
-    """Every connection to SQLite checks foreign keys, syncs each commit, and waits for a lock; the file has a WAL."""
+def test_sqlite_checks_foreign_keys_syncs_commits_and_uses_wal(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path}/ledger.db", create=True)
     pragmas = ("foreign_keys", "synchronous", "busy_timeout", "journal_mode")
     with database.reading() as connection:
@@ -94,8 +89,8 @@ def test_sqlite_is_as_durable_and_strict_as_a_ledger_needs(tmp_path: Path) -> No
     assert found == {"foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000, "journal_mode": "wal"}
 
 
-def test_writers_take_turns_on_sqlite(tmp_path: Path) -> None:
-    """Two transactions that read and then write wait for each other, where SQLite's own BEGIN would fail one."""
+def test_sqlite_writers_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite's own BEGIN would fail one of two transactions that read and then write."""
     url = f"sqlite:///{tmp_path}/ledger.db"
     first, second = open_database(url, create=True), open_database(url, create=False)
     second_has_begun = threading.Event()
@@ -121,15 +116,13 @@ def test_writers_take_turns_on_sqlite(tmp_path: Path) -> None:
     second.close()
 
 
-def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
-    """While a transaction writes, a report reads what was there before."""
+def test_reader_does_not_wait_for_a_writer(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(insert(runs).values(ROW))
         assert count_runs(database) == 0
 
 
-def test_a_broken_rule_is_told_as_a_sentence(database: Database) -> None:
-    """A duplicate key is refused with the ledger's place and no customer's data."""
+def test_broken_constraint_is_reported_without_customer_data(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(insert(runs).values(ROW))
     with pytest.raises(LedgerRefused) as refusal, database.writing() as connection:
@@ -139,8 +132,7 @@ def test_a_broken_rule_is_told_as_a_sentence(database: Database) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_an_unreachable_database_is_told_without_its_password(scheme: str, unused_tcp_port: int) -> None:
-    """Where nothing listens, the sentence names user, host, port and database, and not the password."""
+def test_unreachable_database_is_reported_without_its_password(scheme: str, unused_tcp_port: int) -> None:
     url = f"{scheme}://finance:hunter2@127.0.0.1:{unused_tcp_port}/books?password=hunter2"
     with pytest.raises(LedgerUnavailable) as failure:
         open_database(url, create=True)
@@ -153,13 +145,13 @@ def test_an_unreachable_database_is_told_without_its_password(scheme: str, unuse
 
 
 URLS_OF_USE = "use sqlite:///path/to/ledger.db or postgresql://user:password@host:5432/database."
-A_FILE = "A ledger needs a file to last: use sqlite:///path/to/ledger.db."
+A_FILE = "A ledger in memory would be lost. Use sqlite:///path/to/ledger.db."
 
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("mysql://root:hunter2@localhost/books", f"A ledger cannot live in mysql: {URLS_OF_USE}"),
+        ("mysql://root:hunter2@localhost/books", f"mysql is not supported for a ledger: {URLS_OF_USE}"),
         ("sqlite://", A_FILE),
         ("sqlite:///:memory:", A_FILE),
         (
@@ -173,25 +165,23 @@ A_FILE = "A ledger needs a file to last: use sqlite:///path/to/ledger.db."
         ("hunter2", f"The ledger's URL cannot be read: {URLS_OF_USE}"),
     ],
 )
-def test_a_url_of_no_use_is_told_with_what_is(url: str, sentence: str) -> None:
-    """A URL that is not of SQLite in a file or PostgreSQL is refused without repeating what may be its password."""
+def test_unsupported_url_is_refused_without_repeating_it(url: str, sentence: str) -> None:
+    """Any part of it may be the password."""
     with pytest.raises(LedgerUnavailable) as failure:
         open_database(url, create=True)
     assert str(failure.value) == sentence
 
 
 @pytest.mark.parametrize("where", ["file/ledger.db", "folder"])
-def test_a_path_that_cannot_be_written_is_told(where: str, tmp_path: Path) -> None:
-    """A path below a file, or one that is a directory, is told as a sentence."""
+def test_unwritable_path_is_reported(where: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     url = f"sqlite:///{tmp_path}/{where}"
-    with pytest.raises(LedgerUnavailable, match=f"^The ledger at {url} cannot be (made|used)"):
+    with pytest.raises(LedgerUnavailable, match=f"^The ledger at {url} cannot be (created|used)"):
         open_database(url, create=True)
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
-    """A file of something else is left as it is, and told as a sentence."""
+def test_file_of_another_kind_is_reported_and_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.write_text("dear diary, " * 100)
     with pytest.raises(LedgerUnavailable, match="file is not a database"):
@@ -199,8 +189,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     assert path.read_text() == "dear diary, " * 100
 
 
-def test_an_unmigrated_ledger_is_not_used(empty_url: str) -> None:
-    """Without `create`, a ledger with no schema is refused with the command that makes one, and nothing is made."""
+def test_missing_schema_is_refused_without_create(empty_url: str) -> None:
     with pytest.raises(LedgerNotReady) as refusal:
         open_database(empty_url, create=False)
     assert str(refusal.value).endswith(
@@ -209,8 +198,7 @@ def test_an_unmigrated_ledger_is_not_used(empty_url: str) -> None:
     assert not Path(empty_url.removeprefix("sqlite:///")).exists()
 
 
-def test_an_older_ledger_is_not_used(database: Database, database_url: str) -> None:
-    """Without `create`, an older schema is refused with both versions and the command that migrates it."""
+def test_older_schema_is_refused_without_create(database: Database, database_url: str) -> None:
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(LedgerNotReady) as refusal:
@@ -222,8 +210,7 @@ def test_an_older_ledger_is_not_used(database: Database, database_url: str) -> N
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_newer_ledger_is_not_used(database: Database, database_url: str, *, create: bool) -> None:
-    """A schema that a later version has made is refused: this version does not know what it would break."""
+def test_newer_schema_is_refused(database: Database, database_url: str, *, create: bool) -> None:
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LedgerNotReady) as refusal:
@@ -245,7 +232,7 @@ def check_it_is_refused_as_unreleased(url: str, location: str, revision: str) ->
 
 
 @pytest.mark.parametrize("revision", ["0002", "0009", "0012"])
-def test_a_ledger_of_an_unreleased_version_is_refused(
+def test_ledger_of_an_unreleased_version_is_refused(
     database: Database, database_url: str, revision: str
 ) -> None:
     with database.writing() as connection:
@@ -253,7 +240,7 @@ def test_a_ledger_of_an_unreleased_version_is_refused(
     check_it_is_refused_as_unreleased(database_url, database.location, revision)
 
 
-def test_an_unreleased_ledger_with_todays_number_is_refused(empty_url: str) -> None:
+def test_unreleased_ledger_with_the_number_of_today_is_refused(empty_url: str) -> None:
     """The first unreleased schema was called 0001 too. It had no identity."""
     database = Database(parse_url(empty_url))
     prepare_sqlite_file(database.url)
@@ -264,14 +251,13 @@ def test_an_unreleased_ledger_with_todays_number_is_refused(empty_url: str) -> N
     database.close()
 
 
-def test_a_database_that_went_away_is_told(database: Database) -> None:
-    """A ledger that breaks while it is in use is told as a sentence too."""
+def test_database_that_breaks_while_in_use_is_reported(database: Database) -> None:
     with pytest.raises(LedgerUnavailable, match="cannot be used"), database.reading() as connection:
         connection.execute(text("SELECT * FROM no_such_table"))
 
 
-def test_a_new_file_waits_for_who_else_prepares_it(tmp_path: Path) -> None:
-    """Turning on the write-ahead log waits for another process's lock, where SQLite itself would fail at once."""
+def test_preparing_a_new_file_waits_for_another_process(tmp_path: Path) -> None:
+    """SQLite itself would fail at once when the write-ahead log is turned on under another's lock."""
     path = tmp_path / "ledger.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -39,7 +39,7 @@ print("alembic" in sys.modules)
 
 @pytest.fixture
 def grown(database: Database) -> Database:
-    """A ledger with a run, an attempt that succeeded, one that is under way, an entry, a comparison, and a budget."""
+    """Create a ledger with a run, an attempt that succeeded, one that is under way, an entry, a comparison, and a budget."""
     Ledger(database).record(make_order(pay_attempt(database)))
     begin_attempt(database, identify("acme", "under-way"))
     ComparisonLog(database).record("key", COMPARISON)
@@ -61,8 +61,8 @@ def read_all(database: Database) -> list[tuple[Any, ...]]:
         ]
 
 
-def test_the_tables_are_the_schema(database: Database) -> None:
-    """What queries believe of the tables is what the migrations make of them, names of rules included."""
+def test_tables_match_the_migrated_schema(database: Database) -> None:
+    """Names of constraints included."""
     assert batches.metadata is metadata
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
@@ -72,8 +72,8 @@ def test_the_tables_are_the_schema(database: Database) -> None:
             assert {rule["name"] for rule in made} == believed
 
 
-def test_the_newest_migration_is_the_one_that_the_code_needs() -> None:
-    """`HEAD`, which is known without Alembic, is the head that Alembic finds."""
+def test_head_is_the_newest_migration() -> None:
+    """`HEAD` is known without loading Alembic."""
     config = Config()
     config.set_main_option("script_location", "gpt_image_runs/database/migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
@@ -94,28 +94,24 @@ def test_migrate_command_refuses_an_unreleased_schema(
     assert "was made by a version before 0.2.0 (schema 0009)" in capsys.readouterr().err
 
 
-def test_a_ledger_is_made_on_first_use(empty_url: str) -> None:
-    """With `create`, an empty place becomes a ledger of the newest schema."""
+def test_create_makes_a_ledger_of_the_newest_schema(empty_url: str) -> None:
     database = open_database(empty_url, create=True)
     with database.reading() as connection:
         assert read_revision(connection) == HEAD
     database.close()
 
 
-def test_processes_that_start_at_once_make_one_ledger(empty_url: str) -> None:
-    """Four processes that open an empty place at the same time all get a ledger, and it is made once."""
+def test_processes_that_start_together_create_one_ledger(empty_url: str) -> None:
     done = run_at_once(OPEN_WHEN_TOLD, empty_url, count=4)
     assert [(process.stderr, process.returncode) for process in done] == [("", 0)] * 4
 
 
-def test_an_open_ledger_needs_no_alembic(database_url: str) -> None:
-    """A ledger that has the newest schema is opened without loading Alembic."""
+def test_current_ledger_is_opened_without_alembic(database_url: str) -> None:
     (done,) = run_at_once(OPEN_WHEN_TOLD, database_url, count=1)
     assert done.stdout == "False\n"
 
 
-def test_a_migration_that_breaks_leaves_nothing(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A migration is one transaction: where it fails, there is no half of a schema."""
+def test_failed_migration_is_rolled_back(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = command.upgrade
 
     def break_in_the_end(config: Config, revision: str) -> None:
@@ -175,8 +171,7 @@ CHANGES_OF_WHAT_WAS_SENT = (
 )
 
 
-def test_the_ledger_only_grows(grown: Database) -> None:
-    """The database itself refuses to change or delete what was written, in a sentence that says what to do instead."""
+def test_database_refuses_to_change_or_delete_rows(grown: Database) -> None:
     before = read_all(grown)
     for statement in REFUSED:
         with pytest.raises(LedgerRefused, match="The ledger only grows: "):
@@ -184,8 +179,7 @@ def test_the_ledger_only_grows(grown: Database) -> None:
     assert read_all(grown) == before
 
 
-def test_an_attempt_stays_what_was_sent(grown: Database) -> None:
-    """What was written before sending stays as it was, also while the outcome is still unknown."""
+def test_sent_attempt_cannot_be_changed(grown: Database) -> None:
     before = read_all(grown)
     for change in CHANGES_OF_WHAT_WAS_SENT:
         with pytest.raises(LedgerRefused, match="only grows: an attempt is written before it is sent"):
@@ -193,8 +187,8 @@ def test_an_attempt_stays_what_was_sent(grown: Database) -> None:
     assert read_all(grown) == before
 
 
-def test_no_table_is_emptied(grown: Database) -> None:
-    """PostgreSQL's TRUNCATE, which no row's trigger sees, is refused as well. SQLite has none."""
+def test_postgresql_truncate_is_refused(grown: Database) -> None:
+    """Row triggers do not see TRUNCATE. SQLite has none."""
     before = read_all(grown)
     empty = "DELETE FROM {}" if grown.dialect == "sqlite" else "TRUNCATE {} CASCADE"
     for table in metadata.tables.keys() - WORKING_TABLES:
@@ -204,8 +198,8 @@ def test_no_table_is_emptied(grown: Database) -> None:
 
 
 @pytest.mark.parametrize("table", sorted(metadata.tables.keys() - WORKING_TABLES))
-def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) -> None:
-    """SQLite's INSERT OR REPLACE, which deletes behind the back of DELETE triggers, is refused as well."""
+def test_sqlite_insert_or_replace_is_refused(table: str, sqlite_ledger: Database) -> None:
+    """It deletes rows without firing DELETE triggers."""
     before = read_all(sqlite_ledger)
     with pytest.raises(LedgerRefused, match="The ledger only grows: "):
         execute(sqlite_ledger, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
@@ -214,7 +208,7 @@ def test_a_row_is_not_replaced_on_sqlite(table: str, sqlite_ledger: Database) ->
 
 @pytest.fixture
 def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A ledger with a row of each kind, without foreign keys: those alone would already refuse some replacements."""
+    """Create a ledger with a row of each kind, without foreign keys, which would refuse some replacements by themselves."""
     path = tmp_path_factory.mktemp("replaced") / "ledger.db"
     database = open_database(f"sqlite:///{path}", create=True)
     Ledger(database).record(make_order(pay_attempt(database)))
@@ -224,7 +218,7 @@ def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database
     database.close()
 
 
-def test_a_bill_has_an_amount_or_a_reason(grown: Database) -> None:
+def test_entry_without_amount_or_reason_is_refused(grown: Database) -> None:
     """Only a hold is without an amount, and it always says why; a correction names its entry, and all are linked once."""
     with grown.reading() as connection:
         row: dict[str, Any] = dict(connection.execute(ledger_entries.select()).mappings().one())
@@ -249,8 +243,7 @@ def test_a_bill_has_an_amount_or_a_reason(grown: Database) -> None:
         connection.execute(insert(ledger_entries).values(sound))
 
 
-def test_an_outcome_is_one_of_four(grown: Database) -> None:
-    """An attempt's outcome is one of the four words, and a known one says when it was learned."""
+def test_outcome_is_one_of_four_words_with_its_time(grown: Database) -> None:
     with grown.reading() as connection:
         row = dict(connection.execute(provider_attempts.select().limit(1)).mappings().one())
     another = {**row, "attempt_id": "att_9", "client_request_id": "c-9", "number": 9}
@@ -266,16 +259,14 @@ def test_an_outcome_is_one_of_four(grown: Database) -> None:
         connection.execute(insert(provider_attempts).values({**another, "sent_at": SENT_AT}))
 
 
-def test_the_command_migrates_once(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m gpt_image_runs.database.migrate` says what it did, and that nothing was left to do the second time."""
+def test_migrate_command_says_what_it_did(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert migrate.main(["--url", empty_url]) == 0
     assert capsys.readouterr().out.endswith(f" was migrated from nothing to schema {HEAD}.\n")
     assert migrate.main(["--url", empty_url]) == 0
     assert capsys.readouterr().out.endswith(f" already has schema {HEAD}.\n")
 
 
-def test_the_command_reads_the_environment(empty_url: str) -> None:
-    """As a process of its own it takes DATABASE_URL, exits 0 and complains about nothing."""
+def test_migrate_command_reads_database_url(empty_url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "gpt_image_runs.database.migrate"],
         env={"DATABASE_URL": empty_url},
@@ -286,10 +277,9 @@ def test_the_command_reads_the_environment(empty_url: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_command_fails_with_a_sentence(
+def test_migrate_command_fails_without_showing_the_password(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
-    """Without a URL, or with a database that is not there, the command exits 1 and says so without the password."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert migrate.main([]) == 1
     assert capsys.readouterr().err == "Which ledger? Set DATABASE_URL, or give --url.\n"

@@ -1,4 +1,4 @@
-"""Whoever counts what the ledger writes is told once of each outcome and each entry, and only of what is written."""
+"""Callbacks for metrics: each outcome and each entry is reported once, and only if it was written."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,8 +24,8 @@ from tests.support.ledger.ledger_examples import (
 )
 
 
-def test_an_outcome_is_told_once(database: Database) -> None:
-    """An attempt that ends as unknown and is settled later is told of twice; the same outcome again, and one that contradicts, never."""
+def test_each_new_outcome_is_reported_once(database: Database) -> None:
+    """An unknown outcome that is settled later is reported twice; a repeated or a conflicting one is not."""
     told: list[EndedAttempt] = []
     log, attempt = AttemptLog(database, on_end=told.append), begin_attempt(database)
     lost = replace(SUCCEEDED, outcome="unknown")
@@ -40,8 +40,7 @@ def test_an_outcome_is_told_once(database: Database) -> None:
     ]
 
 
-def test_an_answer_says_whether_it_is_simulated(database: Database) -> None:
-    """What the answer says goes before what was believed when it was sent."""
+def test_outcome_is_reported_as_the_response_says_simulated_or_not(database: Database) -> None:
     told: list[EndedAttempt] = []
     attempt = begin_attempt(database)
     AttemptLog(database, on_end=told.append).finish(attempt.attempt_id, replace(SUCCEEDED, simulated=True))
@@ -49,8 +48,7 @@ def test_an_answer_says_whether_it_is_simulated(database: Database) -> None:
     assert [ended.simulated for ended in told] == [True]
 
 
-def test_an_entry_is_told_once(database: Database) -> None:
-    """A bill that is recorded again, and one that is refused, are not told of."""
+def test_each_entry_is_reported_once_and_a_refused_one_never(database: Database) -> None:
     told: list[Mapping[str, Any]] = []
     ledger = Ledger(database, on_entry=told.append)
     order = make_order(pay_attempt(database))
@@ -64,8 +62,7 @@ def test_an_entry_is_told_once(database: Database) -> None:
     ]
 
 
-def test_a_correction_is_told_once(database: Database) -> None:
-    """A correction that is made again is not told of."""
+def test_repeated_correction_is_reported_once(database: Database) -> None:
     told: list[Mapping[str, Any]] = []
     attempt = pay_attempt(database)
     Ledger(database).record(make_order(attempt, HOLD))

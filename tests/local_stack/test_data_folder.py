@@ -1,4 +1,4 @@
-"""DATA_DIR is accessible to its owner only; other files and locations keep their modes."""
+"""Permissions of DATA_DIR: closed to others, without touching other files and stores elsewhere."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has rights o
 
 @pytest.fixture(autouse=True)
 def usual_umask() -> Iterator[None]:
-    """Use the umask of most systems, which lets everybody read new files."""
+    """Set the usual umask: others may read what a program creates."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -40,7 +40,7 @@ def rights(path: Path) -> int:
 
 
 def list_open(folder: Path) -> list[str]:
-    """List the paths that other users have any access to."""
+    """Return what other users have any rights to."""
     return [str(path.relative_to(folder)) for path in (folder, *folder.rglob("*")) if rights(path) & 0o077]
 
 
@@ -49,7 +49,7 @@ def put_picture() -> None:
 
 
 def fill(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create what a worker and the embedded stack store, and check that it is closed while they run."""
+    """Create what a worker and the embedded stack write, and check that it is closed to others while they run."""
     monkeypatch.setenv("DATA_DIR", str(data_dir))
     put_picture()
     stack = Stack(pid=1, temporal_address="a", ui_url="b", provider_base_url=None)
@@ -71,8 +71,8 @@ def test_new_data_dir_is_closed_to_others(shared: Path, monkeypatch: pytest.Monk
     assert rights(shared / "nested") == 0o755
 
 
-def test_open_data_dir_is_closed_with_its_contents(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Earlier versions created it open: stores, ledgers with their logs, files of the servers."""
+def test_open_data_dir_is_closed_with_its_content(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that somebody created and filled with wider rights: stores, ledgers with their logs, files of the servers."""
     data_dir = shared / "data"
     (data_dir / "images" / "sha256" / "ab").mkdir(parents=True)
     (data_dir / "logs").mkdir()
@@ -86,8 +86,8 @@ def test_open_data_dir_is_closed_with_its_contents(shared: Path, monkeypatch: py
     fill(data_dir, monkeypatch)
 
 
-def test_folder_with_other_files_keeps_its_mode_and_theirs(shared: Path) -> None:
-    """DATA_DIR may be a project or a home."""
+def test_folder_with_other_files_keeps_its_rights_and_theirs(shared: Path) -> None:
+    """DATA_DIR may be a project or a home directory."""
     (shared / "notes.txt").write_text("mine")
     (shared / "photos").mkdir()
     (shared / "ledger.db").write_bytes(b"")
@@ -99,10 +99,10 @@ def test_folder_with_other_files_keeps_its_mode_and_theirs(shared: Path) -> None
     assert rights(shared / "notes.txt") == 0o644
 
 
-def test_store_elsewhere_keeps_its_mode(
+def test_store_outside_data_dir_keeps_its_rights(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A web server or colleagues may read the folder in IMAGE_STORE_URL."""
+    """A web server or colleagues may read it."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IMAGE_STORE_URL", (shared / "pictures").as_uri())
     protect_data_dir(tmp_path / "data", create=True)
@@ -115,6 +115,6 @@ def test_store_elsewhere_keeps_its_mode(
     assert rights(shared / "pictures") == 0o755
 
 
-def test_missing_data_dir_is_created_only_on_request(tmp_path: Path) -> None:
+def test_missing_data_dir_is_not_created_unless_asked(tmp_path: Path) -> None:
     assert protect_data_dir(tmp_path / "data", create=False) is False
     assert not (tmp_path / "data").exists()

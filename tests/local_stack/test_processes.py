@@ -7,7 +7,7 @@ from pathlib import Path
 from gpt_image_runs.local_stack.processes import ChildProcess
 
 
-async def test_failure_shows_only_the_log_of_this_start(tmp_path: Path) -> None:
+async def test_failure_shows_only_the_log_since_this_start(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     log.write_text("a run of yesterday\n")
     child = ChildProcess(

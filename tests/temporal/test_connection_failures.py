@@ -137,7 +137,7 @@ def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fail:
 STARTS_WITH = "The TLS handshake with the Temporal server at "
 
 
-async def test_plain_connection_to_a_tls_port_names_the_setting(
+async def test_plain_text_to_a_tls_port_says_to_turn_tls_on(
     certify: Authority, listen: Listen, fail: Fail
 ) -> None:
     authority = certify("ca")
@@ -155,9 +155,7 @@ async def plain_temporal() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("setting", [{"TLS": "true"}, {"API_KEY": "a-key"}, {"TLS_SERVER_NAME": "temporal"}])
-async def test_tls_connection_to_a_plain_server_names_the_setting(
-    plain_temporal: str, setting: dict[str, str], fail: Fail
-) -> None:
+async def test_tls_to_a_plain_port_says_so(plain_temporal: str, setting: dict[str, str], fail: Fail) -> None:
     told = await fail(plain_temporal, **setting)
     assert told.startswith(
         f"{STARTS_WITH}{plain_temporal} failed: the server does not speak TLS, and TLS is on"
@@ -165,14 +163,14 @@ async def test_tls_connection_to_a_plain_server_names_the_setting(
     assert "Set TEMPORAL_TLS=false" in told
 
 
-async def test_tls_connection_to_a_silent_port_is_explained(listen: Listen, fail: Fail) -> None:
+async def test_tls_to_a_silent_port_is_reported(listen: Listen, fail: Fail) -> None:
     told = await fail(listen(), TLS="true")
     assert "the server takes the connection and does not answer." in told
     assert "TEMPORAL_TLS=false" in told
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_missing_client_certificate_names_the_settings(
+async def test_missing_client_certificate_is_named(
     certify: Authority, listen: Listen, fail: Fail, newest: ssl.TLSVersion
 ) -> None:
     authority = certify("ca")
@@ -185,7 +183,7 @@ async def test_missing_client_certificate_names_the_settings(
 
 
 @pytest.mark.parametrize(("of_another_ca", "ends"), [(True, 30 * DAY), (False, -DAY / 2)])
-async def test_refused_client_certificate_is_explained(
+async def test_refused_client_certificate_is_named(
     certify: Authority, listen: Listen, fail: Fail, *, of_another_ca: bool, ends: timedelta
 ) -> None:
     authority, other = certify("ca"), certify("other ca")
@@ -200,7 +198,7 @@ async def test_refused_client_certificate_is_explained(
     assert "TEMPORAL_TLS_CLIENT_CERT_PATH" in told
 
 
-async def test_key_of_another_certificate_is_explained(
+async def test_client_key_of_another_certificate_is_refused(
     certify: Authority, listen: Listen, fail: Fail
 ) -> None:
     authority = certify("ca")
@@ -213,7 +211,7 @@ async def test_key_of_another_certificate_is_explained(
     assert "TEMPORAL_TLS_CLIENT_KEY_PATH is not the key of TEMPORAL_TLS_CLIENT_CERT_PATH." in told
 
 
-async def test_client_certificate_that_is_not_pem_is_explained(
+async def test_client_certificate_that_is_not_pem_is_refused(
     certify: Authority, listen: Listen, fail: Fail, tmp_path: Path
 ) -> None:
     authority = certify("ca")
@@ -228,7 +226,7 @@ async def test_client_certificate_that_is_not_pem_is_explained(
     assert "TEMPORAL_TLS_CLIENT_KEY_PATH is not a private key in PEM." in told
 
 
-async def test_client_certificate_without_a_key_is_explained(
+async def test_client_certificate_without_a_key_is_refused(
     certify: Authority, listen: Listen, fail: Fail
 ) -> None:
     authority = certify("ca")
@@ -243,14 +241,14 @@ async def test_client_certificate_without_a_key_is_explained(
 
 
 @pytest.mark.parametrize("address", ["two words:7233", "localhost:99999"])
-async def test_malformed_address_is_explained(address: str, fail: Fail) -> None:
+async def test_malformed_address_is_refused(address: str, fail: Fail) -> None:
     told = await fail(address)
     assert told.startswith(f"The TEMPORAL_* settings cannot be used for '{address}': invalid target URL: ")
     assert "Set TEMPORAL_ADDRESS to HOST:PORT." in told
 
 
 @pytest.mark.parametrize("trusted", ["system", "another"])
-async def test_unknown_ca_names_the_ca_setting(
+async def test_certificate_of_an_unknown_ca_is_reported(
     certify: Authority, listen: Listen, fail: Fail, trusted: str
 ) -> None:
     address = listen(certify("localhost", certify("ca")))
@@ -262,7 +260,7 @@ async def test_unknown_ca_names_the_ca_setting(
     assert "Set TEMPORAL_TLS_SERVER_CA_CERT_PATH" in told
 
 
-async def test_certificate_for_another_name_is_explained(
+async def test_certificate_for_another_name_is_reported(
     certify: Authority, listen: Listen, fail: Fail
 ) -> None:
     authority = certify("ca")
@@ -272,9 +270,7 @@ async def test_certificate_for_another_name_is_explained(
     assert "TEMPORAL_TLS_SERVER_NAME" in told
 
 
-async def test_expired_certificate_is_explained_with_its_date(
-    certify: Authority, listen: Listen, fail: Fail
-) -> None:
+async def test_expired_certificate_is_reported(certify: Authority, listen: Listen, fail: Fail) -> None:
     authority = certify("ca")
     expired = certify("localhost", authority, begins=-3 * DAY, ends=-DAY)
     told = await fail(listen(expired), TLS_SERVER_CA_CERT_PATH=authority.certificate_path)
@@ -282,7 +278,9 @@ async def test_expired_certificate_is_explained_with_its_date(
     assert f"the server's certificate expired on {ended}." in told
 
 
-async def test_certificate_not_yet_valid_is_explained(certify: Authority, listen: Listen, fail: Fail) -> None:
+async def test_certificate_that_is_not_valid_yet_is_reported(
+    certify: Authority, listen: Listen, fail: Fail
+) -> None:
     authority = certify("ca")
     coming = certify("localhost", authority, begins=DAY)
     told = await fail(listen(coming), TLS_SERVER_CA_CERT_PATH=authority.certificate_path)
@@ -291,7 +289,7 @@ async def test_certificate_not_yet_valid_is_explained(certify: Authority, listen
 
 
 @pytest.mark.parametrize("tls", ["true", "false"])
-async def test_absent_server_is_not_reported_as_a_tls_failure(
+async def test_absent_server_is_not_reported_as_a_tls_error(
     unused_tcp_port: int, tls: str, fail: Fail
 ) -> None:
     told = await fail(f"127.0.0.1:{unused_tcp_port}", TLS=tls)
@@ -300,5 +298,5 @@ async def test_absent_server_is_not_reported_as_a_tls_failure(
     )
 
 
-async def test_plain_port_of_another_server_is_explained(listen: Listen, fail: Fail) -> None:
+async def test_plain_port_of_another_server_is_reported(listen: Listen, fail: Fail) -> None:
     assert (await fail(listen())).startswith("No Temporal server answers at localhost:")

@@ -15,7 +15,7 @@ def write(error: BaseException) -> Failure:
     return failure
 
 
-def test_application_error_has_message_and_type_without_stack_trace() -> None:
+def test_application_error_is_sent_without_a_stack_trace() -> None:
     failure = write(ApplicationError("The store is away. Try again.", type="StoreUnavailable"))
     assert failure.message == "The store is away. Try again."
     assert failure.application_failure_info.type == "StoreUnavailable"
@@ -23,7 +23,6 @@ def test_application_error_has_message_and_type_without_stack_trace() -> None:
 
 
 def test_unexpected_error_keeps_its_stack_trace() -> None:
-    """Also after it was decoded and encoded again."""
     failure = write(KeyError("usage"))
     read = DATA_CONVERTER.failure_converter.from_failure(failure, DATA_CONVERTER.payload_converter)
     assert "test_data_converter" in failure.stack_trace

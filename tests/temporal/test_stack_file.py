@@ -1,4 +1,4 @@
-"""One stack a directory, by a lock that the operating system releases however its holder ends."""
+"""One stack for a directory, by a lock that the operating system releases when its holder ends."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ with claim_stack(Path(sys.argv[1])):
 """
 
 
-def test_published_stack_is_found_while_its_lock_is_held(tmp_path: Path) -> None:
+def test_published_stack_is_found_until_it_is_released(tmp_path: Path) -> None:
     with claim_stack(tmp_path):
         assert read_stack_file(tmp_path) is None
         publish_stack(tmp_path, STACK)
@@ -36,8 +36,7 @@ def test_published_stack_is_found_while_its_lock_is_held(tmp_path: Path) -> None
     assert read_stack_file(tmp_path) is None
 
 
-def test_second_claim_of_a_directory_is_refused(tmp_path: Path) -> None:
-    """It names the holding process, and succeeds after the release."""
+def test_second_claim_is_refused_and_names_the_process(tmp_path: Path) -> None:
     with claim_stack(tmp_path):
         with (
             pytest.raises(StackClaimed, match=f"Process {os.getpid()} runs the stack of"),
@@ -51,8 +50,7 @@ def test_second_claim_of_a_directory_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_killed_holder_releases_the_directory(tmp_path: Path) -> None:
-    """Its files remain and are ignored, even if its process id is in use again."""
+def test_files_of_a_killed_stack_are_ignored(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
         assert holder.stdout is not None
@@ -68,7 +66,7 @@ def test_killed_holder_releases_the_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "\xff", "[" * 10_000])
-def test_invalid_stack_file_is_ignored(tmp_path: Path, text: str) -> None:
+def test_malformed_stack_file_is_ignored(tmp_path: Path, text: str) -> None:
     with claim_stack(tmp_path):
         (tmp_path / "stack.json").write_text(text)
         assert read_stack_file(tmp_path) is None

@@ -1,4 +1,4 @@
-"""The contact sheet as a file: what it tells, what it withstands, and what it never asks for."""
+"""The contact sheet as a file: its content, hostile input, and that it loads nothing."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.support.files.sheets import HOSTILE, ReadPage, make_row, put_picture
 
 
 def find_file(store: ImageStore, uri: str) -> Path:
-    """The file of a picture in the store."""
+    """Return the file of a picture in the store."""
     path = store.local_path(uri)
     assert path
     return path
@@ -35,8 +35,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sheets" / "sheet.html"
 
 
-async def test_a_line_is_told_whole(store: ImageStore, path: Path) -> None:
-    """A card has the prompt, the run with its link, the size, the charge, the state, and the picture inside the file."""
+async def test_card_shows_every_field_of_a_line(store: ImageStore, path: Path) -> None:
     picture = await put_picture(store, "navy", (640, 320))
 
     written = await write_contact_sheet(
@@ -56,8 +55,8 @@ async def test_a_line_is_told_whole(store: ImageStore, path: Path) -> None:
     assert (image["src"] or "").startswith("data:image/webp;base64,UklGR")
 
 
-async def test_strangers_texts_stay_texts(store: ImageStore, path: Path) -> None:
-    """Markup in any text of a row, in the title or in the note makes no element, and no direction mark leaves its own."""
+async def test_untrusted_texts_make_no_elements(store: ImageStore, path: Path) -> None:
+    """No direction mark reaches beyond its own element."""
     picture = await put_picture(store, "navy")
     plain = make_row(1, picture, error="e", size="s")
     hostile = make_row(
@@ -89,14 +88,12 @@ async def test_strangers_texts_stay_texts(store: ImageStore, path: Path) -> None
     assert {tag for tag in around if tag != "title" and not re.match(r"bdi|.* dir\b", tag)} == set()
 
 
-async def test_a_link_is_a_web_page(store: ImageStore, path: Path) -> None:
-    """An address that is none of the web is not made a link."""
+async def test_link_that_is_not_http_is_left_out(store: ImageStore, path: Path) -> None:
     await write_contact_sheet("t", [make_row()], store, path, link_to_run=lambda _: "javascript:alert(1)")
     assert "javascript:" not in ReadPage(path).source
 
 
-async def test_a_long_prompt_is_shortened_in_the_card_only(store: ImageStore, path: Path) -> None:
-    """Of 32,000 characters the card shows 200, and the details all."""
+async def test_long_prompt_is_shortened_in_the_card_only(store: ImageStore, path: Path) -> None:
     prompt = "word " * 6_400
 
     await write_contact_sheet("t", [make_row(prompt=prompt)], store, path)
@@ -108,8 +105,7 @@ async def test_a_long_prompt_is_shortened_in_the_card_only(store: ImageStore, pa
     assert short.endswith("…")
 
 
-async def test_totals_are_exact_and_pending_is_apart(store: ImageStore, path: Path) -> None:
-    """Charges are added as integers; a bill that waits is counted apart and is no zero anywhere."""
+async def test_totals_are_exact_and_count_pending_bills_apart(store: ImageStore, path: Path) -> None:
     rows = [
         make_row(1, charge_usd="0.100001"),
         make_row(2, charge_usd="9007199254.740993"),
@@ -134,16 +130,14 @@ async def test_totals_are_exact_and_pending_is_apart(store: ImageStore, path: Pa
     assert "0.000000" not in page.text
 
 
-async def test_nothing_charged_is_not_told_as_zero(store: ImageStore, path: Path) -> None:
-    """Where no charge is known the total is no amount."""
+async def test_unknown_charges_are_not_shown_as_zero(store: ImageStore, path: Path) -> None:
     await write_contact_sheet("t", [make_row(charge_usd=None, billing_state="pending")], store, path)
     page = ReadPage(path)
     assert "nothing yet" in page.texts
     assert not [text for text in page.texts if text.endswith(" USD")]
 
 
-async def test_an_amount_that_is_none_makes_no_sheet(store: ImageStore, path: Path) -> None:
-    """A charge that is no decimal number stops the sheet, and the one that was there stays."""
+async def test_invalid_charge_leaves_the_earlier_sheet(store: ImageStore, path: Path) -> None:
     await write_contact_sheet("earlier", [make_row()], store, path)
     earlier = ReadPage(path).source
 
@@ -154,8 +148,7 @@ async def test_an_amount_that_is_none_makes_no_sheet(store: ImageStore, path: Pa
     assert list_names(path.parent) == [path.name]
 
 
-async def test_a_lost_picture_stops_nothing(store: ImageStore, path: Path) -> None:
-    """A picture that is gone, changed, cut off or elsewhere is shown as that with its hash; the others are shown."""
+async def test_lost_picture_is_shown_with_its_hash_beside_the_others(store: ImageStore, path: Path) -> None:
     sound, gone, changed, other = [
         await put_picture(store, color) for color in ("red", "green", "blue", "gold")
     ]
@@ -179,10 +172,9 @@ async def test_a_lost_picture_stops_nothing(store: ImageStore, path: Path) -> No
     assert f"The picture {other.uri} is another one" in page.text
 
 
-async def test_many_pictures_get_lighter_and_then_none(
+async def test_later_pictures_have_smaller_thumbnails_and_then_none(
     store: ImageStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the first pictures thumbnails are smaller, and at last a picture is named without being read."""
     monkeypatch.setattr("cli.contact_sheet.rows.LARGE_UP_TO", 1)
     monkeypatch.setattr("cli.contact_sheet.rows.SMALL_UP_TO", 3)
     pictures = [await put_picture(store, color, (512, 512)) for color in ("red", "green", "blue", "gold")]
@@ -196,8 +188,7 @@ async def test_many_pictures_get_lighter_and_then_none(
     assert written.totals.pictures_lost == 0
 
 
-async def test_rows_are_taken_as_they_are_written(store: ImageStore, path: Path) -> None:
-    """Of 200 rows no more than nine are taken ahead of what is written, from an asynchronous source too."""
+async def test_at_most_nine_rows_are_read_ahead(store: ImageStore, path: Path) -> None:
     taken, told, ahead = 0, 0, 0
     picture = await put_picture(store, "navy")
 
@@ -226,8 +217,9 @@ async def test_rows_are_taken_as_they_are_written(store: ImageStore, path: Path)
         assert lines == [str(line) for line in range(1, 201)]
 
 
-async def test_a_place_that_cannot_be_written_is_told_at_once(store: ImageStore, tmp_path: Path) -> None:
-    """A folder in the file's place, or a file in the folder's, is a sentence before any row is taken."""
+async def test_unwritable_target_is_reported_before_any_row_is_read(
+    store: ImageStore, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
 
@@ -247,8 +239,7 @@ async def test_a_place_that_cannot_be_written_is_told_at_once(store: ImageStore,
     assert list_names(tmp_path) == ["file", "folder", "store"]
 
 
-async def test_the_page_refers_to_nothing_outside(store: ImageStore, path: Path) -> None:
-    """No element loads anything but what is inside the file, and the policy forbids everything else."""
+async def test_page_loads_nothing_from_outside(store: ImageStore, path: Path) -> None:
     picture = await put_picture(store, "#ff000080", mode="RGBA")
 
     await write_contact_sheet("t", [make_row(1, picture)], store, path)
@@ -270,8 +261,7 @@ async def test_the_page_refers_to_nothing_outside(store: ImageStore, path: Path)
     assert "unsafe" not in policy
 
 
-async def test_a_store_that_is_away_is_not_waited_for_again_and_again(store: ImageStore, path: Path) -> None:
-    """After three pictures that could not be read in a row the store is asked no more, and the sheet says so."""
+async def test_store_that_fails_three_times_is_not_asked_again(store: ImageStore, path: Path) -> None:
     picture = await put_picture(store, "navy")
     shutil.rmtree(path.parents[1] / "store")
 
@@ -283,8 +273,7 @@ async def test_a_store_that_is_away_is_not_waited_for_again_and_again(store: Ima
     assert page.text.count("The image store did not answer any more.") >= 10 - 3 - 4
 
 
-async def test_a_place_that_is_lost_on_the_way_leaves_no_draft(store: ImageStore, path: Path) -> None:
-    """Where the file cannot get its name in the end, that is a sentence, and nothing half is left."""
+async def test_target_lost_while_writing_leaves_no_draft(store: ImageStore, path: Path) -> None:
     with pytest.raises(CommandFailed, match="cannot be written"):
         await write_contact_sheet("t", [make_row()], store, path, tell=lambda _: path.mkdir())
     assert list_names(path.parent) == [path.name]

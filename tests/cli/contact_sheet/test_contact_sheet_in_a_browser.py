@@ -22,7 +22,7 @@ DIALOG = "document.getElementById('detail')"
 
 @pytest.fixture
 async def sheet(tmp_path: Path) -> Path:
-    """A sheet of six lines."""
+    """Write a sheet of six lines."""
     store = ImageStore.from_url((tmp_path / "store").as_uri())
     wide, small = await put_picture(store, "navy", (640, 320)), await put_picture(store, "red", (32, 32))
     rows = [
@@ -42,7 +42,7 @@ async def sheet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def tab(sheet: Path, tmp_path: Path) -> AsyncIterator[Tab]:
-    """The sheet, opened."""
+    """Open the sheet."""
     assert BROWSER
     async with open_browser(BROWSER, tmp_path / "profile") as opened:
         await opened.open(sheet.as_uri())
@@ -74,7 +74,7 @@ async def press(tab: Tab, key: str) -> None:
     await tab.call("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
 
-async def test_filters_and_order(tab: Tab, sheet: Path) -> None:
+async def test_cards_are_filtered_and_sorted(tab: Tab, sheet: Path) -> None:
     """Text, states and bills narrow the lines and their exact total; order is by line, charge, size or state, and what is not known comes last."""
     assert await tab.evaluate(LINES) == "1 2 3 4 5 6"
     assert await tab.evaluate(SHOWN) == "6 of 6 lines · 0.600001 USD · 1 pending"
@@ -115,7 +115,7 @@ async def test_filters_and_order(tab: Tab, sheet: Path) -> None:
     assert tab.complaints == []
 
 
-async def test_a_line_can_be_read_by_keyboard(tab: Tab) -> None:
+async def test_line_is_opened_and_left_by_keyboard(tab: Tab) -> None:
     """Enter on Details opens the whole prompt with the picture's hash, an arrow shows the next line, Escape goes back to where one was."""
     await tab.evaluate("document.querySelectorAll('summary')[4].focus()")
     await press(tab, "Enter")
@@ -134,7 +134,7 @@ async def test_a_line_can_be_read_by_keyboard(tab: Tab) -> None:
     assert tab.complaints == []
 
 
-async def test_more_lines_come_as_one_scrolls(tmp_path: Path) -> None:
+async def test_more_cards_are_shown_on_scrolling(tmp_path: Path) -> None:
     """Of 320 lines 300 are in the page at first, the rest at its end; all are counted, found and printed from the start."""
     assert BROWSER
     path = tmp_path / "sheet.html"

@@ -1,4 +1,4 @@
-"""`report`: the page and the table of a month, as finance gets them, with amounts worked out by hand."""
+"""The `report` command: page and CSV of a month, with amounts worked out by hand."""
 
 import csv
 import re
@@ -28,7 +28,7 @@ MONTH = ("report", "--month", "2026-11", "--out")
 
 @pytest.fixture
 def database(data_dir: Path) -> Iterator[Database]:
-    """The ledger of this DATA_DIR."""
+    """Create the ledger of this DATA_DIR."""
     data_dir.mkdir()
     database = open_database(f"sqlite:///{data_dir / 'ledger.db'}", create=True)
     yield database
@@ -56,7 +56,7 @@ def fill(database: Database) -> None:
 
 
 def read_rows(page: Path) -> list[list[str]]:
-    """Each row of the page's tables, and each tile, as texts."""
+    """Return each row of the page's tables as texts."""
     source = page.read_text(encoding="utf-8")
     rows = re.findall(r"<tr>(.*?)</tr>", source, re.DOTALL)
     return [
@@ -65,7 +65,7 @@ def read_rows(page: Path) -> list[list[str]]:
     ]
 
 
-def test_a_month_on_a_page(run: CommandLine, database: Database, page: Path) -> None:
+def test_page_shows_every_sum_of_the_month(run: CommandLine, database: Database, page: Path) -> None:
     """Charged 0.333460 = 2 x 0.166900 - 0.000340, estimated 0.042240, one pending, exposure 0.250000; simulated apart."""
     fill(database)
     ended = run(*MONTH, str(page))
@@ -84,8 +84,10 @@ def test_a_month_on_a_page(run: CommandLine, database: Database, page: Path) -> 
     assert ["Total", "0.166900", "0.000000", "0.166900", "0.166650", "0"] in rows
 
 
-def test_the_table_beside_it(run: CommandLine, database: Database, page: Path) -> None:
-    """A row for each day, tenant and model; the rows add up to what `costs` tells of the month."""
+def test_csv_has_a_row_for_each_day_tenant_and_model(
+    run: CommandLine, database: Database, page: Path
+) -> None:
+    """The rows add up to what `costs` prints for the month."""
     fill(database)
     document = run(*MONTH, str(page), "--json").document
     with page.with_suffix(".csv").open(newline="") as file:
@@ -117,16 +119,18 @@ def test_the_table_beside_it(run: CommandLine, database: Database, page: Path) -
     assert document["rows"] == len(rows)
 
 
-def test_a_tenant_alone(run: CommandLine, database: Database, page: Path) -> None:
-    """--tenant leaves every other tenant out, on the page and in the table."""
+def test_tenant_option_leaves_out_every_other_tenant(
+    run: CommandLine, database: Database, page: Path
+) -> None:
     fill(database)
     run(*MONTH, str(page), "--tenant", "zoo")
     assert ReadPage(page).text.count("Spend of zoo in November 2026") == 2
     assert "acme" not in page.read_text() + page.with_suffix(".csv").read_text()
 
 
-def test_the_page_asks_for_nothing(run: CommandLine, database: Database, page: Path) -> None:
-    """No script, no address, a policy that allows its style alone; each plot has its sentence, and a table after it."""
+def test_page_loads_nothing_and_each_plot_has_a_table(
+    run: CommandLine, database: Database, page: Path
+) -> None:
     fill(database)
     run(*MONTH, str(page))
     read = ReadPage(page)
@@ -144,8 +148,9 @@ def test_the_page_asks_for_nothing(run: CommandLine, database: Database, page: P
     assert all(order[place + 1] == "table" for place, tag in enumerate(order) if tag == "svg")
 
 
-def test_strangers_names_stay_texts(run: CommandLine, database: Database, page: Path) -> None:
-    """Markup in the name of a model makes no element, and a formula in it is none in the table."""
+def test_untrusted_names_make_no_elements_and_no_formulas(
+    run: CommandLine, database: Database, page: Path
+) -> None:
     DatedBills(database)("req-1", at=FIRST, model="plain")
     run(*MONTH, str(page))
     expected = [tag for tag, _ in ReadPage(page).elements]
@@ -160,8 +165,7 @@ def test_strangers_names_stay_texts(run: CommandLine, database: Database, page: 
         assert [row["model"][:3] for row in csv.DictReader(file)] == ["'=1", "pla"]
 
 
-def test_an_empty_month(run: CommandLine, database: Database, page: Path) -> None:
-    """A month without an entry is told in a sentence, on the terminal and on the page; the table has its heading alone."""
+def test_month_without_entries_is_reported_as_empty(run: CommandLine, database: Database, page: Path) -> None:
     ended = run("report", "--month", "2026-09", "--out", str(page))
     assert ended.status == 0
     assert ended.out.startswith("No entry was written in September 2026.\n")
@@ -178,18 +182,16 @@ def test_an_empty_month(run: CommandLine, database: Database, page: Path) -> Non
         ("9998-01", "9998-01 has not begun yet, so there is nothing to report. Nothing was written."),
     ],
 )
-def test_a_wrong_month_is_refused(
+def test_invalid_or_future_month_is_refused_and_nothing_is_written(
     run: CommandLine, database: Database, page: Path, month: str, told: str
 ) -> None:
-    """What is no month, or has not begun, ends with status 2 and a sentence, and writes nothing."""
     ended = run("report", "--month", month, "--out", str(page))
     assert ended.status == 2
     assert told in ended.err
     assert not page.parent.exists()
 
 
-def test_a_place_that_cannot_be_written(run: CommandLine, database: Database, tmp_path: Path) -> None:
-    """A folder, a file as a folder, or another ending: a sentence, and no half of the two files."""
+def test_unwritable_target_leaves_neither_file(run: CommandLine, database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "taken.csv").mkdir()
     below, taken = run(*MONTH, str(tmp_path / "file" / "r.html")), run(*MONTH, str(tmp_path / "taken.html"))
