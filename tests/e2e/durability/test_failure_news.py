@@ -124,7 +124,7 @@ async def test_failed_run_keeps_its_last_error(stack: Stack) -> None:
     assert (status.attempts, status.last_error.attempt_id) == (1, attempt.attempt_id)
     assert (status.tenant, status.stage, status.last_error.tried_again_at) == ("default", "failed", None)
     assert "1 request sent" in page
-    assert page.count("Change the prompt or the pictures") == 1
+    assert page.count("Change the prompt or the images") == 1
 
 
 async def test_held_run_shows_no_earlier_error_as_its_reason(stack: Stack) -> None:

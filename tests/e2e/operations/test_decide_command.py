@@ -86,7 +86,7 @@ async def test_decide_without_a_worker_waits_until_interrupted(stack: Stack, tmp
 
     assert ended.status == 130
     assert ended.document["status"] == "running"
-    assert ended.document["message"].startswith("Whether the decision was taken is not known.")
+    assert ended.document["message"].startswith("It is not known whether the decision was taken.")
 
 
 async def test_decide_on_a_run_that_is_not_held_is_refused(stack: Stack, tmp_path: Path) -> None:
