@@ -47,7 +47,7 @@ async def test_notify_option_sends_the_end_of_a_new_run_only(
 
     assert (first.status, again.status) == (0, 0)
     assert again.document == first.document
-    assert "nobody is told" not in first.err
+    assert "had already ended" not in first.err
     assert "! The run had already ended, so no notification is sent." in again.err
     assert len(receiver.received) == 1
 
