@@ -37,7 +37,7 @@ from gpt_image_runs.settings import Settings, SettingsError, load_settings
 from gpt_image_runs.temporal.connection import connect_to_temporal
 from gpt_image_runs.temporal.rate_limits import hold_limit
 from gpt_image_runs.temporal.search_attributes import register_search_attributes
-from gpt_image_runs.temporal.versioning import describe_build, tell_build
+from gpt_image_runs.temporal.versioning import describe_build, log_build
 from gpt_image_runs.temporal.worker_identity import LedgersDiffer, format_identity, refuse_other_ledger
 
 log = structlog.get_logger("worker")
@@ -125,7 +125,7 @@ async def run_worker(only: str | None, changes: Mapping[str, str]) -> None:
             await resources.enter_async_context(workers[-1])
         log.info("worker_started", task_queues=[worker.task_queue for worker in workers])
         if build:
-            await tell_build(client, build)
+            await log_build(client, build)
         await stop.wait()
         log.info("worker_draining")
     log.info("worker_stopped")

@@ -43,7 +43,7 @@ from gpt_image_runs.temporal.run_evidence import (
     PaidCall,
     describe_doubt,
     find_billed_runs,
-    is_worth_a_word,
+    must_be_reported,
     read_paid_call,
 )
 
@@ -161,7 +161,7 @@ class _Temporal:
                     continue
                 yield await self._build_receipt(call, now.ledger_id)
             except NotProven as error:
-                if await is_worth_a_word(error, partial(find_unpaid_runs, database)):
+                if await must_be_reported(error, partial(find_unpaid_runs, database)):
                     yield describe_doubt(execution, error)
 
     async def _has_receipt(self, call: PaidCall) -> bool:

@@ -38,13 +38,14 @@ async def hold_limit(client: Client, queue: str, limit_per_minute: int | None) -
     if limit_per_minute is not None:
         rate = rate_within(limit_per_minute) if limit_per_minute else None
         if await hold_dispatch_rate(client, queue, rate, reason=f"IMAGES_PER_MINUTE={limit_per_minute}"):
-            log.info("The server holds the limit.", task_queue=queue, images_per_minute=limit_per_minute)
+            log.info("rate_limit_set", task_queue=queue, images_per_minute=limit_per_minute)
         return limit_per_minute or None
     held = await read_dispatch_rate(client, queue)
     if held is None:
         return None
     log.warning(
-        "The server holds a limit that IMAGES_PER_MINUTE does not name: it stays. 0 lifts it.",
+        "rate_limit_kept",
+        reason="IMAGES_PER_MINUTE is not set, so the server's limit stays. IMAGES_PER_MINUTE=0 removes it.",
         task_queue=queue,
         images_per_minute=limit_within(held),
     )

@@ -66,7 +66,7 @@ def read_history(name: str, text: str) -> WorkflowHistory:
     try:
         history = WorkflowHistory.from_json(name, text)
     except Exception as error:
-        raise NotAHistory(f"is no history of a workflow ({str(error).splitlines()[0][:200]})") from error
+        raise NotAHistory(f"is not the history of a workflow ({str(error).splitlines()[0][:200]})") from error
     if not history.events or not history.events[0].HasField("workflow_execution_started_event_attributes"):
         raise NotAHistory("has no beginning: it holds no event that a workflow was started with")
     # Ids of children are derived from the workflow's id, which is not the file's name.

@@ -83,7 +83,7 @@ async def find_billed_runs(
             await _check_paid(client, execution, ledger_id)
             proven[execution.id] = execution.close_time
         except NotProven as error:
-            if await is_worth_a_word(error, find_unpaid):
+            if await must_be_reported(error, find_unpaid):
                 doubtful.append((execution.close_time, describe_doubt(execution, error)))
     return BilledRuns(proven, tuple(sentence for _, sentence in sorted(doubtful, reverse=True)))
 
@@ -94,8 +94,8 @@ async def _check_paid(client: Client, execution: WorkflowExecution, ledger_id: s
         raise NotProven("no call to the provider is in its history")
 
 
-async def is_worth_a_word(doubt: NotProven, find_unpaid: Callable[[Sequence[str]], Collection[str]]) -> bool:
-    """Whether somebody has to hear of a doubt: not of a workflow under an id of its own whose run the ledger has."""
+async def must_be_reported(doubt: NotProven, find_unpaid: Callable[[Sequence[str]], Collection[str]]) -> bool:
+    """Check whether to report a doubt. A workflow under its own id whose run the ledger has is not reported."""
     if not isinstance(doubt, OtherRun) or doubt.run_id is None:
         return True
     return bool(await asyncio.to_thread(find_unpaid, [doubt.run_id]))

@@ -53,19 +53,20 @@ async def read_current_build(client: Client, deployment_name: str) -> str | None
     return routing.current_deployment_version.build_id or None
 
 
-async def tell_build(client: Client, build: WorkerDeploymentConfig) -> None:
+async def log_build(client: Client, build: WorkerDeploymentConfig) -> None:
     """Log whether new runs use this build, and what to do if not, because nothing else reports it."""
     version = build.version
     try:
         current = await read_current_build(client, version.deployment_name)
     except RPCError as error:
-        log.warning("Temporal does not tell which build is current.", reason=error.message)
+        log.warning("current_build_unknown", reason=error.message)
         return
     if current == version.build_id:
-        log.info("This build is current: new runs come to it.", build_id=current)
+        log.info("build_is_current", build_id=current)
         return
     log.warning(
-        "This build is not current: no new run comes to it until somebody makes it so.",
+        "build_is_not_current",
+        reason="New runs go to another build until this one is made current.",
         build_id=version.build_id,
         current_build_id=current,
         command="temporal worker deployment set-current-version"

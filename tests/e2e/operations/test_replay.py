@@ -146,7 +146,7 @@ async def test_truncated_history_does_not_replay() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("{", "is no history of a workflow"), ('{"events": []}', "has no beginning")],
+    [("{", "is not the history of a workflow"), ('{"events": []}', "has no beginning")],
 )
 async def test_file_without_a_history_is_reported(tmp_path: Path, text: str, sentence: str) -> None:
     """A file that holds no history is told with its name and how to make one."""

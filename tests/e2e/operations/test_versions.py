@@ -90,7 +90,7 @@ async def test_run_ends_on_the_build_that_it_began_on(
         monkeypatch.setenv("WORKER_BUILD_ID", "1")
         await site.start_worker("--only", "workflows")
         provider_of_1 = await site.start_worker("--only", "provider")
-        await until(lambda: "This build is not current" in site.log.read_text())
+        await until(lambda: "build_is_not_current" in site.log.read_text())
         waiting = await explain_idleness(site.client, names.RUNS_QUEUE)
         await make_current(site, "1")
         async with asyncio.timeout(WORST_WAIT_SECONDS):
@@ -145,7 +145,7 @@ async def test_run_without_a_build_goes_on_with_the_current_build(
         await run.result()
 
         assert await read_build(run) == "1.0.0+abc"
-        assert site.log.read_text().count("This build is current") == 0
+        assert site.log.read_text().count("build_is_current") == 0
 
         monkeypatch.delenv("WORKER_DEPLOYMENT_NAME")
         monkeypatch.delenv("WORKER_BUILD_ID")
