@@ -1,6 +1,6 @@
-"""The workflow of an economy batch: plan, claim and send each part, wait without a worker, settle, close.
+"""The workflow of an economy batch: plan, claim and send each part, poll the provider, settle results, close.
 
-Half the price for up to a day's patience: lines run in the provider's own batches. Only the order of effects lives here.
+Lines run in the provider's own batches, at half price and within a day. No worker is busy while the workflow waits.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _MAX_PARTS = 50
 
 
 def describe_economy(progress: EconomyProgress) -> str:
-    """Where the batch stands, and each of its parts with the provider's batch."""
+    """Describe the batch for the Web UI: its stage, and a table of its parts."""
     head = f"**{progress.stage}**, round {progress.round}, {progress.refused} lines refused"
     if progress.cancelled:
         head += ", cancelled"
@@ -62,24 +62,24 @@ def describe_economy(progress: EconomyProgress) -> str:
 
 
 class EconomyProgressTracker:
-    """The progress of one batch, which one run of its workflow hands to the next."""
+    """The progress of one batch, which is passed from one run of its workflow to the next."""
 
     def __init__(self) -> None:
         self.progress = EconomyProgress()
 
-    def show(self, stage: EconomyStage, **news: Any) -> None:
-        """Moves the progress on."""
-        self.progress = self.progress.model_copy(update={"stage": stage, **news})
+    def update(self, stage: EconomyStage, **changes: Any) -> None:
+        """Change the progress, and show it in the Web UI."""
+        self.progress = self.progress.model_copy(update={"stage": stage, **changes})
         workflow.set_current_details(describe_economy(self.progress))
 
-    def set_part(self, number: int, **news: Any) -> None:
-        """Moves one part on, by its place in the list."""
+    def update_part(self, number: int, **changes: Any) -> None:
+        """Change the progress of one part, by its index."""
         parts = list(self.progress.parts)
-        parts[number] = parts[number].model_copy(update=news)
-        self.show(self.progress.stage, parts=tuple(parts))
+        parts[number] = parts[number].model_copy(update=changes)
+        self.update(self.progress.stage, parts=tuple(parts))
 
     def find_part(self, provider_batch_id: str) -> tuple[int, PartProgress]:
-        """A part and its place in the list."""
+        """Find a part and its index."""
         return next(
             (number, each)
             for number, each in enumerate(self.progress.parts)
@@ -87,7 +87,7 @@ class EconomyProgressTracker:
         )
 
     def list_open(self) -> tuple[str, ...]:
-        """The provider's batches that have not been closed."""
+        """List the provider's batches that are not closed."""
         return tuple(
             each.provider_batch_id
             for each in self.progress.parts
@@ -102,34 +102,34 @@ _UNSENT, _CANCELLED, _REFUSED, _GONE = "unsent", "cancelled", "refused", "gone"
 
 @workflow.defn(name=names.ECONOMY_BATCH)
 class EconomyBatch:
-    """One round of a batch at half price. A cancellation stops the provider's batches, and what they have done is billed."""
+    """One round of a batch at half price. A cancellation stops the provider's batches; lines they have done are billed."""
 
     def __init__(self) -> None:
-        self._board = EconomyProgressTracker()
+        self._tracker = EconomyProgressTracker()
         self._look_now = False
         self._cancel_wanted = False
 
     @workflow.query(name=names.QUERY_ECONOMY)
     def economy(self) -> EconomyProgress:
-        """Where the batch stands."""
-        return self._board.progress
+        """Return the batch's progress."""
+        return self._tracker.progress
 
     @workflow.signal(name=names.SIGNAL_LOOK)
     def look(self) -> None:
-        """The provider's batches may have changed: looks now instead of after the pause."""
+        """Poll the provider's batches now, as they may have changed."""
         self._look_now = True
 
     @workflow.signal(name=names.SIGNAL_CANCEL)
     def cancel(self) -> None:
-        """Stops what is not done yet; the same as cancelling the workflow."""
+        """Stop the lines that are not done yet, as a cancellation of the workflow does."""
         self._cancel_wanted = True
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> EconomySummary:
-        """Carries out a round of one `EconomyOrder`: one argument, as JSON.
+        """Run one round of a batch by its `EconomyOrder`, given as one argument of untrusted JSON.
 
         Raises:
-            ApplicationError: type `RequestRefused`, the order is none.
+            ApplicationError: type `RequestRefused`, the order is not valid.
         """
         try:
             order = parse(EconomyOrder, read_argument(order_json), "economy batch")
@@ -137,50 +137,50 @@ class EconomyBatch:
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
         if scheduled := find_scheduled_order(order):
             return await run_scheduled_batch(names.ECONOMY_BATCH, scheduled, EconomySummary)
-        return await run_shielded(self._carry_out(order), self.cancel)
+        return await run_shielded(self._run_round(order), self.cancel)
 
-    async def _carry_out(self, order: EconomyOrder) -> EconomySummary:
+    async def _run_round(self, order: EconomyOrder) -> EconomySummary:
         if order.progress:
-            self._board.progress = order.progress
+            self._tracker.progress = order.progress
             self._cancel_wanted = self._cancel_wanted or order.progress.cancelled
         else:
             await self._plan(order)
         batch = EconomyBatchRef(
-            batch_id=order.batch_id, digest=order.digest, round=self._board.progress.round
+            batch_id=order.batch_id, digest=order.digest, round=self._tracker.progress.round
         )
-        for number, each in enumerate(self._board.progress.parts):
+        for number, each in enumerate(self._tracker.progress.parts):
             if each.status == _UNSENT:
                 await self._send(batch, number, each)
                 self._continue_as_new_if_needed(order)
-        while self._board.list_open():
-            self._board.show("waiting")
+        while self._tracker.list_open():
+            self._tracker.update("waiting")
             await self._pause()
             await self._cancel_once()
-            await self._look(batch)
+            await self._poll(batch)
             self._continue_as_new_if_needed(order)
         return await self._close(order, batch)
 
     async def _plan(self, order: EconomyOrder) -> None:
-        self._board.show("planning")
+        self._tracker.update("planning")
         plan = await self._do(names.PLAN_ECONOMY_BATCH, order, EconomyPlan, f"{order.lines:,} lines")
         parts = tuple(PartProgress(part=part) for part in plan.parts)
-        self._board.show("sending", round=plan.round, refused=plan.refused, parts=parts)
+        self._tracker.update("sending", round=plan.round, refused=plan.refused, parts=parts)
 
     async def _send(self, batch: EconomyBatchRef, number: int, each: PartProgress) -> None:
-        """Claims a part's lines and gives them to the provider, unless the batch was cancelled before."""
+        """Claim a part's lines and send them to the provider, unless the batch was cancelled before."""
         if self._cancel_wanted:
-            self._board.set_part(number, status=_CANCELLED, closed=True)
+            self._tracker.update_part(number, status=_CANCELLED, closed=True)
             return
         order = PartOrder(batch=batch, part=each.part)
         what = f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}"
         await self._do(names.CLAIM_ECONOMY_PART, order, PartClaim, what)
         sent = await self._send_or_fail(order, what)
         if sent.provider_batch_id:
-            self._board.set_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
+            self._tracker.update_part(number, status="validating", provider_batch_id=sent.provider_batch_id)
             return
         status = _GONE if sent.gone else _REFUSED
         await self._close_part(order.model_copy(update={"status": status, "reason": sent.reason}))
-        self._board.set_part(number, status=status, closed=True)
+        self._tracker.update_part(number, status=status, closed=True)
 
     async def _send_or_fail(self, order: PartOrder, what: str) -> SentPart:
         try:
@@ -192,34 +192,36 @@ class EconomyBatch:
             return SentPart(gone=True, reason=cause.message)
 
     async def _pause(self) -> None:
-        """Waits for the next look, a signal or a cancellation. Nobody is busy meanwhile."""
-        longer = timedelta(minutes=self._board.progress.looks // policies.ECONOMY_PAUSE_GROWTH)
+        """Wait for the next poll, a signal or a cancellation."""
+        longer = timedelta(minutes=self._tracker.progress.looks // policies.ECONOMY_PAUSE_GROWTH)
         pause = min(policies.ECONOMY_FIRST_PAUSE + longer, policies.ECONOMY_LONGEST_PAUSE)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(self._should_poll_now, timeout=pause)
         self._look_now = False
 
     def _should_poll_now(self) -> bool:
-        return self._look_now or (self._cancel_wanted and not self._board.progress.cancelled)
+        return self._look_now or (self._cancel_wanted and not self._tracker.progress.cancelled)
 
     async def _cancel_once(self) -> None:
-        if self._cancel_wanted and not self._board.progress.cancelled:
-            await self._visit(names.CANCEL_ECONOMY_PARTS)
-            self._board.show("waiting", cancelled=True)
+        if self._cancel_wanted and not self._tracker.progress.cancelled:
+            await self._poll_provider(names.CANCEL_ECONOMY_PARTS)
+            self._tracker.update("waiting", cancelled=True)
 
-    async def _look(self, batch: EconomyBatchRef) -> None:
-        """Looks at all open parts, and settles those that have ended."""
-        for seen in await self._visit(names.LOOK_AT_ECONOMY_PARTS):
-            number, each = self._board.find_part(seen.provider_batch_id)
-            self._board.set_part(number, status=seen.status, completed=seen.completed, failed=seen.failed)
+    async def _poll(self, batch: EconomyBatchRef) -> None:
+        """Poll all open parts, and settle those that have ended."""
+        for seen in await self._poll_provider(names.LOOK_AT_ECONOMY_PARTS):
+            number, each = self._tracker.find_part(seen.provider_batch_id)
+            self._tracker.update_part(
+                number, status=seen.status, completed=seen.completed, failed=seen.failed
+            )
             if seen.has_ended:
-                self._board.show("settling")
+                self._tracker.update("settling")
                 await self._settle(batch, each, seen)
-                self._board.set_part(number, closed=True)
-        self._board.show("waiting", looks=self._board.progress.looks + 1)
+                self._tracker.update_part(number, closed=True)
+        self._tracker.update("waiting", looks=self._tracker.progress.looks + 1)
 
-    async def _visit(self, name: str) -> tuple[SeenBatch, ...]:
-        ids = self._board.list_open()
+    async def _poll_provider(self, name: str) -> tuple[SeenBatch, ...]:
+        ids = self._tracker.list_open()
         order = LookOrder(provider_batch_ids=ids)
         seen = await self._do(name, order, SeenBatches, f"{len(ids)} part(s)", at_provider=True)
         return seen.batches
@@ -241,7 +243,7 @@ class EconomyBatch:
         )
 
     async def _settle_file(self, batch: EconomyBatchRef, each: PartProgress, file_id: str) -> str | None:
-        """Every line of a result file, in stretches. Returns why it could not be read, where that is so."""
+        """Settle a result file in sections, and return why it could not be read, if so."""
         offset: int | None = 0
         while offset is not None:
             order = SettleOrder(batch=batch, part=each.part, file_id=file_id, offset=offset)
@@ -256,21 +258,21 @@ class EconomyBatch:
         await self._do(names.CLOSE_ECONOMY_PART, order, int, f"part {order.part.number}: {order.status}")
 
     async def _close(self, order: EconomyOrder, batch: EconomyBatchRef) -> EconomySummary:
-        self._board.show("closing")
-        ids = tuple(each.provider_batch_id for each in self._board.progress.parts if each.provider_batch_id)
+        self._tracker.update("closing")
+        ids = tuple(each.provider_batch_id for each in self._tracker.progress.parts if each.provider_batch_id)
         summary = await self._do(
             names.CLOSE_ECONOMY_ROUND,
             RoundOrder(
                 batch=batch,
                 lines=order.lines,
-                refused=self._board.progress.refused,
+                refused=self._tracker.progress.refused,
                 cancelled=self._cancel_wanted,
                 provider_batch_ids=ids,
             ),
             EconomySummary,
             f"round {batch.round}",
         )
-        self._board.show("cancelled" if self._cancel_wanted else "done")
+        self._tracker.update("cancelled" if self._cancel_wanted else "done")
         return summary
 
     async def _do(
@@ -289,10 +291,10 @@ class EconomyBatch:
         return result
 
     def _continue_as_new_if_needed(self, order: EconomyOrder) -> None:
-        """A day of looks, and a result file in stretches, make a long history: it is begun anew in time."""
-        untold = self._cancel_wanted and not self._board.progress.cancelled
-        if workflow.info().is_continue_as_new_suggested() and not untold:
+        """Continue as new before the history is too long: a day has many polls, a result file many sections."""
+        is_cancel_pending = self._cancel_wanted and not self._tracker.progress.cancelled
+        if workflow.info().is_continue_as_new_suggested() and not is_cancel_pending:
             workflow.continue_as_new(
-                order.model_copy(update={"progress": self._board.progress}),
+                order.model_copy(update={"progress": self._tracker.progress}),
                 initial_versioning_behavior=policies.NEWEST_BUILD,
             )

@@ -1,7 +1,7 @@
-"""The workflow of a batch: opens it, advances it until it has ended, and listens meanwhile. Its runs are no children of it.
+"""The workflow of a batch whose lines are runs: open it, advance it until it ends, and handle signals meanwhile.
 
-Only the order of effects lives here. All that is known of the lines is in the database, so that a history stays small, and
-the workflow may go on in a new run at any moment.
+The runs are not its children. The state of the lines is in the database, so that the history stays small and the workflow may
+continue as new at any time.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ with workflow.unsafe.imports_passed_through():
         BatchProgress,
         BatchStep,
         Wish,
-        describe_opening,
     )
     from gpt_image_runs.contracts.problems import InvalidPayload, parse
     from workflows import retry_policies as policies
@@ -40,7 +39,7 @@ _STATES = {
 
 
 def describe_batch(progress: BatchProgress) -> str:
-    """The batch in one line (state, lines, cost), the counts that are not zero, and why it ended."""
+    """Describe a batch for the Web UI: state, lines and cost in one line, the counts above zero, and why it ended."""
     limit = f" of {progress.max_cost_usd}" if progress.max_cost_usd else ""
     facts = [
         f"**{_STATES[progress.state]}**",
@@ -57,10 +56,10 @@ def describe_batch(progress: BatchProgress) -> str:
         "bills pending": progress.pending,
         "requests of unknown outcome": progress.unknown,
     }
-    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    counted = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
     reason = f"**Reason:** {quote(progress.reason)}" if progress.reason else ""
     runs = f'Its runs: `Batch = "{progress.batch_id}"`'
-    return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), told, reason, runs]))
+    return "\n\n".join(filter(None, [" · ".join(filter(None, facts)), counted, reason, runs]))
 
 
 _STEPS: dict[Wish, str] = {
@@ -72,7 +71,7 @@ _STEPS: dict[Wish, str] = {
 
 @workflow.defn(name=names.BATCH)
 class ImageBatch:
-    """One batch of image requests, each a run of its own. A cancellation of the workflow is one of the batch."""
+    """One batch of image requests, each a run of its own. Cancelling the workflow cancels the batch."""
 
     def __init__(self) -> None:
         self._paused = False
@@ -81,31 +80,31 @@ class ImageBatch:
 
     @workflow.signal(name=names.SIGNAL_PAUSE)
     def pause(self) -> None:
-        """Starts no further lines; what runs is followed to its end."""
+        """Start no further lines. Runs under way are followed to their end."""
         self._paused = True
 
     @workflow.signal(name=names.SIGNAL_RESUME)
     def resume(self) -> None:
-        """Starts lines again."""
+        """Start lines again."""
         self._paused = False
 
     @workflow.signal(name=names.SIGNAL_CANCEL)
     def cancel(self) -> None:
-        """Starts no further lines and cancels what runs, as far as it was not sent yet."""
+        """Start no further lines, and cancel runs whose request was not sent yet."""
         self._cancelled = True
 
     @workflow.query(name=names.QUERY_PROGRESS)
     def progress(self) -> BatchProgress | None:
-        """Where the batch stood at the end of the last step, None before the first."""
+        """Return the progress at the end of the last step, None before the first."""
         return self._progress
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> BatchProgress:
-        """Carries out one `BatchOrder`: one argument, as JSON that anybody may have sent.
+        """Run a batch by its `BatchOrder`, given as one argument of untrusted JSON.
 
         Raises:
-            ApplicationError: type `RequestRefused` where it cannot be read, `BatchConflict` where the batch's id stands for
-                other lines.
+            ApplicationError: type `RequestRefused`, the order is not valid; `BatchConflict`, the batch's id stands for other
+                lines.
         """
         order = self._read(read_argument(order_json))
         if scheduled := find_scheduled_order(order):
@@ -119,9 +118,9 @@ class ImageBatch:
             if progress and progress.has_ended:
                 return progress
             if progress and wish == "hold" and not progress.running:
-                await self._until(lambda: self._requested_state != "hold")
+                await self._wait_until(lambda: self._requested_state != "hold")
             if workflow.info().get_current_history_length() > order.longest_history:
-                self._continue_as_new_if_needed(order)
+                self._continue_as_new(order)
 
     @property
     def _requested_state(self) -> Wish:
@@ -135,7 +134,7 @@ class ImageBatch:
             raise ApplicationError(str(error), type=names.REQUEST_REFUSED, non_retryable=True) from None
 
     async def _open(self, order: BatchOrder) -> None:
-        workflow.set_current_details(describe_opening(order))
+        workflow.set_current_details(order.summary)
         opening = workflow.start_activity(
             names.OPEN_BATCH,
             order,
@@ -143,13 +142,13 @@ class ImageBatch:
             start_to_close_timeout=policies.BATCH_OPEN_ATTEMPT,
             heartbeat_timeout=policies.BATCH_HEARTBEAT,
             retry_policy=policies.BATCH_RETRY,
-            summary=describe_opening(order),
+            summary=order.summary,
         )
-        await self._until(opening.done)
-        self._take(opening)
+        await self._wait_until(opening.done)
+        self._read_result(opening)
 
     async def _advance(self, order: BatchOrder, wish: Wish) -> BatchProgress | None:
-        """One step, which ends early where somebody wishes something else meanwhile; None where it tells nothing."""
+        """Run one step, which ends early if another state is requested; None if it has no result."""
         step = workflow.start_activity(
             names.ADVANCE_BATCH,
             BatchStep(batch_id=order.batch_id, wish=wish, seconds=order.step_seconds),
@@ -157,31 +156,32 @@ class ImageBatch:
             start_to_close_timeout=policies.BATCH_STEP_ATTEMPT,
             heartbeat_timeout=policies.BATCH_HEARTBEAT,
             retry_policy=policies.BATCH_RETRY,
-            # A step that is to end early still tells where the batch stands.
+            # A step that ends early still returns the progress.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=_STEPS[wish],
         )
-        await self._until(lambda: step.done() or self._requested_state != wish)
+        await self._wait_until(lambda: step.done() or self._requested_state != wish)
         is_cut_short = not step.done()
         if is_cut_short:
             step.cancel()
-        await self._until(step.done)
-        return self._take(step, is_cut_short=is_cut_short)
+        await self._wait_until(step.done)
+        return self._read_result(step, is_cut_short=is_cut_short)
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Waits for a condition. A cancellation of the workflow meanwhile is the wish to cancel the batch."""
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition. A cancellation of the workflow meanwhile requests to cancel the batch."""
         while not condition():
             try:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
                 self._cancelled = True
 
-    def _take(
+    def _read_result(
         self, activity: workflow.ActivityHandle[BatchProgress], *, is_cut_short: bool = False
     ) -> BatchProgress | None:
-        """What an activity that is done has told, None where it was cancelled before it could tell anything.
+        """Read the result of a completed activity, None where it was cancelled before it had one.
 
-        A step that is cut short is not tried again by Temporal, whatever it fails by: the next one goes on, and does what is wished.
+        Temporal does not retry a step that was cut short, whatever it failed by: the next step continues in the requested
+        state.
         """
         try:
             self._progress = activity.result()
@@ -194,14 +194,14 @@ class ImageBatch:
         workflow.set_current_details(describe_batch(self._progress))
         return self._progress
 
-    def _continue_as_new_if_needed(self, order: BatchOrder) -> NoReturn:
+    def _continue_as_new(self, order: BatchOrder) -> NoReturn:
         wishes = {"opened": True, "paused": self._paused, "cancelled": self._cancelled}
         workflow.continue_as_new(
             order.model_copy(update=wishes), initial_versioning_behavior=policies.NEWEST_BUILD
         )
 
     def _failure(self, error: ActivityError) -> ApplicationError:
-        """The activity's refusal as the workflow's own: where an operator looks first."""
+        """Return the activity's failure as the workflow's own, where an operator looks first."""
         cause = error.cause if isinstance(error.cause, ApplicationError) else None
         message = cause.message if cause else str(error.cause or error)
         workflow.set_current_details(quote(message))

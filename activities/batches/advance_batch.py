@@ -1,6 +1,6 @@
-"""`advance_batch`: some seconds of work on a batch: runs that ended are written down, further ones are started.
+"""`open_batch` registers the lines of a batch; `advance_batch` works on it for some seconds: record ended runs, start others.
 
-All that is known of a batch is in the database, so that a step may end at any moment, also by a crash, and the next goes on.
+A batch's whole state is in the database, so a step may end at any moment, also by a crash, and the next one continues.
 """
 
 import asyncio
@@ -12,27 +12,26 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities.batches.follow_runs import BatchFollower
-from activities.batches.pages import BatchPages
+from activities.batches.pages import BatchPages, register_batch
 from activities.batches.start_runs import BatchStarter, Started
 from activities.check_request import RequestChecker
 from activities.errors import translate_errors
 from activities.heartbeats import heartbeats, stop_gracefully
 from gpt_image_runs.batches.batches import Batches
-from gpt_image_runs.batches.lines import BatchEnds, BatchLines
-from gpt_image_runs.batches.models import NewLine
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.batches import BatchLine, BatchOrder, BatchProgress, BatchStep
+from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, BatchStep
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.images.store import ImageStore
 
+# A pause or a cancellation of the batch takes effect at the next heartbeat.
 _BEAT = timedelta(seconds=1)
-"""Whoever pauses or cancels a batch waits for the next heartbeat."""
 _PAUSE_SECONDS = 0.5
 _NOTHING = Started(0, capped=False)
 
 
 class BatchAdvancer:
-    """Advances batches: their runs go to one Temporal namespace, their lines are in one database."""
+    """Advances batches whose runs are in one Temporal namespace and whose lines are in one database."""
 
     def __init__(
         self, client: Client, database: Database, store: ImageStore, checker: RequestChecker
@@ -44,10 +43,11 @@ class BatchAdvancer:
 
     @activity.defn(name=names.ADVANCE_BATCH)
     async def advance_batch(self, step: BatchStep) -> BatchProgress:
-        """Where the batch stands after these seconds; sooner where it has ended, or the step is cancelled.
+        """Work on a batch for some seconds, or until it ends or the step is cancelled, and return its progress.
 
         Raises:
-            LedgerUnavailable, StoreUnavailable, RPCError: tried again; nothing is started or counted twice.
+            ApplicationError: type `BatchNotFound`, the batch was not opened.
+            LedgerUnavailable, StoreUnavailable, RPCError: retried; nothing is started or counted twice.
         """
         stop = asyncio.Event()
         with translate_errors():
@@ -58,19 +58,15 @@ class BatchAdvancer:
         clock = asyncio.get_running_loop().time
         ends_at = clock() + step.seconds
         progress = await self._find(step.batch_id)
-        lines, ends = (
-            BatchLines(self._database, step.batch_id),
-            BatchEnds(self._database, step.batch_id),
-        )
+        lines = BatchLines(self._database, step.batch_id)
         pages = BatchPages(self._store, step.batch_id, progress.digest)
-        follower = BatchFollower(self._client, lines, ends, step.batch_id)
+        follower = BatchFollower(self._client, lines, step.batch_id)
         starter = BatchStarter(
             self._client,
             self._database,
             checker=self._checker,
             pages=pages,
             lines=lines,
-            ends=ends,
             batch=progress,
         )
         await starter.settle_claims()
@@ -79,7 +75,7 @@ class BatchAdvancer:
         started = _NOTHING
         while True:
             await follower.collect()
-            progress = await asyncio.to_thread(ends.settle, step.wish, capped=started.capped)
+            progress = await asyncio.to_thread(lines.settle, step.wish, capped=started.capped)
             is_idle = step.wish != "start" and not progress.running
             if progress.has_ended or is_idle or _must_end(stop) or clock() >= ends_at:
                 return progress
@@ -103,11 +99,8 @@ def _must_end(stop: asyncio.Event) -> bool:
     return stop.is_set() or activity.is_worker_shutdown()
 
 
-_NO_ID = "The line has no request_id: `starter.py batch run` gives each line one."
-
-
 class BatchOpener:
-    """Registers batches of one image store in one database."""
+    """Registers batches whose pages are in one image store in one database."""
 
     def __init__(self, batches: Batches, store: ImageStore) -> None:
         self._batches = batches
@@ -115,30 +108,15 @@ class BatchOpener:
 
     @activity.defn(name=names.OPEN_BATCH)
     async def open_batch(self, order: BatchOrder) -> BatchProgress:
-        """Where the batch stands once all of its lines are registered. The same order again changes nothing.
+        """Register all lines of a batch and return its progress. Idempotent.
 
         Raises:
-            BatchConflict: the id stands for other lines; not tried again.
-            LedgerUnavailable, StoreUnavailable: tried again, from the first page that is not registered.
+            BatchConflict: the id stands for other lines; not retried.
+            LedgerUnavailable, StoreUnavailable: retried, from the first page that is not registered.
         """
         with translate_errors():
             async with heartbeats():
-                pages = BatchPages(self._store, order.batch_id, order.digest)
-                first = await asyncio.to_thread(self._batches.open, order)
-                for page in range(first, order.pages):
-                    if order.template_batch_id:
-                        await pages.copy_from(order.template_batch_id, page)
-                    lines = [describe_line(line) for line in await pages.read(page)]
-                    await asyncio.to_thread(self._batches.register, order.batch_id, page, lines)
+                await register_batch(self._batches, self._store, order)
                 progress = await asyncio.to_thread(self._batches.find, order.batch_id)
                 assert progress is not None  # noqa: S101 - it was opened above, and no batch is ever deleted
                 return progress
-
-
-def describe_line(line: BatchLine) -> NewLine:
-    """A line of a page as it is registered."""
-    request_id = (line.request or {}).get("request_id")
-    if line.request is None or not isinstance(request_id, str):
-        return NewLine(line=line.line, run_id=None, problem=line.problem or _NO_ID)
-    tenant = line.request.get("tenant") or "default"
-    return NewLine(line=line.line, run_id=names.run_id_for(str(tenant), request_id))

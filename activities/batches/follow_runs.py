@@ -1,7 +1,7 @@
-"""How the runs of a batch end. A bill is found in the ledger, without asking Temporal; only runs without one are asked for.
+"""Finds how the runs of a batch ended: by their bill in the ledger, and only without a bill by asking Temporal.
 
-Temporal's list of runs is behind by a moment and may lack some for longer: what it says is checked with the run itself, and a run
-that nobody has heard of for minutes is asked for by its id.
+Temporal's list of runs is eventually consistent and may lack some for longer: a run it names is checked by its id, and so is a
+run without news for minutes.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from temporalio.exceptions import TimeoutError as RunTimedOut
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.errors import shorten
-from gpt_image_runs.batches.lines import BatchEnds, BatchLines
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import FollowedLine, UnbilledEnd
 from gpt_image_runs.contracts import names
 
+# Between two lists of runs that ended without a bill: short after a list that had some, long while all goes well, as Temporal
+# scans all runs of the batch for it.
 _MIN_LIST_SECONDS, _MAX_LIST_SECONDS = 1.0, 5.0
-"""Between two lists of runs that ended without a bill: soon after one that had some, seldom while all goes well, as Temporal
-has to look through all runs of the batch for it."""
 _LOOK_EVERY = timedelta(seconds=5)
+# Most runs have ended by then; an image can take 280 seconds.
 _DOUBTFUL_AFTER = timedelta(minutes=3)
-"""Most runs have ended by then: a picture can take 280 seconds."""
 _MAX_LOOKS = 20
 _AT_ONCE = 20
 _CLOCKS_APART = timedelta(minutes=1)
@@ -34,10 +34,9 @@ _WITHOUT_RESULT = '"Failed", "Canceled", "Terminated", "TimedOut"'
 class BatchFollower:
     """Follows the runs of one batch."""
 
-    def __init__(self, client: Client, lines: BatchLines, ends: BatchEnds, batch_id: str) -> None:
+    def __init__(self, client: Client, lines: BatchLines, batch_id: str) -> None:
         self._client = client
         self._lines = lines
-        self._ends = ends
         self._batch_id = batch_id
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._settled: set[str] = set()
@@ -45,8 +44,8 @@ class BatchFollower:
         self._list_seconds = _MIN_LIST_SECONDS
 
     async def collect(self) -> None:
-        """Writes down what has ended since the last time."""
-        await asyncio.to_thread(self._ends.collect_billed)
+        """Record the runs that have ended since the last call."""
+        await asyncio.to_thread(self._lines.collect_billed)
         now = asyncio.get_running_loop().time()
         if now >= self._list_at:
             found = await self._collect_unbilled()
@@ -59,17 +58,17 @@ class BatchFollower:
             self._look_at = asyncio.get_running_loop().time() + _LOOK_EVERY.total_seconds()
 
     async def cancel_all(self) -> None:
-        """Asks every run under way to end. One whose request was sent is let finish, and billed: the run's own rule.
+        """Cancel every run under way that the batch has started.
 
-        A run that others have started is theirs, and goes on without the batch.
+        A run whose request was sent completes and is billed. A run that others have started goes on without the batch.
         """
         running = await asyncio.to_thread(self._lines.list_running)
-        theirs = [_describe_left(line) for line in running if line.attached]
-        await asyncio.to_thread(self._ends.end_unbilled, theirs)
+        theirs = [_left_end(line) for line in running if line.attached]
+        await asyncio.to_thread(self._lines.end_unbilled, theirs)
         await asyncio.gather(*(self._cancel(line) for line in running if not line.attached))
 
     async def _collect_unbilled(self) -> bool:
-        """Whether any run has ended without a bill since the last time."""
+        """Return whether any run has ended without a bill since the last call."""
         oldest = await asyncio.to_thread(self._lines.find_oldest_start)
         if oldest is None:
             return False
@@ -78,7 +77,7 @@ class BatchFollower:
             f'{names.BATCH_ID.name} = "{self._batch_id}" AND ExecutionStatus IN ({_WITHOUT_RESULT})'
             f' AND CloseTime >= "{since}"'
         )
-        # Of one run several executions may have failed, round after round: only the one that is followed counts.
+        # A run may have failed executions of earlier rounds: only the one that is followed counts.
         ended = [run async for run in self._client.list_workflows(query) if run.run_id not in self._settled]
         if ended:
             executions = {run.run_id for run in ended}
@@ -94,12 +93,12 @@ class BatchFollower:
             )
 
     async def _look(self, lines: Iterable[FollowedLine]) -> None:
-        """Asks for runs by their ids, and ends the lines of those that have ended."""
+        """Describe runs by their ids, and end the lines of those that have ended."""
         ends = [end for end in await asyncio.gather(*map(self._find_end, lines)) if end]
-        await asyncio.to_thread(self._ends.end_unbilled, ends)
+        await asyncio.to_thread(self._lines.end_unbilled, ends)
 
     async def _find_end(self, line: FollowedLine) -> UnbilledEnd | None:
-        """How a run ended, None while it is under way. Of a run that was reset or begun again, the latest counts."""
+        """Find how a run ended, None while it is under way. The latest execution counts."""
         async with self._places:
             try:
                 described = await self._client.get_workflow_handle(line.run_id).describe()
@@ -115,7 +114,7 @@ class BatchFollower:
             try:
                 await handle.result(follow_runs=False)
             except WorkflowFailureError as error:
-                return _describe_failure(line, error.cause)
+                return _failed_end(line, error.cause)
         return _fail(
             line,
             "BillNotFound",
@@ -124,13 +123,12 @@ class BatchFollower:
 
     async def _cancel(self, line: FollowedLine) -> None:
         async with self._places:
-            with suppress(
-                RPCError
-            ):  # it has ended, or was asked before; a lost server is noticed by whoever follows
+            # It has ended, or was cancelled before. A lost server is noticed by the next list.
+            with suppress(RPCError):
                 await self._client.get_workflow_handle(line.run_id).cancel()
 
 
-def _describe_failure(line: FollowedLine, cause: BaseException | None) -> UnbilledEnd:
+def _failed_end(line: FollowedLine, cause: BaseException | None) -> UnbilledEnd:
     match cause:
         case ApplicationError():
             return _fail(line, cause.type or "ApplicationError", cause.message)
@@ -148,7 +146,7 @@ def _describe_failure(line: FollowedLine, cause: BaseException | None) -> Unbill
     return _fail(line, type(cause).__name__, str(cause))
 
 
-def _describe_left(line: FollowedLine) -> UnbilledEnd:
+def _left_end(line: FollowedLine) -> UnbilledEnd:
     return UnbilledEnd(
         line=line.line,
         state="cancelled",

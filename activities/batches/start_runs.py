@@ -1,6 +1,6 @@
-"""Starting the runs of a batch: each is reserved, started, and confirmed, so that a crash in between changes nothing.
+"""Starts the runs of a batch: each is reserved, started and confirmed, so that a crash in between changes nothing.
 
-The ids of runs are known from the lines, and starting is idempotent: a run that exists is attached to.
+The ids of runs follow from the lines, and starting is idempotent: a run that exists is attached to.
 """
 
 import asyncio
@@ -15,32 +15,28 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.batches.pages import BatchPages
 from activities.check_request import RequestChecker
-from gpt_image_runs.batches.lines import BatchEnds, BatchLines
+from gpt_image_runs.batches.lines import BatchLines, Claim
 from gpt_image_runs.batches.models import PricedLine, StartedLine, UnbilledEnd, WaitingLine
 from gpt_image_runs.billing.attempts.runs import RunIdentity, find_earlier_run
 from gpt_image_runs.client.runs import compare_content
 from gpt_image_runs.client.start_options import describe_start
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts import names as priorities
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.calls import Admission, CheckInput
-from gpt_image_runs.contracts.fingerprints import strip_marks
-from gpt_image_runs.contracts.money import parse_usd
-from gpt_image_runs.contracts.names import SUBMISSION
 from gpt_image_runs.contracts.problems import describe_problems
 from gpt_image_runs.contracts.request import ImageRequest
 from gpt_image_runs.contracts.request_parsing import read_request
 from gpt_image_runs.database.engine import Database
 
+# Lines that are reserved together: a second's work, so that a pause or a cancellation takes effect soon.
 MAX_CHUNK = 50
-"""Lines that are reserved together: a second's work, so that whoever says stop is heard soon."""
 _AT_ONCE = 20
 
 
 class Started(NamedTuple):
-    """How many lines moved on; `capped` where nothing runs and the batch's limit keeps back the next line all the same.
+    """How many lines were started or refused. `capped`: nothing runs, and the batch's limit keeps back the next line.
 
-    While something runs, its end may free what it has reserved.
+    While something runs, its end may free a reservation.
     """
 
     lines: int
@@ -68,7 +64,6 @@ class BatchStarter:
         checker: RequestChecker,
         pages: BatchPages,
         lines: BatchLines,
-        ends: BatchEnds,
         batch: BatchProgress,
     ) -> None:
         self._client = client
@@ -76,15 +71,14 @@ class BatchStarter:
         self._checker = checker
         self._pages = pages
         self._lines = lines
-        self._ends = ends
         self._batch = batch
         self._submission = f"{names.batch_workflow_id(batch.batch_id)}:{batch.round}"
         self._places = asyncio.Semaphore(_AT_ONCE)
-        # Lines that are claimed, and wait for the end of an execution of other content. The next step's `settle_claims` releases them.
+        # Claimed lines that wait for the end of an execution of other content. `settle_claims` of the next step releases them.
         self._undecided: list[PreparedLine] = []
 
     async def settle_claims(self) -> None:
-        """Finds out what became of lines that a worker had reserved when it died: started, or not."""
+        """Confirm or release the lines that a worker had reserved when it died."""
         claimed = await asyncio.to_thread(self._lines.list_starting)
         ours = await asyncio.gather(*(self._find_ours(line.run_id) for line in claimed))
         found = zip(claimed, ours, strict=True)
@@ -96,40 +90,43 @@ class BatchStarter:
         )
 
     async def start_some(self, progress: BatchProgress) -> Started:
-        """Starts the next lines, as many as the window and the limit allow, and at most a chunk.
+        """Start the next lines, as many as the window and the limit allow, at most `MAX_CHUNK`.
 
         Raises:
-            RPCError: Temporal does not take them; what was started is known, the rest is settled by the next attempt.
+            RPCError: Temporal does not take them. Started runs are confirmed, the next attempt settles the rest.
         """
         decided = await self._start_undecided()
         free = min(progress.window - progress.running, MAX_CHUNK)
         if free <= 0 or not progress.waiting:
             return Started(decided, capped=False)
         waiting = await asyncio.to_thread(self._lines.list_waiting, free)
-        looked_at = [await self._prepare(line) for line in waiting]
-        refused = [line for line in looked_at if isinstance(line, UnbilledEnd)]
-        prepared = [line for line in looked_at if isinstance(line, PreparedLine)]
-        await asyncio.to_thread(self._ends.refuse, refused)
-        claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in prepared])
-        await self._start_all([line for line in prepared if line.line in claim.lines])
+        checked = [await self._prepare(line) for line in waiting]
+        refused = [line for line in checked if isinstance(line, UnbilledEnd)]
+        prepared = [line for line in checked if isinstance(line, PreparedLine)]
+        await asyncio.to_thread(self._lines.refuse, refused)
+        claim = await self._claim_and_start(prepared)
         moved = decided + len(refused) + len(claim.lines)
         return Started(moved, capped=claim.capped and not moved and not progress.running)
 
     async def _start_undecided(self) -> int:
-        """Try again to start the lines that waited for an execution of other content, and return how many it was decided for."""
+        """Retry the lines that waited for an execution of other content, and return how many were decided."""
         if not self._undecided:
             return 0
-        # A bill of the line's own content ends it, whatever is under way. The others are claimed anew: the batch may have to stop.
+        # A bill for a line's own content has ended it. The others are claimed anew, as the batch may have to stop.
         claimed = {line.line for line in await asyncio.to_thread(self._lines.list_starting)}
         waiting = [line for line in self._undecided if line.line in claimed]
         self._undecided = []
         await asyncio.to_thread(self._lines.release, [line.line for line in waiting])
-        claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in waiting])
-        await self._start_all([line for line in waiting if line.line in claim.lines])
+        await self._claim_and_start(waiting)
         return len(waiting) - len(self._undecided)
 
+    async def _claim_and_start(self, lines: Sequence[PreparedLine]) -> Claim:
+        claim = await asyncio.to_thread(self._lines.claim, [_price(line) for line in lines])
+        await self._start_all([line for line in lines if line.line in claim.lines])
+        return claim
+
     async def _prepare(self, line: WaitingLine) -> PreparedLine | UnbilledEnd:
-        """Checks a line by today's rules and prices, which may not be those of the day on which it was sent in."""
+        """Check a line by the rules and prices of now, which may differ from those when it was submitted."""
         found = await self._pages.find(line.page, line.line)
         payload = {**(found.request or {}), "request_id": line.run_id.split(":", 2)[2]}
         admission = await self._checker.check_request(CheckInput(payload=payload, workflow_id=line.run_id))
@@ -140,7 +137,7 @@ class BatchStarter:
             return _refuse(
                 line.line,
                 "PriceNotKnown",
-                f"No price is known for {admission.model}, so that no limit of cost could be kept. Nothing was sent.",
+                f"No price is known for {admission.model}, so the limit of cost cannot be kept. Nothing was sent.",
             )
         return PreparedLine(line.line, line.run_id, request, admission)
 
@@ -149,7 +146,7 @@ class BatchStarter:
         started = [result for result in results if isinstance(result, StartedLine)]
         await asyncio.to_thread(self._lines.confirm, started)
         unbilled = [result for result in results if isinstance(result, UnbilledEnd)]
-        await asyncio.to_thread(self._ends.end_unbilled, unbilled)
+        await asyncio.to_thread(self._lines.end_unbilled, unbilled)
         self._undecided += [line for line, result in zip(lines, results, strict=True) if result is None]
         for result in results:
             if isinstance(result, BaseException):
@@ -161,7 +158,7 @@ class BatchStarter:
             model=line.admission.model,
             submission=self._submission,
             batch_id=self._batch.batch_id,
-            priority_key=priorities.PRIORITY_BATCH,
+            priority_key=names.PRIORITY_BATCH,
         )
         async with self._places:
             try:
@@ -171,7 +168,7 @@ class BatchStarter:
                     id=line.run_id,
                     task_queue=names.RUNS_QUEUE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                    # A run that failed before is carried out again, and uses what it may have paid for.
+                    # A run that failed before starts again, and uses what it may have paid for.
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                     memo=start.memo,
                     search_attributes=start.search_attributes,
@@ -187,9 +184,9 @@ class BatchStarter:
         return StartedLine(line=line.line, workflow_run_id=handle.first_execution_run_id or "")
 
     async def _attach(self, line: PreparedLine) -> StartedLine | UnbilledEnd | None:
-        """Attach to the execution that exists. The ledger, not the execution, says whose the request id is.
+        """Attach to the existing execution. The ledger, not the execution, decides whose the request id is.
 
-        Returns None while an execution of other content is under way and the ledger does not give it the request id.
+        Returns None while an execution of other content is under way that does not own the request id in the ledger.
         """
         latest = await self._client.get_workflow_handle(line.run_id).describe()
         # Looked up after the execution: a completed one is in the ledger.
@@ -212,7 +209,7 @@ class BatchStarter:
         )
 
     async def _find_ours(self, run_id: str) -> str | None:
-        """Temporal's id of the run that this round of the batch has started, None where there is none."""
+        """Find Temporal's run id if this round of the batch has started the run, else None."""
         async with self._places:
             try:
                 described = await self._client.get_workflow_handle(run_id).describe()
@@ -220,16 +217,15 @@ class BatchStarter:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     return None
                 raise
-            return described.run_id if (await described.memo()).get(SUBMISSION) == self._submission else None
+            return (
+                described.run_id
+                if (await described.memo()).get(names.SUBMISSION) == self._submission
+                else None
+            )
 
 
 def _price(line: PreparedLine) -> PricedLine:
-    ceiling = line.admission.price_ceiling_usd
-    return PricedLine(
-        line=line.line,
-        fingerprint=strip_marks(line.admission.fingerprint),
-        ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
-    )
+    return PricedLine.from_check(line.line, line.admission.fingerprint, line.admission.price_ceiling_usd)
 
 
 def _identify(line: PreparedLine) -> RunIdentity:

@@ -1,4 +1,4 @@
-"""`claim_economy_part`: the lines of a part into the ledger, each as an attempt of its run, before anything is sent."""
+"""`claim_economy_part`: record the lines of a part in the ledger as attempts of their runs, before anything is sent."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -12,24 +12,23 @@ from activities.provider_call.earlier_attempts import AttemptReceipts
 from gpt_image_runs.batches.economy import (
     BILL_MISSING,
     EconomyAttempts,
-    EconomyLines,
     LineClaim,
     Refusal,
     describe_claim,
 )
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import PricedLine, StartedLine, UnbilledEnd
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.records import NewAttempt
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import PartClaim, PartOrder
-from gpt_image_runs.contracts.fingerprints import strip_marks
 from gpt_image_runs.contracts.money import parse_usd
 from gpt_image_runs.database.engine import Database
 from gpt_image_runs.database.errors import RunConflict
 from gpt_image_runs.images.store import ImageStore
 
 _LINES_AT_ONCE = 50
-# Of lines that were passed over, as the manifest names them. One that was paid has its bill, which counts before this.
+# Error types of passed lines in the manifest. A paid line has its bill, which takes precedence.
 _ERROR_TYPES = {
     "paid": BILL_MISSING,
     "under_way": "UnderWay",
@@ -40,7 +39,7 @@ _ERROR_TYPES = {
 
 
 class EconomyClaimer:
-    """Claims lines in one ledger for one provider. `resends` is as for runs by themselves."""
+    """Claims lines in one ledger for one provider. `resends` limits lost answers as for single runs."""
 
     def __init__(
         self, database: Database, store: ImageStore, *, provider: str, simulated: bool, resends: int
@@ -55,10 +54,11 @@ class EconomyClaimer:
 
     @activity.defn(name=names.CLAIM_ECONOMY_PART)
     async def claim_economy_part(self, order: PartOrder) -> PartClaim:
-        """Claims every line that may be sent. Once that is through, which lines these are never changes again.
+        """Claim every line of a part that may be sent. Idempotent: once decided, the claimed lines never change.
 
         Raises:
-            LedgerUnavailable, StoreUnavailable: tried again; lines that were claimed already are found.
+            BatchConflict: the part is not in the round's plan.
+            LedgerUnavailable, StoreUnavailable: retried; lines that were claimed already are found.
         """
         with translate_errors():
             async with heartbeats():
@@ -79,7 +79,7 @@ class EconomyClaimer:
         passed: list[PassedLine] = []
         for start in range(0, len(lines), _LINES_AT_ONCE):
             chunk = lines[start : start + _LINES_AT_ONCE]
-            # A ledger that was restored from an older copy takes lines that were paid for new ones.
+            # A ledger restored from an older copy would take paid lines for new ones.
             await asyncio.gather(
                 *(
                     self._receipts.restore_attempts(identify_line(line, activity.info().workflow_id or ""))
@@ -92,7 +92,7 @@ class EconomyClaimer:
                     claimed.append(result)
                 else:
                     passed.append(result)
-            if capped:  # a line that does not fit holds up those behind it
+            if capped:  # a line that does not fit keeps back those behind it
                 passed += map(_keep_back, lines[start + len(chunk) :])
                 break
         return claimed, passed
@@ -100,22 +100,27 @@ class EconomyClaimer:
     def _claim_some(
         self, order: PartOrder, lines: list[PlannedLine]
     ) -> tuple[list[PlannedLine | PassedLine], bool]:
-        """What became of these lines, and whether the batch's limit keeps back those behind them."""
-        batch_lines = EconomyLines(self._database, order.batch.batch_id)
-        allowed, capped = batch_lines.reserve([_price(line) for line in lines])
+        """Claim some lines; return the results, and whether the batch's limit keeps back the lines behind them."""
+        batch_lines = BatchLines(self._database, order.batch.batch_id, economy=True)
+        allowed, capped = batch_lines.claim(
+            [PricedLine.from_check(line.line, line.fingerprint, line.price_ceiling_usd) for line in lines]
+        )
         wanted = [line for line in lines if line.line in allowed]
         announced = [
-            (identify_line(line, activity.info().workflow_id or ""), self._announce(order, line))
+            (identify_line(line, activity.info().workflow_id or ""), self._new_attempt(order, line))
             for line in wanted
         ]
         claims = self._attempts.claim_all(announced, self._resends)
-        results = [_describe(line, claim) for line, claim in zip(wanted, claims, strict=True)]
+        results = [_apply_claim(line, claim) for line, claim in zip(wanted, claims, strict=True)]
         return [*results, *(_keep_back(line) for line in lines if line.line not in allowed)], capped
 
     def _begin(self, order: PartOrder, claimed: list[PlannedLine], passed: list[PassedLine]) -> None:
         workflow_run_id = activity.info().workflow_run_id or ""
-        EconomyLines(self._database, order.batch.batch_id).begin(
-            [StartedLine(line=line.line, workflow_run_id=workflow_run_id) for line in claimed],
+        lines = BatchLines(self._database, order.batch.batch_id, economy=True)
+        lines.confirm([StartedLine(line=line.line, workflow_run_id=workflow_run_id) for line in claimed])
+        # Of the passed lines those that have a bill are done, and the others failed.
+        lines.collect_billed()
+        lines.end_unbilled(
             [
                 UnbilledEnd(
                     line=line.line,
@@ -125,10 +130,10 @@ class EconomyClaimer:
                 )
                 for line in passed
                 if line.state in _ERROR_TYPES
-            ],
+            ]
         )
 
-    def _announce(self, order: PartOrder, line: PlannedLine) -> NewAttempt:
+    def _new_attempt(self, order: PartOrder, line: PlannedLine) -> NewAttempt:
         ceiling = line.price_ceiling_usd
         return NewAttempt(
             run_id=line.run_id,
@@ -142,7 +147,7 @@ class EconomyClaimer:
         )
 
 
-def _describe(line: PlannedLine, claim: LineClaim | Refusal) -> PlannedLine | PassedLine:
+def _apply_claim(line: PlannedLine, claim: LineClaim | Refusal) -> PlannedLine | PassedLine:
     if not isinstance(claim, LineClaim):
         state = "conflict" if isinstance(claim, RunConflict) else "over_budget"
         return PassedLine(line=line.line, run_id=line.run_id, state=state, reason=str(claim))
@@ -150,15 +155,6 @@ def _describe(line: PlannedLine, claim: LineClaim | Refusal) -> PlannedLine | Pa
         return line.model_copy(update={"attempt_id": claim.attempt.attempt_id})
     reason = describe_claim(claim, line.run_id)
     return PassedLine(line=line.line, run_id=line.run_id, state=claim.standing, reason=reason)
-
-
-def _price(line: PlannedLine) -> PricedLine:
-    ceiling = line.price_ceiling_usd
-    return PricedLine(
-        line=line.line,
-        fingerprint=strip_marks(line.fingerprint),
-        ceiling_micro_usd=None if ceiling is None else parse_usd(ceiling),
-    )
 
 
 def _keep_back(line: PlannedLine) -> PassedLine:

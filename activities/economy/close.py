@@ -1,4 +1,4 @@
-"""`close_economy_part` and `close_economy_round`: every line gets an outcome, also where nobody told one; then the sum."""
+"""`close_economy_part` gives every line an outcome, also one without a result; `close_economy_round` sums them up."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from temporalio import activity
 
 from activities.economy.documents import EconomyDocuments
-from activities.economy.outcomes import describe_left_out, describe_silence
+from activities.economy.outcomes import left_out_outcome, missing_result_outcome
 from activities.errors import translate_errors
 from activities.heartbeats import heartbeats
-from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
+from gpt_image_runs.batches.economy import EconomyAttempts, end_part, end_round
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.records import AttemptOutcome
 from gpt_image_runs.contracts import names
@@ -30,13 +30,13 @@ class EconomyCloser:
 
     @activity.defn(name=names.CLOSE_ECONOMY_PART)
     async def close_economy_part(self, order: PartOrder) -> int:
-        """Gives every line of a part that is still open its outcome; returns how many these were.
+        """Record an outcome for every line of a part that has none, and return how many had none.
 
-        How the part ended is what the activities have noted that asked the provider, and not what the workflow says.
+        How the part ended is read from what the activities noted that asked the provider, not from the workflow.
 
         Raises:
-            BatchConflict: the part is not one of the round's plan.
-            LedgerUnavailable, StoreUnavailable: tried again until it is through.
+            BatchConflict: the part is not in the round's plan.
+            LedgerUnavailable, StoreUnavailable: retried until it succeeds.
         """
         with translate_errors():
             async with heartbeats():
@@ -44,35 +44,36 @@ class EconomyCloser:
                 await documents.check_part(order.part)
                 number = order.part.number
                 left_out = {line.run_id: line.reason for line in await documents.read_left_out(number)}
-                silence = describe_silence(
+                missing = missing_result_outcome(
                     order, await documents.read_ended(number), await documents.find_refusal(number)
                 )
-                return await asyncio.to_thread(self._close, order, left_out.get, silence)
+                return await asyncio.to_thread(self._close, order, left_out.get, missing)
 
     @activity.defn(name=names.CLOSE_ECONOMY_ROUND)
     async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
-        """What came of a round, kept for good: what is started after it is another round. Errors as for a part."""
+        """Sum up a round and store the result for good: a later start is another round. Raises as for a part."""
         with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)
-                lines = EconomyLines(self._database, order.batch.batch_id)
                 known = await documents.read_end()
                 if known is None:
                     known = await asyncio.to_thread(self._sum_up, order)
-                    await asyncio.to_thread(lines.end_round, cancelled=order.cancelled)
+                    await asyncio.to_thread(
+                        end_round, self._database, order.batch.batch_id, cancelled=order.cancelled
+                    )
                     await documents.write_end(known)
                 return known
 
     def _close(
-        self, order: PartOrder, find_reason: Callable[[str], str | None], silence: AttemptOutcome
+        self, order: PartOrder, find_reason: Callable[[str], str | None], missing: AttemptOutcome
     ) -> int:
-        attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
+        part = order.batch.part_mark(order.part.number)
+        attempts = self._attempts.list_open(part)
         for attempt in attempts:
             reason = find_reason(attempt.run_id)
-            outcome = silence if reason is None else describe_left_out(reason)
+            outcome = missing if reason is None else left_out_outcome(reason)
             self._log.finish(attempt.attempt_id, outcome)
-        lines = EconomyLines(self._database, order.batch.batch_id)
-        lines.end_part(order.batch.part_mark(order.part.number))
+        end_part(self._database, order.batch.batch_id, part)
         return len(attempts)
 
     def _sum_up(self, order: RoundOrder) -> EconomySummary:

@@ -1,7 +1,7 @@
-"""What an economy batch keeps in the image store beside its pages: its plan, and what became of the lines before they were sent.
+"""The documents of an economy batch in the image store beside its pages: its plan, its claims, and how its parts ended.
 
-A round's documents are written in this order, each once it is whole: the parts, the plan, the claims of each part, the end.
-What is there is never decided anew: a worker that takes over, or a workflow that is started again, goes on with it.
+A round's documents are written in this order, each when it is complete: the parts, the plan, the claims of each part, the
+end. A decision that is stored is never made again: another worker, or a restarted workflow, continues from it.
 """
 
 from typing import Any, Literal, TypeVar
@@ -31,9 +31,10 @@ _END = "end.json"
 
 
 class PlannedLine(SparseContract):
-    """A line that may be sent. `line` is its number in the file, `page` where its request lies.
+    """A line that may be sent. `line` is its number in the file, `page` holds its request.
 
-    `options` are what of the request its answer is read by: neither prompt nor pictures. `attempt_id` is set once it is claimed.
+    `options` are the fields of the request that reading its response needs, without prompt and images. `attempt_id` is set
+    once the line is claimed.
     """
 
     line: int
@@ -51,14 +52,12 @@ class PlannedLine(SparseContract):
     attempt_id: str | None = None
 
     def read_request(self, model: str) -> ImageRequest:
-        """The request as far as it is kept here, with a stand-in for its prompt."""
+        """Build the request from what is stored here, with a placeholder for its prompt."""
         return ImageRequest.model_validate({"model": model, "prompt": "-", **self.options})
 
 
 class PassedLine(SparseContract):
-    """A line that is not sent, and why, in words. `state` "paid": it has its bill already;
-    "kept_back": it is not for this round.
-    """
+    """A line that is not sent, and why. `state` "paid": it has its bill already; "kept_back": it is not for this round."""
 
     line: int
     run_id: str | None = None
@@ -69,13 +68,13 @@ class PassedLine(SparseContract):
 
 
 class NewestBefore(SparseContract):
-    """When the provider's newest batch was created, by its own clock, before a part was sent. 0: it had none."""
+    """When the provider's newest batch before a part was created, by the provider's clock in Unix seconds; 0 without one."""
 
     created_at: int
 
 
 def identify_line(line: PlannedLine, workflow_id: str) -> RunIdentity:
-    """Return the identity of a line's run, carried out by an economy batch's workflow."""
+    """Return the identity of a line's run in the workflow of an economy batch."""
     return RunIdentity(
         run_id=line.run_id,
         tenant=line.tenant,
@@ -96,23 +95,23 @@ class EconomyDocuments:
         self._root = f"batches/{batch.batch_id}/{batch.digest}/economy/round-{batch.round:05d}"
 
     async def read_plan(self) -> EconomyPlan | None:
-        """The round's plan, None while there is none."""
+        """Read the round's plan, None before it is made."""
         return await self._read(_PLAN, EconomyPlan)
 
     async def write_plan(self, plan: EconomyPlan) -> None:
-        """Keeps the plan, after all of its parts."""
+        """Write the plan, after all of its parts."""
         await self._write(_PLAN, (plan,))
 
     async def read_end(self) -> EconomySummary | None:
-        """What came of the round, None while it goes on."""
+        """Read the round's result, None before it ends."""
         return await self._read(_END, EconomySummary)
 
     async def write_end(self, summary: EconomySummary) -> None:
-        """Keeps what came of the round: the next one may begin."""
+        """Write the round's result; the next round may begin."""
         await self._write(_END, (summary,))
 
     async def check_part(self, part: PlannedPart) -> None:
-        """Check a part that a workflow hands over against the plan: its model and endpoint decide what is paid and billed.
+        """Check a part that a workflow passes against the plan: its model and endpoint decide what is paid and billed.
 
         Raises:
             BatchConflict: it is not a part of this round's plan.
@@ -126,20 +125,20 @@ class EconomyDocuments:
             )
 
     async def write_part(self, number: int, lines: list[PlannedLine]) -> None:
-        """Keeps the lines of a part as they are planned."""
+        """Write the planned lines of a part."""
         await self._write(f"part-{number:05d}.jsonl", lines)
 
     async def read_part(self, number: int) -> list[PlannedLine]:
-        """The lines of a part as they are planned."""
+        """Read the planned lines of a part."""
         return await self._read_all(f"part-{number:05d}.jsonl", PlannedLine) or []
 
     async def write_claims(self, number: int, claimed: list[PlannedLine], passed: list[PassedLine]) -> None:
-        """Keeps which lines of a part are sent, and which are not."""
+        """Write which lines of a part are sent, and which are passed over."""
         await self._write(f"part-{number:05d}-passed.jsonl", passed)
         await self._write(f"part-{number:05d}-claimed.jsonl", claimed)
 
     async def read_claimed(self, number: int) -> list[PlannedLine] | None:
-        """The lines of a part that are sent, None while that is not known."""
+        """Read the lines of a part that are sent, None before they are claimed."""
         return await self._read_all(f"part-{number:05d}-claimed.jsonl", PlannedLine)
 
     async def read_passed(self, number: int) -> list[PassedLine]:
@@ -173,19 +172,19 @@ class EconomyDocuments:
         return await self._read(f"part-{number:05d}-ended.json", SeenBatch)
 
     async def write_left_out(self, number: int, lines: list[PassedLine]) -> None:
-        """Keeps the lines of a part that could not be written into its file any more."""
+        """Write the lines of a part that could not be written into its file."""
         await self._write(f"part-{number:05d}-left-out.jsonl", lines)
 
     async def read_left_out(self, number: int) -> list[PassedLine]:
-        """The lines of a part that could not be written into its file any more."""
+        """Read the lines of a part that could not be written into its file."""
         return await self._read_all(f"part-{number:05d}-left-out.jsonl", PassedLine) or []
 
     async def read_refused(self) -> list[PassedLine]:
-        """The lines that were refused."""
+        """Read the lines that were refused."""
         return await self._read_all(REFUSED, PassedLine) or []
 
     async def write_refused(self, lines: list[PassedLine]) -> None:
-        """Keeps the lines that were refused."""
+        """Write the lines that were refused."""
         await self._write(REFUSED, lines)
 
     async def _write(self, name: str, values: Any) -> None:

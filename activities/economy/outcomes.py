@@ -1,4 +1,4 @@
-"""From what the provider says of a line, or does not say, to what the ledger keeps of its attempt. Pure, apart from the clock."""
+"""Builds the outcome of an attempt from the result of its line in a provider's batch, or from its absence. No I/O."""
 
 from datetime import UTC, datetime
 
@@ -16,8 +16,8 @@ RESULT_MISSING = "ResultMissing"
 _NAMES = {"batch_expired": BATCH_EXPIRED, "batch_cancelled": BATCH_CANCELLED}
 
 
-def raw_answer_of(raw: ResultLine, result: LineResult, attempt: Attempt) -> RawAnswer:
-    """A line as if it had been answered by itself; its body is the whole line, for whoever has to understand it."""
+def build_raw_answer(raw: ResultLine, result: LineResult, attempt: Attempt) -> RawAnswer:
+    """Build the response of a result line as if its request had been sent alone. Its body is the whole line."""
     return RawAnswer(
         body=raw.data,
         headers={},
@@ -29,34 +29,30 @@ def raw_answer_of(raw: ResultLine, result: LineResult, attempt: Attempt) -> RawA
     )
 
 
-def describe_untouched(code: str, message: str) -> AttemptOutcome:
-    """The window closed, or the batch was cancelled, before it was this line's turn: it is not charged."""
+def not_started_outcome(code: str, message: str) -> AttemptOutcome:
+    """Build the outcome of a line that expired or was cancelled before it started: it is not charged."""
     return _end("not_sent", _NAMES[code], message or code, code)
 
 
-def describe_left_out(reason: str) -> AttemptOutcome:
-    """A line that never came into the file."""
+def left_out_outcome(reason: str) -> AttemptOutcome:
+    """Build the outcome of a line that was not written into the file."""
     return _end("not_sent", LEFT_OUT, reason)
 
 
-def describe_silence(order: PartOrder, ended: SeenBatch | None, refusal: str | None) -> AttemptOutcome:
-    """The outcome of every line that the result files do not tell of.
+def missing_result_outcome(order: PartOrder, ended: SeenBatch | None, refusal: str | None) -> AttemptOutcome:
+    """Build the outcome of every line that has no result in the files.
 
-    `ended` is how the provider said that its batch has ended, `refusal` why it did not take the batch: without either the lines
-    may have been carried out, whatever the workflow says in `order`.
+    `ended` is how the provider's batch ended by its own word, `refusal` why it did not accept the batch. Without either the
+    lines may have been charged, whatever the workflow says in `order`.
     """
     if ended is None and refusal is not None:
-        return _end("rejected", BATCH_REFUSED, f"The provider did not take the batch. {refusal}")
+        return _end("rejected", BATCH_REFUSED, f"The provider did not accept the batch. {refusal}")
     if ended and ended.status == "failed":
         why = f" {ended.reason}" if ended.reason else ""
-        message = (
-            f"The provider's batch {ended.provider_batch_id} failed before any line was carried out.{why}"
-        )
+        message = f"The provider's batch {ended.provider_batch_id} failed before any line was started.{why}"
         return _end("not_sent", BATCH_FAILED, message)
     if ended and ended.status == "cancelled" and ended.untouched:
-        message = (
-            f"The provider's batch {ended.provider_batch_id} was cancelled before any line was carried out."
-        )
+        message = f"The provider's batch {ended.provider_batch_id} was cancelled before any line was started."
         return _end("not_sent", BATCH_CANCELLED, message)
     why = f" {order.reason}" if order.reason else ""
     batch_id = ended.provider_batch_id if ended else order.provider_batch_id
@@ -64,8 +60,8 @@ def describe_silence(order: PartOrder, ended: SeenBatch | None, refusal: str | N
     return _end(
         "unknown",
         RESULT_MISSING,
-        f"The provider's batch {batch_id or '(not found)'} {stands}, and no file tells of this line: it may have been carried"
-        f" out and charged.{why}",
+        f"The provider's batch {batch_id or '(not found)'} {stands}, and no result file has this line: it may have been"
+        f" charged.{why}",
     )
 
 

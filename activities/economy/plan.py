@@ -1,6 +1,7 @@
-"""`plan_economy_batch`: every line of a batch checked as a run of its own would be, and divided into the provider's files.
+"""`plan_economy_batch`: check every line of a batch as for a run of its own, and split the lines into the provider's files.
 
-The batch and its lines are registered. Nothing is written into the ledger, and nothing sent: a plan that is made again from the same pages is the same.
+The batch and its lines are registered in the database; no attempt is recorded and nothing is sent. The same pages give the
+same plan.
 """
 
 import asyncio
@@ -9,14 +10,13 @@ from dataclasses import dataclass, field
 import structlog
 from temporalio import activity
 
-from activities.batches.advance_batch import describe_line
-from activities.batches.pages import BatchPages
+from activities.batches.pages import BatchPages, register_batch
 from activities.check_request import RequestChecker
 from activities.economy.documents import EconomyDocuments, PassedLine, PlannedLine
 from activities.errors import translate_errors
 from activities.heartbeats import heartbeats
-from gpt_image_runs.batches.batches import Batches, open_economy_batch
-from gpt_image_runs.batches.economy import EconomyLines
+from gpt_image_runs.batches.batches import Batches
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import UnbilledEnd
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchLine
@@ -45,7 +45,7 @@ class _Part:
 
 
 class PartSplitter:
-    """Takes lines one by one; each goes to the open file of its kind, or begins a new one. `most_bytes` of a file at most."""
+    """Assigns lines one by one to the open part of their endpoint and model, or to a new one. `most_bytes` limits a file."""
 
     def __init__(self, most_lines: int = MAX_LINES, most_bytes: int = MAX_FILE) -> None:
         self._most_lines = most_lines
@@ -54,7 +54,7 @@ class PartSplitter:
         self._parts: list[_Part] = []
 
     def add(self, endpoint: Endpoint, model: str, line: PlannedLine, size: int) -> None:
-        """Puts a line of that many bytes into a part."""
+        """Add a line of `size` bytes to a part."""
         part = self._open.get((endpoint, model))
         if part is None or len(part.lines) >= self._most_lines or part.size + size > self._most_bytes:
             part = _Part(len(self._parts), endpoint, model)
@@ -64,7 +64,7 @@ class PartSplitter:
         part.size += size
 
     def list_parts(self) -> list[tuple[PlannedPart, list[PlannedLine]]]:
-        """Every part with its lines, in the order in which they were begun."""
+        """List every part with its lines, in the order of their numbers."""
         return [
             (
                 PlannedPart(
@@ -77,7 +77,7 @@ class PartSplitter:
 
 
 class EconomyPlanner:
-    """Plans rounds of economy batches whose pages lie in one store, and registers them in one database."""
+    """Plans rounds of economy batches whose pages are in one store, and registers them in one database."""
 
     def __init__(
         self, checker: RequestChecker, store: ImageStore, database: Database, owners: PictureOwners
@@ -89,20 +89,20 @@ class EconomyPlanner:
 
     @activity.defn(name=names.PLAN_ECONOMY_BATCH)
     async def plan_economy_batch(self, order: EconomyOrder) -> EconomyPlan:
-        """The plan of the round that goes on, or of a new one where the last has ended.
+        """Plan the current round of a batch, or a new one where the last has ended. Idempotent until the round ends.
 
         Raises:
-            BatchConflict: the id stands for other lines, or for a batch at the standard price; not tried again.
-            LedgerUnavailable, StoreUnavailable: tried again until it is through.
+            BatchConflict: the id stands for other lines, or for a batch at the standard price; not retried.
+            LedgerUnavailable, StoreUnavailable: retried until it succeeds.
         """
         with translate_errors():
             async with heartbeats():
                 batch = await self._find_round(order)
-                await self._register(order, batch)
+                await register_batch(Batches(self._database), self._store, order, batch.round)
                 documents = EconomyDocuments(self._store, batch)
                 plan = await documents.read_plan() or await self._plan(order, batch, documents)
-                await self._tell_refused(order, await documents.read_refused())
-        log.info("The batch is planned.", batch=order.batch_id, round=plan.round, parts=len(plan.parts))
+                await self._end_refused(order, await documents.read_refused())
+        log.info("economy_batch_planned", batch=order.batch_id, round=plan.round, parts=len(plan.parts))
         return plan
 
     async def _find_round(self, order: EconomyOrder) -> EconomyBatchRef:
@@ -111,23 +111,15 @@ class EconomyPlanner:
             batch = batch.model_copy(update={"round": batch.round + 1})
         return batch
 
-    async def _register(self, order: EconomyOrder, batch: EconomyBatchRef) -> None:
-        first = await asyncio.to_thread(open_economy_batch, self._database, order, batch.round)
-        pages, batches = BatchPages(self._store, order.batch_id, order.digest), Batches(self._database)
-        for page in range(first, order.pages):
-            if order.template_batch_id:
-                await pages.copy_from(order.template_batch_id, page)
-            lines = [describe_line(line) for line in await pages.read(page)]
-            await asyncio.to_thread(batches.register, order.batch_id, page, lines)
-
-    async def _tell_refused(self, order: EconomyOrder, refused: list[PassedLine]) -> None:
+    async def _end_refused(self, order: EconomyOrder, refused: list[PassedLine]) -> None:
         ends = [
             UnbilledEnd(
                 line=line.line, state="failed", error_type=names.REQUEST_REFUSED, error_message=line.reason
             )
             for line in refused
         ]
-        await asyncio.to_thread(EconomyLines(self._database, order.batch_id).refuse, ends)
+        lines = BatchLines(self._database, order.batch_id, economy=True)
+        await asyncio.to_thread(lines.refuse, ends)
 
     async def _plan(
         self, order: EconomyOrder, batch: EconomyBatchRef, documents: EconomyDocuments
@@ -136,7 +128,7 @@ class EconomyPlanner:
         pages = BatchPages(self._store, order.batch_id, order.digest)
         for page in range(order.pages):
             for line in await pages.read(page):
-                problem = await self._take(line, page, splitter, seen)
+                problem = await self._add_line(line, page, splitter, seen)
                 if problem:
                     refused.append(PassedLine(line=line.line, state="refused", reason=problem))
         parts = splitter.list_parts()
@@ -147,10 +139,10 @@ class EconomyPlanner:
         await documents.write_plan(plan)
         return plan
 
-    async def _take(
+    async def _add_line(
         self, line: BatchLine, page: int, splitter: PartSplitter, seen: dict[str, int]
     ) -> str | None:
-        """Puts a line into a part, or says why not."""
+        """Add a line to a part, or return why it cannot be in a batch."""
         if line.request is None:
             return line.problem or "The line holds no request."
         admission = self._checker.check(line.request, "", "batch")

@@ -1,7 +1,7 @@
-"""`send_economy_part`: one file up, one batch of the provider created, and never a second one for the same part.
+"""`send_economy_part`: upload one file and create one batch at the provider, never a second one for the same part.
 
-Creating has no idempotency there, so every attempt looks first, by metadata that names the part and an attempt of the ledger
-that only this part has.
+Creating a batch is not idempotent at the provider, so every attempt first searches for it, by metadata that name the part and
+an attempt that only this part of this ledger has.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from activities.errors import to_application_error, translate_errors
 from activities.heartbeats import heartbeats
 from gpt_image_runs.batches.economy import EconomyAttempts
 from gpt_image_runs.contracts import names
+from gpt_image_runs.contracts.batches import BATCH_ID_PATTERN
 from gpt_image_runs.contracts.economy import (
-    BATCH_ID_PATTERN,
     EconomyBatchRef,
     LookOrder,
     PartOrder,
@@ -44,7 +44,7 @@ from gpt_image_runs.provider.errors import ObjectGone, ProviderFailure
 log = structlog.get_logger("send_economy_part")
 
 
-# Nobody waits for a part; calls, which somebody may wait for, give the memory back within seconds.
+# Nobody waits for a part. Calls, which somebody may wait for, free the memory within seconds.
 _PATIENCE_SECONDS = 600.0
 
 
@@ -57,11 +57,11 @@ async def write_part_file(
     owners: PictureOwners,
     budget: ByteBudget,
 ) -> list[PassedLine]:
-    """Writes the claimed lines of a part; returns those whose pictures are not sound any more, which are left out.
+    """Write the claimed lines of a part into a file; return those left out, whose input images are not valid any more.
 
     Raises:
-        StoreUnavailable: a page or a picture cannot be read now.
-        InputMemoryFull: the pictures of calls have left no room for those of a line.
+        StoreUnavailable: a page or an image cannot be read now.
+        InputMemoryFull: the input images of calls leave no memory for those of a line.
     """
     pages = BatchPages(store, order.batch.batch_id, order.batch.digest)
     left_out: list[PassedLine] = []
@@ -86,23 +86,24 @@ async def write_part_file(
     return left_out
 
 
+# After a lost response: the provider's list of batches may be a little behind.
 LOOK_AGAIN = timedelta(seconds=20)
-"""After a lost reply: the provider's list may be a little behind what it has created."""
-# How far the clocks of the provider's own machines may differ: of batches, only those are looked at that are not older than
-# the newest one that was there before this part was sent, by that much.
+# How far the clocks of the provider's machines may differ. The search covers batches from that long before the newest one that
+# existed when this part was first sent.
 CLOCKS_DIFFER = timedelta(hours=1)
 ALREADY_SENT = "AlreadySent"
 TOO_LATE = "TooLate"
 
 
 def read_seconds_since_boot() -> float:
-    """A monotonic clock that goes on while the machine sleeps, where there is one."""
+    """Read a monotonic clock in seconds that goes on while the machine sleeps, where the system has one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class EconomySender:
-    """Sends the parts of economy batches to one provider. `clock` is monotonic, in seconds;
-    `input_memory` is shared with the calls of this worker.
+    """Sends the parts of economy batches to one provider.
+
+    `clock` is monotonic, in seconds. `input_memory` is shared with the calls of this worker.
     """
 
     def __init__(
@@ -126,10 +127,10 @@ class EconomySender:
 
     @activity.defn(name=names.SEND_ECONOMY_PART)
     async def send_economy_part(self, order: PartOrder) -> SentPart:
-        """The provider's batch of a part: found where it exists, else created.
+        """Find the provider's batch of a part, or create it.
 
         Raises:
-            ApplicationError: named after the provider's failure; tried again where that may help, and after a lost reply.
+            ApplicationError: named after the provider's failure; retried where that may help, and after a lost response.
             LedgerUnavailable, StoreUnavailable: nothing was sent.
         """
         mark = order.batch.part_mark(order.part.number)
@@ -139,9 +140,9 @@ class EconomySender:
                 try:
                     return await self._send(order, documents)
                 except ProviderFailure as failure:
-                    log.info("A part was not sent.", part=mark, error_type=type(failure).__name__)
+                    log.info("economy_part_not_sent", part=mark, error_type=type(failure).__name__)
                     if failure.outcome == "unknown":
-                        raise _look_again(failure) from None
+                        raise _lost_response_error(failure) from None
                     if failure.retryable:
                         raise to_application_error(failure) from None
                     refused = SentPart(reason=str(failure))
@@ -154,7 +155,7 @@ class EconomySender:
         lines = await documents.read_claimed(order.part.number) or []
         if not lines:
             return SentPart()
-        metadata = _describe(order, lines)
+        metadata = _build_metadata(order, lines)
         first = await asyncio.to_thread(self._attempts.find, metadata["attempt"])
         batch = await self._find(documents, order.part.number, first.sent_at, metadata)
         if batch is None:
@@ -164,7 +165,7 @@ class EconomySender:
             batch = await self._create(order, lines, documents, metadata, started)
         if batch is None:
             return SentPart()
-        log.info("The provider has the part.", part=metadata["part"], provider_batch=batch.batch_id)
+        log.info("economy_part_sent", part=metadata["part"], provider_batch=batch.batch_id)
         return SentPart(provider_batch_id=batch.batch_id)
 
     async def _create(
@@ -187,7 +188,7 @@ class EconomySender:
             return None
         _refuse_late_creation(self._clock() - started)
         if await documents.find_refusal(order.part.number) is not None:
-            # By an attempt whose worker ended before it could say so. From now on there may be a batch.
+            # Noted by an attempt whose worker ended before it could report it. From now on there may be a batch.
             await documents.write_sent(order.part.number, SentPart())
         return await self._client.create(
             NewBatch(file_id=file_id, endpoint=order.part.endpoint, metadata=metadata)
@@ -199,8 +200,8 @@ class EconomySender:
         """Find the part's batch at the provider.
 
         Raises:
-            ApplicationError: an earlier attempt may have created it, and the provider does not let us look now: no refusal.
-            ProviderFailure: it does not let us look, and nothing was created yet.
+            ApplicationError: the search failed, and an earlier attempt may have created the batch.
+            ProviderFailure: the search failed, and nothing was created yet.
         """
         is_first = await documents.read_newest_before(number) is None
         try:
@@ -214,20 +215,20 @@ class EconomySender:
     async def _find_oldest_possible(
         self, documents: EconomyDocuments, number: int, claimed_at: datetime
     ) -> datetime:
-        """What was created before this moment is not the part's batch, by the provider's clock.
+        """Find the earliest time, by the provider's clock, at which the part's batch can have been created.
 
-        Not by that of the worker which claimed the part: had it been a day ahead, a batch that was created would not be
-        found, and the whole part would be paid twice.
+        The clock of the worker that claimed the part is not used: if it was a day ahead, an existing batch would not be found
+        and the whole part would be paid twice.
         """
         newest = await documents.read_newest_before(number)
         if newest is None:
             newest = await self._client.find_newest() or 0
             await documents.write_newest_before(number, newest)
-        # Of a store that was restored, the note may be a new one: made after the batch was created.
+        # In a restored store the note may be newer than the batch.
         return min(datetime.fromtimestamp(newest, UTC), claimed_at) - CLOCKS_DIFFER
 
     def _refuse_second_batch(self, order: PartOrder, lines: list[PlannedLine]) -> None:
-        """A part of which lines have outcomes was sent, whether the provider still lists its batch or not."""
+        """Check that no line of the part has an outcome: then it was sent, even if the provider lists no batch."""
         open_attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
         if len(open_attempts) != len(lines):
             raise ApplicationError(
@@ -238,8 +239,8 @@ class EconomySender:
             )
 
 
-def _describe(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str]:
-    """What a batch is found by. The attempt's id is of this ledger alone: nobody else's batch can have it."""
+def _build_metadata(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str]:
+    """Build the metadata that a batch is found by. No other ledger has the attempt's id."""
     return {
         "batch": order.batch.batch_id,
         "part": order.batch.part_mark(order.part.number),
@@ -249,22 +250,22 @@ def _describe(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str]:
 
 
 def _refuse_late_creation(took_seconds: float) -> None:
-    """A worker that was away for so long that another may have taken over leaves the creation to that one.
+    """Check that this attempt's time is not nearly over: then another worker may have taken over, and it creates the batch.
 
-    By its own clock alone: the server's may differ from it by any amount.
+    Only this worker's clock is used, as the server's may differ from it by any amount.
     """
     allowed = activity.info().start_to_close_timeout
     if allowed is None:
         return
     if allowed.total_seconds() - took_seconds < CREATE_SECONDS:
         raise ApplicationError(
-            "There was no time left to create the batch; it is tried again from the start.", type=TOO_LATE
+            "There was no time left to create the batch; the activity is retried.", type=TOO_LATE
         )
 
 
-def _look_again(failure: ProviderFailure) -> ApplicationError:
+def _lost_response_error(failure: ProviderFailure) -> ApplicationError:
     return ApplicationError(
-        f"{failure} The batch is looked for before another is created.",
+        f"{failure} The next attempt searches for the batch before it creates one.",
         type=type(failure).__name__,
         next_retry_delay=LOOK_AGAIN,
         category=ApplicationErrorCategory.BENIGN,
@@ -276,7 +277,7 @@ _DIGEST = r"[0-9a-f]{64}"
 
 
 class EconomyWatcher:
-    """Looks at batches of one provider, and notes in the store how those of this ledger have ended."""
+    """Polls and cancels batches of one provider, and notes in the store how those of this ledger ended."""
 
     def __init__(self, client: BatchClient, store: ImageStore) -> None:
         self._client = client
@@ -284,15 +285,15 @@ class EconomyWatcher:
 
     @activity.defn(name=names.LOOK_AT_ECONOMY_PARTS)
     async def look_at_economy_parts(self, order: LookOrder) -> SeenBatches:
-        """The batches as they stand.
+        """Poll batches of the provider and return their states.
 
         Raises:
-            ApplicationError: the provider's failure; looking costs nothing, and is tried again.
-            StoreUnavailable: tried again; a part is closed by what is noted here.
+            ApplicationError: the provider's failure; retried, as polling costs nothing.
+            StoreUnavailable: retried; a part is closed by what is noted here.
         """
-        return await _visit(order, self._look)
+        return await _call_each(order, self._poll)
 
-    async def _look(self, batch_id: str) -> ProviderBatch:
+    async def _poll(self, batch_id: str) -> ProviderBatch:
         batch = await self._client.look(batch_id)
         if batch.has_ended:
             await self._note_end(batch)
@@ -305,17 +306,17 @@ class EconomyWatcher:
             return
         documents = EconomyDocuments(self._store, part.batch)
         claimed = await documents.read_claimed(part.number)
-        # Another ledger may have a part of the same name; the attempt is of one ledger alone.
+        # Another ledger may have a part of the same name, but not the attempt.
         if claimed and claimed[0].attempt_id == batch.metadata.get("attempt"):
-            await documents.write_ended(part.number, _describe_seen(batch))
+            await documents.write_ended(part.number, _seen_batch(batch))
 
     @activity.defn(name=names.CANCEL_ECONOMY_PARTS)
     async def cancel_economy_parts(self, order: LookOrder) -> SeenBatches:
-        """Asks the batches to stop. What was carried out by then is kept and charged. Errors as for looking."""
-        return await _visit(order, self._client.cancel)
+        """Cancel batches of the provider. Lines done by then are charged and saved. Raises as for polling."""
+        return await _call_each(order, self._client.cancel)
 
 
-async def _visit(order: LookOrder, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatches:
+async def _call_each(order: LookOrder, call: Callable[[str], Awaitable[ProviderBatch]]) -> SeenBatches:
     with translate_errors():
         try:
             async with heartbeats():  # hundreds of parts take longer than a heartbeat may be missed
@@ -330,7 +331,7 @@ async def _see(batch_id: str, call: Callable[[str], Awaitable[ProviderBatch]]) -
         batch = await call(batch_id)
     except ObjectGone as gone:
         return SeenBatch(provider_batch_id=batch_id, status=GONE, has_ended=True, reason=str(gone))
-    return _describe_seen(batch)
+    return _seen_batch(batch)
 
 
 class _PartName(NamedTuple):
@@ -339,9 +340,8 @@ class _PartName(NamedTuple):
 
 
 def _find_part(batch: ProviderBatch) -> _PartName | None:
-    """The part that a batch was created for, None where its metadata name none."""
-    told = [batch.metadata.get(name, "") for name in ("batch", "digest", "part")]
-    batch_id, digest, mark = told
+    """Find the part that a batch was created for, None where its metadata do not name one."""
+    batch_id, digest, mark = (batch.metadata.get(name, "") for name in ("batch", "digest", "part"))
     _, _, place = mark.partition(f"{batch_id}/{digest[:12]}/")
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", place, re.ASCII)
     if not found or not re.fullmatch(BATCH_ID_PATTERN, batch_id) or not re.fullmatch(_DIGEST, digest):
@@ -351,7 +351,7 @@ def _find_part(batch: ProviderBatch) -> _PartName | None:
     return name if ref.part_mark(name.number) == mark else None
 
 
-def _describe_seen(batch: ProviderBatch) -> SeenBatch:
+def _seen_batch(batch: ProviderBatch) -> SeenBatch:
     return SeenBatch(
         provider_batch_id=batch.batch_id,
         status=batch.status,

@@ -1,6 +1,6 @@
-"""`settle_economy_lines`: a stretch of a result file, line by line: pictures into the store, outcomes and bills into the ledger.
+"""`settle_economy_lines`: read a section of a result file line by line, save images, record outcomes and bills.
 
-A line that was settled before is passed over, so that a stretch may be read again after a crash. A handful of lines is in memory.
+Settling a line is idempotent, so that a section may be read again after a crash. Only a few lines are in memory at a time.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import structlog
 from temporalio import activity
 
 from activities.economy.documents import EconomyDocuments, PlannedLine, identify_line
-from activities.economy.outcomes import describe_untouched, raw_answer_of
+from activities.economy.outcomes import build_raw_answer, not_started_outcome
 from activities.errors import to_application_error, translate_errors
 from activities.heartbeats import heartbeats
 from activities.provider_call.earlier_attempts import AttemptReceipts
@@ -23,7 +23,8 @@ from activities.provider_call.results import (
     succeeded_outcome,
     undelivered_outcome,
 )
-from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
+from gpt_image_runs.batches.economy import EconomyAttempts
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
 from gpt_image_runs.billing.ledger.ledger import Ledger
 from gpt_image_runs.billing.pricing.cost import compute_cost
@@ -45,14 +46,14 @@ log = structlog.get_logger("settle_economy_lines")
 
 
 class LineBiller:
-    """Bills lines that were paid, by the cards that the worker was started with."""
+    """Bills paid lines by the worker's rate cards."""
 
     def __init__(self, ledger: Ledger, cards: RateCards) -> None:
         self._ledger = ledger
         self._cards = cards
 
     def bill(self, line: PlannedLine, paid: Attempt) -> BillingRecord:
-        """The entry of a line's run: made now, or found where it was made before.
+        """Record the bill of a line's run, or find it where it was recorded before.
 
         Raises:
             LedgerUnavailable: try again.
@@ -83,14 +84,14 @@ class LineBiller:
         )
 
 
-LINES_A_STRETCH = 500
-SECONDS_A_STRETCH = 60.0
+LINES_A_SECTION = 500
+SECONDS_A_SECTION = 60.0
 LINES_AT_ONCE = 4
 _NOTHING_BEHIND = 416
 
 
 class EconomySettler:
-    """Settles the lines of one provider's result files."""
+    """Settles the lines of result files of one provider."""
 
     def __init__(
         self,
@@ -113,11 +114,12 @@ class EconomySettler:
 
     @activity.defn(name=names.SETTLE_ECONOMY_LINES)
     async def settle_economy_lines(self, order: SettleOrder) -> SettledLines:
-        """Settles as many lines as a stretch has, and says where the next one begins.
+        """Settle one section of a result file, and return where the next one begins.
 
         Raises:
-            ApplicationError: the file cannot be read now; tried again from where this stretch began.
-            LedgerUnavailable, StoreUnavailable: the same.
+            BatchConflict: the part is not in the round's plan.
+            ApplicationError: the file cannot be read now; retried from the start of this section.
+            LedgerUnavailable, StoreUnavailable: retried in the same way.
         """
         with translate_errors():
             async with heartbeats():
@@ -132,7 +134,7 @@ class EconomySettler:
                     if failure.http_status == _NOTHING_BEHIND:
                         return SettledLines()
                     raise to_application_error(failure, patient=True) from None
-                lines = EconomyLines(self._database, order.batch.batch_id)
+                lines = BatchLines(self._database, order.batch.batch_id, economy=True)
                 await asyncio.to_thread(lines.collect_billed)
                 return settled
 
@@ -149,26 +151,26 @@ class EconomySettler:
                     raise result
             count += len(group)
             unread += sum(result is False for result in settled)
-            if count >= LINES_A_STRETCH or time.monotonic() - started > SECONDS_A_STRETCH:
+            if count >= LINES_A_SECTION or time.monotonic() - started > SECONDS_A_SECTION:
                 return SettledLines(next_offset=group[-1].end, lines=count, unread=unread)
         return SettledLines(lines=count, unread=unread)
 
     async def _settle_line(self, order: SettleOrder, raw: ResultLine, lines: dict[str, PlannedLine]) -> bool:
-        """Whether the line is one of ours, and settled now."""
+        """Settle a line, and return whether it is one of the part's."""
         result = await asyncio.to_thread(read_result_line, raw.data)
         line = lines.get(result.custom_id) if result else None
         if result is None or line is None or line.attempt_id is None:
-            log.error("A line of a result file is none of ours.", file=order.file_id, ends_at=raw.end)
+            log.error("foreign_result_line_ignored", file=order.file_id, ends_at=raw.end)
             return False
         attempt = await asyncio.to_thread(self._attempts.find, line.attempt_id)
         if attempt.outcome != "succeeded":
-            outcome = await self._learn(order, raw, result, line, attempt)
+            outcome = await self._read_outcome(order, raw, result, line, attempt)
             if outcome.outcome in {"succeeded", "unknown"}:
                 await self._write_receipt(order, line, attempt, outcome)
             try:
                 await asyncio.to_thread(self._log.finish, attempt.attempt_id, outcome)
             except AttemptConflict as conflict:
-                log.warning("A line has two results.", attempt_id=attempt.attempt_id, error=str(conflict))
+                log.warning("second_result_ignored", attempt_id=attempt.attempt_id, error=str(conflict))
                 return False
             attempt = apply_outcome(attempt, outcome)
         if attempt.outcome == "succeeded":
@@ -178,20 +180,20 @@ class EconomySettler:
     async def _write_receipt(
         self, order: SettleOrder, line: PlannedLine, attempt: Attempt, outcome: AttemptOutcome
     ) -> None:
-        """What was paid outlives a ledger that is restored from an older copy."""
+        """Write a receipt into the store: it survives a ledger that is restored from an older copy."""
         asked = {"metadata": line.metadata, "missing_usage": line.missing_usage}
         request = line.read_request(order.part.model).model_copy(update=asked)
         run = identify_line(line, activity.info().workflow_id or "")
         await self._receipts.write(run, attempt, outcome, request)
 
-    async def _learn(
+    async def _read_outcome(
         self, order: SettleOrder, raw: ResultLine, result: LineResult, line: PlannedLine, attempt: Attempt
     ) -> AttemptOutcome:
         if result.untouched:
-            return describe_untouched(*result.untouched)
+            return not_started_outcome(*result.untouched)
         if result.failure:
             return failed_outcome(result.failure)
-        answer = raw_answer_of(raw, result, attempt)
+        answer = build_raw_answer(raw, result, attempt)
         try:
             read = await self._keeper.open_answer(
                 answer, line.read_request(order.part.model), result.response
@@ -203,7 +205,7 @@ class EconomySettler:
             return dataclasses.replace(undelivered_outcome(answer, failure), latency_ms=None)
         if read.problems:
             await self._keeper.save_raw_body(attempt.attempt_id, answer)
-        # The provider keeps the file: a store that is away is left to the next attempt.
+        # The provider keeps the file: if the store is unavailable, the next attempt saves the images.
         images = await self._keeper.save_without_waiting(read.pictures, owner=line.tenant)
         return dataclasses.replace(succeeded_outcome(answer, read, images), latency_ms=None)
 

@@ -1,4 +1,4 @@
-"""`batch`: many runs from one file. A group of commands; each does its own work in a module of its own."""
+"""The command group `batch`."""
 
 from typer import Typer
 

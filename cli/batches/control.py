@@ -1,4 +1,4 @@
-"""`batch pause`, `resume`, `cancel` and `retry`: what is done to a batch that exists."""
+"""The commands `batch pause`, `resume`, `cancel` and `retry`."""
 
 import asyncio
 from typing import Annotated
@@ -15,11 +15,11 @@ from cli.batches.start import (
     MaxCost,
     Options,
     Window,
+    build_next_order,
+    check_can_pause,
+    check_economy_options,
     find_batch,
-    make_order,
-    read_limit,
-    refuse_meaningless,
-    refuse_pause,
+    parse_limit,
     refused_where_ended,
     require_batch,
 )
@@ -31,7 +31,7 @@ from cli.session import Session, open_session
 from gpt_image_runs.batches.batches import count_retries
 from gpt_image_runs.client.batches import find_workflow_id, is_under_way
 from gpt_image_runs.contracts import names
-from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress, Retry
+from gpt_image_runs.contracts.batches import BatchProgress, Retry
 
 
 def pause(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
@@ -39,9 +39,8 @@ def pause(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
 
     What runs is let finish. `batch resume` goes on.
     """
-    _signal(
-        batch_id, names.SIGNAL_PAUSE, "pause", "No further line is started; what runs is let finish.", as_json
-    )
+    effect = "No further line is started; what runs is let finish."
+    _signal(batch_id, names.SIGNAL_PAUSE, "pause", effect, as_json)
 
 
 def resume(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
@@ -55,8 +54,8 @@ def cancel(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
     Nothing is started any more, and runs under way are cancelled. A request that was sent already is let finish and billed, as
     it is paid for.
     """
-    told = "Nothing is started any more, and what was not sent yet is cancelled."
-    _signal(batch_id, names.SIGNAL_CANCEL, "cancel", told, as_json)
+    effect = "Nothing is started any more, and what was not sent yet is cancelled."
+    _signal(batch_id, names.SIGNAL_CANCEL, "cancel", effect, as_json)
 
 
 def retry(
@@ -79,9 +78,9 @@ def retry(
     """
     session, output = open_session(), Output(as_json=as_json)
     progress = require_batch(session, batch_id)
-    wanted = Options(window, read_limit(max_cost), fail_fast)
+    wanted = Options(window, parse_limit(max_cost), fail_fast)
     if progress.economy:
-        refuse_meaningless(wanted, session)
+        check_economy_options(wanted, session)
     with session.open_ledger() as database:
         counts = count_retries(database, batch_id)
     return asyncio.run(
@@ -118,39 +117,28 @@ async def _retry(
         return FAILED if kept_back else 0
     output.say(f"{again:,} lines are started again, {progress.waiting:,} for the first time.")
     retried: Retry = "unknown" if include_unknown else "unpaid"
-    if progress.economy:
-        economy_order = make_order(progress, wanted, retried if again else "waiting")
-        return await start_and_watch(economy_order, session, output, detach=detach)
-    order = BatchOrder(
-        batch_id=progress.batch_id,
-        digest=progress.digest,
-        lines=progress.lines,
-        pages=progress.pages,
-        round=progress.round + 1 if again else progress.round,
-        retry=retried if again else None,
-        **wanted.apply(progress),
-    )
+    order = build_next_order(progress, wanted, retried if again else None)
     return await start_and_watch(order, session, output, detach=detach)
 
 
-def _signal(batch_id: str, signal: str, verb: str, told: str, as_json: bool) -> None:  # noqa: FBT001 - passed on
-    asyncio.run(_send(batch_id, signal, open_session(), Output(as_json=as_json), verb=verb, told=told))
+def _signal(batch_id: str, signal: str, verb: str, effect: str, as_json: bool) -> None:  # noqa: FBT001 - passed on
+    asyncio.run(_send(batch_id, signal, open_session(), Output(as_json=as_json), verb=verb, effect=effect))
 
 
 async def _send(
-    batch_id: str, signal: str, session: Session, output: Output, *, verb: str, told: str
+    batch_id: str, signal: str, session: Session, output: Output, *, verb: str, effect: str
 ) -> None:
     known = find_batch(session, batch_id)
     if known and signal != names.SIGNAL_CANCEL:
-        refuse_pause(known, verb)
-    # What saves money is never held up.
+        check_can_pause(known, verb)
+    # Pausing and cancelling save money, so they do not wait for workers.
     resumes = signal == names.SIGNAL_RESUME
     client = await (connect_to_own_workers(session, output) if resumes else session.connect())
     economy_id = find_workflow_id(batch_id, economy=True)
-    # Of a batch that was just started the database may not know yet.
+    # The database may not know yet a batch that was just started.
     economy = known.economy if known else await is_under_way(client, economy_id)
     workflow_id = find_workflow_id(batch_id, economy=economy)
     with refused_where_ended(session, batch_id, verb):
         await client.get_workflow_handle(workflow_id).signal(signal)
     document = {"status": "asked", "batch_id": batch_id, "wish": verb}
-    output.answer(document, Text(f"{batch_id}: {told} See `python starter.py batch watch {batch_id}`."))
+    output.answer(document, Text(f"{batch_id}: {effect} See `python starter.py batch watch {batch_id}`."))

@@ -1,4 +1,4 @@
-"""`batch run`: a file of requests, each a run and a bill of its own."""
+"""The command `batch run`: check a file of requests, start its batch, watch it."""
 
 import asyncio
 import json
@@ -17,13 +17,13 @@ from cli.batches.start import (
     MaxCost,
     Options,
     Window,
+    build_next_order,
     check_batch_id,
+    check_digest,
+    check_economy_options,
+    check_kind,
     find_batch,
-    make_order,
-    read_limit,
-    refuse_meaningless,
-    refuse_other_kind,
-    refuse_other_lines,
+    parse_limit,
     start_batch,
 )
 from cli.batches.view import describe_progress, find_status
@@ -74,18 +74,18 @@ def run(
     """
     session, output = open_session(), Output(as_json=as_json)
     defaults = options.make_payload(given, session.settings.default_model)
-    wanted = Options(window, read_limit(max_cost), fail_fast)
+    wanted = Options(window, parse_limit(max_cost), fail_fast)
     if economy:
-        refuse_meaningless(wanted, session)
+        check_economy_options(wanted, session)
     name = check_batch_id(batch_id or PurePath(file).stem)
     runner = BatchRun(file, name, session, output, wanted, economy=economy)
     if prepare:
         return asyncio.run(runner.prepare(defaults, skip_invalid=skip_invalid))
-    return asyncio.run(runner.carry_out(defaults, skip_invalid=skip_invalid, detach=detach))
+    return asyncio.run(runner.run(defaults, skip_invalid=skip_invalid, detach=detach))
 
 
 class BatchRun:
-    """One `batch run`, from the file to its end."""
+    """One `batch run` of a file."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class BatchRun:
         self._wanted = wanted
 
     async def prepare(self, defaults: dict[str, Any], *, skip_invalid: bool) -> int:
-        """Put the lines into the store and print the order that a schedule starts the batch with.
+        """Write the lines into the store and print the order for a schedule. Nothing is started.
 
         Raises:
             CommandFailed: refused.
@@ -114,7 +114,7 @@ class BatchRun:
             intake = await self._take_in(defaults, None, Path(folder))
             self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
             await intake.spool.upload(self._session.open_store(), self._batch_id, intake.digest)
-        order = self._make_order(intake, None)
+        order = self._build_order(intake)
         document = order.model_dump(mode="json", exclude_defaults=True)
         kind = names.ECONOMY_BATCH if self._economy else names.BATCH
         rows = [("workflow type", kind), ("workflow id", order.workflow_id), ("task queue", names.RUNS_QUEUE)]
@@ -122,20 +122,20 @@ class BatchRun:
         self._output.answer(document, describe_lines("Nothing was started. For a schedule:", rows))
         return 0
 
-    async def carry_out(self, defaults: dict[str, Any], *, skip_invalid: bool, detach: bool) -> int:
-        """Takes the lines in, starts or takes up the batch, and returns the exit status.
+    async def run(self, defaults: dict[str, Any], *, skip_invalid: bool, detach: bool) -> int:
+        """Check the lines, start or continue the batch, watch it, and return the exit status.
 
         Raises:
             CommandFailed: refused, lost or interrupted.
         """
         known = find_batch(self._session, self._batch_id)
         if known:
-            refuse_other_kind(known, economy=self._economy)
+            check_kind(known, economy=self._economy)
         with tempfile.TemporaryDirectory() as folder:
             intake = await self._take_in(defaults, known, Path(folder))
             if known:
-                # Lines that were right when they were taken in may be wrong by today's rules: their runs are checked again.
-                refuse_other_lines(self._batch_id, known.digest, intake.digest)
+                # Lines that were valid before may be invalid by today's rules: their runs are checked again.
+                check_digest(self._batch_id, known.digest, intake.digest)
             else:
                 self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
                 store = self._session.open_store()
@@ -145,21 +145,22 @@ class BatchRun:
             self._output.answer(known.model_dump(mode="json"), describe_progress(known))
             return find_status(known)
         return await start_and_watch(
-            self._make_order(intake, known), self._session, self._output, detach=detach
+            build_next_order(known, self._wanted) if known else self._build_order(intake),
+            self._session,
+            self._output,
+            detach=detach,
         )
 
-    def _make_order(self, intake: Intake, known: BatchProgress | None) -> BatchOrder | EconomyOrder:
-        if known and self._economy:
-            return make_order(known, self._wanted, "waiting")
+    def _build_order(self, intake: Intake) -> BatchOrder | EconomyOrder:
         lines: dict[str, Any] = {
             "batch_id": self._batch_id,
             "digest": intake.digest,
-            "lines": known.lines if known else intake.spool.lines,
-            "pages": known.pages if known else intake.spool.pages,
+            "lines": intake.spool.lines,
+            "pages": intake.spool.pages,
         }
         if self._economy:
             return EconomyOrder(**lines, max_cost_usd=self._wanted.max_cost_usd)
-        return BatchOrder(**lines, round=known.round if known else 1, **self._wanted.apply(known))
+        return BatchOrder(**lines, **self._wanted.apply(None))
 
     async def _take_in(self, defaults: dict[str, Any], known: BatchProgress | None, folder: Path) -> Intake:
         needs_price = self._wanted.max_cost_usd is not None and known is None
@@ -181,18 +182,18 @@ class BatchRun:
             self._output.warn(f"and {intake.wrong - len(intake.told):,} more lines are skipped.")
         priced = f"at most {format_usd(intake.worst_case_micro_usd)} USD"
         more = f", and {intake.unpriced:,} lines whose price is not known" if intake.unpriced else ""
-        told = (
-            "1 line is sound; it costs"
+        checked = (
+            "1 line is valid; it costs"
             if intake.sound == 1
-            else f"{intake.sound:,} lines are sound; they cost"
+            else f"{intake.sound:,} lines are valid; they cost"
         )
-        self._output.say(f"{told} {priced}{more}.")
+        self._output.say(f"{checked} {priced}{more}.")
 
 
 async def start_and_watch(
     order: BatchOrder | EconomyOrder, session: Session, output: Output, *, detach: bool
 ) -> int:
-    """Starts a batch or attaches to it, and shows it until its end; returns the exit status.
+    """Start a batch or attach to it, watch it until its end, and return the exit status.
 
     Raises:
         CommandFailed: refused, lost or interrupted.
@@ -211,8 +212,8 @@ async def start_and_watch(
         return 0
     economy = isinstance(order, EconomyOrder)
     progress = await watch_batch(order.batch_id, session, client, output, economy=economy)
-    # Others may have come first meanwhile.
-    refuse_other_kind(progress, economy=economy)
-    refuse_other_lines(order.batch_id, progress.digest, order.digest)
+    # Somebody else may have started another batch of this id meanwhile.
+    check_kind(progress, economy=economy)
+    check_digest(order.batch_id, progress.digest, order.digest)
     output.answer(progress.model_dump(mode="json"), describe_progress(progress, link))
     return find_status(progress)

@@ -1,4 +1,4 @@
-"""From a batch's order to its workflow: started, or attached to where it is under way already."""
+"""Options and orders of batches, how a batch is found, started and refused."""
 
 import re
 from collections.abc import Iterator
@@ -17,28 +17,29 @@ from gpt_image_runs.client import batches
 from gpt_image_runs.client.errors import BatchConflict
 from gpt_image_runs.contracts.batches import (
     BATCH_ID_PATTERN,
+    DEFAULT_WINDOW,
     MAX_WINDOW,
-    USUAL_WINDOW,
     BatchOrder,
     BatchProgress,
+    Retry,
     describe_conflict,
     describe_other_kind,
 )
-from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry
+from gpt_image_runs.contracts.economy import EconomyOrder
 from gpt_image_runs.contracts.money import format_usd, parse_usd
 from gpt_image_runs.database.errors import LedgerNotReady
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a batch is to run; None is what it had before, or the usual."""
+    """The options of a batch. None is what it had before, or the default."""
 
     window: int | None
     max_cost_usd: str | None
     fail_fast: bool | None
 
     def apply(self, known: BatchProgress | None) -> dict[str, Any]:
-        """The fields of an order. What a batch had before stays, where nothing else is said: above all its limit of cost."""
+        """Return the fields of an order. A batch keeps the options that are not given, such as its limit of cost."""
         given = {"window": self.window, "max_cost_usd": self.max_cost_usd, "fail_fast": self.fail_fast}
         before = (
             {name: getattr(known, name) for name in given if getattr(known, name) is not None}
@@ -48,11 +49,11 @@ class Options:
         return before | {name: value for name, value in given.items() if value is not None}
 
 
-def read_limit(text: str | None) -> str | None:
-    """An amount as a person types it, with 6 places.
+def parse_limit(text: str | None) -> str | None:
+    """Parse an amount that a person typed, and return it with 6 places.
 
     Raises:
-        RequestRefused: it is none, or not above zero.
+        RequestRefused: it is not a valid amount, or not above zero.
     """
     if text is None:
         return None
@@ -66,7 +67,7 @@ def read_limit(text: str | None) -> str | None:
 
 
 def find_batch(session: Session, batch_id: str) -> BatchProgress | None:
-    """Where a batch stands, None where nobody knows it, or there is no ledger yet.
+    """Find the progress of a batch, None where there is no such batch or no ledger yet.
 
     Raises:
         LedgerError: the ledger does not answer.
@@ -79,7 +80,7 @@ def find_batch(session: Session, batch_id: str) -> BatchProgress | None:
 
 
 def require_batch(session: Session, batch_id: str) -> BatchProgress:
-    """Where a batch stands.
+    """Get the progress of a batch.
 
     Raises:
         CommandFailed: there is no such batch.
@@ -93,8 +94,8 @@ def require_batch(session: Session, batch_id: str) -> BatchProgress:
     return progress
 
 
-def refuse_other_lines(batch_id: str, known: str, given: str) -> None:
-    """Raises RequestRefused where a batch's id stands for other lines already."""
+def check_digest(batch_id: str, known: str, given: str) -> None:
+    """Check that a batch's id stands for the same lines. Raises RequestRefused."""
     if known != given:
         raise RequestRefused(describe_conflict(batch_id, known, given), batch_id=batch_id)
 
@@ -113,7 +114,7 @@ async def start_batch(client: Client, order: BatchOrder | EconomyOrder) -> bool:
 
 @contextmanager
 def refused_where_ended(session: Session, batch_id: str, verb: str) -> Iterator[None]:
-    """Turns Temporal's "no such workflow" into a sentence that says where the batch stands."""
+    """Translate Temporal's "not found" into a refusal that names the state of the batch."""
     try:
         yield
     except RPCError as error:
@@ -134,55 +135,60 @@ Economy = Annotated[
 ]
 
 
-def refuse_other_kind(known: BatchProgress, *, economy: bool) -> None:
-    """Raises RequestRefused where a batch's id stands for one of the other price already."""
+def check_kind(known: BatchProgress, *, economy: bool) -> None:
+    """Check that a batch is of the kind that was asked for. Raises RequestRefused."""
     if known.economy != economy:
         raise RequestRefused(
             describe_other_kind(known.batch_id, economy=known.economy), batch_id=known.batch_id
         )
 
 
-def refuse_meaningless(wanted: Options, session: Session) -> None:
-    """Raises RequestRefused where an economy batch has no such option, or the provider no such batches."""
+def check_economy_options(wanted: Options, session: Session) -> None:
+    """Check the options and the provider of an economy batch. Raises RequestRefused."""
     given = {"--window": wanted.window, "--fail-fast": wanted.fail_fast}
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise RequestRefused(
-            f"{' and '.join(names)} can do nothing for an economy batch: its lines go to the provider in files, and no run is"
-            " started by itself. Leave it out. Nothing was started."
+            f"{' and '.join(names)} has no effect on an economy batch, whose lines are sent to the provider in files. Leave it"
+            " out. Nothing was started."
         )
     if session.provider == AZURE:
         raise RequestRefused(
-            "Azure's batches have another form and are not supported. Leave --economy out. Nothing was started."
+            "Azure's batches have another format and are not supported. Leave --economy out. Nothing was started."
         )
 
 
-def refuse_pause(known: BatchProgress, verb: str) -> None:
-    """Raises RequestRefused for an economy batch."""
+def check_can_pause(known: BatchProgress, verb: str) -> None:
+    """Check that a batch can be paused and resumed. Raises RequestRefused for an economy batch."""
     if known.economy:
         raise RequestRefused(
-            f"The batch {known.batch_id} is an economy batch, which nobody can {verb}: its lines are at the provider already."
+            f"The batch {known.batch_id} is an economy batch, which cannot be {verb}d: its lines are at the provider already."
             f" `python starter.py batch cancel {known.batch_id}` stops what is not done yet.",
             batch_id=known.batch_id,
         )
 
 
-def make_order(known: BatchProgress, wanted: Options, retry: EconomyRetry) -> EconomyOrder:
-    """The order that takes a batch up again, for the lines that are named."""
-    return EconomyOrder(
-        batch_id=known.batch_id,
-        digest=known.digest,
-        lines=known.lines,
-        pages=known.pages,
-        max_cost_usd=wanted.max_cost_usd or known.max_cost_usd,
-        retry=retry,
-    )
+def build_next_order(
+    known: BatchProgress, wanted: Options, retry: Retry | None = None
+) -> BatchOrder | EconomyOrder:
+    """Build the order that continues a batch: the lines that wait, or a new round with those of `retry` too."""
+    lines: dict[str, Any] = {
+        "batch_id": known.batch_id,
+        "digest": known.digest,
+        "lines": known.lines,
+        "pages": known.pages,
+    }
+    if known.economy:
+        limit = wanted.max_cost_usd or known.max_cost_usd
+        return EconomyOrder(**lines, max_cost_usd=limit, retry=retry or "waiting")
+    number = known.round + 1 if retry else known.round
+    return BatchOrder(**lines, round=number, retry=retry, **wanted.apply(known))
 
 
 BatchId = Annotated[str, Argument(metavar="ID", help="A batch's id.")]
 Window = Annotated[
     int | None,
-    Option(min=1, max=MAX_WINDOW, help=f"Runs under way at once. Default: {USUAL_WINDOW}, or as before."),
+    Option(min=1, max=MAX_WINDOW, help=f"Runs under way at once. Default: {DEFAULT_WINDOW}, or as before."),
 ]
 MaxCost = Annotated[
     str | None,
@@ -198,9 +204,9 @@ Detach = Annotated[bool, Option("--detach", help="Do not watch it.")]
 
 
 def check_batch_id(batch_id: str) -> str:
-    """The id, where it may be one. Raises RequestRefused."""
+    """Return a batch's id if it is valid. Raises RequestRefused."""
     if re.fullmatch(BATCH_ID_PATTERN, batch_id):
         return batch_id
     raise RequestRefused(
-        f"{batch_id!a} is not a valid batch id: write {BatchOrder.model_fields['batch_id'].description}. --id names another."
+        f"{batch_id!a} is not a valid batch id: write {BatchOrder.model_fields['batch_id'].description}. Use --id to give another."
     )

@@ -1,4 +1,4 @@
-"""Batches: opened, registered page by page, and read. How their lines move on is in `gpt_image_runs.batches.lines`."""
+"""Batches of both kinds: opened, registered page by page, and read."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ _line = batch_lines.c
 
 
 def count_retries(database: Database, batch_id: str) -> dict[Retry, int]:
-    """How many lines a retry would start again: those that were never paid, and those that may have been."""
+    """Count the lines that a retry would start again: those never paid, and those that may have been."""
     ended = select(func.count()).where(_line.batch_id == batch_id, _line.state.in_(_STATES))
     with database.reading() as connection:
         return {
@@ -38,7 +38,7 @@ def count_retries(database: Database, batch_id: str) -> dict[Retry, int]:
 
 
 def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry) -> None:
-    """Lets lines wait again, for the round of that number. The batch's row has to be locked."""
+    """Let ended lines wait again for the round `number`. The batch's row has to be locked."""
     again = [_line.batch_id == batch_id, _line.state.in_(_STATES)]
     if retry == "unpaid":
         again.append(_line.unknown == 0)
@@ -67,7 +67,7 @@ def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry
 
 
 def _give_new_ids(connection: Connection, batch_id: str, number: int) -> None:
-    """What the old runs have exposed stays counted for the batch, so the lines begin anew with nothing."""
+    """Give lines new run ids that lost too many answers. The exposure of their old runs stays counted for the batch."""
     paid = select(provider_attempts.c.attempt_id).where(
         provider_attempts.c.run_id == _line.run_id, provider_attempts.c.outcome == "succeeded"
     )
@@ -96,24 +96,25 @@ class Batches:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def open(self, order: BatchOrder) -> int:
-        """Writes a batch down, or takes it up again with new options; returns the first page that is not registered yet.
+    def open(self, order: BatchOrder | EconomyOrder, number: int = 1) -> int:
+        """Record a batch, or resume it with new options for a round; return the first page that is not registered yet.
 
-        A round that follows the batch's last one starts lines again, once: the same order again changes nothing more.
+        The round is `order.round`, or `number` for an economy order, which has none. Lines that `order.retry` names wait again, once for each round: the same round again changes no line.
 
         Raises:
-            BatchConflict: the id stands for other lines, or the round is none that could follow.
+            BatchConflict: the id stands for other lines, for a batch of the other kind, or the round cannot follow.
         """
+        number = order.round if isinstance(order, BatchOrder) else number
         with self._database.writing() as connection:
-            is_new = insert_once(connection, batches, _make_row(order))
+            is_new = insert_once(connection, batches, _make_row(order, number))
             row = lock_batch(connection, order.batch_id)
             if not is_new:
-                _refuse_others(order, row)
-                self._take_up(connection, order, row)
+                _check_order(order, number, row)
+                _resume(connection, order, number, row)
             return int(row["pages_registered"])
 
     def register(self, batch_id: str, page: int, lines: Sequence[NewLine]) -> None:
-        """Writes the lines of a page down, once; pages come in order."""
+        """Record the lines of a page, once. Pages come in order."""
         with self._database.writing() as connection:
             row = lock_batch(connection, batch_id)
             if row["pages_registered"] != page:
@@ -130,45 +131,48 @@ class Batches:
             )
 
     def find(self, batch_id: str) -> BatchProgress | None:
-        """Where a batch stands, None where there is none of that id."""
+        """Find the progress of a batch, None where there is no batch of that id."""
         with self._database.reading() as connection:
             found = connection.execute(select(batches).where(batches.c.batch_id == batch_id)).mappings()
             row = found.first()
             return None if row is None else view_counted(connection, row)
 
     def list(self, *, limit: int | None = None) -> tuple[BatchProgress, ...]:
-        """Every batch, the newest first, at most `limit` of them."""
+        """List the batches, the newest first, at most `limit`."""
         query = select(batches).order_by(batches.c.created_at.desc(), batches.c.batch_id).limit(limit)
         with self._database.reading() as connection:
             return tuple(view_batch(row) for row in connection.execute(query).mappings())
 
-    def _take_up(self, connection: Connection, order: BatchOrder, row: RowMapping) -> None:
-        if order.round == row["round"] + 1 and order.retry:
-            reset_lines(connection, order.batch_id, order.round, order.retry)
-        registered = row["pages_registered"] == row["pages"]
-        connection.execute(
-            update(batches)
-            .where(batches.c.batch_id == order.batch_id)
-            .values(
-                **_make_options(order),
-                round=max(order.round, row["round"]),
-                state="running" if registered else "registering",
-                failed_before=batches.c.failed,
-                reason=None,
-                ended_at=None,
-                updated_at=datetime.now(UTC),
-            )
+
+def _resume(connection: Connection, order: BatchOrder | EconomyOrder, number: int, row: RowMapping) -> None:
+    # An economy order that names no retry comes from another program, which gets all lines that are not paid.
+    retry = order.retry or ("unknown" if isinstance(order, EconomyOrder) else None)
+    if number > row["round"] and retry and retry != "waiting":
+        reset_lines(connection, order.batch_id, number, retry)
+    registered = row["pages_registered"] == row["pages"]
+    connection.execute(
+        update(batches)
+        .where(batches.c.batch_id == order.batch_id)
+        .values(
+            **_make_options(order),
+            round=max(number, row["round"]),
+            state="running" if registered else "registering",
+            failed_before=batches.c.failed,
+            reason=None,
+            ended_at=None,
+            updated_at=datetime.now(UTC),
         )
+    )
 
 
 def lock_batch(connection: Connection, batch_id: str) -> RowMapping:
-    """A batch's row, which nobody else changes until the transaction ends; SQLite needs no lock for that."""
+    """Lock a batch's row until the transaction ends, and return it. SQLite needs no row lock for that."""
     query = select(batches).where(batches.c.batch_id == batch_id).with_for_update()
     return connection.execute(query).mappings().one()
 
 
 def move_counters(connection: Connection, batch_id: str, **changes: int) -> None:
-    """Adds to a batch's counters, in the transaction that changes its lines."""
+    """Add to a batch's counters, in the transaction that changes its lines."""
     moved = {name: batches.c[name] + change for name, change in changes.items() if change}
     connection.execute(
         update(batches).where(batches.c.batch_id == batch_id).values(**moved, updated_at=datetime.now(UTC))
@@ -176,12 +180,12 @@ def move_counters(connection: Connection, batch_id: str, **changes: int) -> None
 
 
 def must_stop(batch: RowMapping) -> bool:
-    """Whether a failure of this round keeps further lines from being started."""
+    """Return whether a failure of this round keeps further lines from being started."""
     return bool(batch["fail_fast"] and batch["failed"] > batch["failed_before"])
 
 
 def view_batch(row: RowMapping) -> BatchProgress:
-    """A batch as JSON shows it."""
+    """Convert a batch's row to its progress."""
     amounts = {
         name.replace("_micro_usd", "_usd"): format_usd(row[name])
         for name in COUNTERS
@@ -192,7 +196,7 @@ def view_batch(row: RowMapping) -> BatchProgress:
 
 
 def view_counted(connection: Connection, row: RowMapping) -> BatchProgress:
-    """A batch with what is counted over all its lines: too much work for each look at one that goes on."""
+    """Convert a batch's row to its progress; once it has ended, with counts over all its lines."""
     progress = view_batch(row)
     if not progress.has_ended:
         return progress
@@ -200,28 +204,29 @@ def view_counted(connection: Connection, row: RowMapping) -> BatchProgress:
     return progress.model_copy(update={"without_picture": count})
 
 
-def _make_row(order: BatchOrder) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def _make_row(order: BatchOrder | EconomyOrder, number: int) -> dict[str, Any]:
+    now, economy = datetime.now(UTC), isinstance(order, EconomyOrder)
     return {
         "batch_id": order.batch_id,
         "digest": order.digest,
         "lines": order.lines,
         "pages": order.pages,
         "state": "registering",
-        "round": 1,
+        "round": number if economy else 1,
+        "economy": economy,
         **_make_options(order),
         "created_at": now,
         "updated_at": now,
     }
 
 
-def _make_options(order: BatchOrder) -> dict[str, Any]:
-    most = order.max_cost_usd
-    return {
-        "window": order.window,
-        "max_cost_micro_usd": None if most is None else parse_usd(most),
-        "fail_fast": order.fail_fast,
-    }
+def _make_options(order: BatchOrder | EconomyOrder) -> dict[str, Any]:
+    most = None if order.max_cost_usd is None else parse_usd(order.max_cost_usd)
+    if isinstance(order, BatchOrder):
+        return {"window": order.window, "max_cost_micro_usd": most, "fail_fast": order.fail_fast}
+    # No run of an economy batch is started by itself. Its limit stays where the order names none.
+    limit = {} if most is None else {"max_cost_micro_usd": most}
+    return {"window": 0, "fail_fast": False, **limit}
 
 
 def _make_line(batch: RowMapping, page: int, line: NewLine) -> dict[str, Any]:
@@ -237,79 +242,14 @@ def _make_line(batch: RowMapping, page: int, line: NewLine) -> dict[str, Any]:
     }
 
 
-def _refuse_others(order: BatchOrder, row: RowMapping) -> None:
-    if row["economy"]:
-        raise BatchConflict(describe_other_kind(order.batch_id, economy=True))
+def _check_order(order: BatchOrder | EconomyOrder, number: int, row: RowMapping) -> None:
+    economy = isinstance(order, EconomyOrder)
+    if row["economy"] != economy:
+        raise BatchConflict(describe_other_kind(order.batch_id, economy=not economy))
     if order.digest != row["digest"]:
         raise BatchConflict(describe_conflict(order.batch_id, row["digest"], order.digest))
-    if order.round > row["round"] + 1:
+    if not economy and number > row["round"] + 1:
         raise BatchConflict(
-            f"The batch {order.batch_id} is in round {row['round']}, and {order.round} cannot follow."
+            f"The batch {order.batch_id} is in round {row['round']}, and {number} cannot follow."
             " Nothing was started."
         )
-
-
-def open_economy_batch(database: Database, order: EconomyOrder, number: int) -> int:
-    """Writes a batch down, or takes it up for the round of that number; returns the first page that is not registered yet.
-
-    Lines that `order.retry` names wait again, once for each round: the same round again changes no line.
-
-    Raises:
-        BatchConflict: the id stands for other lines, or for a batch at the standard price.
-    """
-    with database.writing() as connection:
-        is_new = insert_once(connection, batches, _economy_openings_make_row(order, number))
-        row = lock_batch(connection, order.batch_id)
-        if not is_new:
-            _economy_openings_refuse_others(order, row)
-            _take_up(connection, order, row, number)
-        return int(row["pages_registered"])
-
-
-def _economy_openings_make_row(order: EconomyOrder, number: int) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    return {
-        "batch_id": order.batch_id,
-        "digest": order.digest,
-        "lines": order.lines,
-        "pages": order.pages,
-        "state": "registering",
-        "round": number,
-        "window": 0,  # no run is under way by itself
-        "fail_fast": False,
-        "economy": True,
-        **_make_limit(order),
-        "created_at": now,
-        "updated_at": now,
-    }
-
-
-def _make_limit(order: EconomyOrder) -> dict[str, Any]:
-    """What a batch had before stays, where nothing else is said."""
-    most = order.max_cost_usd
-    return {} if most is None else {"max_cost_micro_usd": parse_usd(most)}
-
-
-def _economy_openings_refuse_others(order: EconomyOrder, row: RowMapping) -> None:
-    if not row["economy"]:
-        raise BatchConflict(describe_other_kind(order.batch_id, economy=False))
-    if order.digest != row["digest"]:
-        raise BatchConflict(describe_conflict(order.batch_id, row["digest"], order.digest))
-
-
-def _take_up(connection: Connection, order: EconomyOrder, row: RowMapping, number: int) -> None:
-    if number > row["round"] and order.retry != "waiting":
-        reset_lines(connection, order.batch_id, number, order.retry or "unknown")
-    registered = row["pages_registered"] == row["pages"]
-    connection.execute(
-        update(batches)
-        .where(batches.c.batch_id == order.batch_id)
-        .values(
-            **_make_limit(order),
-            round=max(number, row["round"]),
-            state="running" if registered else "registering",
-            reason=None,
-            ended_at=None,
-            updated_at=datetime.now(UTC),
-        )
-    )

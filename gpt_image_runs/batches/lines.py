@@ -1,7 +1,7 @@
-"""How a batch's lines begin: read, claimed, and known to be started. How they end is in `gpt_image_runs.batches.lines`.
+"""The lines of a batch of either kind: claimed, started, followed and ended.
 
-Each change is one transaction that moves the batch's counters too, and no step touches more lines than are under way:
-whatever the batch's size, a line costs the same.
+Each change is one transaction that moves the batch's counters too. No step reads more lines than are under way, so the work
+for a line does not depend on the batch's size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,50 +28,57 @@ _line = batch_lines.c
 _WAITING = batch_lines.c["line", "page", "run_id"]
 _FOLLOWED = batch_lines.c["line", "run_id", "workflow_run_id", "attached"]
 _CLOCKS_APART = timedelta(minutes=1)
+_LINES_A_TRANSACTION = 500
+_UNDER_WAY: dict[Wish, BatchState] = {"start": "running", "hold": "paused", "cancel": "cancelling"}
 
 
 class Claim(NamedTuple):
-    """Lines that may be started now; `capped` where the batch's limit keeps back the one behind them."""
+    """Lines that may be started now. `capped`: the batch's limit keeps back the next one."""
 
     lines: set[int]
     capped: bool
 
 
 class BatchLines:
-    """The lines of one batch that wait or are under way. Safe to share between threads."""
+    """The lines of one batch. Safe to share between threads.
 
-    def __init__(self, database: Database, batch_id: str) -> None:
+    A ledger that was restored from a copy older than an `economy` batch does not know its lines: then nothing is written,
+    and no line is kept back.
+    """
+
+    def __init__(self, database: Database, batch_id: str, *, economy: bool = False) -> None:
         self._database = database
         self._batch_id = batch_id
+        self._economy = economy
         self._mine = _line.batch_id == batch_id
 
     def list_waiting(self, limit: int) -> list[WaitingLine]:
-        """The next lines to start, in the order of the file."""
+        """List the next lines to start, in the order of the file."""
         query = select(*_WAITING).where(self._mine, _line.state == "waiting")
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(_line.line).limit(limit)).mappings()
             return [WaitingLine(**row) for row in rows]
 
     def list_starting(self) -> list[FollowedLine]:
-        """Lines that were claimed and not confirmed: a worker may have died in between."""
+        """List the lines that were claimed and not confirmed: a worker may have died in between."""
         return self._list(select(*_FOLLOWED).where(self._mine, _line.state == "starting"))
 
     def list_running(self, run_ids: Iterable[str] | None = None) -> list[FollowedLine]:
-        """The lines whose runs are under way, of those runs where some are named."""
+        """List the lines whose runs are under way, limited to `run_ids` where given."""
         query = select(*_FOLLOWED).where(self._mine, _line.state == "running")
         return self._list(query if run_ids is None else query.where(_line.run_id.in_(list(run_ids))))
 
     def claim_stale(self, age: timedelta, limit: int, *, attached: bool) -> list[FollowedLine]:
-        """Lines that nobody has looked at for that long, the oldest first; they count as looked at from now on.
+        """Return running lines that were not checked for `age`, the oldest first, and mark them as checked now.
 
-        `attached` are those whose runs others have started, which a list of the batch's own runs does not show.
+        `attached` selects the lines whose runs others have started; a list of the batch's own runs does not show those.
         """
         now = datetime.now(UTC)
         overdue = (
             self._mine,
             _line.state == "running",
             _line.attached == attached,
-            # One that was looked at in the future was looked at by a host whose clock is wrong: a look costs nothing.
+            # A time in the future is from a host whose clock is wrong. Checking once too often costs nothing.
             or_(_line.looked_at < now - age, _line.looked_at > now + _CLOCKS_APART),
         )
         found = self._list(select(*_FOLLOWED).where(*overdue).order_by(_line.looked_at).limit(limit))
@@ -82,62 +89,71 @@ class BatchLines:
         return found
 
     def find_oldest_start(self) -> datetime | None:
-        """When the oldest run under way was started, None where none is."""
+        """Return when the oldest run under way was started, None without one."""
         query = select(_line.started_at).where(self._mine, _line.state == "running")
         with self._database.reading() as connection:
             oldest: datetime | None = connection.execute(query.order_by(_line.started_at).limit(1)).scalar()
         return oldest
 
     def claim(self, lines: Sequence[PricedLine]) -> Claim:
-        """Reserves the worst case of lines that wait, as many in their order as the batch's limit allows.
+        """Reserve the worst case of waiting lines, as many in their order as the batch's limit allows.
 
-        They count as under way from now on: start their runs, and tell by `confirm` or `release`.
+        Claimed lines count as under way: start their runs, then call `confirm` or `release`. Of an economy batch the claim
+        is idempotent: lines claimed before and not confirmed are in it too.
         """
+        numbers = [line.line for line in lines]
         with self._database.writing() as connection:
-            batch = lock_batch(connection, self._batch_id)
+            batch = self._lock(connection)
+            if batch is None:
+                return Claim(set(numbers), capped=False)
             if must_stop(batch):
                 return Claim(set(), capped=False)
-            left = None
-            if batch["max_cost_micro_usd"] is not None:
-                spent = batch["charged_micro_usd"] + batch["reserved_micro_usd"] + batch["exposed_micro_usd"]
-                spent += sum_unknown_in_flight(connection, self._batch_id)
-                left = batch["max_cost_micro_usd"] - spent
-            query = select(_line.line).where(
-                self._mine, _line.state == "waiting", _line.line.in_([line.line for line in lines])
-            )
-            waiting = set(connection.execute(query).scalars())
-            wanted = [line for line in lines if line.line in waiting]
-            claimed = _fit(wanted, left)
-            if not claimed:
-                return Claim(set(), capped=bool(wanted))
-            now = datetime.now(UTC)
-            connection.execute(
-                update(batch_lines)
-                .where(self._mine, _line.line == bindparam("of_line"))
-                .values(
-                    state="starting",
-                    fingerprint=bindparam("asked"),
-                    ceiling_micro_usd=bindparam("ceiling"),
-                    started_at=now,
-                    looked_at=now,
-                ),
-                [
-                    {"of_line": line.line, "asked": line.fingerprint, "ceiling": line.ceiling_micro_usd}
-                    for line in claimed
-                ],
-            )
-            reserved = sum(line.ceiling_micro_usd or 0 for line in claimed)
-            self._move(connection, len(claimed), reserved)
-        return Claim({line.line for line in claimed}, capped=len(claimed) < len(wanted))
+            query = select(_line.line, _line.state).where(self._mine, _line.line.in_(numbers))
+            states = {row.line: row.state for row in connection.execute(query)}
+            held = {line for line in numbers if self._economy and states.get(line) == "starting"}
+            wanted = [line for line in lines if states.get(line.line) == "waiting"]
+            claimed = _fit(wanted, self._find_left(connection, batch))
+            if claimed:
+                self._reserve(connection, claimed)
+        return Claim(held | {line.line for line in claimed}, capped=len(claimed) < len(wanted))
+
+    def _find_left(self, connection: Connection, batch: RowMapping) -> int | None:
+        """Return what is left of the batch's limit in micro-USD, None without a limit."""
+        if batch["max_cost_micro_usd"] is None:
+            return None
+        spent = batch["charged_micro_usd"] + batch["reserved_micro_usd"] + batch["exposed_micro_usd"]
+        left: int = batch["max_cost_micro_usd"] - spent - sum_unknown_in_flight(connection, self._batch_id)
+        return left
+
+    def _reserve(self, connection: Connection, claimed: Sequence[PricedLine]) -> None:
+        now = datetime.now(UTC)
+        connection.execute(
+            update(batch_lines)
+            .where(self._mine, _line.line == bindparam("of_line"))
+            .values(
+                state="starting",
+                fingerprint=bindparam("asked"),
+                ceiling_micro_usd=bindparam("ceiling"),
+                started_at=now,
+                looked_at=now,
+            ),
+            [
+                {"of_line": line.line, "asked": line.fingerprint, "ceiling": line.ceiling_micro_usd}
+                for line in claimed
+            ],
+        )
+        self._move(connection, len(claimed), sum(line.ceiling_micro_usd or 0 for line in claimed))
 
     def confirm(self, started: Sequence[StartedLine]) -> None:
-        """The runs of these lines exist."""
+        """Record that the runs of claimed lines exist."""
         changes = [
             {"of_line": line.line, "run": line.workflow_run_id, "others": line.attached} for line in started
         ]
         if not changes:
             return
         with self._database.writing() as connection:
+            if self._lock(connection) is None:
+                return
             connection.execute(
                 update(batch_lines)
                 .where(self._mine, _line.line == bindparam("of_line"), _line.state == "starting")
@@ -146,7 +162,7 @@ class BatchLines:
             )
 
     def release(self, lines: Sequence[int]) -> None:
-        """Lines that were claimed and whose runs do not exist wait again."""
+        """Let claimed lines wait again whose runs do not exist."""
         if not lines:
             return
         with self._database.writing() as connection:
@@ -162,56 +178,25 @@ class BatchLines:
             )
             self._move(connection, -len(found), -sum(found.values()))
 
-    def _move(self, connection: Any, count: int, reserved: int) -> None:
-        move_counters(connection, self._batch_id, waiting=-count, running=count, reserved_micro_usd=reserved)
-
-    def _list(self, query: Select[Any]) -> list[FollowedLine]:
-        with self._database.reading() as connection:
-            return [FollowedLine(**row) for row in connection.execute(query).mappings()]
-
-
-def _fit(lines: Sequence[PricedLine], left: int | None) -> list[PricedLine]:
-    """The first lines that fit into what is left, in micro-USD. One that does not fit holds up those behind it, and so does one
-    without a known worst case.
-    """
-    if left is None:
-        return list(lines)
-    fitting: list[PricedLine] = []
-    for line in lines:
-        if line.ceiling_micro_usd is None or line.ceiling_micro_usd > left:
-            break
-        left -= line.ceiling_micro_usd
-        fitting.append(line)
-    return fitting
-
-
-_batch_ends_line = batch_lines.c
-_UNDER_WAY: dict[Wish, BatchState] = {"start": "running", "hold": "paused", "cancel": "cancelling"}
-
-
-class BatchEnds:
-    """The ends of one batch's lines. Safe to share between threads."""
-
-    def __init__(self, database: Database, batch_id: str) -> None:
-        self._database = database
-        self._batch_id = batch_id
-        self._mine = _batch_ends_line.batch_id == batch_id
-
     def collect_billed(self) -> int:
-        """Ends every line under way whose run has a bill; returns how many."""
+        """End every line under way whose run has a bill, and return how many."""
         with self._database.reading() as connection:
             if not find_billed(connection, self._batch_id):
                 return 0
         with self._database.writing() as connection:
-            lock_batch(connection, self._batch_id)
+            if self._lock(connection) is None:
+                return 0
             return self._end(connection, find_billed(connection, self._batch_id))
 
     def end_unbilled(self, ends: Sequence[UnbilledEnd]) -> None:
-        """Ends lines whose runs have ended without a bill, with what they may have paid for nothing."""
-        if not ends:
-            return
+        """End lines whose runs have ended without a bill, with the worst case of requests whose answer was lost."""
+        for some in _chunk(ends):
+            self._end_unbilled(some)
+
+    def _end_unbilled(self, ends: Sequence[UnbilledEnd]) -> None:
         with self._database.writing() as connection:
-            lock_batch(connection, self._batch_id)
+            if self._lock(connection) is None:
+                return
             billed = {end.line for end in find_billed(connection, self._batch_id)}
             unknown = find_unknown(connection, self._batch_id, [end.line for end in ends])
             self._end(
@@ -231,17 +216,16 @@ class BatchEnds:
             )
 
     def refuse(self, ends: Sequence[UnbilledEnd]) -> None:
-        """Ends lines that wait and may not be started."""
-        if not ends:
-            return
+        """End waiting lines that may not be started."""
+        for some in _chunk(ends):
+            self._refuse(some)
+
+    def _refuse(self, ends: Sequence[UnbilledEnd]) -> None:
         with self._database.writing() as connection:
-            lock_batch(connection, self._batch_id)
-            query = select(
-                _batch_ends_line.line, _batch_ends_line.unknown, _batch_ends_line.exposed_micro_usd
-            ).where(
-                self._mine,
-                _batch_ends_line.state == "waiting",
-                _batch_ends_line.line.in_([end.line for end in ends]),
+            if self._lock(connection) is None:
+                return
+            query = select(_line.line, _line.unknown, _line.exposed_micro_usd).where(
+                self._mine, _line.state == "waiting", _line.line.in_([end.line for end in ends])
             )
             waiting = {row["line"]: row for row in connection.execute(query).mappings()}
             refused = [_make_end(end, waiting[end.line]) for end in ends if end.line in waiting]
@@ -249,8 +233,9 @@ class BatchEnds:
             move_counters(connection, self._batch_id, waiting=-len(refused), failed=len(refused))
 
     def settle(self, wish: Wish, *, capped: bool) -> BatchProgress:
-        """Gives the batch the state that follows from its lines: ended, or under way. `capped` says that its limit keeps the
-        next line from being started.
+        """Set the batch's state by its lines, ended or under way, and return its progress.
+
+        `capped`: the batch's limit keeps the next line from being started.
         """
         with self._database.writing() as connection:
             batch = lock_batch(connection, self._batch_id)
@@ -269,10 +254,10 @@ class BatchEnds:
             return view_counted(connection, found.mappings().one())
 
     def _end(self, connection: Connection, ends: Sequence[LineEnd]) -> int:
-        """Writes the ends of lines under way, and moves the counters by what each of them changes."""
-        query = select(
-            _batch_ends_line.ceiling_micro_usd, _batch_ends_line.unknown, _batch_ends_line.exposed_micro_usd
-        ).where(self._mine, _batch_ends_line.line.in_([end.line for end in ends]))
+        """Write the ends of lines under way, and move the counters accordingly."""
+        query = select(_line.ceiling_micro_usd, _line.unknown, _line.exposed_micro_usd).where(
+            self._mine, _line.line.in_([end.line for end in ends])
+        )
         before = connection.execute(query).mappings().all()
         self._write(connection, ends)
         move_counters(
@@ -298,14 +283,48 @@ class BatchEnds:
         names = ("state", "unknown", "exposed_micro_usd", "error_type", "error_message")
         connection.execute(
             update(batch_lines)
-            .where(self._mine, _batch_ends_line.line == bindparam("of_line"))
+            .where(self._mine, _line.line == bindparam("of_line"))
             .values({name: bindparam(f"new_{name}") for name in names} | {"ended_at": datetime.now(UTC)}),
             [{"of_line": end.line} | {f"new_{name}": getattr(end, name) for name in names} for end in ends],
         )
 
+    def _lock(self, connection: Connection) -> RowMapping | None:
+        """Lock the batch's row. None for an economy batch that this ledger does not know."""
+        if not self._economy:
+            return lock_batch(connection, self._batch_id)
+        query = select(batches).where(batches.c.batch_id == self._batch_id, batches.c.economy)
+        return connection.execute(query.with_for_update()).mappings().one_or_none()
+
+    def _move(self, connection: Connection, count: int, reserved: int) -> None:
+        move_counters(connection, self._batch_id, waiting=-count, running=count, reserved_micro_usd=reserved)
+
+    def _list(self, query: Select[Any]) -> list[FollowedLine]:
+        with self._database.reading() as connection:
+            return [FollowedLine(**row) for row in connection.execute(query).mappings()]
+
+
+def _fit(lines: Sequence[PricedLine], left: int | None) -> list[PricedLine]:
+    """Return the first lines that fit into what is left, in micro-USD.
+
+    A line that does not fit, or has no known worst case, keeps back those behind it.
+    """
+    if left is None:
+        return list(lines)
+    fitting: list[PricedLine] = []
+    for line in lines:
+        if line.ceiling_micro_usd is None or line.ceiling_micro_usd > left:
+            break
+        left -= line.ceiling_micro_usd
+        fitting.append(line)
+    return fitting
+
+
+def _chunk(ends: Sequence[UnbilledEnd]) -> list[Sequence[UnbilledEnd]]:
+    return [ends[start : start + _LINES_A_TRANSACTION] for start in range(0, len(ends), _LINES_A_TRANSACTION)]
+
 
 def _make_end(end: UnbilledEnd, before: RowMapping) -> LineEnd:
-    """The end of a line that was not started; what it may have paid for in an earlier round stays."""
+    """Return the end of a line that was not started, with what it may have paid for in an earlier round."""
     return LineEnd(
         line=end.line,
         state=end.state,

@@ -1,4 +1,4 @@
-"""The manifest of a batch: what became of each line, by the ledger as it is today. Nothing is written here."""
+"""The results of a batch's lines by the ledger as it is today, and the counts over them. Read only."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ _IMAGES = TypeAdapter(tuple[ImageRef, ...])
 
 
 class LineResult(Contract):
-    """A line of the manifest. `charge_usd` is what is owed for it, null while that is not known or where nothing was billed.
+    """A line of the manifest. `charge_usd` is what is owed for it, null while that is not known and where nothing was billed.
 
-    `without_picture`: whether it was billed and has no picture, null where there is no bill; `error` says why it has none.
+    `without_picture`: whether it was billed and has no image, null without a bill. `error` says why it has none.
     """
 
     line: int
@@ -47,7 +47,7 @@ class LineResult(Contract):
 
 
 def list_results(database: Database, batch_id: str) -> Iterator[LineResult]:
-    """Every line of a batch in the order of its file, read some hundred at a time."""
+    """Yield every line of a batch in the order of its file, read some hundred at a time."""
     after = 0
     while True:
         with database.reading() as connection:
@@ -73,7 +73,7 @@ def _find_entries(connection: Connection, run_ids: list[str]) -> dict[str, list[
 
 
 def _view(line: RowMapping, entries: list[RowMapping]) -> LineResult:
-    # A line that failed may share its run with somebody who had it carried out again: its bill is shown as it is.
+    # A failed line may share its run with somebody who has run it again: the bill is shown all the same.
     amounts = [entry["amount_micro_usd"] for entry in entries if entry["amount_micro_usd"] is not None]
     usage = next((entry["usage"] for entry in reversed(entries) if entry["usage"] is not None), None)
     return LineResult(
@@ -98,7 +98,9 @@ def _find_count(usage: JsonValue, name: str) -> int | None:
     return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
-_UNDER_WAY = ("starting", "running")
+UNDER_WAY = ("starting", "running")
+# The kinds of the first entry of a run: its bill. Later entries correct it.
+BILLS = ("charge", "estimate", "hold")
 _line, _entry, _attempt = batch_lines.c, ledger_entries.c, provider_attempts.c
 
 
@@ -106,26 +108,26 @@ _OWN_ENTRY = and_(_entry.run_id == _line.run_id, _entry.fingerprint == _line.fin
 
 
 def count_without_picture(connection: Connection, batch_id: str) -> int:
-    """Count the lines that were billed and have no picture."""
+    """Count the lines that were billed and have no image."""
     query = (
         select(func.count())
         .join_from(batch_lines, ledger_entries, _OWN_ENTRY)
         .where(_line.batch_id == batch_id, _line.state == "done")
-        .where(_entry.kind.in_(("charge", "estimate", "hold")), _entry.image_count == 0)
+        .where(_entry.kind.in_(BILLS), _entry.image_count == 0)
     )
     count: int = connection.execute(query.select_from(batch_lines)).scalar_one()
     return count
 
 
 class Unknown(NamedTuple):
-    """Requests of a line whose answer was lost, with their worst case as far as a price was known."""
+    """The requests of a line whose answer was lost, with their worst case as far as a price is known."""
 
     requests: int
     reserved_micro_usd: int
 
 
 def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
-    """The ends of all lines under way whose run has an entry."""
+    """Find the ends of all lines under way whose run has a ledger entry."""
     query = (
         select(
             _line.line,
@@ -138,21 +140,21 @@ def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
         )
         .join_from(batch_lines, ledger_entries, _OWN_ENTRY)
         .join(provider_attempts, _attempt.attempt_id == _entry.attempt_id)
-        .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY))
+        .where(_line.batch_id == batch_id, _line.state.in_(UNDER_WAY))
         .order_by(_line.line, _entry.sequence)
     )
     bills: dict[int, list[RowMapping]] = {}
     for row in connection.execute(query).mappings():
         bills.setdefault(row["line"], []).append(row)
     unknown = find_unknown(connection, batch_id, list(bills)) if bills else {}
-    # On PostgreSQL each query sees what is there by then: without the batch's lock a line may have ended in between.
+    # On PostgreSQL each query has a snapshot of its own: without the batch's lock a line may have ended in between.
     return [_describe_bill(entries, unknown[line]) for line, entries in bills.items() if line in unknown]
 
 
 def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dict[int, Unknown]:
-    """The requests of unknown outcome of these lines, as far as the lines are under way.
+    """Find the requests of unknown outcome of these lines, as far as the lines are under way.
 
-    What an economy batch still has at the provider is none of them: its answer is to come, and nobody sends anything meanwhile.
+    Requests in a provider's batch that has not ended are not counted: their answer is to come, and nothing is sent meanwhile.
     """
     in_a_batch = and_(_attempt.finished_at.is_(None), _attempt.batch_part.is_not(None))
     query = (
@@ -167,19 +169,19 @@ def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dic
             and_(_attempt.run_id == _line.run_id, _attempt.outcome == "unknown", not_(in_a_batch)),
             isouter=True,
         )
-        .where(_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY), _line.line.in_(lines))
+        .where(_line.batch_id == batch_id, _line.state.in_(UNDER_WAY), _line.line.in_(lines))
         .group_by(_line.line)
     )
-    # PostgreSQL adds integers up to a Decimal without decimals.
+    # PostgreSQL sums integers to a Decimal.
     return {line: Unknown(count, int(reserved)) for line, count, reserved in connection.execute(query)}
 
 
 def sum_unknown_in_flight(connection: Connection, batch_id: str) -> int:
-    """What runs under way may have paid for nothing so far, in micro-USD, beyond what is counted for the batch already.
+    """Sum the worst cases of lost answers of runs under way, in micro-USD, beyond what the batch's counters include.
 
-    The request that a run has in flight is none of them: its worst case is what the line has reserved.
+    The request that a run has in flight is not counted: its worst case is what the line has reserved.
     """
-    mine = (_line.batch_id == batch_id, _line.state.in_(_UNDER_WAY))
+    mine = (_line.batch_id == batch_id, _line.state.in_(UNDER_WAY))
     later = provider_attempts.alias()
     followed = (
         select(later.c.attempt_id)
@@ -196,7 +198,7 @@ def sum_unknown_in_flight(connection: Connection, batch_id: str) -> int:
 
 
 def _describe_bill(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
-    """The first entry is the bill itself and the last one decides where the run stands; the sum is what is owed."""
+    """Build the end of a billed line: the first entry is the bill, the last one its state, the sum what is owed."""
     pending = entries[-1]["kind"] == "hold"
     amounts = [entry["amount_micro_usd"] for entry in entries if entry["amount_micro_usd"] is not None]
     held = (entries[0]["ceiling_micro_usd"] or 0) if pending else 0

@@ -29,15 +29,9 @@ from gpt_image_runs.contracts.batches import (
     BatchOrder,
     BatchProgress,
     describe_conflict,
-    describe_opening,
     describe_other_kind,
 )
-from gpt_image_runs.contracts.economy import (
-    EconomyOrder,
-    EconomyProgress,
-    EconomySummary,
-    describe_economy_opening,
-)
+from gpt_image_runs.contracts.economy import EconomyOrder, EconomyProgress, EconomySummary
 
 BatchHandle = WorkflowHandle[Any, Any]
 
@@ -92,9 +86,7 @@ async def start_batch(temporal: Client, order: BatchOrder | EconomyOrder) -> Sta
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         memo={_DIGEST: order.digest, _SUBMISSION: submission},
         search_attributes=TypedSearchAttributes([SearchAttributePair(names.BATCH_ID, order.batch_id)]),
-        static_summary=describe_economy_opening(order)
-        if isinstance(order, EconomyOrder)
-        else describe_opening(order),
+        static_summary=order.summary,
     )
     memo = await (await handle.describe()).memo()
     attached = memo.get(_SUBMISSION) != submission

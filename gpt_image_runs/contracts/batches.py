@@ -1,5 +1,6 @@
-"""Input and output of the workflow `ImageBatch` and its activities. Amounts are decimal strings in USD."""
+"""Orders and progress of batches, the step of one, and the pages of its lines. Amounts are decimal strings in USD."""
 
+from abc import abstractmethod
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,35 +14,35 @@ BatchState = Literal[
     "registering", "running", "paused", "cancelling", "done", "stopped", "capped", "cancelled"
 ]
 LineState = Literal["waiting", "starting", "running", "done", "failed", "cancelled", "skipped"]
-# What a step does with lines that wait: start them, leave them, or cancel them and what runs.
+# What a step does with waiting lines: start them, leave them, or leave them and cancel what runs.
 Wish = Literal["start", "hold", "cancel"]
-# Which failed lines a new round starts again: those that were never paid, or those of unknown outcome too.
+# Which failed lines a new round starts again: those that were never paid, or also those of unknown outcome.
 Retry = Literal["unpaid", "unknown"]
 
 ENDED: tuple[BatchState, ...] = ("done", "stopped", "capped", "cancelled")
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_LINES = 100_000
-# Runs in progress at once. A provider that makes 250 pictures a minute and takes 60 s for each has 250 in progress; twice
-# that keeps it busy while runs begin and end.
-USUAL_WINDOW, MAX_WINDOW = 500, 2_000
-# Seconds between two steps of the workflow: an hour of them has 1,100 events.
-USUAL_STEP = 20
-# Events after which the workflow continues as new: an hour's worth; Temporal's own limit is 51,200.
-USUAL_HISTORY, MAX_HISTORY = 1_000, 10_000
+# Runs under way at once. A provider that makes 250 images a minute in 60 s each works on 250 at a time; twice that keeps it
+# busy while runs begin and end.
+DEFAULT_WINDOW, MAX_WINDOW = 500, 2_000
+# Seconds of one step of the workflow: an hour of steps has 1,100 events.
+DEFAULT_STEP = 20
+# Events after which the workflow continues as new: an hour of steps. Temporal's own limit is 51,200.
+DEFAULT_HISTORY, MAX_HISTORY = 1_000, 10_000
+
+BatchId = Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)]
 
 
-class BatchOrder(SparseContract):
-    """One batch, whose lines lie in the image store as pages (`gpt_image_runs.contracts.batches`).
+class Order(SparseContract):
+    """What the orders of both kinds of batches have: the lines, and the limit of cost.
 
-    With `template_batch_id` they lie there under that id, and are copied with request ids of this batch's own.
-    `max_cost_usd` is the most that charges and reservations may come to, None for no limit. `round` counts from 1; a later
-    one starts lines again that `retry` names. `opened`, `paused` and `cancelled` are what a run of the workflow hands to the next,
-    which begins after `longest_history` events; a step between two looks at the batch takes `step_seconds`.
+    The lines are in the image store as pages; with `template_batch_id` under that id, from which they are copied with
+    request ids of this batch's own. `max_cost_usd` limits charges and reservations together, None for no limit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] = Field(
+    batch_id: BatchId = Field(
         description="1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
     )
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
@@ -53,15 +54,39 @@ class BatchOrder(SparseContract):
     pages: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
         description="how many pages these lines are kept in, 1 or more"
     )
-    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = Field(
+    template_batch_id: BatchId | None = Field(
         default=None,
         description="the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
     )
-    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = Field(
-        default=USUAL_WINDOW, description=f"runs under way at once, 1 to {MAX_WINDOW:,}"
-    )
     max_cost_usd: Usd | None = Field(
         default=None, description="an amount in USD with 6 places, such as 25.000000"
+    )
+
+    @property
+    @abstractmethod
+    def workflow_id(self) -> str:
+        """The id of the batch's workflow."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The order in one line, for Temporal's Web UI."""
+
+    @property
+    def _limit(self) -> str:
+        return f", at most {self.max_cost_usd} USD" if self.max_cost_usd else ""
+
+
+class BatchOrder(Order):
+    """An order of a batch whose lines are runs of their own, at the standard price.
+
+    `max_cost_usd` is None for no limit. `round` counts from 1; a later one starts those lines again that `retry` names. `opened`,
+    `paused` and `cancelled` are passed from one run of the workflow to the next, which begins after `longest_history` events.
+    A step of the workflow takes `step_seconds`.
+    """
+
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = Field(
+        default=DEFAULT_WINDOW, description=f"runs under way at once, 1 to {MAX_WINDOW:,}"
     )
     fail_fast: bool = Field(default=False, description="true or false")
     round: Annotated[int, Field(ge=1)] = Field(default=1, description="the number of the round, 1 or more")
@@ -70,16 +95,22 @@ class BatchOrder(SparseContract):
     paused: bool = Field(default=False, description="true or false")
     cancelled: bool = Field(default=False, description="true or false")
     step_seconds: Annotated[int, Field(ge=1, le=60)] = Field(
-        default=USUAL_STEP, description="a number of seconds from 1 to 60"
+        default=DEFAULT_STEP, description="a number of seconds from 1 to 60"
     )
     longest_history: Annotated[int, Field(ge=20, le=MAX_HISTORY)] = Field(
-        default=USUAL_HISTORY, description=f"a number of events from 20 to {MAX_HISTORY:,}"
+        default=DEFAULT_HISTORY, description=f"a number of events from 20 to {MAX_HISTORY:,}"
     )
 
     @property
     def workflow_id(self) -> str:
-        """The id of its workflow."""
+        """The id of the batch's workflow."""
         return names.batch_workflow_id(self.batch_id)
+
+    @property
+    def summary(self) -> str:
+        """The order in one line, for Temporal's Web UI."""
+        again = f", round {self.round}" if self.round > 1 else ""
+        return f"{self.lines:,} lines, {self.window:,} runs at once{self._limit}{again}"
 
 
 class BatchStep(Contract):
@@ -91,12 +122,13 @@ class BatchStep(Contract):
 
 
 class BatchProgress(SparseContract):
-    """Where a batch stands. The counts of lines add up to `lines` once all of them are registered.
+    """The state of a batch of either kind, as the database has it.
 
-    `running` includes what is about to be started. `charged_usd` is the sum of all bills, of which `pending` are not known
-    yet. `reserved_usd` is the worst case of what runs, `exposed_usd` that of `unknown` requests whose answer was lost and of
-    pending bills. `without_picture` of the `done` lines were billed and have none: counted once the batch has ended. `reason` says why a batch ended before its last line. An `economy` batch runs in the provider's own batches
-    at half price; its `window` is 0.
+    The counts of lines add up to `lines` once all of them are registered; `running` includes lines that are about to be started.
+    `charged_usd` is the sum of all bills, of which `pending` have no amount yet. `reserved_usd` is the worst case of what runs,
+    `exposed_usd` that of `unknown` requests whose answer was lost and of pending bills. `without_picture` of the `done` lines
+    were billed and have no image: counted once the batch has ended. `reason` says why a batch ended before its last line.
+    An `economy` batch runs in the provider's own batches at half price; its `window` is 0.
     """
 
     batch_id: str = Field(description="The batch.")
@@ -140,19 +172,12 @@ class BatchProgress(SparseContract):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is under way and nothing will be started by itself."""
+        """Whether nothing runs and nothing will be started without a new order."""
         return self.state in ENDED
 
 
-def describe_opening(order: BatchOrder) -> str:
-    """Describe a batch before its first step, in one line."""
-    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
-    again = f", round {order.round}" if order.round > 1 else ""
-    return f"{order.lines:,} lines, {order.window:,} runs at once{limit}{again}"
-
-
 def describe_conflict(batch_id: str, known: str, given: str) -> str:
-    """Describe why other lines cannot have this batch id."""
+    """Describe why a batch's id cannot be used for lines with another digest."""
     return (
         f"The batch {batch_id} stands for other lines already (digest {known[:12]}, now {given[:12]}), and nothing was"
         " started. Give changed lines an id of their own with --id, or run the first file again to go on with it."
@@ -160,7 +185,7 @@ def describe_conflict(batch_id: str, known: str, given: str) -> str:
 
 
 def describe_other_kind(batch_id: str, *, economy: bool) -> str:
-    """Describe why a batch at the other price, economy or standard, cannot have this id."""
+    """Describe why a batch's id, which `economy` says the kind of, cannot be used for a batch of the other kind."""
     kind, way = (
         ("an economy batch", "with --economy")
         if economy
@@ -173,7 +198,7 @@ def describe_other_kind(batch_id: str, *, economy: bool) -> str:
 
 
 LINES_A_PAGE = 500
-# Bytes after which a page ends early: requests may contain pictures.
+# Bytes after which a page ends early: requests may bring images along.
 MAX_PAGE = 1024 * 1024
 
 
@@ -194,7 +219,7 @@ def page_key(batch_id: str, digest: str, page: int) -> str:
 
 
 def write_line(line: BatchLine) -> bytes:
-    """Format a line as it is in its page, with its newline."""
+    """Format a line as its page holds it, including the newline."""
     return line.model_dump_json().encode() + b"\n"
 
 

@@ -1,31 +1,29 @@
-"""Input and output of the workflow `EconomyBatch` and its activities. Amounts are decimal strings in USD.
+"""Orders, progress and summaries of economy batches, and what their activities exchange. Amounts are decimal strings in USD.
 
-A batch runs in rounds. A round splits the lines that are not paid yet into parts: one file and one batch of the provider each.
-The lines themselves are in the image store, never in Temporal.
+A batch runs in rounds. A round splits the lines that are not paid yet into parts: one file and one batch of the provider
+each. The lines themselves are in the image store, never in Temporal.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field
 
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.base import Contract, SparseContract
+from gpt_image_runs.contracts.batches import Order
 from gpt_image_runs.contracts.money import Usd
 
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits"]
-# Which lines another round starts: those that wait alone, also those that were never paid, or those of unknown outcome
-# too.
+# Which lines another round starts: only those that wait, also those that were never paid, or also those of unknown outcome.
 EconomyRetry = Literal["waiting", "unpaid", "unknown"]
 EconomyStage = Literal["planning", "sending", "waiting", "settling", "closing", "done", "cancelled"]
 
-BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MAX_LINES = 100_000
-# The error type of a line that the provider did not process because its batch was cancelled.
+# The error type of a line that the provider did not start because its batch was cancelled.
 BATCH_CANCELLED = "BatchCancelled"
 
 
 class PlannedPart(Contract):
-    """A file that is to be sent: lines of one endpoint and one model."""
+    """A file to send: lines for one endpoint and one model."""
 
     number: int = Field(description="Which part it is.")
     endpoint: Endpoint = Field(description="The provider's endpoint for all of its lines.")
@@ -34,9 +32,9 @@ class PlannedPart(Contract):
 
 
 class PartProgress(SparseContract):
-    """How far a part is. `provider_batch_id` is None where all of its lines were passed over, so that nothing was sent.
+    """The progress of one part. `provider_batch_id` is None where all its lines were passed over and nothing was sent.
 
-    `closed` once every line of it has an outcome.
+    `closed` is true once every line of it has an outcome.
     """
 
     part: PlannedPart = Field(description="What is sent.")
@@ -53,9 +51,9 @@ class PartProgress(SparseContract):
 
 
 class EconomyProgress(SparseContract):
-    """Where an economy batch stands: the answer to the query `economy`, and what one run of the workflow hands to the next.
+    """The progress of an economy batch: the result of the query `economy`, passed from one run of the workflow to the next.
 
-    `refused` lines were wrong or cannot be in a batch.
+    `refused` lines are not valid or cannot be in a batch. `looks` counts the polls of the provider.
     """
 
     round: int = Field(default=0, description="The number of the round.")
@@ -68,36 +66,14 @@ class EconomyProgress(SparseContract):
     cancelled: bool = Field(default=False, description="Whether somebody has cancelled it.")
 
 
-class EconomyOrder(SparseContract):
-    """One batch, whose lines lie in the image store as pages (`gpt_image_runs.contracts.batches`).
+class EconomyOrder(Order):
+    """An order of a batch that runs in the provider's own batches, at half price.
 
-    With `template_batch_id` they lie there under that id, and are copied with request ids of this batch's own.
-    Started again after its end, it begins a new round with the lines that are not paid, or only with those that `retry` names. `max_cost_usd`
-    is the most that charges and worst cases may come to; None is what it was before, or no limit. `progress` is what a run of the
-    workflow hands to the next, and nobody else's to write.
+    Started again after its end, it begins a new round with the lines that are not paid, or with those that `retry` names.
+    `max_cost_usd` limits charges and worst cases together; None is what it was before, or no limit. `progress` is passed from
+    one run of the workflow to the next; callers leave it out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] = Field(
-        description="1 to 64 characters of A-Z, a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
-    )
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
-        description="the SHA-256 of the batch's lines, 64 characters of 0-9 and a-f"
-    )
-    lines: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
-        description=f"how many lines the batch has, 1 to {MAX_LINES:,}"
-    )
-    pages: Annotated[int, Field(ge=1, le=MAX_LINES)] = Field(
-        description="how many pages these lines are kept in, 1 or more"
-    )
-    template_batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID_PATTERN)] | None = Field(
-        default=None,
-        description="the id of the batch whose pages are taken over, with what batch_id has beyond it appended to each request id",
-    )
-    max_cost_usd: Usd | None = Field(
-        default=None, description="an amount in USD with 6 places, such as 25.000000"
-    )
     retry: EconomyRetry | None = Field(default=None, description="waiting, unpaid or unknown")
     progress: Annotated[EconomyProgress, Field(strict=False)] | None = Field(
         default=None, description="nothing of yours: what one run of the workflow hands to the next"
@@ -105,16 +81,22 @@ class EconomyOrder(SparseContract):
 
     @property
     def workflow_id(self) -> str:
-        """The id of its workflow."""
+        """The id of the batch's workflow."""
         return names.economy_workflow_id(self.batch_id)
+
+    @property
+    def summary(self) -> str:
+        """The order in one line, for Temporal's Web UI."""
+        return f"{self.lines:,} lines in the provider's own batches{self._limit}"
 
 
 class EconomySummary(SparseContract):
-    """What came of a round. The counts of lines add up to `lines`.
+    """The result of a round. The counts of lines add up to `lines`.
 
-    `without_picture` of the `done` lines have no picture; None in a summary of an older version.
-    `passed` lines were paid before, are under way elsewhere, are beyond a budget, or were cancelled before they were claimed. `done` are billed; `rejected` were refused by the provider,
-    `not_sent` expired, were cancelled, or their batch failed: neither was charged. `unknown` may have been.
+    `done` lines are billed; `without_picture` of them have no image (None in a summary of an older version). `passed` lines
+    were paid before, are under way elsewhere, exceed a budget, or were cancelled before they were claimed. `rejected` lines were
+    refused by the provider; `not_sent` lines expired, were cancelled, or their batch failed: neither were charged. `unknown`
+    lines may have been charged.
     """
 
     batch_id: str = Field(description="The batch.")
@@ -143,14 +125,8 @@ class EconomySummary(SparseContract):
     provider_batch_ids: tuple[str, ...] = Field(default=(), description="The provider's batches.")
 
 
-def describe_economy_opening(order: EconomyOrder) -> str:
-    """Describe a batch before its first step, in one line."""
-    limit = f", at most {order.max_cost_usd} USD" if order.max_cost_usd else ""
-    return f"{order.lines:,} lines in the provider's own batches{limit}"
-
-
 class EconomyBatchRef(Contract):
-    """Which batch, and which round of it. Its parts are named in the ledger by `mark` and their number."""
+    """A batch and its round. The ledger names its parts by `mark` and their number."""
 
     batch_id: str
     digest: str
@@ -158,16 +134,16 @@ class EconomyBatchRef(Contract):
 
     @property
     def mark(self) -> str:
-        """The prefix of the marks of this round's parts."""
+        """The prefix of the names of this round's parts in the ledger."""
         return f"{self.batch_id}/{self.digest[:12]}/{self.round}/"
 
     def part_mark(self, number: int) -> str:
-        """Return the mark by which attempts name their part."""
+        """Return the name of a part in the ledger."""
         return f"{self.mark}{number}"
 
 
 class EconomyPlan(Contract):
-    """A round: its parts, and how many lines are refused."""
+    """The plan of a round: its parts, and how many lines are refused."""
 
     round: int
     parts: tuple[PlannedPart, ...]
@@ -175,9 +151,9 @@ class EconomyPlan(Contract):
 
 
 class PartOrder(SparseContract):
-    """A part of a round to claim, to send or to close; how it ended is there for the last alone.
+    """A part of a round to claim, send or close. How it ended is set for closing only.
 
-    `untouched`: the provider ended it without having begun with any of its lines.
+    `untouched`: the provider ended it before it started any of its lines.
     """
 
     batch: EconomyBatchRef
@@ -199,16 +175,16 @@ class RoundOrder(Contract):
 
 
 class PartClaim(Contract):
-    """How many lines of a part are to be sent, and how many were passed over: paid before, under way, or doubtful."""
+    """How many lines of a part are sent, and how many were passed over: paid before, under way, or doubtful."""
 
     claimed: int
     passed: int
 
 
 class SentPart(SparseContract):
-    """The provider's batch of a part, None where there was nothing to send, or the provider refused it with `reason`.
+    """The provider's batch of a part; None where there was nothing to send, or the provider refused it with `reason`.
 
-    `gone`: it was sent before, and the provider does not know it any more.
+    `gone`: it was sent before, and the provider does not list it any more.
     """
 
     provider_batch_id: str | None = None
@@ -217,15 +193,15 @@ class SentPart(SparseContract):
 
 
 class LookOrder(Contract):
-    """Batches of the provider to poll, or to cancel."""
+    """Batches of the provider to poll or to cancel."""
 
     provider_batch_ids: tuple[str, ...]
 
 
 class SeenBatch(SparseContract):
-    """A batch of the provider as it stands; `gone` is a status of ours: the provider does not know it any more.
+    """The state of a provider's batch. The status `gone` is ours: the provider does not know the batch any more.
 
-    `untouched`: it has not begun with any of its lines.
+    `untouched`: it has not started any of its lines.
     """
 
     provider_batch_id: str
@@ -240,13 +216,13 @@ class SeenBatch(SparseContract):
 
 
 class SeenBatches(Contract):
-    """Batches of the provider, in the order in which they were asked for."""
+    """Provider batches, in the order in which they were asked for."""
 
     batches: tuple[SeenBatch, ...]
 
 
 class SettleOrder(Contract):
-    """A stretch of a result file to settle, from the byte `offset` on."""
+    """A section of a result file to settle, from the byte `offset` on."""
 
     batch: EconomyBatchRef
     part: PlannedPart
@@ -255,7 +231,7 @@ class SettleOrder(Contract):
 
 
 class SettledLines(SparseContract):
-    """What was settled, and the offset to go on at; None where the file is done. `unread` lines could not be parsed."""
+    """What was settled, and the offset to continue at; None at the end of the file. `unread` lines cannot be assigned."""
 
     next_offset: int | None = None
     lines: int = 0

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from gpt_image_runs.batches.batches import Batches, count_retries
-from gpt_image_runs.batches.lines import BatchEnds, BatchLines
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import NewLine, PricedLine, StartedLine, UnbilledEnd
 from gpt_image_runs.batches.results import find_billed, list_results
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
@@ -176,7 +176,7 @@ def test_a_bill_ends_its_line(database: Database) -> None:
     register(database)
     start(database, 1, 2)
     bill(database, 1)
-    ends = BatchEnds(database, "autumn")
+    ends = BatchLines(database, "autumn")
 
     assert (ends.collect_billed(), ends.collect_billed()) == (1, 0)
     progress = find(database)
@@ -191,7 +191,7 @@ def test_line_that_was_paid_without_a_picture_says_so(database: Database) -> Non
     bill(database, 1)
     bill(database, 2, **withheld)
     bill(database, 3, HOLD, **withheld)
-    ends = BatchEnds(database, "autumn")
+    ends = BatchLines(database, "autumn")
     ends.collect_billed()
     assert find(database).without_picture is None
     ends.end_unbilled(fail(4))
@@ -212,7 +212,7 @@ def test_a_line_that_somebody_else_ends_meanwhile(database: Database) -> None:
     register(database)
     start(database, 1)
     bill(database, 1)
-    ends, others = BatchEnds(database, "autumn"), []
+    ends, others = BatchLines(database, "autumn"), []
     with database.reading() as connection:
 
         @event.listens_for(connection, "after_cursor_execute", once=True)
@@ -232,7 +232,7 @@ def test_a_bill_of_other_content_ends_nothing(database: Database) -> None:
     lines.claim([PricedLine(line=1, fingerprint="b2" * 32, ceiling_micro_usd=100)])
     bill(database, 1)
 
-    assert BatchEnds(database, "autumn").collect_billed() == 0
+    assert BatchLines(database, "autumn").collect_billed() == 0
     assert next(list_results(database, "autumn")).charge_usd is None
 
 
@@ -241,7 +241,7 @@ def test_a_bill_that_is_pending_counts_with_its_worst_case(database: Database) -
     register(database, ORDER.model_copy(update={"max_cost_usd": "0.000350"}))
     start(database, 1)
     bill(database, 1, HOLD)
-    BatchEnds(database, "autumn").collect_billed()
+    BatchLines(database, "autumn").collect_billed()
 
     progress = find(database)
     assert (progress.done, progress.pending, progress.charged_usd) == (1, 1, "0.000000")
@@ -254,7 +254,7 @@ def test_a_lost_answer_counts_while_its_run_goes_on(database: Database) -> None:
     register(database, ORDER.model_copy(update={"max_cost_usd": "0.250250"}))
     start(database, 1)
     lose(database, 1)
-    lines, ends = BatchLines(database, "autumn"), BatchEnds(database, "autumn")
+    lines, ends = BatchLines(database, "autumn"), BatchLines(database, "autumn")
 
     assert lines.claim(price(2, 3)).lines == {2}
     ends.end_unbilled(fail(1))
@@ -267,7 +267,7 @@ def test_a_failure_stops_where_that_is_wished(database: Database) -> None:
     """With fail_fast nothing is claimed after a failure, and the batch ends as stopped once nothing runs."""
     register(database, ORDER.model_copy(update={"fail_fast": True}))
     start(database, 1, 2)
-    ends = BatchEnds(database, "autumn")
+    ends = BatchLines(database, "autumn")
     ends.end_unbilled(fail(1))
 
     assert BatchLines(database, "autumn").claim(price(3)).lines == set()
@@ -285,7 +285,7 @@ def test_a_failure_stops_where_that_is_wished(database: Database) -> None:
 def test_a_batch_with_lines_left(database: Database, wish: Any, state: str, *, capped: bool) -> None:
     """What becomes of a batch that has lines left and nothing under way follows from what is wished."""
     register(database)
-    assert BatchEnds(database, "autumn").settle(wish, capped=capped).state == state
+    assert BatchLines(database, "autumn").settle(wish, capped=capped).state == state
 
 
 def test_a_new_round(database: Database) -> None:
@@ -294,7 +294,7 @@ def test_a_new_round(database: Database) -> None:
     start(database, 1, 2, 3, 4)
     bill(database, 1)
     lose(database, 2)
-    ends = BatchEnds(database, "autumn")
+    ends = BatchLines(database, "autumn")
     ends.collect_billed()
     ends.end_unbilled([*fail(2, kind="TooManyUnknownOutcomes"), *fail(3, 4)])
     before = count_retries(database, "autumn")
@@ -321,7 +321,7 @@ def test_a_late_answer_is_not_paid_for_again(database: Database) -> None:
     register(database)
     start(database, 1, 2)
     late, _ = lose(database, 1), lose(database, 2)
-    BatchEnds(database, "autumn").end_unbilled(fail(1, 2, kind="TooManyUnknownOutcomes"))
+    BatchLines(database, "autumn").end_unbilled(fail(1, 2, kind="TooManyUnknownOutcomes"))
     AttemptLog(database).finish(late.attempt_id, SUCCEEDED)
     Batches(database).open(ORDER.model_copy(update={"round": 2, "retry": "unknown"}))
 
@@ -334,7 +334,7 @@ def test_a_refusal_forgets_no_lost_answer(database: Database) -> None:
     register(database)
     start(database, 1)
     lose(database, 1)
-    ends = BatchEnds(database, "autumn")
+    ends = BatchLines(database, "autumn")
     ends.end_unbilled(fail(1))
     Batches(database).open(ORDER.model_copy(update={"round": 2, "retry": "unknown"}))
     ends.refuse(fail(1, kind="RequestRefused"))

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gpt_image_runs.batches.batches import Batches, count_retries, open_economy_batch
-from gpt_image_runs.batches.economy import EconomyAttempts, EconomyLines
+from gpt_image_runs.batches.batches import Batches, count_retries
+from gpt_image_runs.batches.economy import EconomyAttempts, end_part, end_round
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import NewLine, PricedLine, StartedLine, UnbilledEnd
 from gpt_image_runs.batches.results import list_results
 from gpt_image_runs.billing.attempts.attempts import AttemptLog
@@ -31,12 +32,12 @@ ORDER = EconomyOrder(batch_id="winter", digest="b" * 64, lines=4, pages=1)
 CEILING = 250_000
 
 
-def register(database: Database, most: str | None = None) -> EconomyLines:
+def register(database: Database, most: str | None = None) -> BatchLines:
     """Four lines that wait."""
-    open_economy_batch(database, ORDER.model_copy(update={"max_cost_usd": most}), 1)
+    Batches(database).open(ORDER.model_copy(update={"max_cost_usd": most}), 1)
     lines = [NewLine(line=number, run_id=f"image:acme:winter-{number}") for number in range(1, 5)]
     Batches(database).register("winter", 0, lines)
-    return EconomyLines(database, "winter")
+    return BatchLines(database, "winter", economy=True)
 
 
 def price(*numbers: int) -> list[PricedLine]:
@@ -55,10 +56,10 @@ def claim(database: Database, number: int) -> Attempt:
 
 def begin(database: Database, *numbers: int) -> list[Attempt]:
     """These lines at the provider."""
-    lines = EconomyLines(database, "winter")
-    lines.reserve(price(*numbers))
+    lines = BatchLines(database, "winter", economy=True)
+    lines.claim(price(*numbers))
     attempts = [claim(database, number) for number in numbers]
-    lines.begin([StartedLine(line=number, workflow_run_id="run") for number in numbers], [])
+    lines.confirm([StartedLine(line=number, workflow_run_id="run") for number in numbers])
     return attempts
 
 
@@ -85,7 +86,7 @@ def states(database: Database) -> list[tuple[str, str | None]]:
 def test_what_was_reserved_before_a_crash_is_named_again(database: Database) -> None:
     """Lines are reserved once, as far as the limit allows; asked again, the same ones are named and nothing is reserved twice."""
     lines = register(database, "0.600000")
-    first, again = lines.reserve(price(1, 2, 3)), lines.reserve(price(1, 2, 3))
+    first, again = lines.claim(price(1, 2, 3)), lines.claim(price(1, 2, 3))
 
     assert first == again == ({1, 2}, True)
     assert (find(database).waiting, find(database).running, find(database).reserved_usd) == (2, 2, "0.500000")
@@ -97,14 +98,14 @@ def test_lines_that_have_ended_are_not_reserved(database: Database) -> None:
     begin(database, 1)
     lines.refuse([UnbilledEnd(line=2, state="failed", error_type="RequestRefused", error_message="no")])
 
-    assert lines.reserve(price(1, 2, 3)) == ({3}, False)
+    assert lines.claim(price(1, 2, 3)) == ({3}, False)
     assert states(database)[:2] == [("running", None), ("failed", "RequestRefused")]
 
 
 def test_lines_that_are_passed_over_end_with_their_reason(database: Database) -> None:
     """One that was paid before is done by its bill, another has failed, and what both had reserved is free again."""
     lines = register(database)
-    lines.reserve(price(1, 2, 3))
+    lines.claim(price(1, 2, 3))
     Ledger(database).record(make_order(pay_attempt(database, identify("acme", "winter-1"))))
     claim(database, 3)
     passed = [
@@ -112,7 +113,9 @@ def test_lines_that_are_passed_over_end_with_their_reason(database: Database) ->
         UnbilledEnd(line=2, state="failed", error_type="RunConflict", error_message="no"),
     ]
     for _ in range(2):  # a worker that was killed does it again
-        lines.begin([StartedLine(line=3, workflow_run_id="run")], passed)
+        lines.confirm([StartedLine(line=3, workflow_run_id="run")])
+        lines.collect_billed()
+        lines.end_unbilled(passed)
 
     assert states(database) == [
         ("done", None),
@@ -127,7 +130,7 @@ def test_lines_that_are_passed_over_end_with_their_reason(database: Database) ->
 
 def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
     """Billed, refused, stopped before its turn, and perhaps carried out: each state and its money, and once however often."""
-    lines = register(database)
+    register(database)
     paid, refused, stopped, lost = begin(database, 1, 2, 3, 4)
     AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
     Ledger(database).record(make_order(paid))
@@ -135,7 +138,7 @@ def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
     end(database, stopped, "not_sent", BATCH_CANCELLED)
     end(database, lost, "unknown", "ResultMissing")
     for _ in range(2):
-        lines.end_part(PART)
+        end_part(database, "winter", PART)
 
     assert states(database) == [
         ("done", None),
@@ -151,12 +154,12 @@ def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
 
 def test_a_part_leaves_lines_of_others(database: Database) -> None:
     """Lines that have no outcome yet, and those of another part, stay under way."""
-    lines = register(database)
+    register(database)
     first, _ = begin(database, 1, 2)
     end(database, first, "rejected", "ModerationBlocked")
-    lines.end_part("winter/bbbbbbbbbbbb/1/1")
+    end_part(database, "winter", "winter/bbbbbbbbbbbb/1/1")
     others = states(database)
-    lines.end_part(PART)
+    end_part(database, "winter", PART)
 
     assert others[:2] == [("running", None), ("running", None)]
     assert states(database)[:2] == [("failed", "ModerationBlocked"), ("running", None)]
@@ -167,10 +170,10 @@ def test_what_another_batch_waits_for_is_not_lost(database: Database) -> None:
     without leave to pay twice.
     """
     lines = register(database)
-    lines.reserve(price(1))
+    lines.claim(price(1))
     claim(database, 1)
     passed = UnbilledEnd(line=1, state="failed", error_type="UnderWay", error_message="no")
-    lines.begin([], [passed])
+    lines.end_unbilled([passed])
 
     assert (find(database).failed, find(database).unknown, find(database).exposed_usd) == (1, 0, "0.000000")
     assert count_retries(database, "winter") == {"unpaid": 1, "unknown": 0}
@@ -190,10 +193,10 @@ def test_a_bill_that_is_held_counts_with_its_worst_case(database: Database) -> N
 
 def test_a_line_that_was_paid_and_has_no_bill_does_not_stay_under_way(database: Database) -> None:
     """Where the bill could not be made, as the file was gone by then, the line says so; a retry finds what was paid."""
-    lines = register(database)
+    register(database)
     (paid,) = begin(database, 1)
     AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
-    lines.end_part(PART)
+    end_part(database, "winter", PART)
 
     assert states(database)[0] == ("failed", "BillMissing")
     assert find(database).running == 0
@@ -202,24 +205,24 @@ def test_a_line_that_was_paid_and_has_no_bill_does_not_stay_under_way(database: 
 @pytest.mark.parametrize(("cancelled", "state"), [(False, "capped"), (True, "cancelled")])
 def test_a_round_ends_by_what_waits(database: Database, *, cancelled: bool, state: str) -> None:
     """Lines that were kept back wait: by the limit, or by whoever has cancelled the batch."""
-    lines = register(database, "0.300000")
+    register(database, "0.300000")
     (first,) = begin(database, 1)
     end(database, first, "rejected", "ModerationBlocked")
-    lines.end_part(PART)
-    lines.end_round(cancelled=cancelled)
+    end_part(database, "winter", PART)
+    end_round(database, "winter", cancelled=cancelled)
 
     assert (find(database).state, find(database).waiting) == (state, 3)
 
 
 def test_a_batch_that_a_restored_ledger_lost_is_left_alone(database: Database) -> None:
     """A batch that a restored ledger does not know is claimed without lines, and nothing of it is written."""
-    lines = EconomyLines(database, "older")
-    claimed = lines.reserve(price(1, 2))
-    lines.begin([StartedLine(line=1, workflow_run_id="run")], [])
+    lines = BatchLines(database, "older", economy=True)
+    claimed = lines.claim(price(1, 2))
+    lines.confirm([StartedLine(line=1, workflow_run_id="run")])
     lines.refuse([UnbilledEnd(line=2, state="failed", error_type="X", error_message="no")])
     lines.collect_billed()
-    lines.end_part(PART)
-    lines.end_round(cancelled=False)
+    end_part(database, "older", PART)
+    end_round(database, "older", cancelled=False)
 
     assert claimed == ({1, 2}, False)
     assert Batches(database).find("older") is None

@@ -2,8 +2,9 @@
 
 import pytest
 
-from gpt_image_runs.batches.batches import Batches, open_economy_batch
-from gpt_image_runs.batches.economy import EconomyLines
+from gpt_image_runs.batches.batches import Batches
+from gpt_image_runs.batches.economy import end_round
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.batches.models import NewLine, PricedLine, UnbilledEnd
 from gpt_image_runs.contracts.batches import BatchOrder, BatchProgress
 from gpt_image_runs.contracts.economy import EconomyOrder, EconomyRetry
@@ -15,7 +16,7 @@ ORDER = EconomyOrder(batch_id="winter", digest="b" * 64, lines=4, pages=2, max_c
 
 def take_up(database: Database, number: int, retry: EconomyRetry | None, most: str | None = None) -> int:
     changed = {"retry": retry, "max_cost_usd": most}
-    return open_economy_batch(database, ORDER.model_copy(update=changed), number)
+    return Batches(database).open(ORDER.model_copy(update=changed), number)
 
 
 def find(database: Database) -> BatchProgress:
@@ -26,7 +27,7 @@ def find(database: Database) -> BatchProgress:
 
 def open_with_ends(database: Database) -> None:
     """Round 1: lines 1 and 2 have failed, 2 perhaps paid, 3 is skipped, and 4 waits."""
-    for page in range(open_economy_batch(database, ORDER, 1), ORDER.pages):
+    for page in range(Batches(database).open(ORDER, 1), ORDER.pages):
         numbers = (2 * page + 1, 2 * page + 2)
         run_ids = [None if number == 3 else f"image:acme:winter-{number}" for number in numbers]
         Batches(database).register(
@@ -34,7 +35,7 @@ def open_with_ends(database: Database) -> None:
             page,
             [NewLine(line=line, run_id=run) for line, run in zip(numbers, run_ids, strict=True)],
         )
-    EconomyLines(database, "winter").refuse(
+    BatchLines(database, "winter", economy=True).refuse(
         [UnbilledEnd(line=line, state="failed", error_type="X", error_message="no") for line in (1, 2)]
     )
     with database.writing() as connection:
@@ -43,12 +44,12 @@ def open_with_ends(database: Database) -> None:
 
 def test_a_batch_is_written_down_once(database: Database) -> None:
     """Opened again before its pages are through, it goes on with the first page that is missing, and is written down once."""
-    assert open_economy_batch(database, ORDER, 1) == 0
+    assert Batches(database).open(ORDER, 1) == 0
     Batches(database).register("winter", 0, [NewLine(line=1, run_id="image:acme:a")])
-    assert open_economy_batch(database, ORDER, 1) == 1
+    assert Batches(database).open(ORDER, 1) == 1
     assert find(database).state == "registering"
     Batches(database).register("winter", 1, [NewLine(line=2, run_id="image:acme:b")])
-    assert open_economy_batch(database, ORDER, 1) == ORDER.pages
+    assert Batches(database).open(ORDER, 1) == ORDER.pages
 
     found = find(database)
     assert (found.economy, found.state, found.waiting, found.max_cost_usd) == (True, "running", 2, "1.000000")
@@ -74,7 +75,7 @@ def test_the_same_round_again_changes_no_line(database: Database) -> None:
     """A step that is tried again after a crash leaves lines that have failed since where they are."""
     open_with_ends(database)
     take_up(database, 2, "unpaid")
-    EconomyLines(database, "winter").refuse(
+    BatchLines(database, "winter", economy=True).refuse(
         [UnbilledEnd(line=1, state="failed", error_type="X", error_message="no")]
     )
     take_up(database, 2, "unpaid")
@@ -96,7 +97,7 @@ def test_a_limit_stays_until_another_is_given(database: Database) -> None:
 def test_a_batch_that_has_ended_is_under_way_again(database: Database) -> None:
     """A new round has neither the end nor the reason of the last one."""
     open_with_ends(database)
-    EconomyLines(database, "winter").end_round(cancelled=False)
+    end_round(database, "winter", cancelled=False)
     ended = find(database)
     take_up(database, 2, "waiting")
 
@@ -115,11 +116,11 @@ def test_an_id_stands_for_one_price_and_one_file(database: Database) -> None:
     before = Batches(database).list()
 
     with pytest.raises(BatchConflict, match="at the standard price already"):
-        open_economy_batch(database, ORDER.model_copy(update={"batch_id": "spring"}), 1)
+        Batches(database).open(ORDER.model_copy(update={"batch_id": "spring"}), 1)
     with pytest.raises(BatchConflict, match="is an economy batch already"):
         Batches(database).open(standard.model_copy(update={"batch_id": "winter"}))
     with pytest.raises(BatchConflict, match="stands for other lines already"):
-        open_economy_batch(database, ORDER.model_copy(update={"digest": "c" * 64}), 2)
+        Batches(database).open(ORDER.model_copy(update={"digest": "c" * 64}), 2)
     assert Batches(database).list() == before
 
 
@@ -127,8 +128,8 @@ def test_lines_of_a_batch_under_way_are_reserved_in_the_round_that_goes_on(datab
     """What was reserved before a crash stays so when the batch is taken up again in the same round."""
     open_with_ends(database)
     asked = [PricedLine(line=4, fingerprint="a" * 64, ceiling_micro_usd=400_000)]
-    EconomyLines(database, "winter").reserve(asked)
+    BatchLines(database, "winter", economy=True).claim(asked)
     take_up(database, 1, "unknown")
 
-    assert EconomyLines(database, "winter").reserve(asked).lines == {4}
+    assert BatchLines(database, "winter", economy=True).claim(asked).lines == {4}
     assert (find(database).running, find(database).reserved_usd) == (1, "0.400000")

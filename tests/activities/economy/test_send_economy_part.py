@@ -130,7 +130,7 @@ async def test_refused_look_is_no_refusal_of_a_batch_that_may_be_there(
         order = await claim_part(ledger, local_store)
         simulator.batches.script(BatchFaultKind.CREATE_REPLY_LOST)
         async with open_sender(simulator, ledger, local_store) as sender:
-            with pytest.raises(ApplicationError, match="looked for before another is created"):
+            with pytest.raises(ApplicationError, match="searches for the batch before it creates one"):
                 await environment().run(sender.send_economy_part, order)
         async with open_sender(simulator, ledger, local_store, key="sk-invalid-0123456789") as sender:
             with pytest.raises(ApplicationError) as refused:

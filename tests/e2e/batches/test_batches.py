@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
+from gpt_image_runs.batches.lines import BatchLines
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.batches import BatchProgress
 from gpt_image_runs.contracts.money import format_usd, parse_usd
@@ -132,7 +133,9 @@ async def test_cancel_stops_spending(stack: Stack, by: str) -> None:
     prompts = [f"Cup number {number} [simulate:delay=6]" for number in range(60)]
     handle = await start_batch(stack, prompts, window=50)
     batch_id = name_of(handle)
-    while stack.simulator.in_progress < stack.settings.provider_concurrency:
+    # All runs of the first chunk exist, and more of them than can be sent at once.
+    lines = BatchLines(stack.database, batch_id)
+    while stack.simulator.in_progress < stack.settings.provider_concurrency or not lines.list_running():
         await asyncio.sleep(0.02)
 
     await (handle.signal(names.SIGNAL_CANCEL) if by == "signal" else handle.cancel())

@@ -386,7 +386,7 @@ async def test_a_result_file_in_stretches_with_a_broken_download(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A result file is settled in stretches, each from where the last one ended, also when a download breaks off in between."""
-    monkeypatch.setattr(settle_economy_lines, "LINES_A_STRETCH", 4)
+    monkeypatch.setattr(settle_economy_lines, "LINES_A_SECTION", 4)
     batch_id = new_batch_id()
     requests = make_requests(batch_id, (f"Cup {number}" for number in range(10)))
     stack.simulator.batches.script(BatchFaultKind.DOWNLOAD_CUT_OFF)

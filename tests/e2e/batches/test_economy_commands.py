@@ -124,7 +124,7 @@ async def test_status_attach_pause_and_cancel(stack: Stack, tmp_path: Path) -> N
     assert Decimal(status.document["reserved_usd"]) > 0
     [part] = status.document["parts"]
     assert part["provider_batch_id"] in [batch.batch_id for batch in stack.simulator.batches.all]
-    assert (paused.status, "which nobody can pause" in paused.document["message"]) == (2, True)
+    assert (paused.status, "which cannot be paused" in paused.document["message"]) == (2, True)
     assert (busy.status, "is under way" in busy.document["message"]) == (2, True)
     assert (cancelled.status, watched.status, late.status) == (0, 1, 2)
     assert (watched.document["state"], watched.document["cancelled"]) == ("cancelled", 2)
@@ -190,7 +190,7 @@ async def test_options_without_a_meaning(stack: Stack, tmp_path: Path, option: t
     refused = await type_batch(stack, tmp_path, "run", file, "--economy", *option, "--json")
 
     assert (refused.status, find(stack, file.stem)) == (2, None)
-    assert f"{option[0]} can do nothing for an economy batch" in refused.document["message"]
+    assert f"{option[0]} has no effect on an economy batch" in refused.document["message"]
 
 
 async def test_a_batch_started_by_its_workflow_is_known(stack: Stack, tmp_path: Path) -> None:
