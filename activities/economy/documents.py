@@ -142,15 +142,15 @@ class EconomyDocuments:
         return await self._read_all(f"part-{number:05d}-claimed.jsonl", PlannedLine)
 
     async def read_passed(self, number: int) -> list[PassedLine]:
-        """The lines of a part that were passed over."""
+        """Read the lines of a part that were passed over."""
         return await self._read_all(f"part-{number:05d}-passed.jsonl", PassedLine) or []
 
     async def write_newest_before(self, number: int, created_at: int) -> None:
-        """Keeps when the provider's newest batch was created, before the part is sent."""
+        """Note when the provider's newest batch was created, before the part is sent."""
         await self._write(f"part-{number:05d}-newest-before.json", (NewestBefore(created_at=created_at),))
 
     async def read_newest_before(self, number: int) -> int | None:
-        """When the newest batch was created that the provider had before the part was sent, None while it is not noted."""
+        """Read when the provider's newest batch was created before the part was sent, None before it is noted."""
         found = await self._read(f"part-{number:05d}-newest-before.json", NewestBefore)
         return found.created_at if found else None
 

@@ -1,4 +1,4 @@
-"""`batch results`: what became of each line of a batch."""
+"""The command `batch results`: the result of each line of a batch, as a table, a file or a contact sheet."""
 
 import asyncio
 import csv
@@ -15,7 +15,7 @@ from typer import Option
 
 from cli import options
 from cli.batches.start import BatchId, require_batch
-from cli.batches.view import describe_counts, describe_progress
+from cli.batches.view import describe_progress, format_counts
 from cli.contact_sheet.render import SheetRow, WrittenSheet, write_contact_sheet
 from cli.errors import RequestRefused
 from cli.files import defuse, replace_whole
@@ -49,27 +49,30 @@ _BEGINNINGS = {".csv": "line,run_id,state,", ".jsonl": '{"line":'}
 
 
 def check_manifest_path(path: Path) -> None:
-    """Raises RequestRefused where the name's ending says neither .jsonl nor .csv, or the file is there and no manifest.
+    """Check that a manifest may be written to a path: it ends in .jsonl or .csv, and holds no other content.
 
-    A batch's id is its file's name: results under that name would take the place of the requests.
+    By default a batch's id is its file's name: results under that name would overwrite the requests.
+
+    Raises:
+        RequestRefused: the path is not valid, or the file is not a manifest.
     """
     beginning = _BEGINNINGS.get(path.suffix.lower())
     if beginning is None:
         raise RequestRefused(
-            f"{path} ends in neither .jsonl nor .csv, which say what is written. Nothing was written."
+            f"{path} does not end in .jsonl or .csv, which name the format. Nothing was written."
         )
-    with suppress(OSError):  # whatever is there, writing will tell
+    with suppress(OSError):  # writing reports what is wrong
         with path.open("rb") as file:
             found = file.read(len(beginning))
         if found and found != beginning.encode():
             raise RequestRefused(
-                f"{path} is there already and holds no results of a batch. Give another name, such as"
+                f"{path} exists and does not hold the results of a batch. Give another name, such as"
                 f" {path.with_stem(path.stem + '-results')}. Nothing was written."
             )
 
 
 def write_manifest(results: Iterable[LineResult], path: Path) -> int:
-    """Writes a line for each line of the batch, the file whole or not at all; returns how many.
+    """Write a line for each line of the batch, atomically, and return how many.
 
     Raises:
         OSError: it cannot be written.
@@ -105,27 +108,27 @@ def _write_table(results: Iterable[LineResult], file: TextIO) -> int:
 
 
 def _format_answer(answer: object) -> str:
-    """Format true, false, or nothing where it is not known."""
+    """Format a boolean for CSV, empty for None."""
     return "" if answer is None else str(answer).lower()
 
 
 async def write_batch_sheet(
     batch: BatchProgress, results: Iterable[LineResult], session: Session, path: Path
 ) -> WrittenSheet:
-    """Writes the page of all lines, with their pictures and prompts from the image store.
+    """Write the contact sheet of all lines, with their images and prompts from the image store.
 
     Raises:
         CommandFailed: the file cannot be written.
         StoreUnavailable: the store does not answer.
     """
     store = session.open_store()
-    note = f"{describe_counts(batch)}. {batch.reason or ''}".strip()
+    note = f"{format_counts(batch)}. {batch.reason or ''}".strip()
     rows = _join(results, _read_requests(batch, store))
     return await write_contact_sheet(f"Batch {batch.batch_id}", rows, store, path, note=note)
 
 
 async def _join(results: Iterable[LineResult], requests: AsyncIterator[BatchLine]) -> AsyncIterator[SheetRow]:
-    """Both come in the order of the file, and neither is held as a whole."""
+    """Yield a row for each result with its request. Both come in the order of the file and are streamed."""
     known = await anext(requests, None)
     for result in results:
         while known and known.line < result.line:
@@ -134,7 +137,7 @@ async def _join(results: Iterable[LineResult], requests: AsyncIterator[BatchLine
 
 
 async def _read_requests(batch: BatchProgress, store: ImageStore) -> AsyncIterator[BatchLine]:
-    """The lines as they were taken in. A page that is gone leaves its prompts out, no more."""
+    """Yield the lines of the batch's pages. The lines of a missing page are left out."""
     for page in range(batch.pages):
         data = await store.read_document(page_key(batch.batch_id, batch.digest, page))
         for line in read_page(data or b""):
@@ -199,17 +202,17 @@ def _write_files(
     html: Path | None,
 ) -> None:
     document: dict[str, Any] = {"batch_id": progress.batch_id, "lines": progress.lines}
-    told = []
+    messages = []
     if out is not None:
         count = write_manifest(list_results(database, progress.batch_id), out)
         document |= {"file": str(out), "lines": count}
-        told.append(f"{count:,} lines are in {out}.")
+        messages.append(f"{count:,} lines are in {out}.")
     if html is not None:
         lines = list_results(database, progress.batch_id)
         sheet = asyncio.run(write_batch_sheet(progress, lines, session, html))
         document |= {"sheet": str(html), "sheet_bytes": sheet.bytes, "pictures": sheet.totals.pictures}
-        told.append(f"{sheet.totals.pictures:,} pictures are on {html}, {describe_bytes(sheet.bytes)}.")
-    output.answer(document, Text("\n".join(told)))
+        messages.append(f"{sheet.totals.pictures:,} pictures are on {html}, {describe_bytes(sheet.bytes)}.")
+    output.answer(document, Text("\n".join(messages)))
 
 
 def _show(progress: BatchProgress, lines: Iterator[LineResult], output: Output) -> None:

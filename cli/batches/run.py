@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from cli import options
-from cli.batches.intake import BatchIntake, Intake, read_lines
+from cli.batches.intake import BatchIntake, Intake
+from cli.batches.request_files import read_lines
 from cli.batches.start import (
     Detach,
     Economy,
@@ -26,7 +27,7 @@ from cli.batches.start import (
     parse_limit,
     start_batch,
 )
-from cli.batches.view import describe_progress, find_status
+from cli.batches.view import describe_progress, get_exit_status
 from cli.batches.watch import watch_batch
 from cli.files import name_source
 from cli.output import Output
@@ -111,8 +112,8 @@ class BatchRun:
             CommandFailed: refused.
         """
         with tempfile.TemporaryDirectory() as folder:
-            intake = await self._take_in(defaults, None, Path(folder))
-            self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
+            intake = await self._check_file(defaults, None, Path(folder))
+            self._report_wrong_lines(intake, skip_invalid=skip_invalid)
             await intake.spool.upload(self._session.open_store(), self._batch_id, intake.digest)
         order = self._build_order(intake)
         document = order.model_dump(mode="json", exclude_defaults=True)
@@ -132,18 +133,18 @@ class BatchRun:
         if known:
             check_kind(known, economy=self._economy)
         with tempfile.TemporaryDirectory() as folder:
-            intake = await self._take_in(defaults, known, Path(folder))
+            intake = await self._check_file(defaults, known, Path(folder))
             if known:
                 # Lines that were valid before may be invalid by today's rules: their runs are checked again.
                 check_digest(self._batch_id, known.digest, intake.digest)
             else:
-                self._refuse_wrong_lines(intake, skip_invalid=skip_invalid)
+                self._report_wrong_lines(intake, skip_invalid=skip_invalid)
                 store = self._session.open_store()
                 await intake.spool.upload(store, self._batch_id, intake.digest)
         if known and known.has_ended and not known.waiting:
             self._output.say(f"The batch {self._batch_id} has run before, and has no line left to start.")
             self._output.answer(known.model_dump(mode="json"), describe_progress(known))
-            return find_status(known)
+            return get_exit_status(known)
         return await start_and_watch(
             build_next_order(known, self._wanted) if known else self._build_order(intake),
             self._session,
@@ -162,7 +163,9 @@ class BatchRun:
             return EconomyOrder(**lines, max_cost_usd=self._wanted.max_cost_usd)
         return BatchOrder(**lines, **self._wanted.apply(None))
 
-    async def _take_in(self, defaults: dict[str, Any], known: BatchProgress | None, folder: Path) -> Intake:
+    async def _check_file(
+        self, defaults: dict[str, Any], known: BatchProgress | None, folder: Path
+    ) -> Intake:
         needs_price = self._wanted.max_cost_usd is not None and known is None
         intake = BatchIntake(
             self._session,
@@ -171,15 +174,15 @@ class BatchRun:
             needs_price=needs_price,
             mode="batch" if self._economy else "standard",
         )
-        return await intake.take_in(read_lines(self._file), name_source(self._file), folder)
+        return await intake.read_all(read_lines(self._file), name_source(self._file), folder)
 
-    def _refuse_wrong_lines(self, intake: Intake, *, skip_invalid: bool) -> None:
+    def _report_wrong_lines(self, intake: Intake, *, skip_invalid: bool) -> None:
         if not skip_invalid or not intake.sound:
-            intake.refuse_wrong_lines(name_source(self._file))
-        for problem in intake.told:
+            intake.check_lines(name_source(self._file))
+        for problem in intake.problems:
             self._output.warn(f"Skipped: {problem}")
-        if intake.wrong > len(intake.told):
-            self._output.warn(f"and {intake.wrong - len(intake.told):,} more lines are skipped.")
+        if intake.wrong > len(intake.problems):
+            self._output.warn(f"and {intake.wrong - len(intake.problems):,} more lines are skipped.")
         priced = f"at most {format_usd(intake.worst_case_micro_usd)} USD"
         more = f", and {intake.unpriced:,} lines whose price is not known" if intake.unpriced else ""
         checked = (
@@ -216,4 +219,4 @@ async def start_and_watch(
     check_kind(progress, economy=economy)
     check_digest(order.batch_id, progress.digest, order.digest)
     output.answer(progress.model_dump(mode="json"), describe_progress(progress, link))
-    return find_status(progress)
+    return get_exit_status(progress)

@@ -1,4 +1,4 @@
-"""How batches look to a person: one in lines, many in a table."""
+"""Formats batches for a person: one in lines, many in a table, the parts of an economy batch."""
 
 import time
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}
 
 
 def describe_progress(progress: BatchProgress, link: str | None = None) -> Text:
-    """A batch: its state, its lines, its cost, and what to do next."""
+    """Format a batch: its state, lines, cost, and the next command."""
     sign = _SIGNS.get(progress.state, "")
     if progress.state == "done" and progress.failed + progress.cancelled + (progress.without_picture or 0):
         sign = "!"
     limit = f" of at most {progress.max_cost_usd}" if progress.max_cost_usd else ""
     rows = [
-        ("lines", describe_counts(progress)),
+        ("lines", format_counts(progress)),
         ("price", "half, in the provider's own batches" if progress.economy else ""),
         ("pictures", f"{progress.images:,}"),
         ("no picture", _describe_without_picture(progress)),
@@ -47,15 +47,15 @@ def describe_progress(progress: BatchProgress, link: str | None = None) -> Text:
     )
 
 
-def describe_counts(progress: BatchProgress) -> str:
-    """The lines by their state, those states alone that have any."""
+def format_counts(progress: BatchProgress) -> str:
+    """Format the number of lines in total and in each state that has any."""
     counts = ("done", "running", "failed", "cancelled", "waiting", "skipped")
-    told = ", ".join(f"{getattr(progress, name):,} {name}" for name in counts if getattr(progress, name))
-    return f"{progress.lines:,}: {told}" if told else f"{progress.lines:,}"
+    counted = ", ".join(f"{getattr(progress, name):,} {name}" for name in counts if getattr(progress, name))
+    return f"{progress.lines:,}: {counted}" if counted else f"{progress.lines:,}"
 
 
 def suggest_next(progress: BatchProgress) -> str:
-    """The command that most people want next."""
+    """Return the command that the user most likely wants next."""
     command = f"python starter.py batch {{}} {progress.batch_id}"
     if progress.state == "paused":
         return command.format("resume")
@@ -69,7 +69,7 @@ def suggest_next(progress: BatchProgress) -> str:
 
 
 def tabulate_batches(batches: Sequence[BatchProgress]) -> Table:
-    """Batches, a row each."""
+    """Build a table of batches, one per row."""
     numbers = ("Lines", "Done", "Failed", "Left", "Charged USD")
     table = make_table("Batch", "State", *numbers, "Since (UTC)", right=numbers)
     for batch in batches:
@@ -79,8 +79,8 @@ def tabulate_batches(batches: Sequence[BatchProgress]) -> Table:
     return table
 
 
-def find_status(progress: BatchProgress) -> int:
-    """The exit status of a batch that has ended: 0 where all its lines are done, else 1."""
+def get_exit_status(progress: BatchProgress) -> int:
+    """Return the exit status of a batch that has ended: 0 if all its lines are done, else 1."""
     all_done = progress.state == "done" and not progress.failed and not progress.cancelled
     return 0 if all_done else 1
 
@@ -93,16 +93,14 @@ def _describe_without_picture(progress: BatchProgress) -> str:
         if progress.without_picture == 1
         else f"{progress.without_picture:,} done lines were"
     )
-    return (
-        f"{lines} billed and no picture came; `python starter.py batch results {progress.batch_id}` says why"
-    )
+    return f"{lines} billed without a picture; `python starter.py batch results {progress.batch_id}` says why"
 
 
 def _describe_unknown(progress: BatchProgress) -> str:
     if not progress.unknown:
         return ""
     requests = "1 request was" if progress.unknown == 1 else f"{progress.unknown:,} requests were"
-    return f"{requests} sent whose answer was lost: perhaps paid for nothing (`python starter.py exposure`)"
+    return f"{requests} sent whose answer was lost, and may have been charged (`python starter.py exposure`)"
 
 
 _QUERY_PATIENCE = timedelta(seconds=3)
@@ -111,14 +109,14 @@ _MAX_SHOWN = 50
 
 
 async def find_parts(client: Client, batch_id: str) -> tuple[PartProgress, ...]:
-    """Every part of the round that goes on, none where nobody answers."""
+    """Find the parts of the current round, none if the workflow does not answer."""
     with suppress(ClientError):
         return (await query_economy(client, batch_id, _QUERY_PATIENCE)).parts
     return ()
 
 
 async def find_parts_of(progress: BatchProgress, session: Session) -> tuple[PartProgress, ...]:
-    """The same for a batch that is looked at: none where it has ended, or runs at the standard price."""
+    """Find the parts of a batch, none if it has ended or runs at the standard price."""
     if not progress.economy or progress.has_ended:
         return ()
     with suppress(TemporalUnavailable):
@@ -126,35 +124,35 @@ async def find_parts_of(progress: BatchProgress, session: Session) -> tuple[Part
     return ()
 
 
-def describe_parts(parts: Sequence[PartProgress]) -> list[Text]:
-    """A line for each part, for people."""
+def format_parts(parts: Sequence[PartProgress]) -> list[Text]:
+    """Format the parts, one per line."""
     more = [Text(f"and {len(parts) - _MAX_SHOWN:,} more parts")] if len(parts) > _MAX_SHOWN else []
-    return [*(Text(_describe(each)) for each in parts[:_MAX_SHOWN]), *more]
+    return [*(Text(_format_part(each)) for each in parts[:_MAX_SHOWN]), *more]
 
 
-class PartsTeller:
-    """Tells what is new of the parts of one batch, every few seconds."""
+class PartsReporter:
+    """Reports changes of the parts of one batch, every few seconds."""
 
     def __init__(self, client: Client, batch_id: str, output: Output) -> None:
         self._client = client
         self._batch_id = batch_id
         self._output = output
-        self._told: dict[int, str] = {}
+        self._reported: dict[int, str] = {}
         self._next_at = 0.0
 
-    async def tell_news(self) -> None:
-        """Asks the workflow, if it is time, and says what has changed."""
+    async def report_changes(self) -> None:
+        """Ask the workflow if it is time, and report the parts that have changed."""
         if time.monotonic() < self._next_at:
             return
         for each in await find_parts(self._client, self._batch_id):
-            told = _describe(each)
-            if each.part.number < _MAX_SHOWN and self._told.get(each.part.number) != told:
-                self._told[each.part.number] = told
-                self._output.say(told)
+            text = _format_part(each)
+            if each.part.number < _MAX_SHOWN and self._reported.get(each.part.number) != text:
+                self._reported[each.part.number] = text
+                self._output.say(text)
         self._next_at = time.monotonic() + _LOOK_SECONDS
 
 
-def _describe(each: PartProgress) -> str:
+def _format_part(each: PartProgress) -> str:
     there = f", {each.completed:,} done and {each.failed:,} failed there" if each.provider_batch_id else ""
     name = f" ({each.provider_batch_id})" if each.provider_batch_id else ""
     return f"part {each.part.number}: {each.part.lines:,} lines for {each.part.model}, {each.status}{there}{name}"

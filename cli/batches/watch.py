@@ -1,4 +1,7 @@
-"""Watching a batch until it ends: a bar on a terminal, a line now and then elsewhere. It is read from the database."""
+"""The commands `batch watch`, `status` and `list`. Progress is read from the database.
+
+It is shown as a bar on a terminal, else as a line every few seconds.
+"""
 
 import asyncio
 import time
@@ -18,12 +21,12 @@ from typer import Option
 from cli import options
 from cli.batches.start import BatchId, find_batch, require_batch
 from cli.batches.view import (
-    PartsTeller,
-    describe_counts,
-    describe_parts,
+    PartsReporter,
     describe_progress,
     find_parts_of,
-    find_status,
+    format_counts,
+    format_parts,
+    get_exit_status,
     tabulate_batches,
 )
 from cli.errors import INTERRUPTED, CommandFailed
@@ -41,21 +44,21 @@ _LATELY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`forecast_usd` is what the batch will come to if its lines go on costing what they have cost so far."""
+    """The speed of a batch. `forecast_usd` is its total cost if each open line costs the average so far."""
 
     images_per_minute: float | None
     seconds_left: float | None
     forecast_usd: str | None
 
 
-class PaceKeeper:
-    """Remembers the last minute of one batch."""
+class PaceMeter:
+    """Measures the speed of one batch over the last minute."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()
 
-    def note(self, progress: BatchProgress, now: float) -> Pace:
-        """The pace with this news, at a moment in seconds of any steady clock."""
+    def add(self, progress: BatchProgress, now: float) -> Pace:
+        """Add the progress at `now`, in seconds of a monotonic clock, and return the speed."""
         ended = progress.done + progress.failed + progress.cancelled
         self._seen.append((now, progress.images, ended))
         while now - self._seen[0][0] > _LATELY_SECONDS:
@@ -83,15 +86,15 @@ _SAY_SECONDS = 5.0
 _DOUBT_SECONDS = 10.0
 
 
-class BatchTeller(Protocol):
-    """Shows a person where a batch is."""
+class ProgressReporter(Protocol):
+    """Shows the progress of a batch to a person."""
 
     def __call__(self, progress: BatchProgress, pace: Pace) -> None:
-        """The batch is here now."""
+        """Show the progress."""
 
 
 class WatchInterrupted(CommandFailed):
-    """Ctrl-C while a batch was watched: it goes on."""
+    """Ctrl-C while a batch was watched. The batch goes on."""
 
     status = "running"
 
@@ -108,16 +111,16 @@ class WatchInterrupted(CommandFailed):
 async def watch_batch(
     batch_id: str, session: Session, client: Client, output: Output, *, economy: bool = False
 ) -> BatchProgress:
-    """Waits for a batch to end, and shows it meanwhile; of an economy batch also the provider's batches.
+    """Wait for a batch to end, and show its progress; for an economy batch also the provider's batches.
 
     Raises:
-        WatchInterrupted: Ctrl-C; it goes on.
-        CommandFailed: nobody carries it out any more.
+        WatchInterrupted: Ctrl-C. The batch goes on.
+        CommandFailed: its workflow has ended early.
     """
     try:
-        with _telling(output, batch_id) as tell:
-            parts = PartsTeller(client, batch_id, output) if economy else None
-            return await _watch(batch_id, session, client, output, tell, parts=parts)
+        with _open_reporter(output, batch_id) as report:
+            parts = PartsReporter(client, batch_id, output) if economy else None
+            return await _watch(batch_id, session, client, output, report, parts=parts)
     except asyncio.CancelledError:
         raise WatchInterrupted(batch_id) from None
 
@@ -127,29 +130,29 @@ async def _watch(
     session: Session,
     client: Client,
     output: Output,
-    tell: BatchTeller,
+    report: ProgressReporter,
     *,
-    parts: PartsTeller | None,
+    parts: PartsReporter | None,
 ) -> BatchProgress:
     workflow_id = find_workflow_id(batch_id, economy=parts is not None)
-    keeper, told = PaceKeeper(), set[str]()
+    meter, warned = PaceMeter(), set[str]()
     doubt_at = time.monotonic() + _LOOK_SECONDS
     while True:
         progress = await asyncio.to_thread(find_batch, session, batch_id)
         now = time.monotonic()
         if progress:
-            tell(progress, keeper.note(progress, now))
-            # A workflow that takes a batch up again says so with its first step.
-            if progress.has_ended and not await _is_carried_out(client, workflow_id):
+            report(progress, meter.add(progress, now))
+            # A workflow that continues a batch changes its state with the first step only.
+            if progress.has_ended and not await _is_workflow_running(client, workflow_id):
                 return await asyncio.to_thread(_read_again, session, batch_id, progress)
         if now >= doubt_at:
             doubt_at = now + _DOUBT_SECONDS
             with suppress(RPCError):
-                await warn_without_worker(client, output, told)
-                await _warn_of_held_runs(batch_id, client, output, told)
-            await _refuse_abandoned(batch_id, workflow_id, session, client)
+                await warn_without_worker(client, output, warned)
+                await _warn_of_held_runs(batch_id, client, output, warned)
+            await _check_workflow(batch_id, workflow_id, session, client)
         if parts:
-            await parts.tell_news()
+            await parts.report_changes()
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -157,25 +160,25 @@ def _read_again(session: Session, batch_id: str, progress: BatchProgress) -> Bat
     return find_batch(session, batch_id) or progress
 
 
-async def _is_carried_out(client: Client, workflow_id: str) -> bool:
+async def _is_workflow_running(client: Client, workflow_id: str) -> bool:
     try:
         return await is_under_way(client, workflow_id)
     except RPCError:
-        return False  # the database says that it has ended, and Temporal nothing
+        return False  # the database says that it has ended
 
 
-async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, told: set[str]) -> None:
-    """A run that waits for a person keeps its batch from ending: told again whenever their number changes."""
+async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, warned: set[str]) -> None:
+    """Warn of runs that wait for a decision and so keep their batch from ending, again when their number changes."""
     query = f'{names.BATCH_ID.name} = "{batch_id}" AND {names.WAITS_FOR.name} = "{names.DECISION}"'
     held = (await client.count_workflows(query)).count
     warning = f"Runs that are held: {held:,}. The batch waits for `python starter.py decide`; in the Web UI: {query}"
-    if held and warning not in told:
-        told.add(warning)
+    if held and warning not in warned:
+        warned.add(warning)
         output.warn(warning)
 
 
-async def _refuse_abandoned(batch_id: str, workflow_id: str, session: Session, client: Client) -> None:
-    """A workflow that was terminated, or has failed, leaves its batch as it was."""
+async def _check_workflow(batch_id: str, workflow_id: str, session: Session, client: Client) -> None:
+    """Check that the batch's workflow runs. One that was terminated or has failed leaves the batch as it was."""
     try:
         if await is_under_way(client, workflow_id):
             return
@@ -184,55 +187,55 @@ async def _refuse_abandoned(batch_id: str, workflow_id: str, session: Session, c
     progress = await asyncio.to_thread(find_batch, session, batch_id)
     if progress is None or not progress.has_ended:
         raise CommandFailed(
-            f"Nobody carries the batch {batch_id} out any more: its workflow has ended early, and the Web UI says why."
+            f"The batch {batch_id} is not running: its workflow has ended early, and the Web UI says why."
             " Runs that were started go on. Run the same file again to go on with the rest.",
             batch_id=batch_id,
         )
 
 
 @contextmanager
-def _telling(output: Output, batch_id: str) -> Iterator[BatchTeller]:
+def _open_reporter(output: Output, batch_id: str) -> Iterator[ProgressReporter]:
     if not output.talk.is_terminal:
-        yield _tell_in_lines(output)
+        yield _report_in_lines(output)
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=output.talk, transient=True) as bar:
-        task = bar.add_task(batch_id, total=None, told="")
+        task = bar.add_task(batch_id, total=None, figures="")
 
-        def tell(progress: BatchProgress, pace: Pace) -> None:
+        def report(progress: BatchProgress, pace: Pace) -> None:
             ended = progress.done + progress.failed + progress.cancelled + progress.skipped
             bar.update(
                 task,
                 completed=ended,
                 total=progress.lines,
                 description=f"{batch_id} {progress.state}",
-                told=_describe(progress, pace),
+                figures=_format_figures(progress, pace),
             )
 
-        yield tell
+        yield report
 
 
-def _tell_in_lines(output: Output) -> BatchTeller:
+def _report_in_lines(output: Output) -> ProgressReporter:
     said, at = "", 0.0
 
-    def tell(progress: BatchProgress, pace: Pace) -> None:
+    def report(progress: BatchProgress, pace: Pace) -> None:
         nonlocal said, at
-        news = f"{progress.state}: {describe_counts(progress)}"
-        if news != said and (time.monotonic() - at >= _SAY_SECONDS or progress.has_ended):
-            said, at = news, time.monotonic()
-            output.say(f"{progress.batch_id} {progress.state}, {_describe(progress, pace)}")
+        state = f"{progress.state}: {format_counts(progress)}"
+        if state != said and (time.monotonic() - at >= _SAY_SECONDS or progress.has_ended):
+            said, at = state, time.monotonic()
+            output.say(f"{progress.batch_id} {progress.state}, {_format_figures(progress, pace)}")
 
-    return tell
+    return report
 
 
-def _describe(progress: BatchProgress, pace: Pace) -> str:
-    """The running figures on one line."""
+def _format_figures(progress: BatchProgress, pace: Pace) -> str:
+    """Format the current figures on one line."""
     limit = f" of {_round_usd(progress.max_cost_usd)}" if progress.max_cost_usd else ""
     parts = [
         f"{progress.done:,} done",
@@ -248,7 +251,7 @@ def _describe(progress: BatchProgress, pace: Pace) -> str:
 
 
 def _round_usd(usd: str) -> str:
-    """For the eye alone: cents, and what is below them where there are no cents."""
+    """Shorten an amount to cents for display, unless it is below one cent."""
     return usd[:-4] if usd[:-4] != "0.00" else usd
 
 
@@ -260,7 +263,7 @@ def status(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
     document = progress.model_dump(mode="json")
     if parts:
         document |= {"parts": [each.model_dump(mode="json") for each in parts]}
-    Output(as_json=as_json).answer(document, describe_progress(progress), *describe_parts(parts))
+    Output(as_json=as_json).answer(document, describe_progress(progress), *format_parts(parts))
 
 
 def watch(*, batch_id: BatchId, as_json: options.AsJson = False) -> int:
@@ -270,7 +273,7 @@ def watch(*, batch_id: BatchId, as_json: options.AsJson = False) -> int:
     """
     session, output = open_session(), Output(as_json=as_json)
     known = require_batch(session, batch_id)
-    return asyncio.run(_batch_looking_watch(known, session, output))
+    return asyncio.run(_watch_known(known, session, output))
 
 
 def list_batches(
@@ -287,8 +290,8 @@ def list_batches(
     )
 
 
-async def _batch_looking_watch(known: BatchProgress, session: Session, output: Output) -> int:
+async def _watch_known(known: BatchProgress, session: Session, output: Output) -> int:
     client = await session.connect()
     progress = await watch_batch(known.batch_id, session, client, output, economy=known.economy)
     output.answer(progress.model_dump(mode="json"), describe_progress(progress))
-    return find_status(progress)
+    return get_exit_status(progress)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.batches.intake import MAX_LINE, FileLine, read_lines
+from cli.batches.request_files import MAX_LINE, FileLine, read_lines
 from cli.errors import RequestRefused
 
 
@@ -96,7 +96,7 @@ def test_a_table(tmp_path: Path) -> None:
         ("prompt,metadata.\na,b\n", "has the column 'metadata.', unknown or twice"),
         ("model,size\ngpt-image-2,auto\n", "has no column prompt: the first line names the columns."),
         ("", "has no column prompt"),
-        ('prompt\n"unfinished\n', "is no CSV (line 2: unexpected end of data)"),
+        ('prompt\n"unfinished\n', "is not valid CSV (line 2: unexpected end of data)"),
         (b"prompt\nA \xfc\n", "line 2 is not UTF-8 (byte 2)"),
         (b"prompt\n" + b"x" * (MAX_LINE + 1), "line 2 is longer than 2,097,152 bytes"),
     ],
@@ -191,7 +191,7 @@ def test_column_without_a_name_is_told_with_its_place(tmp_path: Path) -> None:
         (b"%PDF-1.7\n", "a PDF document"),
         ("prompt\nCaf\u00e9\n".encode("cp1252"), "line 2 is not UTF-8 (byte 3); save the table as CSV UTF-8"),
         (b"prompt,n\na\x00,1\n", "line 2 has a NUL byte"),
-        ("\ufeffprompt\na\n".encode("utf-16-le") + b"\x00", "is not sound UTF-16: save it as UTF-8"),
+        ("\ufeffprompt\na\n".encode("utf-16-le") + b"\x00", "is not valid UTF-16: save it as UTF-8"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.csv", "a.txt"])

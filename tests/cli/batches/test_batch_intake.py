@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cli.batches.intake import BatchIntake, Intake, read_lines
+from cli.batches.intake import BatchIntake, Intake
+from cli.batches.request_files import read_lines
 from cli.errors import RequestRefused
 from cli.session import open_session
 from gpt_image_runs.contracts.batches import read_page
@@ -21,14 +22,14 @@ SOUND = {"model": "gpt-image-2", "prompt": "A cup", "size": "1024x1024", "qualit
 TAKE_IN = """
 import asyncio, resource, sys, tempfile
 from pathlib import Path
-from cli.batches.intake import read_lines
+from cli.batches.request_files import read_lines
 from cli.batches.intake import BatchIntake
 from cli.session import open_session
 
 async def take_in():
     with tempfile.TemporaryDirectory() as folder:
         intake = BatchIntake(open_session(), "big", {"model": "gpt-image-2"}, needs_price=True)
-        taken = await intake.take_in(read_lines(sys.argv[1]), "big", Path(folder))
+        taken = await intake.read_all(read_lines(sys.argv[1]), "big", Path(folder))
         return taken.sound, taken.spool.pages
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -48,7 +49,7 @@ async def take_in(
 ) -> Intake:
     await asyncio.to_thread(folder.mkdir)
     intake = BatchIntake(open_session(), batch_id, defaults, needs_price=needs_price)
-    return await intake.take_in(read_lines(str(path)), str(path), folder)
+    return await intake.read_all(read_lines(str(path)), str(path), folder)
 
 
 def pages_of(folder: Path) -> list[dict[str, Any] | None]:
@@ -147,9 +148,9 @@ def test_many_wrong_lines_are_counted(run: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "why"),
     [
-        ("a.jsonl", b"", (), "a.jsonl holds no line; nothing was started."),
-        ("a.jsonl", b"\xef\xbb\xbf\n \n", (), "holds no line"),
-        ("a.csv", b"prompt\n", (), "holds no line"),
+        ("a.jsonl", b"", (), "a.jsonl has no lines; nothing was started."),
+        ("a.jsonl", b"\xef\xbb\xbf\n \n", (), "has no lines"),
+        ("a.csv", b"prompt\n", (), "has no lines"),
         ("a.csv", b"A cup,1024x1024\n", (), "has the column 'A cup', unknown or twice"),
         ("a b.jsonl", b"{}", (), "'a b' is not a valid batch id"),
         ("a.jsonl", b"{}", ("--id", "x" * 65), "is not a valid batch id"),

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli.batches.results import check_manifest_path, write_manifest
-from cli.batches.view import describe_progress, find_status, suggest_next
-from cli.batches.watch import PaceKeeper
+from cli.batches.view import describe_progress, get_exit_status, suggest_next
+from cli.batches.watch import PaceMeter
 from cli.errors import RequestRefused
 from gpt_image_runs.batches.results import LineResult
 from gpt_image_runs.contracts.batches import BatchProgress
@@ -59,10 +59,10 @@ def make_result(**changes: Any) -> LineResult:
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
     """Pictures a minute and the time left are told from the last minute alone, the forecast from all that is done."""
-    keeper = PaceKeeper()
-    first = keeper.note(make(waiting=100), 0)
-    keeper.note(make(waiting=90, done=10, images=10, charged_usd="1.000000"), 600)
-    pace = keeper.note(make(waiting=60, running=10, done=30, images=60, charged_usd="3.000001"), 630)
+    meter = PaceMeter()
+    first = meter.add(make(waiting=100), 0)
+    meter.add(make(waiting=90, done=10, images=10, charged_usd="1.000000"), 600)
+    pace = meter.add(make(waiting=60, running=10, done=30, images=60, charged_usd="3.000001"), 630)
 
     assert (first.images_per_minute, first.seconds_left, first.forecast_usd) == (None, None, None)
     assert pace.images_per_minute == 100
@@ -72,9 +72,9 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 
 def test_nothing_is_foretold_of_what_stands_still() -> None:
     """A batch that has not moved for a minute has a pace of zero and no end in sight."""
-    keeper = PaceKeeper()
-    keeper.note(make(waiting=50, done=50, images=50), 0)
-    pace = keeper.note(make(waiting=50, done=50, images=50), 30)
+    meter = PaceMeter()
+    meter.add(make(waiting=50, done=50, images=50), 0)
+    pace = meter.add(make(waiting=50, done=50, images=50), 30)
 
     assert (pace.images_per_minute, pace.seconds_left) == (0, None)
 
@@ -93,7 +93,7 @@ def test_nothing_is_foretold_of_what_stands_still() -> None:
 )
 def test_what_a_batch_means(changes: dict[str, Any], status: int, advice: str) -> None:
     """The exit status is 0 where all lines that could run are done, and the next command is named."""
-    assert find_status(make(**changes)) == status
+    assert get_exit_status(make(**changes)) == status
     assert f"batch {advice}" in suggest_next(make(**changes))
 
 
@@ -116,7 +116,7 @@ def test_batch_with_lines_that_have_no_picture_says_so() -> None:
     shown = make(state="done", lines=3, done=3, images=1, without_picture=2)
     text = describe_progress(shown).plain
     assert text.startswith("! autumn done")
-    assert "2 done lines were billed and no picture came; `python starter.py batch results autumn`" in text
+    assert "2 done lines were billed without a picture; `python starter.py batch results autumn`" in text
 
 
 def test_a_batch_s_page_in_the_web_ui() -> None:

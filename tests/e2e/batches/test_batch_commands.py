@@ -213,7 +213,10 @@ async def test_a_batch_that_nobody_carries_out(stack: Stack, tmp_path: Path) -> 
     told = await type_batch(stack, tmp_path, "watch", file.stem, "--json")
     again = await type_batch(stack, tmp_path, "run", file, "--window", 100, "--json")
 
-    assert (told.status, "Nobody carries the batch" in told.document["message"]) == (1, True)
+    assert (told.status, "is not running: its workflow has ended early" in told.document["message"]) == (
+        1,
+        True,
+    )
     assert (again.status, again.document["done"]) == (0, 30)
     assert len(calls_of(stack, file.stem)) == 30
 
