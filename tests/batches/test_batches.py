@@ -1,4 +1,4 @@
-"""Batches in the database: registered once, claimed within their limit, ended by their bills, on both databases."""
+"""Batches of runs in the database: registered, claimed, ended, retried and listed, on both databases."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,8 +88,7 @@ def lines_of(found: Sequence[Any]) -> list[int]:
     return [line.line for line in found]
 
 
-def test_a_batch_is_registered_once(database: Database) -> None:
-    """Pages that are registered again change nothing, and an order that comes again finds all of them."""
+def test_registration_repeated_changes_nothing(database: Database) -> None:
     registered = register(database)
     batches = Batches(database)
     batches.register("autumn", 0, [NewLine(line=1, run_id="image:acme:autumn-000001")])
@@ -100,8 +99,7 @@ def test_a_batch_is_registered_once(database: Database) -> None:
     assert lines_of(BatchLines(database, "autumn").list_waiting(3)) == [1, 2, 3]
 
 
-def test_a_registration_that_was_cut_short_goes_on(database: Database) -> None:
-    """After a crash between two pages, the first page that is not there yet is the next."""
+def test_registration_interrupted_continues_with_the_next_page(database: Database) -> None:
     batches = Batches(database)
     batches.open(ORDER)
     batches.register("autumn", 0, [NewLine(line=1, run_id="image:acme:autumn-000001")])
@@ -110,8 +108,7 @@ def test_a_registration_that_was_cut_short_goes_on(database: Database) -> None:
     assert batches.open(ORDER) == 1
 
 
-def test_a_line_that_is_skipped_is_kept_with_its_problem(database: Database) -> None:
-    """A line that may not run is in the manifest, and never waits."""
+def test_skipped_line_is_in_the_results_with_its_problem(database: Database) -> None:
     batches = Batches(database)
     batches.open(ORDER.model_copy(update={"lines": 1, "pages": 1}))
     batches.register("autumn", 0, [NewLine(line=7, run_id=None, problem="n is 0")])
@@ -126,8 +123,7 @@ def test_a_line_that_is_skipped_is_kept_with_its_problem(database: Database) -> 
     )
 
 
-def test_other_lines_under_the_same_id_are_a_conflict(database: Database) -> None:
-    """A batch's id stands for its lines for good; a round that nobody can be in is refused too."""
+def test_open_with_other_lines_or_impossible_round_is_a_conflict(database: Database) -> None:
     register(database)
     with pytest.raises(BatchConflict, match="stands for other lines already"):
         Batches(database).open(ORDER.model_copy(update={"digest": "b" * 64}))
@@ -135,8 +131,8 @@ def test_other_lines_under_the_same_id_are_a_conflict(database: Database) -> Non
         Batches(database).open(ORDER.model_copy(update={"round": 3, "retry": "unpaid"}))
 
 
-def test_claims_keep_to_the_limit(database: Database) -> None:
-    """Lines are claimed in their order while charges, reservations and the next worst case fit, to the micro-dollar."""
+def test_claim_stays_within_the_cost_limit(database: Database) -> None:
+    """Lines are claimed in order while charges, reservations and the next worst case fit, to the micro-dollar."""
     register(database, ORDER.model_copy(update={"max_cost_usd": "0.000300"}))
     lines = BatchLines(database, "autumn")
 
@@ -150,16 +146,14 @@ def test_claims_keep_to_the_limit(database: Database) -> None:
     assert (find(database).reserved_usd, find(database).running) == ("0.000300", 2)
 
 
-def test_a_line_without_a_worst_case_is_not_claimed_under_a_limit(database: Database) -> None:
-    """Where a limit is to hold, what nobody can price is not started; without a limit it is."""
+def test_line_without_known_price_is_claimed_only_without_a_limit(database: Database) -> None:
     register(database, ORDER.model_copy(update={"max_cost_usd": "9.000000"}))
     assert BatchLines(database, "autumn").claim(price(1, ceiling=None)).lines == set()
     Batches(database).open(ORDER)
     assert BatchLines(database, "autumn").claim(price(1, ceiling=None)).lines == {1}
 
 
-def test_a_claim_that_was_not_carried_out_is_given_back(database: Database) -> None:
-    """A line whose run was never started waits again, and its reservation is free."""
+def test_released_line_waits_again_and_frees_its_reservation(database: Database) -> None:
     register(database)
     lines = BatchLines(database, "autumn")
     lines.claim(price(1, 2))
@@ -171,8 +165,7 @@ def test_a_claim_that_was_not_carried_out_is_given_back(database: Database) -> N
     assert find(database).reserved_usd == "0.000100"
 
 
-def test_a_bill_ends_its_line(database: Database) -> None:
-    """A line whose run has an entry is done: its charge and pictures count, and its reservation is free."""
+def test_billed_line_is_done_and_counted_once(database: Database) -> None:
     register(database)
     start(database, 1, 2)
     bill(database, 1)
@@ -184,7 +177,7 @@ def test_a_bill_ends_its_line(database: Database) -> None:
     assert (progress.charged_usd, progress.reserved_usd, progress.images) == ("0.166900", "0.000100", 1)
 
 
-def test_line_that_was_paid_without_a_picture_says_so(database: Database) -> None:
+def test_line_billed_without_a_picture_is_counted_and_names_the_error(database: Database) -> None:
     register(database)
     start(database, 1, 2, 3, 4)
     withheld = {"images": (), "error_type": "OutputRefused", "error_message": "The picture was withheld."}
@@ -207,8 +200,7 @@ def test_line_that_was_paid_without_a_picture_says_so(database: Database) -> Non
     assert (second.error, second.charge_usd) == ("The picture was withheld.", "0.166900")
 
 
-def test_a_line_that_somebody_else_ends_meanwhile(database: Database) -> None:
-    """A line that another step ends while its bill is looked for is ended once, and is no failure of this one."""
+def test_line_ended_by_another_step_meanwhile_is_ended_once(database: Database) -> None:
     register(database)
     start(database, 1)
     bill(database, 1)
@@ -225,8 +217,7 @@ def test_a_line_that_somebody_else_ends_meanwhile(database: Database) -> None:
     assert counts_of(find(database)) == (3, 0, 1, 0, 0, 0)
 
 
-def test_a_bill_of_other_content_ends_nothing(database: Database) -> None:
-    """An entry of the same request id and other content is somebody else's bill."""
+def test_bill_for_other_content_does_not_end_the_line(database: Database) -> None:
     register(database)
     lines = BatchLines(database, "autumn")
     lines.claim([PricedLine(line=1, fingerprint="b2" * 32, ceiling_micro_usd=100)])
@@ -236,8 +227,7 @@ def test_a_bill_of_other_content_ends_nothing(database: Database) -> None:
     assert next(list_results(database, "autumn")).charge_usd is None
 
 
-def test_a_bill_that_is_pending_counts_with_its_worst_case(database: Database) -> None:
-    """A line whose amount is not known yet is done, is counted as pending, and holds its worst case against the limit."""
+def test_pending_bill_counts_with_its_worst_case(database: Database) -> None:
     register(database, ORDER.model_copy(update={"max_cost_usd": "0.000350"}))
     start(database, 1)
     bill(database, 1, HOLD)
@@ -249,8 +239,8 @@ def test_a_bill_that_is_pending_counts_with_its_worst_case(database: Database) -
     assert BatchLines(database, "autumn").claim(price(2, 3, 4)).lines == {2, 3}
 
 
-def test_a_lost_answer_counts_while_its_run_goes_on(database: Database) -> None:
-    """A request of unknown outcome is held against the limit at once, and once only, also when its run has ended."""
+def test_lost_answer_counts_once_against_the_limit(database: Database) -> None:
+    """It counts while its run goes on, and is not counted again when the run has ended."""
     register(database, ORDER.model_copy(update={"max_cost_usd": "0.250250"}))
     start(database, 1)
     lose(database, 1)
@@ -263,8 +253,7 @@ def test_a_lost_answer_counts_while_its_run_goes_on(database: Database) -> None:
     assert lines.claim(price(3, ceiling=150)).lines == {3}
 
 
-def test_a_failure_stops_where_that_is_wished(database: Database) -> None:
-    """With fail_fast nothing is claimed after a failure, and the batch ends as stopped once nothing runs."""
+def test_fail_fast_batch_stops_after_a_failure(database: Database) -> None:
     register(database, ORDER.model_copy(update={"fail_fast": True}))
     start(database, 1, 2)
     ends = BatchLines(database, "autumn")
@@ -282,14 +271,14 @@ def test_a_failure_stops_where_that_is_wished(database: Database) -> None:
     ("wish", "capped", "state"),
     [("start", False, "running"), ("start", True, "capped"), ("hold", False, "paused"), ("cancel", False, "cancelled")],
 )  # fmt: skip
-def test_a_batch_with_lines_left(database: Database, wish: Any, state: str, *, capped: bool) -> None:
-    """What becomes of a batch that has lines left and nothing under way follows from what is wished."""
+def test_batch_with_waiting_lines_gets_the_state_of_the_request(
+    database: Database, wish: Any, state: str, *, capped: bool
+) -> None:
     register(database)
     assert BatchLines(database, "autumn").settle(wish, capped=capped).state == state
 
 
-def test_a_new_round(database: Database) -> None:
-    """A round starts failed lines again that were never paid, once, and leaves those of unknown outcome and those done."""
+def test_new_round_restarts_only_the_lines_it_names(database: Database) -> None:
     register(database)
     start(database, 1, 2, 3, 4)
     bill(database, 1)
@@ -316,8 +305,8 @@ def test_a_new_round(database: Database) -> None:
     assert (find(database).unknown, find(database).exposed_usd) == (1, "0.250000")
 
 
-def test_a_late_answer_is_not_paid_for_again(database: Database) -> None:
-    """A line that was given up keeps its run's id where an answer came after all: under a new one it would be bought twice."""
+def test_line_with_a_late_answer_keeps_its_run_id(database: Database) -> None:
+    """Under a new run id the picture would be bought twice."""
     register(database)
     start(database, 1, 2)
     late, _ = lose(database, 1), lose(database, 2)
@@ -329,8 +318,8 @@ def test_a_late_answer_is_not_paid_for_again(database: Database) -> None:
     assert [line.run_id for line in waiting] == ["image:acme:autumn-000001", "image:acme:autumn-000002.2"]
 
 
-def test_a_refusal_forgets_no_lost_answer(database: Database) -> None:
-    """A line that may have been paid, and may not run in a later round, is still not started again unless asked for."""
+def test_refused_line_keeps_its_lost_answer(database: Database) -> None:
+    """A line that may have been paid is not started again unless asked for."""
     register(database)
     start(database, 1)
     lose(database, 1)
@@ -346,8 +335,7 @@ def test_a_refusal_forgets_no_lost_answer(database: Database) -> None:
     assert (find(database).unknown, find(database).exposed_usd) == (1, "0.250000")
 
 
-def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
-    """Lines that nobody has looked at for long are taken once, and not again before that time has passed."""
+def test_stale_lines_are_returned_once_per_interval(database: Database) -> None:
     register(database)
     start(database, 1, 2, 3)
     lines = BatchLines(database, "autumn")
@@ -357,10 +345,8 @@ def test_doubtful_lines_are_taken_in_turn(database: Database) -> None:
     assert lines.claim_stale(timedelta(0), 9, attached=True) == []
 
 
-def test_lines_that_were_looked_at_in_the_future_are_doubtful(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker whose clock was a day ahead leaves no line that nobody looks at for a day."""
+def test_lines_checked_in_the_future_are_stale(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose clock was a day ahead must not keep lines unchecked for a day."""
 
     class Ahead(datetime):
         """The clock of that worker."""
@@ -379,16 +365,14 @@ def test_lines_that_were_looked_at_in_the_future_are_doubtful(
     assert lines.claim_stale(timedelta(minutes=3), 9, attached=False) == []
 
 
-def test_the_newest_batch_is_listed_first(database: Database) -> None:
-    """Batches are listed with the newest first, as many as are asked for."""
+def test_list_has_the_newest_batch_first(database: Database) -> None:
     for name in ("one", "two", "three"):
         Batches(database).open(ORDER.model_copy(update={"batch_id": name}))
 
     assert [batch.batch_id for batch in Batches(database).list(limit=2)] == ["three", "two"]
 
 
-def test_results_are_read_page_by_page(database: Database) -> None:
-    """A manifest of more lines than are read at once has each line once, in order."""
+def test_results_of_several_pages_have_each_line_once_in_order(database: Database) -> None:
     batches = Batches(database)
     batches.open(ORDER.model_copy(update={"lines": 1_200, "pages": 3}))
     for page in range(3):

@@ -1,4 +1,4 @@
-"""Lines of economy batches in the ledger: claimed once, whoever asks, and never sent twice for one run."""
+"""Attempts of economy batches in the ledger: claimed once, and never sent twice for one run."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -39,8 +39,7 @@ def claim(database: Database, part: str = PART, identity: RunIdentity = IN_BATCH
     return EconomyAttempts(database).claim(identity, line(part, identity), resends=1)
 
 
-def test_a_line_is_claimed_once(database: Database) -> None:
-    """The same line of the same part claimed again has the attempt that it had; it is open, reserved and of that part."""
+def test_claim_repeated_returns_the_same_attempt(database: Database) -> None:
     first, again = claim(database), claim(database)
 
     assert first == again
@@ -54,8 +53,7 @@ def test_a_line_is_claimed_once(database: Database) -> None:
     assert EconomyAttempts(database).list_open(PART) == (first.attempt,)
 
 
-def test_a_run_that_was_paid_is_not_sent(database: Database) -> None:
-    """A run that was paid by itself, or by another batch, is found by a batch that has it too, and not claimed."""
+def test_claim_of_a_paid_run_returns_paid(database: Database) -> None:
     log = AttemptLog(database)
     log.claim_run(IDENTITY)
     log.finish(log.begin(describe_attempt()).attempt_id, SUCCEEDED)
@@ -66,8 +64,7 @@ def test_a_run_that_was_paid_is_not_sent(database: Database) -> None:
     assert len(log.list_attempts(IDENTITY.run_id)) == 1
 
 
-def test_a_run_that_somebody_waits_for_is_not_sent(database: Database) -> None:
-    """An attempt without an outcome, of a run by itself or of another part, keeps every other batch from sending its run."""
+def test_claim_of_a_run_with_an_open_attempt_returns_under_way(database: Database) -> None:
     claim(database)
     elsewhere = claim(database, "autumn/0123456789ab/1/0")
 
@@ -81,8 +78,7 @@ def test_a_run_that_somebody_waits_for_is_not_sent(database: Database) -> None:
     assert "has no outcome yet" in describe_claim(by_itself, other.run_id)
 
 
-def test_what_was_not_carried_out_may_be_sent_again(database: Database) -> None:
-    """A line that was refused or expired is claimed anew in a later part, with the next number."""
+def test_claim_after_a_refusal_makes_the_next_attempt(database: Database) -> None:
     log = AttemptLog(database)
     for number, outcome in enumerate(("rejected", "not_sent"), start=1):
         attempt = claim(database, f"summer/0123456789ab/{number}/0").attempt
@@ -96,8 +92,7 @@ def test_what_was_not_carried_out_may_be_sent_again(database: Database) -> None:
     assert (last.standing, last.attempt.number) == ("claimed", 3)
 
 
-def test_doubt_has_an_end(database: Database) -> None:
-    """A line whose answers were lost is sent again as often as a run by itself would be, and then no more."""
+def test_claim_after_too_many_lost_answers_returns_doubtful(database: Database) -> None:
     log = AttemptLog(database)
     for number in (1, 2):
         attempt = claim(database, f"summer/0123456789ab/{number}/0").attempt
@@ -108,16 +103,14 @@ def test_doubt_has_an_end(database: Database) -> None:
     assert "another request_id" in describe_claim(last, IDENTITY.run_id)
 
 
-def test_the_same_id_for_something_else_is_a_conflict_here_too(database: Database) -> None:
-    """Batches share runs with everybody, but never the id of another request."""
+def test_claim_of_other_content_is_a_conflict(database: Database) -> None:
     claim(database)
 
     with pytest.raises(RunConflict, match="other content"):
         claim(database, identity=replace(IN_BATCH, fingerprint="b2" * 32))
 
 
-def test_a_conflict_is_the_result_of_its_line_alone(database: Database) -> None:
-    """Of lines that are claimed together, one whose id stands for something else is told, and the others are claimed."""
+def test_claim_all_conflict_affects_its_line_alone(database: Database) -> None:
     AttemptLog(database).claim_run(replace(IDENTITY, fingerprint="b2" * 32))
     other = replace(identify("acme", "req-2"), workflow_id=IN_BATCH.workflow_id)
 
@@ -130,9 +123,8 @@ def test_a_conflict_is_the_result_of_its_line_alone(database: Database) -> None:
     assert claimed.standing == "claimed"
 
 
-def test_a_budget_lets_as_many_lines_through_as_it_allows(database: Database) -> None:
-    """Of twelve lines claimed together ten fit into the budget; the others leave no trace, not even their run, and what
-    was reserved is given back by the lines that were not carried out."""
+def test_claim_all_within_a_budget_claims_the_lines_that_fit(database: Database) -> None:
+    """Refused lines leave no trace, not even their run; lines that were not carried out free their reservation."""
     decide(database, {"day": TEN})
     runs = [
         replace(identify("acme", f"req-{number:02}"), workflow_id=IN_BATCH.workflow_id)
@@ -160,8 +152,7 @@ def test_a_budget_lets_as_many_lines_through_as_it_allows(database: Database) ->
     assert list(find_wrong_spend(database)) == []
 
 
-def test_a_run_of_a_batch_is_open_to_its_own_workflow(database: Database) -> None:
-    """The run that a batch has sent can be claimed by its own workflow, which then finds the attempts; a stranger's cannot."""
+def test_run_of_a_batch_is_claimed_by_its_own_workflow_only(database: Database) -> None:
     attempt = claim(database).attempt
 
     assert AttemptLog(database).claim_run(IDENTITY) == (attempt,)
@@ -171,16 +162,14 @@ def test_a_run_of_a_batch_is_open_to_its_own_workflow(database: Database) -> Non
         AttemptLog(database).claim_run(replace(other, workflow_id="of-another-team"))
 
 
-def test_the_part_of_an_attempt_never_changes(database: Database) -> None:
-    """The database refuses to move an attempt to another part."""
+def test_database_refuses_to_change_the_part_of_an_attempt(database: Database) -> None:
     claim(database)
 
     with pytest.raises(LedgerRefused), database.writing() as connection:
         connection.execute(text("UPDATE provider_attempts SET batch_part = 'autumn/0/1/0'"))
 
 
-def test_the_totals_of_a_round(database: Database) -> None:
-    """What came of a round is counted over its parts, and over nothing whose name merely looks like it."""
+def test_totals_count_the_parts_of_one_round_only(database: Database) -> None:
     log, attempts = AttemptLog(database), EconomyAttempts(database)
     parts = ["summer/d/1/0", "summer/d/1/1", "summer/d/10/0", "summer_d/1/0"]
     claimed = [
@@ -202,8 +191,7 @@ def test_the_totals_of_a_round(database: Database) -> None:
         attempts.find("att_0")
 
 
-def test_of_many_at_once_one_claims_the_run(database: Database) -> None:
-    """Batches that reach for the same run at the same moment, and a run by itself among them: one of them may send."""
+def test_claims_at_the_same_time_give_the_run_to_one(database: Database) -> None:
     parts = [f"batch-{number}/d/1/0" for number in range(7)]
 
     def begin_by_itself() -> bool:

@@ -1,4 +1,4 @@
-"""Lines of economy batches in the tables of batches: reserved, begun and ended by the ledger, on both databases."""
+"""Lines of economy batches in the database: claimed, confirmed and ended by the ledger, on both databases."""
 
 from dataclasses import replace
 
@@ -83,8 +83,8 @@ def states(database: Database) -> list[tuple[str, str | None]]:
     return [(line.state, line.error_type) for line in list_results(database, "winter")]
 
 
-def test_what_was_reserved_before_a_crash_is_named_again(database: Database) -> None:
-    """Lines are reserved once, as far as the limit allows; asked again, the same ones are named and nothing is reserved twice."""
+def test_economy_claim_repeated_returns_the_same_lines(database: Database) -> None:
+    """After a crash the same lines are claimed, and nothing is reserved twice."""
     lines = register(database, "0.600000")
     first, again = lines.claim(price(1, 2, 3)), lines.claim(price(1, 2, 3))
 
@@ -92,8 +92,7 @@ def test_what_was_reserved_before_a_crash_is_named_again(database: Database) -> 
     assert (find(database).waiting, find(database).running, find(database).reserved_usd) == (2, 2, "0.500000")
 
 
-def test_lines_that_have_ended_are_not_reserved(database: Database) -> None:
-    """A line that was refused, or is under way already, is none that its round may send."""
+def test_economy_claim_leaves_out_lines_that_run_or_have_ended(database: Database) -> None:
     lines = register(database)
     begin(database, 1)
     lines.refuse([UnbilledEnd(line=2, state="failed", error_type="RequestRefused", error_message="no")])
@@ -102,8 +101,8 @@ def test_lines_that_have_ended_are_not_reserved(database: Database) -> None:
     assert states(database)[:2] == [("running", None), ("failed", "RequestRefused")]
 
 
-def test_lines_that_are_passed_over_end_with_their_reason(database: Database) -> None:
-    """One that was paid before is done by its bill, another has failed, and what both had reserved is free again."""
+def test_passed_lines_end_with_their_reason(database: Database) -> None:
+    """One that was paid before is done by its bill, another has failed, and both reservations are free again."""
     lines = register(database)
     lines.claim(price(1, 2, 3))
     Ledger(database).record(make_order(pay_attempt(database, identify("acme", "winter-1"))))
@@ -128,8 +127,7 @@ def test_lines_that_are_passed_over_end_with_their_reason(database: Database) ->
     assert (found.waiting, found.running, found.done, found.failed) == (1, 1, 1, 1)
 
 
-def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
-    """Billed, refused, stopped before its turn, and perhaps carried out: each state and its money, and once however often."""
+def test_end_part_gives_each_line_the_outcome_of_its_attempt(database: Database) -> None:
     register(database)
     paid, refused, stopped, lost = begin(database, 1, 2, 3, 4)
     AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
@@ -152,8 +150,7 @@ def test_a_part_ends_each_line_as_its_attempt_ended(database: Database) -> None:
     assert (found.unknown, found.exposed_usd) == (1, "0.250000")
 
 
-def test_a_part_leaves_lines_of_others(database: Database) -> None:
-    """Lines that have no outcome yet, and those of another part, stay under way."""
+def test_end_part_leaves_open_lines_and_other_parts(database: Database) -> None:
     register(database)
     first, _ = begin(database, 1, 2)
     end(database, first, "rejected", "ModerationBlocked")
@@ -165,10 +162,8 @@ def test_a_part_leaves_lines_of_others(database: Database) -> None:
     assert states(database)[:2] == [("failed", "ModerationBlocked"), ("running", None)]
 
 
-def test_what_another_batch_waits_for_is_not_lost(database: Database) -> None:
-    """A line that was passed over, as another batch has it at the provider, has perhaps cost nothing of its own: `retry` takes it
-    without leave to pay twice.
-    """
+def test_line_under_way_in_another_batch_counts_as_unpaid(database: Database) -> None:
+    """`retry` starts it without leave to pay twice."""
     lines = register(database)
     lines.claim(price(1))
     claim(database, 1)
@@ -179,8 +174,7 @@ def test_what_another_batch_waits_for_is_not_lost(database: Database) -> None:
     assert count_retries(database, "winter") == {"unpaid": 1, "unknown": 0}
 
 
-def test_a_bill_that_is_held_counts_with_its_worst_case(database: Database) -> None:
-    """A line whose usage is missing is done and pending: what it may cost is exposed, and nothing is charged."""
+def test_held_bill_counts_with_its_worst_case(database: Database) -> None:
     lines = register(database)
     (paid,) = begin(database, 1)
     AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
@@ -191,8 +185,8 @@ def test_a_bill_that_is_held_counts_with_its_worst_case(database: Database) -> N
     assert (found.done, found.pending, found.charged_usd, found.exposed_usd) == (1, 1, "0.000000", "0.250000")
 
 
-def test_a_line_that_was_paid_and_has_no_bill_does_not_stay_under_way(database: Database) -> None:
-    """Where the bill could not be made, as the file was gone by then, the line says so; a retry finds what was paid."""
+def test_paid_line_without_a_bill_fails(database: Database) -> None:
+    """The bill could not be made, as the file was gone. A retry finds what was paid."""
     register(database)
     (paid,) = begin(database, 1)
     AttemptLog(database).finish(paid.attempt_id, SUCCEEDED)
@@ -203,8 +197,9 @@ def test_a_line_that_was_paid_and_has_no_bill_does_not_stay_under_way(database: 
 
 
 @pytest.mark.parametrize(("cancelled", "state"), [(False, "capped"), (True, "cancelled")])
-def test_a_round_ends_by_what_waits(database: Database, *, cancelled: bool, state: str) -> None:
-    """Lines that were kept back wait: by the limit, or by whoever has cancelled the batch."""
+def test_end_round_with_waiting_lines_is_capped_or_cancelled(
+    database: Database, *, cancelled: bool, state: str
+) -> None:
     register(database, "0.300000")
     (first,) = begin(database, 1)
     end(database, first, "rejected", "ModerationBlocked")
@@ -214,8 +209,7 @@ def test_a_round_ends_by_what_waits(database: Database, *, cancelled: bool, stat
     assert (find(database).state, find(database).waiting) == (state, 3)
 
 
-def test_a_batch_that_a_restored_ledger_lost_is_left_alone(database: Database) -> None:
-    """A batch that a restored ledger does not know is claimed without lines, and nothing of it is written."""
+def test_batch_unknown_to_a_restored_ledger_claims_all_and_writes_nothing(database: Database) -> None:
     lines = BatchLines(database, "older", economy=True)
     claimed = lines.claim(price(1, 2))
     lines.confirm([StartedLine(line=1, workflow_run_id="run")])

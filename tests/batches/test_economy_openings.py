@@ -1,4 +1,4 @@
-"""Economy batches written down and taken up for their rounds, on both databases."""
+"""Economy batches opened and resumed for their rounds, on both databases."""
 
 import pytest
 
@@ -42,8 +42,7 @@ def open_with_ends(database: Database) -> None:
         connection.exec_driver_sql("UPDATE batch_lines SET unknown = 1 WHERE line = 2")
 
 
-def test_a_batch_is_written_down_once(database: Database) -> None:
-    """Opened again before its pages are through, it goes on with the first page that is missing, and is written down once."""
+def test_open_repeated_continues_with_the_first_missing_page(database: Database) -> None:
     assert Batches(database).open(ORDER, 1) == 0
     Batches(database).register("winter", 0, [NewLine(line=1, run_id="image:acme:a")])
     assert Batches(database).open(ORDER, 1) == 1
@@ -59,10 +58,10 @@ def test_a_batch_is_written_down_once(database: Database) -> None:
 @pytest.mark.parametrize(
     ("retry", "waiting"), [("waiting", 1), ("unpaid", 2), ("unknown", 3), (None, 3)], ids=str
 )
-def test_a_round_takes_up_the_lines_that_it_names(
+def test_round_restarts_the_lines_that_retry_names(
     database: Database, retry: EconomyRetry | None, waiting: int
 ) -> None:
-    """Those that wait always, those that were never paid, or also those that may have been; other programs, which name none, get all."""
+    """Other programs, which name none, get all lines that are not paid."""
     open_with_ends(database)
     take_up(database, 2, retry)
 
@@ -71,8 +70,8 @@ def test_a_round_takes_up_the_lines_that_it_names(
     assert (found.waiting, found.failed, found.skipped) == (waiting, 3 - waiting, 1)
 
 
-def test_the_same_round_again_changes_no_line(database: Database) -> None:
-    """A step that is tried again after a crash leaves lines that have failed since where they are."""
+def test_round_opened_again_changes_no_line(database: Database) -> None:
+    """A step that is retried after a crash leaves lines alone that have failed since."""
     open_with_ends(database)
     take_up(database, 2, "unpaid")
     BatchLines(database, "winter", economy=True).refuse(
@@ -84,8 +83,7 @@ def test_the_same_round_again_changes_no_line(database: Database) -> None:
     assert (find(database).round, find(database).waiting, find(database).failed) == (2, 1, 2)
 
 
-def test_a_limit_stays_until_another_is_given(database: Database) -> None:
-    """A round whose order names no limit has that of the batch, and one that does has its own."""
+def test_limit_stays_until_another_is_given(database: Database) -> None:
     open_with_ends(database)
     take_up(database, 2, "waiting")
     before = find(database).max_cost_usd
@@ -94,8 +92,7 @@ def test_a_limit_stays_until_another_is_given(database: Database) -> None:
     assert (before, find(database).max_cost_usd) == ("1.000000", "2.500000")
 
 
-def test_a_batch_that_has_ended_is_under_way_again(database: Database) -> None:
-    """A new round has neither the end nor the reason of the last one."""
+def test_new_round_clears_the_end_and_its_reason(database: Database) -> None:
     open_with_ends(database)
     end_round(database, "winter", cancelled=False)
     ended = find(database)
@@ -108,8 +105,7 @@ def test_a_batch_that_has_ended_is_under_way_again(database: Database) -> None:
     assert (find(database).state, find(database).reason) == ("running", None)
 
 
-def test_an_id_stands_for_one_price_and_one_file(database: Database) -> None:
-    """The id of a batch at the standard price, or of other lines, is refused in either direction, and nothing is changed."""
+def test_open_with_other_kind_or_other_lines_is_a_conflict(database: Database) -> None:
     standard = BatchOrder(batch_id="spring", digest="b" * 64, lines=4, pages=2)
     Batches(database).open(standard)
     open_with_ends(database)

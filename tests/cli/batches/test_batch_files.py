@@ -1,4 +1,4 @@
-"""What `batch run` reads: JSON Lines and tables, each line with its number, wrong ones told and not fatal to the reading."""
+"""Files that `batch run` reads: JSON Lines and tables in all their variants."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,7 @@ def refuse(folder: Path, name: str, content: str | bytes) -> str:
     return str(refused.value)
 
 
-def test_json_lines(tmp_path: Path) -> None:
-    """Each line is a request, with its number in the file; blank lines are none, and a byte order mark is no harm."""
+def test_json_lines_are_read_with_their_numbers(tmp_path: Path) -> None:
     lines = read(tmp_path, "a.jsonl", b'\xef\xbb\xbf{"prompt": "one"}\r\n\n  \n{"prompt": "two"}')
 
     assert [(line.number, line.payload) for line in lines] == [(1, {"prompt": "one"}), (4, {"prompt": "two"})]
@@ -43,8 +42,7 @@ def test_json_lines(tmp_path: Path) -> None:
         (b'{"prompt": "' + b"x" * MAX_LINE + b'"}', "longer than 2,097,152 bytes"),
     ],
 )
-def test_a_wrong_line_is_told_and_the_next_one_read(tmp_path: Path, line: bytes, problem: str) -> None:
-    """A line that is no request has a problem of its own; the lines around it are read."""
+def test_wrong_line_has_a_problem_and_the_next_is_read(tmp_path: Path, line: bytes, problem: str) -> None:
     first, wrong, last = read(tmp_path, "a.jsonl", b'{"prompt": "one"}\n' + line + b'\n{"prompt": "three"}\n')
 
     assert (first.problem, last.problem, last.number) == (None, None, 3)
@@ -53,15 +51,13 @@ def test_a_wrong_line_is_told_and_the_next_one_read(tmp_path: Path, line: bytes,
     assert "Give one request" not in (wrong.problem or "")
 
 
-def test_a_table_with_partial_pictures(tmp_path: Path) -> None:
-    """How many are wanted is a number; that they are streamed need not be said, and has no column."""
+def test_table_with_partial_images_is_read(tmp_path: Path) -> None:
     (line,) = read(tmp_path, "a.csv", "prompt,partial_images\na,2\n")
     assert line.payload == {"prompt": "a", "partial_images": 2}
     assert "stream" in refuse(tmp_path, "b.csv", "prompt,stream\na,true\n")
 
 
-def test_a_table(tmp_path: Path) -> None:
-    """Columns are fields of the request: an empty cell is absent, numbers are numbers, pictures are split at blanks."""
+def test_table_cells_become_fields_of_the_request(tmp_path: Path) -> None:
     table = (
         "prompt,n,size,images,metadata.order,request_id\n"
         '"A cup, blue",2,1024x1024,file:///a.png file:///b.png,4711,cup-1\n'
@@ -101,27 +97,23 @@ def test_a_table(tmp_path: Path) -> None:
         (b"prompt\n" + b"x" * (MAX_LINE + 1), "line 2 is longer than 2,097,152 bytes"),
     ],
 )  # fmt: skip
-def test_a_table_that_is_none_is_refused(tmp_path: Path, table: str | bytes, why: str) -> None:
-    """A table whose header or form is wrong is refused whole: nobody can say what its cells mean."""
+def test_table_with_invalid_header_or_form_is_refused(tmp_path: Path, table: str | bytes, why: str) -> None:
     assert why in refuse(tmp_path, "a.csv", table)
 
 
-def test_a_row_with_too_many_cells_is_told(tmp_path: Path) -> None:
-    """A row that does not fit its header is wrong by itself."""
+def test_row_with_too_many_cells_is_a_problem_of_its_line(tmp_path: Path) -> None:
     (line,) = read(tmp_path, "a.csv", "prompt,n\na,1,2\n")
 
     assert line.problem == "more cells than the header has columns"
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """No file and a folder are told, with status 2."""
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(RequestRefused, match=why):
             list(read_lines(str(path)))
 
 
-def test_two_spellings_are_one_source(tmp_path: Path) -> None:
-    """What a table holds beside its cells' text plays no part in what a line stands for."""
+def test_same_cells_in_another_spelling_are_the_same_source(tmp_path: Path) -> None:
     plain = read(tmp_path, "a.csv", 'prompt,n\n"a",1\n')
     spaced = read(tmp_path, "b.csv", "prompt, n\r\na, 1\r\n")
 
@@ -157,13 +149,11 @@ SEMICOLONS = "prompt;size;n\r\nA lighthouse, blue;;2\r\nA cup;1024x1024;\r\n"
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
 def test_table_as_spreadsheets_write_it_is_read(tmp_path: Path, table: str | bytes, name: str) -> None:
-    """Delimiters, line ends, encodings, empty columns and rows differ; what is asked does not."""
     assert [line.payload for line in read(tmp_path, name, table)] == TWO_LINES
 
 
 @pytest.mark.parametrize("table", [TABLE, SEMICOLONS, "\ufeff" + SEMICOLONS.replace(";", "\t")])
 def test_table_without_the_ending_is_recognized_by_its_first_line(tmp_path: Path, table: str) -> None:
-    """A first line with the column prompt is not JSON, so nothing else can be meant."""
     assert [line.payload for line in read(tmp_path, "export.txt", table)] == TWO_LINES
 
 
@@ -174,8 +164,7 @@ def test_table_row_has_the_number_of_its_line(tmp_path: Path) -> None:
     assert [line.number for line in lines] == [4, 6]
 
 
-def test_column_without_a_name_is_told_with_its_place(tmp_path: Path) -> None:
-    """What such a cell means nobody can say; rows where it is empty are sound."""
+def test_column_without_a_name_is_a_problem_where_it_has_a_value(tmp_path: Path) -> None:
     first, second = read(tmp_path, "a.csv", "prompt,n,,\na,1,,x\nb,2,,\n")
 
     assert first.problem == "column 4 has no name in the first line"
@@ -195,10 +184,9 @@ def test_column_without_a_name_is_told_with_its_place(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.csv", "a.txt"])
-def test_file_of_another_kind_is_named_in_one_sentence(
+def test_file_of_another_kind_is_refused_by_its_first_bytes(
     tmp_path: Path, name: str, content: bytes, why: str
 ) -> None:
-    """The ending says nothing: the first bytes tell what people have exported."""
     assert why in refuse(tmp_path, name, content)
 
 
@@ -212,8 +200,9 @@ def test_file_of_another_kind_is_named_in_one_sentence(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
-def test_json_lines_that_are_unambiguous_are_read(tmp_path: Path, content: str | bytes, name: str) -> None:
-    """Commas behind the objects, other line ends and encodings, and a table's ending leave no doubt."""
+def test_json_lines_with_unambiguous_variants_are_read(
+    tmp_path: Path, content: str | bytes, name: str
+) -> None:
     assert [line.payload for line in read(tmp_path, name, content)] == TWO_LINES
 
 
@@ -232,16 +221,14 @@ PROVIDER_LINE = (
         ('{"prompt": "A",\n "n": 1}\n', "spreads a JSON object over several lines"),
     ],
 )  # fmt: skip
-def test_other_json_is_named_in_one_sentence(tmp_path: Path, content: str, why: str) -> None:
-    """One sentence that says what the file is and what to do, instead of problems for each line."""
+def test_json_that_is_not_json_lines_is_refused_once(tmp_path: Path, content: str, why: str) -> None:
     message = refuse(tmp_path, "a.jsonl", content)
 
     assert why in message
     assert message.count("\n") == 0
 
 
-def test_first_line_that_is_cut_off_is_a_problem_of_its_own(tmp_path: Path) -> None:
-    """Where the second line is a request, the file is one request a line."""
+def test_first_line_cut_off_is_a_problem_of_that_line_only(tmp_path: Path) -> None:
     first, second = read(tmp_path, "a.jsonl", '{"prompt": "A",\n{"prompt": "B"}\n')
 
     assert first.problem
@@ -249,7 +236,6 @@ def test_first_line_that_is_cut_off_is_a_problem_of_its_own(tmp_path: Path) -> N
 
 
 def test_long_file_is_read_across_chunks(tmp_path: Path) -> None:
-    """Line ends and byte order marks on the borders of what is read at once make no difference."""
     prompts = ["x" * size for size in (*range(65_500, 65_600), 200_000)]
     content = "".join(json.dumps({"prompt": prompt}) + "\r\n" for prompt in prompts)
     for data in (content.encode(), content.encode("utf-16"), content.replace("\r\n", "\r").encode()):

@@ -1,4 +1,4 @@
-"""`batch run` before anything is started: every line checked, all that is wrong told by its number."""
+"""Checks of `batch run` before anything is started."""
 
 import asyncio
 import json
@@ -62,8 +62,8 @@ def refuse(run: CommandLine, *arguments: object) -> Any:
     return ended.document
 
 
-async def test_lines_take_what_they_do_not_say_from_the_options(data_dir: Path, tmp_path: Path) -> None:
-    """Options fill in what a line leaves open, metadata key by key, and each line has an id made of the batch and its number."""
+async def test_line_takes_missing_fields_from_the_options(data_dir: Path, tmp_path: Path) -> None:
+    """Metadata are merged key by key, and each line has an id made of the batch and its number."""
     path = write(
         tmp_path,
         {"prompt": "one", "metadata": {"order": "2"}},
@@ -93,8 +93,9 @@ async def test_lines_take_what_they_do_not_say_from_the_options(data_dir: Path, 
     assert taken.worst_case_micro_usd > 0
 
 
-async def test_a_digest_is_of_what_is_asked(data_dir: Path, tmp_path: Path) -> None:
-    """The order of names and blanks between them make no other batch; another prompt, place or option does."""
+async def test_digest_depends_on_the_requests_and_not_on_their_spelling(
+    data_dir: Path, tmp_path: Path
+) -> None:
     lines: Sequence[tuple[Sequence[object], dict[str, Any]]] = (
         ([SOUND, SOUND], {}),
         (["  " + json.dumps(dict(reversed(SOUND.items()))), json.dumps(SOUND, indent=None)], {}),
@@ -111,8 +112,7 @@ async def test_a_digest_is_of_what_is_asked(data_dir: Path, tmp_path: Path) -> N
     assert len(set(digests)) == 4
 
 
-def test_every_wrong_line_is_told_by_its_number(run: CommandLine, tmp_path: Path) -> None:
-    """What `submit` would refuse is refused with its line, all at once, and nothing is started."""
+def test_wrong_lines_are_refused_with_their_numbers(run: CommandLine, tmp_path: Path) -> None:
     path = write(
         tmp_path,
         SOUND,
@@ -137,8 +137,7 @@ def test_every_wrong_line_is_told_by_its_number(run: CommandLine, tmp_path: Path
     assert "--skip-invalid runs the other lines" in document["message"]
 
 
-def test_many_wrong_lines_are_counted(run: CommandLine, tmp_path: Path) -> None:
-    """Of many wrong lines the first are told, and the rest by their number."""
+def test_many_wrong_lines_are_listed_in_part_and_counted(run: CommandLine, tmp_path: Path) -> None:
     document = refuse(run, write(tmp_path, *[{"prompt": ""}] * 80))
 
     assert (len(document["lines"]), document["wrong"]) == (50, 80)
@@ -161,40 +160,38 @@ def test_many_wrong_lines_are_counted(run: CommandLine, tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": ""}', ("--skip-invalid",), "line 1: prompt is a text of 0 characters"),
     ],
 )  # fmt: skip
-def test_what_is_no_batch_is_refused(
+def test_invalid_file_id_or_amount_is_refused(
     run: CommandLine, tmp_path: Path, *, name: str, content: bytes, arguments: tuple[str, ...], why: str
 ) -> None:
-    """A file without lines, an id or an amount that is none: refused in a sentence, with status 2."""
     (tmp_path / name).write_bytes(content)
 
     assert why in refuse(run, tmp_path / name, *arguments)["message"]
 
 
-def test_a_limit_needs_prices(run: CommandLine, tmp_path: Path) -> None:
-    """Under --max-cost a line whose worst case nobody knows is refused."""
+def test_line_without_known_price_is_refused_under_a_limit(run: CommandLine, tmp_path: Path) -> None:
     document = refuse(run, write(tmp_path, {**SOUND, "model": "gpt-image-9"}), "--max-cost", "5")
 
     assert "with --max-cost, a model whose price is known" in document["lines"][0]
 
 
-def test_a_batch_that_nobody_knows(run: CommandLine, run_process: CommandLine) -> None:
-    """Without a ledger, commands about a batch say what to do, and leave no file behind."""
+def test_commands_without_a_ledger_say_what_to_do_and_write_nothing(
+    run: CommandLine, run_process: CommandLine
+) -> None:
     for command in ("status", "watch", "results", "retry", "list"):
         ended = run("batch", command, *(["autumn"] if command != "list" else []), "--json")
         assert ended.status == 1
         assert "There is no ledger" in ended.document["message"]
 
 
-async def test_too_many_lines_are_refused(
+async def test_file_with_too_many_lines_is_refused(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of more lines than a batch may have is refused before its end is read."""
     monkeypatch.setattr("cli.batches.intake.MAX_LINES", 3)
     with pytest.raises(RequestRefused, match="has more than 3 lines: split it up"):
         await take_in(write(tmp_path, *[SOUND] * 4), tmp_path / "pages")
 
 
-def test_twenty_thousand_lines_are_taken_in_with_little_memory(data_dir: Path, tmp_path: Path) -> None:
+def test_twenty_thousand_lines_are_checked_with_little_memory(data_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "big.jsonl"
     with path.open("w") as file:
         for number in range(20_000):

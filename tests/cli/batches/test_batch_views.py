@@ -1,4 +1,4 @@
-"""How a batch looks: its pace, its lines, its manifest."""
+"""How batches are shown: pace, lines, next command, manifest."""
 
 import csv
 import json
@@ -57,8 +57,7 @@ def make_result(**changes: Any) -> LineResult:
     return LineResult(**fields | changes)
 
 
-def test_the_pace_is_that_of_the_last_minute() -> None:
-    """Pictures a minute and the time left are told from the last minute alone, the forecast from all that is done."""
+def test_pace_is_measured_over_the_last_minute() -> None:
     meter = PaceMeter()
     first = meter.add(make(waiting=100), 0)
     meter.add(make(waiting=90, done=10, images=10, charged_usd="1.000000"), 600)
@@ -70,8 +69,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert pace.forecast_usd == "10.000003"
 
 
-def test_nothing_is_foretold_of_what_stands_still() -> None:
-    """A batch that has not moved for a minute has a pace of zero and no end in sight."""
+def test_pace_of_an_idle_batch_is_zero_without_an_estimate() -> None:
     meter = PaceMeter()
     meter.add(make(waiting=50, done=50, images=50), 0)
     pace = meter.add(make(waiting=50, done=50, images=50), 30)
@@ -91,14 +89,14 @@ def test_nothing_is_foretold_of_what_stands_still() -> None:
         ({"state": "running", "waiting": 50}, 1, "watch"),
     ],
 )
-def test_what_a_batch_means(changes: dict[str, Any], status: int, advice: str) -> None:
-    """The exit status is 0 where all lines that could run are done, and the next command is named."""
+def test_batch_state_gives_the_exit_status_and_the_next_command(
+    changes: dict[str, Any], status: int, advice: str
+) -> None:
     assert get_exit_status(make(**changes)) == status
     assert f"batch {advice}" in suggest_next(make(**changes))
 
 
-def test_a_batch_in_lines() -> None:
-    """People see the counts that are not zero, the cost against its limit, and what may have been paid for nothing."""
+def test_batch_shows_nonzero_counts_cost_and_lost_answers() -> None:
     shown = make(
         state="capped", done=40, failed=2, waiting=58, images=41, charged_usd="4.100000", max_cost_usd="5.000000",
         unknown=1, pending=3, reason="The next line could pass --max-cost; 58 lines were not started.",
@@ -112,15 +110,14 @@ def test_a_batch_in_lines() -> None:
     assert "no picture" not in text
 
 
-def test_batch_with_lines_that_have_no_picture_says_so() -> None:
+def test_batch_shows_lines_billed_without_a_picture() -> None:
     shown = make(state="done", lines=3, done=3, images=1, without_picture=2)
     text = describe_progress(shown).plain
     assert text.startswith("! autumn done")
     assert "2 done lines were billed without a picture; `python starter.py batch results autumn`" in text
 
 
-def test_a_batch_s_page_in_the_web_ui() -> None:
-    """An operator reads the state, the lines, the cost and how to find the runs; words from outside stay words."""
+def test_web_ui_shows_the_batch_and_quotes_foreign_text() -> None:
     page = describe_batch(make(state="stopped", done=3, failed=1, charged_usd="0.500100", reason="[a](b)"))
 
     assert "**Stopped by a failure** · 3 of 100 lines done · 0.500100 USD" in page
@@ -129,8 +126,8 @@ def test_a_batch_s_page_in_the_web_ui() -> None:
     assert "[a]" not in page
 
 
-def test_a_manifest_in_lines_and_as_a_table(tmp_path: Path) -> None:
-    """Both forms have every line; in the table pictures stand side by side, and no cell is a formula."""
+def test_manifest_has_every_line_in_both_formats(tmp_path: Path) -> None:
+    """In the table no cell is a formula."""
     results = [
         make_result(
             pictures=(PICTURE, PICTURE), charge_usd="0.166900", billing_state="billed", input_tokens=50
@@ -155,8 +152,7 @@ def test_a_manifest_in_lines_and_as_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["autumn.csv", "autumn.jsonl"])
-def test_results_do_not_replace_the_requests(tmp_path: Path, name: str) -> None:
-    """Results take the place of older results, and of nothing else: not of the file that the batch was made from."""
+def test_manifest_does_not_overwrite_other_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     check_manifest_path(path)
     write_manifest([], path)

@@ -1,4 +1,4 @@
-"""`batch` and its commands, typed beside a running worker."""
+"""The `batch` commands beside a running worker."""
 
 import asyncio
 import csv
@@ -33,8 +33,7 @@ def write_table(folder: Path, batch_id: str) -> Path:
     return path
 
 
-async def test_a_file_from_end_to_end(any_stack: Stack, tmp_path: Path) -> None:
-    """A table runs, shows its state, cost and manifest; again it pays nothing; changed it is a conflict."""
+async def test_batch_file_runs_once_and_changed_is_a_conflict(any_stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     file = write_table(tmp_path, batch_id)
     first = await type_batch(any_stack, tmp_path, "run", file, "--json")
@@ -61,8 +60,7 @@ async def test_a_file_from_end_to_end(any_stack: Stack, tmp_path: Path) -> None:
     assert entry.metadata == {"order": "4711"}
 
 
-async def test_other_lines_that_come_first(stack: Stack, tmp_path: Path) -> None:
-    """Where other lines get the id and end while a file is still read in, that file is a conflict, and their result is not its own."""
+async def test_file_is_a_conflict_if_other_lines_take_its_id_meanwhile(stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     late = await start_command(stack, tmp_path, "batch", "run", "-", "--id", batch_id, "--json")
     assert late.stdin is not None
@@ -78,8 +76,7 @@ async def test_other_lines_that_come_first(stack: Stack, tmp_path: Path) -> None
     assert len(calls_of(stack, batch_id)) == 1
 
 
-async def test_manifests(stack: Stack, tmp_path: Path) -> None:
-    """`results` writes every line as JSON Lines, as a table, and as a page with the pictures and prompts."""
+async def test_results_are_written_as_json_lines_table_and_page(stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     await type_batch(stack, tmp_path, "run", write_table(tmp_path, batch_id))
     for name in ("out.jsonl", "out.csv"):
@@ -106,8 +103,7 @@ async def test_manifests(stack: Stack, tmp_path: Path) -> None:
     assert "ContentRefused: " in text.out
 
 
-async def test_wrong_lines_are_skipped_when_wished(stack: Stack, tmp_path: Path) -> None:
-    """Wrong lines start nothing; with --skip-invalid the others run, and the wrong ones are in the manifest."""
+async def test_wrong_lines_are_skipped_only_with_skip_invalid(stack: Stack, tmp_path: Path) -> None:
     file = write_lines(tmp_path, ["one", " ", "three"])
     refused = await type_batch(stack, tmp_path, "run", file, "--json")
     unknown = await type_batch(stack, tmp_path, "status", file.stem, "--json")
@@ -122,8 +118,7 @@ async def test_wrong_lines_are_skipped_when_wished(stack: Stack, tmp_path: Path)
     assert len(calls_of(stack, file.stem)) == 2
 
 
-async def test_a_limit_is_raised(stack: Stack, tmp_path: Path) -> None:
-    """A batch that its limit has stopped goes on with a higher one, and keeps the old one where none is given."""
+async def test_batch_stopped_by_its_limit_continues_with_a_higher_one(stack: Stack, tmp_path: Path) -> None:
     file = write_lines(tmp_path, [f"Cup number {number}" for number in range(5)])
     first = await type_batch(stack, tmp_path, "run", file, "--max-cost", "0.02", "--json")
     same = await type_batch(stack, tmp_path, "run", file, "--json")
@@ -137,8 +132,7 @@ async def test_a_limit_is_raised(stack: Stack, tmp_path: Path) -> None:
     assert len(calls_of(stack, file.stem)) == 5
 
 
-async def test_retry_tells_what_it_leaves(stack: Stack, tmp_path: Path) -> None:
-    """`retry` names how many lines may have been paid, and starts them only when asked for; then nothing is left."""
+async def test_retry_starts_lines_of_unknown_outcome_only_when_asked(stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     prompts = [f"Blocked cup of {batch_id}", f"Lost cup of {batch_id}"]
     stack.simulator.script("moderation_blocked", match=prompts[0])
@@ -158,8 +152,7 @@ async def test_retry_tells_what_it_leaves(stack: Stack, tmp_path: Path) -> None:
     assert len(calls_of(stack, batch_id)) == 6
 
 
-async def test_pause_resume_and_cancel(stack: Stack, tmp_path: Path) -> None:
-    """A batch that runs is paused, resumed, watched and cancelled; one that has ended is none of these any more."""
+async def test_running_batch_is_paused_resumed_and_cancelled(stack: Stack, tmp_path: Path) -> None:
     file = write_lines(tmp_path, [f"Cup number {number} [simulate:delay=0.5]" for number in range(200)])
     started = await type_batch(stack, tmp_path, "run", file, "--window", 4, "--detach", "--json")
     await until(stack, file.stem, lambda progress: progress.done > 0)
@@ -189,8 +182,7 @@ async def test_pause_resume_and_cancel(stack: Stack, tmp_path: Path) -> None:
     assert len(calls_of(stack, file.stem)) == ended.done < 200
 
 
-async def test_ctrl_c_leaves_it_running(stack: Stack, tmp_path: Path) -> None:
-    """Ctrl-C ends the watching with status 130 and says how to attach; the batch goes on to its end."""
+async def test_ctrl_c_leaves_the_batch_running(stack: Stack, tmp_path: Path) -> None:
     file = write_lines(tmp_path, [f"Cup number {number} [simulate:delay=1]" for number in range(30)])
     process = await start_command(stack, tmp_path, "batch", "run", str(file), "--window", "4", "--json")
     await until(stack, file.stem, lambda progress: progress.done > 0)
@@ -204,8 +196,9 @@ async def test_ctrl_c_leaves_it_running(stack: Stack, tmp_path: Path) -> None:
     assert (ended.state, ended.done) == ("done", 30)
 
 
-async def test_a_batch_that_nobody_carries_out(stack: Stack, tmp_path: Path) -> None:
-    """A workflow that was terminated is told by `watch`; the same file again goes on with the rest, and pays nothing twice."""
+async def test_batch_of_a_terminated_workflow_continues_with_the_same_file(
+    stack: Stack, tmp_path: Path
+) -> None:
     file = write_lines(tmp_path, [f"Cup number {number} [simulate:delay=0.5]" for number in range(30)])
     await type_batch(stack, tmp_path, "run", file, "--window", 4, "--detach")
     await until(stack, file.stem, lambda progress: progress.done > 0)
@@ -221,8 +214,7 @@ async def test_a_batch_that_nobody_carries_out(stack: Stack, tmp_path: Path) -> 
     assert len(calls_of(stack, file.stem)) == 30
 
 
-async def test_a_run_that_is_held_keeps_its_batch_waiting(stack: Stack, tmp_path: Path) -> None:
-    """A line whose run waits for a decision is told by `run`, with the way to it; decided on, the batch ends."""
+async def test_run_warns_of_held_runs_until_they_are_decided(stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     prompt = f"Held cup of {batch_id}"
     stack.simulator.script("reset_after_payment", match=prompt)

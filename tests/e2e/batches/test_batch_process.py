@@ -1,4 +1,4 @@
-"""A batch whose worker is killed: a real process, at the worst moment."""
+"""A batch whose worker process is killed."""
 
 import asyncio
 import functools
@@ -25,8 +25,7 @@ def has_started(batches: Batches, lines: int) -> bool:
     return known is not None and known.running == lines
 
 
-async def test_a_killed_worker_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    """The worker that starts and follows is killed twice in the middle; each line is paid once by the provider's own books."""
+async def test_batch_with_a_killed_worker_pays_each_line_once(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         await site.start_worker("--only", "provider")
         await start_site_batch(site, "killed", lines=LINES)
@@ -49,8 +48,8 @@ async def test_a_killed_worker_loses_and_repeats_nothing(tmp_path: Path) -> None
         assert len({picture.sha256 for result in results for picture in result.pictures}) == LINES
 
 
-async def test_a_batch_is_cancelled_though_its_worker_was_killed(tmp_path: Path) -> None:
-    """A step that is to end early, and can not tell any more, ends no batch: what runs is cancelled, and costs nothing."""
+async def test_batch_with_a_killed_worker_is_cancelled(tmp_path: Path) -> None:
+    """A step that was cut short and cannot report must not end the batch: what runs is cancelled and costs nothing."""
     async with open_site(tmp_path) as site:
         worker = await site.start_worker("--only", "workflows")
         await start_site_batch(site, "cancelled", lines=LINES)

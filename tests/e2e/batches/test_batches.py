@@ -1,4 +1,4 @@
-"""Batches on real parts: each line a run and a bill of its own, whatever happens in between."""
+"""Batches of runs on a real Temporal server, databases and HTTP."""
 
 import asyncio
 from datetime import timedelta
@@ -40,8 +40,8 @@ def states_of(stack: Stack, batch_id: str) -> list[str]:
     return [result.state for result in results_of(stack, batch_id)]
 
 
-async def test_sixty_lines(any_stack: Stack) -> None:
-    """Sixty lines are sixty runs of their own with sixty bills, found by the batch, that equal the provider's books."""
+async def test_batch_of_sixty_lines_has_sixty_runs_and_bills(any_stack: Stack) -> None:
+    """The bills equal the provider's own records."""
     handle = await start_batch(any_stack, [f"Cup number {number}" for number in range(60)])
     ended = await end_of(handle)
 
@@ -61,8 +61,7 @@ async def test_sixty_lines(any_stack: Stack) -> None:
     assert described.raw_description.workflow_execution_info.priority.priority_key == 4
 
 
-async def test_a_history_is_small(stack: Stack) -> None:
-    """A batch's history does not grow with its lines: no run is an event of it."""
+async def test_batch_history_does_not_grow_with_its_lines(stack: Stack) -> None:
     handle = await start_batch(stack, [f"Cup number {number}" for number in range(40)])
     await end_of(handle)
 
@@ -72,8 +71,7 @@ async def test_a_history_is_small(stack: Stack) -> None:
     assert "START_CHILD_WORKFLOW_EXECUTION_INITIATED" not in event_names(list(history.events))
 
 
-async def test_the_same_batch_again_pays_nothing(stack: Stack) -> None:
-    """The same lines under the same id are done already; other lines under it are a conflict, and nothing is started."""
+async def test_batch_started_again_pays_nothing_and_changed_is_a_conflict(stack: Stack) -> None:
     batch_id = new_batch_id()
     first = await end_of(await start_batch(stack, ["one", "two"], batch_id=batch_id))
     again = await end_of(await start_batch(stack, ["one", "two"], batch_id=batch_id))
@@ -88,8 +86,7 @@ async def test_the_same_batch_again_pays_nothing(stack: Stack) -> None:
     assert len(calls_of(stack, batch_id)) == 2
 
 
-async def test_a_window_bounds_what_runs(stack: Stack) -> None:
-    """Never more runs are under way than the window allows."""
+async def test_window_limits_the_runs_under_way(stack: Stack) -> None:
     prompts = [f"Cup number {number} [simulate:delay=0.3]" for number in range(12)]
     handle = await start_batch(stack, prompts, window=3)
     batch_id, most = name_of(handle), 0
@@ -101,8 +98,7 @@ async def test_a_window_bounds_what_runs(stack: Stack) -> None:
     assert progress.done == 12
 
 
-async def test_pause_and_resume(stack: Stack) -> None:
-    """A batch that is paused finishes what runs and starts nothing more, until it is resumed."""
+async def test_paused_batch_starts_nothing_until_it_is_resumed(stack: Stack) -> None:
     prompts = [f"Cup number {number} [simulate:delay=0.2]" for number in range(16)]
     handle = await start_batch(stack, prompts, window=2)
     batch_id = name_of(handle)
@@ -128,8 +124,7 @@ async def test_pause_and_resume(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("by", ["signal", "web-ui"])
-async def test_cancel_stops_spending(stack: Stack, by: str) -> None:
-    """A batch that is cancelled starts nothing more; what was sent is billed, the rest is not, and can be taken up again."""
+async def test_cancelled_batch_bills_what_was_sent_and_can_continue(stack: Stack, by: str) -> None:
     prompts = [f"Cup number {number} [simulate:delay=6]" for number in range(60)]
     handle = await start_batch(stack, prompts, window=50)
     batch_id = name_of(handle)
@@ -155,8 +150,7 @@ async def test_cancel_stops_spending(stack: Stack, by: str) -> None:
     assert sum(call.paid for call in calls_of(stack, batch_id)) == 60
 
 
-async def test_a_limit_of_cost_holds(any_stack: Stack) -> None:
-    """No run is started that could take charges and reservations past the limit; a higher one goes on with the rest."""
+async def test_cost_limit_holds_and_a_higher_one_continues(any_stack: Stack) -> None:
     batch_id, prompts = new_batch_id(), [f"Cup number {number}" for number in range(30)]
     limit = 70_000
     first = await end_of(
@@ -176,8 +170,7 @@ async def test_a_limit_of_cost_holds(any_stack: Stack) -> None:
     assert len(calls_of(any_stack, batch_id)) == 30
 
 
-async def test_a_lost_answer_counts_with_its_worst_case(stack: Stack) -> None:
-    """What may have been paid for nothing is held against the limit, though nobody can bill it."""
+async def test_lost_answer_counts_against_the_limit(stack: Stack) -> None:
     batch_id = new_batch_id()
     prompts = [f"Lost cup of {batch_id}", *(f"Cup number {number}" for number in range(9))]
     for _ in range(3):
@@ -192,8 +185,7 @@ async def test_a_lost_answer_counts_with_its_worst_case(stack: Stack) -> None:
     assert parse_usd(ended.charged_usd) + parse_usd(ended.exposed_usd) <= 50_000
 
 
-async def test_fail_fast(stack: Stack) -> None:
-    """A failure stops the batch where that is wished: lines behind it are not started. Elsewhere the others go on."""
+async def test_fail_fast_stops_after_a_failure(stack: Stack) -> None:
     prompts = ["one", "two [simulate:moderation_blocked]", "three", "four"]
     patient = await end_of(await start_batch(stack, prompts, window=1))
     hasty_handle = await start_batch(stack, prompts, window=1, fail_fast=True)
@@ -207,8 +199,7 @@ async def test_fail_fast(stack: Stack) -> None:
     assert len(calls_of(stack, name_of(hasty_handle))) == 2
 
 
-async def test_retry_runs_what_was_never_paid(any_stack: Stack) -> None:
-    """A new round starts failed lines that were never paid under their own ids; those of unknown outcome only when asked for."""
+async def test_retry_starts_unpaid_lines_and_unknown_ones_only_when_asked(any_stack: Stack) -> None:
     stack, batch_id = any_stack, new_batch_id()
     prompts = [f"{word} cup of {batch_id}" for word in ("Sound", "Blocked", "Lost")]
     stack.simulator.script("moderation_blocked", match=prompts[1])
@@ -243,8 +234,7 @@ async def test_retry_runs_what_was_never_paid(any_stack: Stack) -> None:
     ]
 
 
-async def test_a_run_that_exists_is_attached_to(stack: Stack) -> None:
-    """A line whose request id was submitted before is done by that run, unless it stands for other content."""
+async def test_existing_run_is_attached_unless_its_content_differs(stack: Stack) -> None:
     batch_id = new_batch_id()
     before = {**CHEAP, "prompt": "A cup", "request_id": f"{batch_id}-before"}
     running = {**CHEAP, "prompt": "A slow cup [simulate:delay=2]", "request_id": f"{batch_id}-running"}
@@ -284,10 +274,8 @@ async def until_found_foreign(stack: Stack, batch_id: str) -> None:
 
 
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "free"])
-async def test_an_open_execution_of_other_content_does_not_refuse_a_line(
-    any_stack: Stack, *, owned: bool
-) -> None:
-    """The ledger says whose the request id is: the line waits for the end of what is not its owner, and is carried out."""
+async def test_line_waits_for_an_open_execution_of_other_content(any_stack: Stack, *, owned: bool) -> None:
+    """The ledger, not the execution, says whose the request id is."""
     stack, batch_id = any_stack, new_batch_id()
     line = {**CHEAP, "prompt": f"A cup of {batch_id}", "request_id": f"{batch_id}-owned"}
     if owned:
@@ -307,8 +295,7 @@ async def test_an_open_execution_of_other_content_does_not_refuse_a_line(
     assert len(stack.entries(foreign.id)) == 1
 
 
-async def test_a_line_that_is_billed_does_not_wait_for_an_execution_of_other_content(stack: Stack) -> None:
-    """The bill of the line's content is its end, while other content is under way under its request id."""
+async def test_billed_line_does_not_wait_for_an_execution_of_other_content(stack: Stack) -> None:
     batch_id = new_batch_id()
     line = {**CHEAP, "prompt": "A cup that is billed", "request_id": f"{batch_id}-billed"}
     await stack.run(line, run_id=f"image:default:{batch_id}-billed")
@@ -320,8 +307,7 @@ async def test_a_line_that_is_billed_does_not_wait_for_an_execution_of_other_con
     assert len(stack.calls(foreign.id)) == 1
 
 
-async def test_a_line_whose_request_id_becomes_that_of_others_is_refused(stack: Stack) -> None:
-    """What was open first is claimed by its own content: then the line is a conflict, and nothing is sent for it."""
+async def test_line_whose_request_id_is_claimed_meanwhile_is_refused(stack: Stack) -> None:
     batch_id = new_batch_id()
     line = {**CHEAP, "prompt": "A cup that comes too late", "request_id": f"{batch_id}-late"}
     foreign = await start_foreign(stack, line, timedelta(seconds=3))
@@ -336,8 +322,7 @@ async def test_a_line_whose_request_id_becomes_that_of_others_is_refused(stack: 
     assert len(stack.calls(foreign.id)) == 1
 
 
-async def test_a_run_of_others_is_left_to_them(stack: Stack) -> None:
-    """A batch that is cancelled lets go of a run that others have started, which ends as if there were no batch."""
+async def test_cancelled_batch_leaves_runs_of_others_running(stack: Stack) -> None:
     batch_id = new_batch_id()
     theirs = {**CHEAP, "prompt": "Their cup [simulate:delay=4]", "request_id": f"{batch_id}-theirs"}
     run = await stack.start(theirs, run_id=f"image:default:{batch_id}-theirs")
@@ -356,8 +341,7 @@ async def test_a_run_of_others_is_left_to_them(stack: Stack) -> None:
     assert len(calls_of(stack, batch_id)) == 1
 
 
-async def test_a_terminated_run_fails_its_line(stack: Stack) -> None:
-    """A run that somebody terminates or cancels ends its line; the batch goes on with the others."""
+async def test_terminated_run_fails_its_line_only(stack: Stack) -> None:
     prompts = [f"Cup {name} [simulate:delay=4]" for name in ("one", "two", "three")]
     handle = await start_batch(stack, prompts)
     batch_id = name_of(handle)
@@ -374,8 +358,7 @@ async def test_a_terminated_run_fails_its_line(stack: Stack) -> None:
     assert sum(call.paid for call in calls_of(stack, batch_id)) == 3
 
 
-async def test_it_goes_on_in_a_new_run(stack: Stack) -> None:
-    """Before its history is long, the workflow goes on in a new run, and nothing is started or counted twice."""
+async def test_batch_continues_as_new_without_repeating_anything(stack: Stack) -> None:
     prompts = [f"Cup number {number} [simulate:delay=0.5]" for number in range(20)]
     handle = await start_batch(stack, prompts, window=1, step_seconds=1, longest_history=20)
     batch_id = name_of(handle)
@@ -403,8 +386,7 @@ async def test_it_goes_on_in_a_new_run(stack: Stack) -> None:
         ({"batch_id": "x", "digest": "0" * 64, "lines": 1, "pages": 1, "max_cost_usd": "1"}, "max_cost_usd is '1'"),
     ],
 )  # fmt: skip
-async def test_an_order_that_is_none_is_refused(stack: Stack, order: Any, why: str) -> None:
-    """Whatever a batch is started with that is no order ends it as refused, with all that is wrong."""
+async def test_invalid_order_is_refused_with_every_problem(stack: Stack, order: Any, why: str) -> None:
     handle = await stack.client.start_workflow(
         names.BATCH, order, id=f"batch:{new_batch_id()}", task_queue=names.RUNS_QUEUE
     )

@@ -1,4 +1,4 @@
-"""Half price: batches of the provider, on real parts. Each line is sent once, billed once, and never lost sight of."""
+"""Economy batches on a real Temporal server, databases and HTTP: each line is sent once and billed once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -60,9 +60,8 @@ def find_findings(stack: Stack) -> list[object]:
     return list(LedgerVerification(stack.database, lambda _done, _all: None).find())
 
 
-async def test_every_line_is_made_and_billed_at_half_price(any_stack: Stack) -> None:
-    """Generations of two models and an edit with a mask: three files, a picture and a charge for each line, half of the
-    standard price to the micro-USD, equal to the provider's books, and derived again by verification."""
+async def test_economy_batch_bills_every_line_at_half_price(any_stack: Stack) -> None:
+    """Two models, edits with masks; the charges equal the provider's records and are derived again by verification."""
     stack, batch_id = any_stack, new_batch_id()
     image = await stack.store.put_image(make_picture("PNG", (1024, 1024)))
     mask = await stack.store.put_image(make_picture("PNG", (1024, 1024), "RGBA"))
@@ -105,9 +104,8 @@ async def test_every_line_is_made_and_billed_at_half_price(any_stack: Stack) -> 
     assert sum(event.ByteSize() for event in history) < 60_000
 
 
-async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> None:
-    """Refused by safety, failed, damaged picture, no usage, contradicting usage, and wrong before it was sent: each line ends as a run by itself
-    would, the others are done, and nobody's bill is touched."""
+async def test_each_line_gets_the_outcome_of_its_result(stack: Stack) -> None:
+    """Refused, failed, damaged, without or with contradicting usage, and invalid lines end as single runs do."""
     batch_id = new_batch_id()
     requests = make_requests(
         batch_id,
@@ -152,8 +150,7 @@ async def test_each_line_has_the_outcome_that_its_result_is(stack: Stack) -> Non
     assert find_findings(stack) == []
 
 
-async def test_expired_lines_are_not_charged_and_go_into_the_next_round(any_stack: Stack) -> None:
-    """When the window closes, what was done is billed and the rest is not sent; started again, only the rest is sent again."""
+async def test_expired_lines_are_not_charged_and_run_in_the_next_round(any_stack: Stack) -> None:
     stack, batch_id = any_stack, new_batch_id()
     requests = make_requests(batch_id, (f"Cup {number}" for number in range(5)))
     stack.simulator.batches.script(BatchFaultKind.EXPIRED, lines=2)
@@ -169,8 +166,7 @@ async def test_expired_lines_are_not_charged_and_go_into_the_next_round(any_stac
     assert all(len(stack.entries(run_id)) == 1 for run_id in run_ids(requests))
 
 
-async def test_a_batch_that_fails_its_check_costs_nothing(stack: Stack) -> None:
-    """A batch that the provider does not begin leaves its lines not sent, with its words, and they can go again."""
+async def test_batch_that_fails_validation_costs_nothing(stack: Stack) -> None:
     batch_id = new_batch_id()
     requests = make_requests(batch_id, ("A cup", "A plate"))
     stack.simulator.batches.script(BatchFaultKind.VALIDATION_FAILED)
@@ -185,8 +181,7 @@ async def test_a_batch_that_fails_its_check_costs_nothing(stack: Stack) -> None:
     assert second.done == 2
 
 
-async def test_after_a_lost_reply_the_batch_is_found(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reply to the creation is lost: the batch is found by its metadata, and there is no second one."""
+async def test_batch_is_found_after_a_lost_response(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send_economy_part, "LOOK_AGAIN", None)
     batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
     requests = make_requests(batch_id, ("A cup", "A plate"))
@@ -200,10 +195,9 @@ async def test_after_a_lost_reply_the_batch_is_found(stack: Stack, monkeypatch: 
 
 
 @pytest.mark.parametrize("skew", [timedelta(seconds=-45), timedelta(days=1), timedelta(days=-1)], ids=str)
-async def test_batch_is_found_whatever_the_clock_of_who_claimed_it(
+async def test_batch_is_found_despite_a_wrong_clock_of_the_claiming_worker(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, skew: timedelta
 ) -> None:
-    """The lines seem to be claimed tomorrow, or yesterday: after a lost reply there is no second batch all the same."""
 
     class Skewed(datetime):
         """The clock of the worker that claims."""
@@ -224,8 +218,7 @@ async def test_batch_is_found_whatever_the_clock_of_who_claimed_it(
     assert summary.done == 2
 
 
-async def test_the_same_lines_in_two_batches_are_paid_once(stack: Stack) -> None:
-    """A line that waits in one batch is passed over by another, and so is one that was paid: by a batch or by itself."""
+async def test_same_lines_in_two_batches_are_paid_once(stack: Stack) -> None:
     first_id, second_id = new_batch_id(), new_batch_id()
     requests = make_requests(first_id, ("A cup", "A plate", "A spoon"))
     await stack.run(requests[2], run_id=run_ids(requests)[2])
@@ -254,8 +247,7 @@ async def run_without_time(
         return EconomySummary.model_validate(await handle.result()), order
 
 
-async def test_a_submit_finds_what_a_batch_has_paid(any_stack: Stack) -> None:
-    """A request that waits in a batch is refused meanwhile, nothing sent; after it, it gets the batch's picture and bill."""
+async def test_submit_uses_what_a_batch_has_paid(any_stack: Stack) -> None:
     stack, batch_id = any_stack, new_batch_id()
     requests = make_requests(batch_id, ("A cup",))
     [run_id] = run_ids(requests)
@@ -277,8 +269,7 @@ async def test_a_submit_finds_what_a_batch_has_paid(any_stack: Stack) -> None:
     assert paid_lines(stack, requests) == [run_id]
 
 
-async def test_a_submit_bills_what_a_batch_has_not_billed_yet(stack: Stack) -> None:
-    """Where a line is known to be paid and has no entry yet, a submit of it makes the entry: at the batch price."""
+async def test_submit_bills_a_paid_line_at_the_batch_price(stack: Stack) -> None:
     request: dict[str, Any] = {**CONTRACT, "request_id": new_batch_id()}
     [run_id] = run_ids([request])
     identity = RunIdentity(
@@ -307,8 +298,7 @@ async def test_a_submit_bills_what_a_batch_has_not_billed_yet(stack: Stack) -> N
     assert stack.calls(run_id) == []
 
 
-async def test_what_a_batch_did_not_do_a_submit_does(stack: Stack) -> None:
-    """A line that expired may be submitted by itself, at the standard price; the batch then passes it over."""
+async def test_expired_line_can_be_submitted_and_is_then_passed_over(stack: Stack) -> None:
     batch_id = new_batch_id()
     requests = make_requests(batch_id, ("A cup",))
     [run_id] = run_ids(requests)
@@ -324,8 +314,7 @@ async def test_what_a_batch_did_not_do_a_submit_does(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("by_signal", [True, False])
-async def test_a_cancelled_batch_bills_what_was_done(stack: Stack, *, by_signal: bool) -> None:
-    """Cancelled by a signal or as a workflow, the provider's batch is told to stop; what it did is billed, the rest not sent."""
+async def test_cancelled_economy_batch_bills_what_was_done(stack: Stack, *, by_signal: bool) -> None:
     batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
     requests = make_requests(batch_id, (f"Cup {number}" for number in range(4)))
     handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
@@ -345,8 +334,7 @@ async def test_a_cancelled_batch_bills_what_was_done(stack: Stack, *, by_signal:
     assert len(paid_lines(stack, requests)) == 1
 
 
-async def test_a_batch_that_is_cancelled_before_it_begins_has_cost_nothing(stack: Stack) -> None:
-    """Cancelled while the provider still checks its file, no line was carried out, and a retry needs nobody's leave."""
+async def test_batch_cancelled_during_validation_costs_nothing(stack: Stack) -> None:
     batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
     requests = make_requests(batch_id, ("A cup", "A plate"))
     handle = await start(stack.client, await write_pages(stack.store, batch_id, requests))
@@ -365,8 +353,7 @@ async def test_a_batch_that_is_cancelled_before_it_begins_has_cost_nothing(stack
     assert again.done == 2
 
 
-async def test_what_no_file_tells_of_is_listed_as_perhaps_paid(stack: Stack) -> None:
-    """An output file that is gone, and lines that are in neither file, leave their attempts unknown with the reason."""
+async def test_lines_without_a_result_are_of_unknown_outcome(stack: Stack) -> None:
     gone_id, untold_id = new_batch_id(), new_batch_id()
     stack.simulator.batches.script(BatchFaultKind.OUTPUT_GONE)
     gone = make_requests(gone_id, ("A cup", "A plate"))
@@ -382,10 +369,9 @@ async def test_what_no_file_tells_of_is_listed_as_perhaps_paid(stack: Stack) -> 
     assert (untold_summary.unknown, untold_summary.done) == (1, 1)
 
 
-async def test_a_result_file_in_stretches_with_a_broken_download(
+async def test_result_file_is_settled_in_sections_despite_a_broken_download(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A result file is settled in stretches, each from where the last one ended, also when a download breaks off in between."""
     monkeypatch.setattr(settle_economy_lines, "LINES_A_SECTION", 4)
     batch_id = new_batch_id()
     requests = make_requests(batch_id, (f"Cup {number}" for number in range(10)))
@@ -403,8 +389,9 @@ async def test_a_result_file_in_stretches_with_a_broken_download(
     assert scheduled.count(names.SETTLE_ECONOMY_LINES) == 3
 
 
-async def test_pages_parts_and_lines_come_together(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines over several pages are split into files by the limits, and every one of them is done once."""
+async def test_batch_of_several_pages_and_parts_has_each_line_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(PartSplitter.__init__, "__defaults__", (3, 200_000_000))
     batch_id, before = new_batch_id(), len(stack.simulator.batches.all)
     requests = make_requests(batch_id, (f"Cup {number}" for number in range(8)))
@@ -421,8 +408,7 @@ async def test_pages_parts_and_lines_come_together(stack: Stack, monkeypatch: py
     assert paid_lines(stack, requests) == sorted(run_ids(requests))
 
 
-async def test_a_duplicate_line_and_a_used_id(stack: Stack) -> None:
-    """A request id that stands on two lines, or for another request already, is told and sent once or not at all."""
+async def test_repeated_or_used_request_id_is_refused_and_sent_at_most_once(stack: Stack) -> None:
     batch_id = new_batch_id()
     requests = make_requests(batch_id, ("A cup", "A plate", "A spoon"))
     await stack.run({**requests[2], "prompt": "Something else"}, run_id=run_ids(requests)[2])
@@ -433,8 +419,7 @@ async def test_a_duplicate_line_and_a_used_id(stack: Stack) -> None:
     assert paid_lines(stack, requests) == sorted(run_ids(requests)[:2])
 
 
-async def test_an_order_that_is_none(stack: Stack) -> None:
-    """An order that cannot be read is refused with what is wrong and what is allowed."""
+async def test_invalid_economy_order_is_refused_with_every_problem(stack: Stack) -> None:
     handle = await stack.client.start_workflow(
         names.ECONOMY_BATCH, {"batch_id": "-", "lines": 0}, id=new_batch_id(), task_queue=names.RUNS_QUEUE
     )
@@ -446,8 +431,7 @@ async def test_an_order_that_is_none(stack: Stack) -> None:
     assert "digest is absent" in message
 
 
-async def test_the_provider_s_key_is_refused_for_a_while(tmp_path: Path) -> None:
-    """A key that the provider refuses rejects the part, nothing is charged, and the next round sends it."""
+async def test_refused_key_rejects_the_part_and_the_next_round_sends_it(tmp_path: Path) -> None:
     batch_id = new_batch_id()
     requests = make_requests(batch_id, ("A cup",))
     database, store = sqlite_url(tmp_path), (tmp_path / "images").as_uri()

@@ -1,4 +1,4 @@
-"""`batch run --economy` and what can be done to such a batch, typed beside a running worker."""
+"""The `batch` commands with `--economy` beside a running worker."""
 
 import asyncio
 import json
@@ -56,9 +56,7 @@ def paid_lines(stack: Stack, batch_id: str) -> list[str]:
     )
 
 
-async def test_a_file_at_half_price_from_end_to_end(any_stack: Stack, tmp_path: Path) -> None:
-    """A file runs in the provider's batches and shows its parts, state, cost and manifest; again it pays nothing; changed, or
-    at the standard price, it is a conflict."""
+async def test_economy_file_runs_once_and_changed_is_a_conflict(any_stack: Stack, tmp_path: Path) -> None:
     stack = any_stack
     file = write_lines(tmp_path, ["A cup", "A plate", "A spoon [simulate:moderation_blocked]"])
     first = await run_to_its_end(stack, tmp_path, "run", file, "--economy", "--json")
@@ -94,9 +92,9 @@ async def test_a_file_at_half_price_from_end_to_end(any_stack: Stack, tmp_path: 
     assert len(paid_lines(stack, file.stem)) == 2
 
 
-async def test_status_attach_pause_and_cancel(stack: Stack, tmp_path: Path) -> None:
-    """A batch at the provider shows its parts and what is reserved; the same file attaches, nobody can pause it, and cancelled
-    it costs nothing; `retry` then carries it out."""
+async def test_economy_batch_shows_parts_cannot_pause_and_is_cancelled_for_free(
+    stack: Stack, tmp_path: Path
+) -> None:
     file = write_lines(tmp_path, ["A cup", "A plate"])
     started = await start_detached(stack, tmp_path, file)
     handle = stack.client.get_workflow_handle(names.economy_workflow_id(file.stem))
@@ -133,8 +131,7 @@ async def test_status_attach_pause_and_cancel(stack: Stack, tmp_path: Path) -> N
     assert len(paid_lines(stack, file.stem)) == 2
 
 
-async def test_the_limit_keeps_lines_back(any_stack: Stack, tmp_path: Path) -> None:
-    """Under --max-cost the first lines whose worst cases fit are sent and no others; with a higher limit the rest goes."""
+async def test_limit_keeps_lines_back_until_it_is_raised(any_stack: Stack, tmp_path: Path) -> None:
     stack = any_stack
     file = write_lines(tmp_path, [f"Cup number {number}" for number in range(4)], model="gpt-image-1")
     first = await run_to_its_end(stack, tmp_path, "run", file, "--economy", "--max-cost", "0.02", "--json")
@@ -153,8 +150,7 @@ async def test_the_limit_keeps_lines_back(any_stack: Stack, tmp_path: Path) -> N
     assert len(paid_lines(stack, file.stem)) == 4
 
 
-async def test_what_expired_waits_for_retry(stack: Stack, tmp_path: Path) -> None:
-    """Lines that expired have failed and cost nothing; the same file leaves them, and `retry` sends them and no others."""
+async def test_expired_lines_wait_for_retry(stack: Stack, tmp_path: Path) -> None:
     stack.simulator.batches.script(BatchFaultKind.EXPIRED, lines=1)
     file = write_lines(tmp_path, ["A cup", "A plate", "A spoon"])
     first = await run_to_its_end(stack, tmp_path, "run", file, "--economy", "--json")
@@ -167,8 +163,7 @@ async def test_what_expired_waits_for_retry(stack: Stack, tmp_path: Path) -> Non
     assert len(paid_lines(stack, file.stem)) == 3
 
 
-async def test_a_standard_batch_is_a_conflict(stack: Stack, tmp_path: Path) -> None:
-    """An id that stands for a batch at the standard price cannot become an economy batch, by a command or by a workflow."""
+async def test_id_of_a_standard_batch_is_a_conflict(stack: Stack, tmp_path: Path) -> None:
     file = write_lines(tmp_path, ["A cup"])
     done = await type_batch(stack, tmp_path, "run", file, "--json")
     refused = await type_batch(stack, tmp_path, "run", file, "--economy", "--json")
@@ -184,8 +179,9 @@ async def test_a_standard_batch_is_a_conflict(stack: Stack, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("option", [("--window", 4), ("--fail-fast",)])
-async def test_options_without_a_meaning(stack: Stack, tmp_path: Path, option: tuple[object, ...]) -> None:
-    """What can do nothing for an economy batch is refused, and nothing is started."""
+async def test_options_without_effect_are_refused(
+    stack: Stack, tmp_path: Path, option: tuple[object, ...]
+) -> None:
     file = write_lines(tmp_path, ["A cup"])
     refused = await type_batch(stack, tmp_path, "run", file, "--economy", *option, "--json")
 
@@ -193,8 +189,7 @@ async def test_options_without_a_meaning(stack: Stack, tmp_path: Path, option: t
     assert f"{option[0]} has no effect on an economy batch" in refused.document["message"]
 
 
-async def test_a_batch_started_by_its_workflow_is_known(stack: Stack, tmp_path: Path) -> None:
-    """A batch that another program has started by the workflow's name is listed and has results; wrong lines are told."""
+async def test_batch_started_by_its_workflow_is_listed_with_results(stack: Stack, tmp_path: Path) -> None:
     batch_id = new_batch_id()
     requests = [
         {"prompt": "A cup", "model": "gpt-image-2", "quality": "low", "request_id": f"{batch_id}-1"},

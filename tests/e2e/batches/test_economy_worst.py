@@ -1,4 +1,4 @@
-"""Economy batches at the worst moments: workers killed between a batch and its record, a day of waiting, a history begun anew."""
+"""Economy batches with killed workers, terminated workflows, a day of waiting, long histories and large files."""
 
 import asyncio
 import json
@@ -32,8 +32,7 @@ from tests.support.servers.stack import run_application, run_stack, skipping_tim
 from tests.support.servers.worker_site import open_site, until
 
 
-async def test_a_worker_killed_between_a_batch_and_its_record(tmp_path: Path) -> None:
-    """The provider has the batch, and the worker dies before it hears of it: the next one finds it, and creates none."""
+async def test_worker_killed_after_creating_a_batch_creates_no_second_one(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         site.simulator.batches.script(BatchFaultKind.CREATE_REPLY_HANGS)
         first_worker = await site.start_worker()
@@ -53,8 +52,7 @@ async def test_a_worker_killed_between_a_batch_and_its_record(tmp_path: Path) ->
         assert (summary.done, len(site.simulator.books.paid), len(list_entries(site.database))) == (2, 2, 2)
 
 
-async def test_a_worker_killed_while_it_settles(tmp_path: Path) -> None:
-    """Killed with some lines billed and others not, the next worker bills the rest: each line once, as the books say."""
+async def test_worker_killed_while_settling_bills_each_line_once(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         first_worker = await site.start_worker()
         requests = make_requests("settling", (f"Cup {number}" for number in range(24)))
@@ -79,8 +77,7 @@ async def test_a_worker_killed_while_it_settles(tmp_path: Path) -> None:
         assert list(LedgerVerification(site.database, lambda _done, _all: None).find()) == []
 
 
-async def test_terminated_and_started_again_in_the_same_round(tmp_path: Path) -> None:
-    """A workflow that was terminated while it waited, and is started again, finds its claims and the provider's batch."""
+async def test_terminated_workflow_continues_its_round_when_restarted(tmp_path: Path) -> None:
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         requests = make_requests("again", ("A cup", "A plate"))
         order = await write_pages(stack.store, "again", requests)
@@ -95,8 +92,7 @@ async def test_terminated_and_started_again_in_the_same_round(tmp_path: Path) ->
         assert [len(stack.attempts(run_id)) for run_id in run_ids(requests)] == [1, 1]
 
 
-async def test_a_batch_that_the_provider_forgot_is_not_sent_again(tmp_path: Path) -> None:
-    """Terminated after it was settled, and its batch listed no more: nothing is sent again, whatever is asked."""
+async def test_settled_batch_unknown_to_the_provider_is_not_sent_again(tmp_path: Path) -> None:
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         requests = make_requests("forgotten", ("A cup", "A plate"))
         order = await write_pages(stack.store, "forgotten", requests)
@@ -120,8 +116,7 @@ async def count_activities(handle: WorkflowHandle[object, object], name: str) ->
     )
 
 
-async def test_a_day_of_waiting_keeps_nobody_busy(tmp_path: Path) -> None:
-    """For twenty hours the workflow looks ever rarer, up to every ten minutes, and nothing is under way in between."""
+async def test_waiting_for_a_day_polls_rarely_and_runs_nothing_between(tmp_path: Path) -> None:
     async with (
         skipping_time() as environment,
         run_application(environment.client, sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack,
@@ -141,8 +136,7 @@ async def test_a_day_of_waiting_keeps_nobody_busy(tmp_path: Path) -> None:
         assert summary.done == 1
 
 
-async def test_a_long_history_is_begun_anew(tmp_path: Path) -> None:
-    """Where the history grows long the batch goes on in a new run with all that it knows, and pays nothing again."""
+async def test_long_history_continues_as_new_without_paying_again(tmp_path: Path) -> None:
     async with (
         await WorkflowEnvironment.start_local(
             data_converter=pydantic_data_converter,
@@ -171,8 +165,7 @@ async def test_a_long_history_is_begun_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is Linux's to tell")
-async def test_a_large_output_is_settled_in_little_memory(tmp_path: Path) -> None:
-    """A worker needs less memory than an output file of some 108 MB is long: a handful of lines, while pictures are stored and billed."""
+async def test_large_result_file_is_settled_with_little_memory(tmp_path: Path) -> None:
     async with run_stack(sqlite_url(tmp_path), (tmp_path / "images").as_uri()) as stack:
         requests = make_requests("large", (f"Cup {number}" for number in range(18)), model="gpt-image-2")
         order = await write_pages(stack.store, "large", requests)
