@@ -126,7 +126,7 @@ class EconomyBatch:
 
     @workflow.run
     async def run(self, order_json: RawValue = NOTHING) -> EconomySummary:
-        """Run one round of a batch by its `EconomyOrder`, given as one argument of untrusted JSON.
+        """Run one round of a batch by its `EconomyOrder`, given as untrusted JSON.
 
         Raises:
             ApplicationError: type `RequestRefused`, the order is not valid.
@@ -167,7 +167,7 @@ class EconomyBatch:
         self._tracker.update("sending", round=plan.round, refused=plan.refused, parts=parts)
 
     async def _send(self, batch: EconomyBatchRef, number: int, each: PartProgress) -> None:
-        """Claim a part's lines and send them to the provider, unless the batch was cancelled before."""
+        """Claim a part's lines and send them, unless the batch was cancelled before."""
         if self._cancel_wanted:
             self._tracker.update_part(number, status=_CANCELLED, closed=True)
             return
@@ -291,7 +291,10 @@ class EconomyBatch:
         return result
 
     def _continue_as_new_if_needed(self, order: EconomyOrder) -> None:
-        """Continue as new before the history is too long: a day has many polls, a result file many sections."""
+        """Continue as new before the history is too long.
+
+        A day has many polls, and a result file many sections.
+        """
         is_cancel_pending = self._cancel_wanted and not self._tracker.progress.cancelled
         if workflow.info().is_continue_as_new_suggested() and not is_cancel_pending:
             workflow.continue_as_new(

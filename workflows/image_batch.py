@@ -39,7 +39,7 @@ _STATES = {
 
 
 def describe_batch(progress: BatchProgress) -> str:
-    """Describe a batch for the Web UI: state, lines and cost in one line, the counts above zero, and why it ended."""
+    """Describe a batch for the Web UI: state, lines, cost, counts, and why it ended."""
     limit = f" of {progress.max_cost_usd}" if progress.max_cost_usd else ""
     facts = [
         f"**{_STATES[progress.state]}**",
@@ -148,7 +148,10 @@ class ImageBatch:
         self._read_result(opening)
 
     async def _advance(self, order: BatchOrder, wish: Wish) -> BatchProgress | None:
-        """Run one step, which ends early if another state is requested; None if it has no result."""
+        """Run one step, and return its result, None without one.
+
+        It ends early if another state is requested.
+        """
         step = workflow.start_activity(
             names.ADVANCE_BATCH,
             BatchStep(batch_id=order.batch_id, wish=wish, seconds=order.step_seconds),
@@ -168,7 +171,7 @@ class ImageBatch:
         return self._read_result(step, is_cut_short=is_cut_short)
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition. A cancellation of the workflow meanwhile requests to cancel the batch."""
+        """Wait for a condition. A cancellation meanwhile requests to cancel the batch."""
         while not condition():
             try:
                 await workflow.wait_condition(condition)

@@ -43,7 +43,9 @@ class BatchAdvancer:
 
     @activity.defn(name=names.ADVANCE_BATCH)
     async def advance_batch(self, step: BatchStep) -> BatchProgress:
-        """Work on a batch for some seconds, or until it ends or the step is cancelled, and return its progress.
+        """Work on a batch for some seconds, or until it ends, and return its progress.
+
+        A cancelled step ends early and returns the progress too.
 
         Raises:
             ApplicationError: type `BatchNotFound`, the batch was not opened.

@@ -25,7 +25,7 @@ _MIN_LIST_SECONDS, _MAX_LIST_SECONDS = 1.0, 5.0
 _LOOK_EVERY = timedelta(seconds=5)
 # Most runs have ended by then; an image can take 280 seconds.
 _DOUBTFUL_AFTER = timedelta(minutes=3)
-_MAX_LOOKS = 20
+_MAX_CHECKS = 20
 _AT_ONCE = 20
 _CLOCKS_APART = timedelta(minutes=1)
 _WITHOUT_RESULT = '"Failed", "Canceled", "Terminated", "TimedOut"'
@@ -89,7 +89,7 @@ class BatchFollower:
     async def _look_at_doubtful(self) -> None:
         for age, attached in ((_DOUBTFUL_AFTER, False), (_LOOK_EVERY, True)):
             await self._look(
-                await asyncio.to_thread(self._lines.claim_stale, age, _MAX_LOOKS, attached=attached)
+                await asyncio.to_thread(self._lines.claim_stale, age, _MAX_CHECKS, attached=attached)
             )
 
     async def _look(self, lines: Iterable[FollowedLine]) -> None:
@@ -118,7 +118,7 @@ class BatchFollower:
         return _fail(
             line,
             "BillNotFound",
-            "The run has completed, and this ledger has no bill of it: was it carried out with another DATABASE_URL?",
+            "The run has completed, and this ledger has no bill of it. Check that all workers use the same DATABASE_URL.",
         )
 
     async def _cancel(self, line: FollowedLine) -> None:

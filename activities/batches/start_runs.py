@@ -109,7 +109,7 @@ class BatchStarter:
         return Started(moved, capped=claim.capped and not moved and not progress.running)
 
     async def _start_undecided(self) -> int:
-        """Retry the lines that waited for an execution of other content, and return how many were decided."""
+        """Retry the lines that waited for other executions, and return how many were decided."""
         if not self._undecided:
             return 0
         # A bill for a line's own content has ended it. The others are claimed anew, as the batch may have to stop.
@@ -126,7 +126,7 @@ class BatchStarter:
         return claim
 
     async def _prepare(self, line: WaitingLine) -> PreparedLine | UnbilledEnd:
-        """Check a line by the rules and prices of now, which may differ from those when it was submitted."""
+        """Check a line by the current rules and prices."""
         found = await self._pages.find(line.page, line.line)
         payload = {**(found.request or {}), "request_id": line.run_id.split(":", 2)[2]}
         admission = await self._checker.check_request(CheckInput(payload=payload, workflow_id=line.run_id))
@@ -184,7 +184,7 @@ class BatchStarter:
         return StartedLine(line=line.line, workflow_run_id=handle.first_execution_run_id or "")
 
     async def _attach(self, line: PreparedLine) -> StartedLine | UnbilledEnd | None:
-        """Attach to the existing execution. The ledger, not the execution, decides whose the request id is.
+        """Attach to the existing execution if the request id is the line's by the ledger.
 
         Returns None while an execution of other content is under way that does not own the request id in the ledger.
         """

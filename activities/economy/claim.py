@@ -54,7 +54,9 @@ class EconomyClaimer:
 
     @activity.defn(name=names.CLAIM_ECONOMY_PART)
     async def claim_economy_part(self, order: PartOrder) -> PartClaim:
-        """Claim every line of a part that may be sent. Idempotent: once decided, the claimed lines never change.
+        """Claim every line of a part that may be sent.
+
+        Idempotent: once decided, the claimed lines never change.
 
         Raises:
             BatchConflict: the part is not in the round's plan.
@@ -100,7 +102,7 @@ class EconomyClaimer:
     def _claim_some(
         self, order: PartOrder, lines: list[PlannedLine]
     ) -> tuple[list[PlannedLine | PassedLine], bool]:
-        """Claim some lines; return the results, and whether the batch's limit keeps back the lines behind them."""
+        """Claim some lines; return the results, and whether the limit keeps back the next."""
         batch_lines = BatchLines(self._database, order.batch.batch_id, economy=True)
         allowed, capped = batch_lines.claim(
             [PricedLine.from_check(line.line, line.fingerprint, line.price_ceiling_usd) for line in lines]

@@ -51,7 +51,7 @@ class EconomyCloser:
 
     @activity.defn(name=names.CLOSE_ECONOMY_ROUND)
     async def close_economy_round(self, order: RoundOrder) -> EconomySummary:
-        """Sum up a round and store the result for good: a later start is another round. Raises as for a part."""
+        """Sum up a round, and store the result for good. Raises as for a part."""
         with translate_errors():
             async with heartbeats():
                 documents = EconomyDocuments(self._store, order.batch)

@@ -111,7 +111,9 @@ class EconomyDocuments:
         await self._write(_END, (summary,))
 
     async def check_part(self, part: PlannedPart) -> None:
-        """Check a part that a workflow passes against the plan: its model and endpoint decide what is paid and billed.
+        """Check a part that a workflow passes against the plan.
+
+        Its model and endpoint decide what is paid and billed.
 
         Raises:
             BatchConflict: it is not a part of this round's plan.
@@ -150,7 +152,7 @@ class EconomyDocuments:
         await self._write(f"part-{number:05d}-newest-before.json", (NewestBefore(created_at=created_at),))
 
     async def read_newest_before(self, number: int) -> int | None:
-        """Read when the provider's newest batch was created before the part was sent, None before it is noted."""
+        """Read the note of `write_newest_before`, None before it is written."""
         found = await self._read(f"part-{number:05d}-newest-before.json", NewestBefore)
         return found.created_at if found else None
 

@@ -17,7 +17,7 @@ _NAMES = {"batch_expired": BATCH_EXPIRED, "batch_cancelled": BATCH_CANCELLED}
 
 
 def build_raw_answer(raw: ResultLine, result: LineResult, attempt: Attempt) -> RawAnswer:
-    """Build the response of a result line as if its request had been sent alone. Its body is the whole line."""
+    """Build the response of a result line. Its body is the whole line."""
     return RawAnswer(
         body=raw.data,
         headers={},
@@ -30,7 +30,7 @@ def build_raw_answer(raw: ResultLine, result: LineResult, attempt: Attempt) -> R
 
 
 def not_started_outcome(code: str, message: str) -> AttemptOutcome:
-    """Build the outcome of a line that expired or was cancelled before it started: it is not charged."""
+    """Build the outcome of a line that expired or was cancelled before it started."""
     return _end("not_sent", _NAMES[code], message or code, code)
 
 

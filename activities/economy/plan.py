@@ -89,7 +89,9 @@ class EconomyPlanner:
 
     @activity.defn(name=names.PLAN_ECONOMY_BATCH)
     async def plan_economy_batch(self, order: EconomyOrder) -> EconomyPlan:
-        """Plan the current round of a batch, or a new one where the last has ended. Idempotent until the round ends.
+        """Plan the current round of a batch, or a new one where the last has ended.
+
+        Idempotent until the round ends.
 
         Raises:
             BatchConflict: the id stands for other lines, or for a batch at the standard price; not retried.
@@ -151,9 +153,7 @@ class EconomyPlanner:
         request = ImageRequest.model_validate(line.request)
         first = seen.setdefault(admission.run_id, line.line)
         if first != line.line:
-            return (
-                f"The request_id {admission.request_id} stands on line {first} too: each line needs its own."
-            )
+            return f"The request_id {admission.request_id} is on line {first} too. Give each line its own."
         try:
             inputs = await load_inputs(request, self._owners.store_of(request.tenant))
         except InputsRefused as error:

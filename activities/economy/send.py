@@ -57,7 +57,9 @@ async def write_part_file(
     owners: PictureOwners,
     budget: ByteBudget,
 ) -> list[PassedLine]:
-    """Write the claimed lines of a part into a file; return those left out, whose input images are not valid any more.
+    """Write the claimed lines of a part into a file, and return those left out.
+
+    A line is left out if its input images are not valid any more.
 
     Raises:
         StoreUnavailable: a page or an image cannot be read now.
@@ -96,7 +98,7 @@ TOO_LATE = "TooLate"
 
 
 def read_seconds_since_boot() -> float:
-    """Read a monotonic clock in seconds that goes on while the machine sleeps, where the system has one."""
+    """Read a monotonic clock in seconds, which includes sleep where the system has one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -161,7 +163,7 @@ class EconomySender:
         if batch is None:
             if self._refuse_behind:
                 self._refuse_behind()
-            await asyncio.to_thread(self._refuse_second_batch, order, lines)
+            await asyncio.to_thread(self._check_not_sent, order, lines)
             batch = await self._create(order, lines, documents, metadata, started)
         if batch is None:
             return SentPart()
@@ -186,7 +188,7 @@ class EconomySender:
             file_id = None if len(left_out) == len(lines) else await self._client.upload(path, name)
         if file_id is None:
             return None
-        _refuse_late_creation(self._clock() - started)
+        _check_time_left(self._clock() - started)
         if await documents.find_refusal(order.part.number) is not None:
             # Noted by an attempt whose worker ended before it could report it. From now on there may be a batch.
             await documents.write_sent(order.part.number, SentPart())
@@ -215,7 +217,7 @@ class EconomySender:
     async def _find_oldest_possible(
         self, documents: EconomyDocuments, number: int, claimed_at: datetime
     ) -> datetime:
-        """Find the earliest time, by the provider's clock, at which the part's batch can have been created.
+        """Find the earliest time at which the provider can have created the part's batch.
 
         The clock of the worker that claimed the part is not used: if it was a day ahead, an existing batch would not be found
         and the whole part would be paid twice.
@@ -227,8 +229,8 @@ class EconomySender:
         # In a restored store the note may be newer than the batch.
         return min(datetime.fromtimestamp(newest, UTC), claimed_at) - CLOCKS_DIFFER
 
-    def _refuse_second_batch(self, order: PartOrder, lines: list[PlannedLine]) -> None:
-        """Check that no line of the part has an outcome: then it was sent, even if the provider lists no batch."""
+    def _check_not_sent(self, order: PartOrder, lines: list[PlannedLine]) -> None:
+        """Check that all lines are open: a part with outcomes was sent before."""
         open_attempts = self._attempts.list_open(order.batch.part_mark(order.part.number))
         if len(open_attempts) != len(lines):
             raise ApplicationError(
@@ -249,10 +251,11 @@ def _build_metadata(order: PartOrder, lines: list[PlannedLine]) -> dict[str, str
     }
 
 
-def _refuse_late_creation(took_seconds: float) -> None:
-    """Check that this attempt's time is not nearly over: then another worker may have taken over, and it creates the batch.
+def _check_time_left(took_seconds: float) -> None:
+    """Check that there is time left to create the batch.
 
-    Only this worker's clock is used, as the server's may differ from it by any amount.
+    Otherwise another worker may have taken over, and creates it. Only this worker's clock is used, as the server's may differ
+    from it by any amount.
     """
     allowed = activity.info().start_to_close_timeout
     if allowed is None:
@@ -312,7 +315,10 @@ class EconomyWatcher:
 
     @activity.defn(name=names.CANCEL_ECONOMY_PARTS)
     async def cancel_economy_parts(self, order: LookOrder) -> SeenBatches:
-        """Cancel batches of the provider. Lines done by then are charged and saved. Raises as for polling."""
+        """Cancel batches of the provider. Raises as for polling.
+
+        Lines done by then are charged and saved.
+        """
         return await _call_each(order, self._client.cancel)
 
 

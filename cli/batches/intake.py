@@ -218,7 +218,7 @@ class BatchIntake:
 
 
 def _canonical(line: FileLine, payload: dict[str, Any] | None) -> bytes:
-    """Return what the digest has of a line: its fields, independent of their order and of whitespace."""
+    """Return what the digest has of a line, independent of field order and whitespace."""
     if payload is None:
         return b"%d %b\n" % (line.number, hashlib.sha256(line.source).hexdigest().encode())
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))

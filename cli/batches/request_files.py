@@ -93,7 +93,7 @@ def _is_table(first: list[bytes | None], suffix: str) -> bool:
 
 
 def _check_is_json_lines(first: list[bytes | None], source: str) -> None:
-    """Check for JSON that is not one request per line, to refuse it once and not for each line.
+    """Check that JSON is one request per line, to refuse others once for the file.
 
     Raises:
         RequestRefused: it is an array, in the provider's batch format, or an object over several lines.
@@ -184,7 +184,7 @@ def _read_utf8(head: bytes, stream: BinaryIO, source: str) -> Iterator[bytes]:
 
 
 def _find_encoding(head: bytes) -> str | None:
-    """Detect the encoding by its byte order mark; UTF-16 without one by the zero byte of the first ASCII character."""
+    """Detect the encoding by its byte order mark, UTF-16 also by a zero byte in an ASCII character."""
     marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
     if marked or len(head) < len("xx"):
         return marked
@@ -241,7 +241,7 @@ def _read_table(lines: Iterator[bytes | None], source: str) -> Iterator[FileLine
 
 
 def _split_header(line: str, delimiters: str = _DELIMITERS) -> tuple[str, list[str]]:
-    """Return the delimiter that gives the first line a column "prompt" and the most known columns, and these columns."""
+    """Return the delimiter that gives the most known columns, "prompt" first, and the columns."""
     best = (delimiters[0], [""])
     for delimiter in delimiters:
         try:
@@ -318,7 +318,7 @@ def _read_row(number: int, header: list[str], row: list[str]) -> FileLine:
 
 
 def _read_cell(name: str, cell: str) -> Any:
-    """Convert a cell: to a number, to the references of images separated by blanks, or to a text."""
+    """Convert a cell to a number, a list of image references, or a text."""
     if name in _NUMBERS and _NUMBER.fullmatch(cell.strip()):
         return int(cell)
     if name == "images":

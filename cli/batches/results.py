@@ -49,7 +49,7 @@ _BEGINNINGS = {".csv": "line,run_id,state,", ".jsonl": '{"line":'}
 
 
 def check_manifest_path(path: Path) -> None:
-    """Check that a manifest may be written to a path: it ends in .jsonl or .csv, and holds no other content.
+    """Check that a path ends in .jsonl or .csv, and does not hold other content.
 
     By default a batch's id is its file's name: results under that name would overwrite the requests.
 
@@ -128,7 +128,7 @@ async def write_batch_sheet(
 
 
 async def _join(results: Iterable[LineResult], requests: AsyncIterator[BatchLine]) -> AsyncIterator[SheetRow]:
-    """Yield a row for each result with its request. Both come in the order of the file and are streamed."""
+    """Yield a row for each result with its request, both in the order of the file."""
     known = await anext(requests, None)
     for result in results:
         while known and known.line < result.line:

@@ -39,7 +39,7 @@ class Options:
     fail_fast: bool | None
 
     def apply(self, known: BatchProgress | None) -> dict[str, Any]:
-        """Return the fields of an order. A batch keeps the options that are not given, such as its limit of cost."""
+        """Return the fields of an order. A known batch keeps options that are not given."""
         given = {"window": self.window, "max_cost_usd": self.max_cost_usd, "fail_fast": self.fail_fast}
         before = (
             {name: getattr(known, name) for name in given if getattr(known, name) is not None}
@@ -159,7 +159,7 @@ def check_economy_options(wanted: Options, session: Session) -> None:
 
 
 def check_can_pause(known: BatchProgress, verb: str) -> None:
-    """Check that a batch can be paused and resumed. Raises RequestRefused for an economy batch."""
+    """Check that a batch can be paused. Raises RequestRefused for an economy batch."""
     if known.economy:
         raise RequestRefused(
             f"The batch {known.batch_id} is an economy batch, which cannot be {verb}d: its lines are at the provider already."
@@ -171,7 +171,10 @@ def check_can_pause(known: BatchProgress, verb: str) -> None:
 def build_next_order(
     known: BatchProgress, wanted: Options, retry: Retry | None = None
 ) -> BatchOrder | EconomyOrder:
-    """Build the order that continues a batch: the lines that wait, or a new round with those of `retry` too."""
+    """Build the order that continues a batch with its waiting lines.
+
+    With `retry` it starts a new round, which has the ended lines that `retry` names too.
+    """
     lines: dict[str, Any] = {
         "batch_id": known.batch_id,
         "digest": known.digest,

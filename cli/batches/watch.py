@@ -111,7 +111,7 @@ class WatchInterrupted(CommandFailed):
 async def watch_batch(
     batch_id: str, session: Session, client: Client, output: Output, *, economy: bool = False
 ) -> BatchProgress:
-    """Wait for a batch to end, and show its progress; for an economy batch also the provider's batches.
+    """Wait for a batch to end, and show its progress and its parts meanwhile.
 
     Raises:
         WatchInterrupted: Ctrl-C. The batch goes on.
@@ -168,7 +168,7 @@ async def _is_workflow_running(client: Client, workflow_id: str) -> bool:
 
 
 async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, warned: set[str]) -> None:
-    """Warn of runs that wait for a decision and so keep their batch from ending, again when their number changes."""
+    """Warn of runs that wait for a decision, again when their number changes."""
     query = f'{names.BATCH_ID.name} = "{batch_id}" AND {names.WAITS_FOR.name} = "{names.DECISION}"'
     held = (await client.count_workflows(query)).count
     warning = f"Runs that are held: {held:,}. The batch waits for `python starter.py decide`; in the Web UI: {query}"
@@ -178,7 +178,7 @@ async def _warn_of_held_runs(batch_id: str, client: Client, output: Output, warn
 
 
 async def _check_workflow(batch_id: str, workflow_id: str, session: Session, client: Client) -> None:
-    """Check that the batch's workflow runs. One that was terminated or has failed leaves the batch as it was."""
+    """Check that the batch's workflow runs: one that was terminated leaves its batch as it was."""
     try:
         if await is_under_way(client, workflow_id):
             return

@@ -28,7 +28,7 @@ _line = batch_lines.c
 
 
 def count_retries(database: Database, batch_id: str) -> dict[Retry, int]:
-    """Count the lines that a retry would start again: those never paid, and those that may have been."""
+    """Count the lines that a retry would start again, by what `retry` includes."""
     ended = select(func.count()).where(_line.batch_id == batch_id, _line.state.in_(_STATES))
     with database.reading() as connection:
         return {
@@ -67,7 +67,10 @@ def reset_lines(connection: Connection, batch_id: str, number: int, retry: Retry
 
 
 def _give_new_ids(connection: Connection, batch_id: str, number: int) -> None:
-    """Give lines new run ids that lost too many answers. The exposure of their old runs stays counted for the batch."""
+    """Give new run ids to lines that lost too many answers.
+
+    The exposure of their old runs stays counted for the batch.
+    """
     paid = select(provider_attempts.c.attempt_id).where(
         provider_attempts.c.run_id == _line.run_id, provider_attempts.c.outcome == "succeeded"
     )
@@ -97,9 +100,9 @@ class Batches:
         self._database = database
 
     def open(self, order: BatchOrder | EconomyOrder, number: int = 1) -> int:
-        """Record a batch, or resume it with new options for a round; return the first page that is not registered yet.
+        """Record a batch or resume it, and return the first page not registered yet.
 
-        The round is `order.round`, or `number` for an economy order, which has none. Lines that `order.retry` names wait again, once for each round: the same round again changes no line.
+        A resumed batch gets the options of the order. The round is `order.round`, or `number` for an economy order, which has none. Lines that `order.retry` names wait again, once for each round: the same round again changes no line.
 
         Raises:
             BatchConflict: the id stands for other lines, for a batch of the other kind, or the round cannot follow.
@@ -166,7 +169,7 @@ def _resume(connection: Connection, order: BatchOrder | EconomyOrder, number: in
 
 
 def lock_batch(connection: Connection, batch_id: str) -> RowMapping:
-    """Lock a batch's row until the transaction ends, and return it. SQLite needs no row lock for that."""
+    """Lock a batch's row until the transaction ends, and return it."""
     query = select(batches).where(batches.c.batch_id == batch_id).with_for_update()
     return connection.execute(query).mappings().one()
 
@@ -196,7 +199,7 @@ def view_batch(row: RowMapping) -> BatchProgress:
 
 
 def view_counted(connection: Connection, row: RowMapping) -> BatchProgress:
-    """Convert a batch's row to its progress; once it has ended, with counts over all its lines."""
+    """Convert a batch's row to its progress, after its end with counts over all lines."""
     progress = view_batch(row)
     if not progress.has_ended:
         return progress

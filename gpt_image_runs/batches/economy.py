@@ -34,7 +34,10 @@ def end_part(database: Database, batch_id: str, batch_part: str) -> None:
 
 
 def end_round(database: Database, batch_id: str, *, cancelled: bool) -> None:
-    """Set the batch's state by its lines. Those that wait were kept back by its limit, or by its cancellation."""
+    """Set the batch's state by its lines.
+
+    Waiting lines were kept back by the limit or the cancellation.
+    """
     progress = Batches(database).find(batch_id)
     if progress and progress.economy:
         BatchLines(database, batch_id, economy=True).settle("cancel" if cancelled else "start", capped=True)
@@ -52,10 +55,10 @@ def _list_unbilled(database: Database, batch_id: str, batch_part: str) -> list[U
         )
     )
     with database.reading() as connection:
-        return [_describe_end(row) for row in connection.execute(query).mappings()]
+        return [_unbilled_end(row) for row in connection.execute(query).mappings()]
 
 
-def _describe_end(row: RowMapping) -> UnbilledEnd:
+def _unbilled_end(row: RowMapping) -> UnbilledEnd:
     if row["outcome"] == "succeeded":
         return UnbilledEnd(
             line=row["line"],
@@ -105,7 +108,9 @@ class EconomyAttempts:
         self._database = database
 
     def claim(self, identity: RunIdentity, new: NewAttempt, resends: int) -> LineClaim:
-        """Record a line's run and attempt in one transaction. Idempotent for the same line of the same part.
+        """Record a line's run and attempt in one transaction.
+
+        Idempotent for the same line of the same part.
 
         Raises:
             RunConflict: its request id stands for other content already.
@@ -119,7 +124,10 @@ class EconomyAttempts:
     def claim_all(
         self, lines: Sequence[tuple[RunIdentity, NewAttempt]], resends: int
     ) -> list[LineClaim | Refusal]:
-        """Claim many lines in one transaction. A line that is refused does not affect the others."""
+        """Claim many lines in one transaction.
+
+        A line that is refused does not affect the others.
+        """
         # In the order of their runs, so that two batches that share some cannot deadlock.
         in_order = sorted(range(len(lines)), key=lambda index: lines[index][0].run_id)
         with self._database.writing() as connection:
@@ -147,7 +155,7 @@ class EconomyAttempts:
             return tuple(read_attempt(row) for row in rows)
 
     def sum_up(self, part_prefix: str) -> PartTotals:
-        """Count the outcomes and sum the charges of all attempts whose part begins with a prefix."""
+        """Sum up all attempts whose part begins with a prefix."""
         these = _attempt.batch_part.startswith(part_prefix, autoescape=True)
         outcomes = select(_attempt.outcome, func.count()).where(these).group_by(_attempt.outcome)
         bills = (

@@ -60,7 +60,7 @@ class BatchLines:
             return [WaitingLine(**row) for row in rows]
 
     def list_starting(self) -> list[FollowedLine]:
-        """List the lines that were claimed and not confirmed: a worker may have died in between."""
+        """List lines claimed and not confirmed, as after the death of a worker."""
         return self._list(select(*_FOLLOWED).where(self._mine, _line.state == "starting"))
 
     def list_running(self, run_ids: Iterable[str] | None = None) -> list[FollowedLine]:
@@ -69,9 +69,9 @@ class BatchLines:
         return self._list(query if run_ids is None else query.where(_line.run_id.in_(list(run_ids))))
 
     def claim_stale(self, age: timedelta, limit: int, *, attached: bool) -> list[FollowedLine]:
-        """Return running lines that were not checked for `age`, the oldest first, and mark them as checked now.
+        """Return running lines that were not checked for `age`, and mark them as checked.
 
-        `attached` selects the lines whose runs others have started; a list of the batch's own runs does not show those.
+        The oldest come first. `attached` selects the lines whose runs others have started; a list of the batch's own runs does not show those.
         """
         now = datetime.now(UTC)
         overdue = (
@@ -96,9 +96,9 @@ class BatchLines:
         return oldest
 
     def claim(self, lines: Sequence[PricedLine]) -> Claim:
-        """Reserve the worst case of waiting lines, as many in their order as the batch's limit allows.
+        """Reserve waiting lines, as many in their order as the batch's limit allows.
 
-        Claimed lines count as under way: start their runs, then call `confirm` or `release`. Of an economy batch the claim
+        Claimed lines count with their worst case as under way: start their runs, then call `confirm` or `release`. Of an economy batch the claim
         is idempotent: lines claimed before and not confirmed are in it too.
         """
         numbers = [line.line for line in lines]
@@ -189,7 +189,7 @@ class BatchLines:
             return self._end(connection, find_billed(connection, self._batch_id))
 
     def end_unbilled(self, ends: Sequence[UnbilledEnd]) -> None:
-        """End lines whose runs have ended without a bill, with the worst case of requests whose answer was lost."""
+        """End lines whose runs have ended without a bill, and count their lost answers."""
         for some in _chunk(ends):
             self._end_unbilled(some)
 
@@ -324,7 +324,7 @@ def _chunk(ends: Sequence[UnbilledEnd]) -> list[Sequence[UnbilledEnd]]:
 
 
 def _make_end(end: UnbilledEnd, before: RowMapping) -> LineEnd:
-    """Return the end of a line that was not started, with what it may have paid for in an earlier round."""
+    """Build the end of a line that was not started, with lost answers of earlier rounds."""
     return LineEnd(
         line=end.line,
         state=end.state,

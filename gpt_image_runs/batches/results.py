@@ -148,11 +148,11 @@ def find_billed(connection: Connection, batch_id: str) -> list[LineEnd]:
         bills.setdefault(row["line"], []).append(row)
     unknown = find_unknown(connection, batch_id, list(bills)) if bills else {}
     # On PostgreSQL each query has a snapshot of its own: without the batch's lock a line may have ended in between.
-    return [_describe_bill(entries, unknown[line]) for line, entries in bills.items() if line in unknown]
+    return [_billed_end(entries, unknown[line]) for line, entries in bills.items() if line in unknown]
 
 
 def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dict[int, Unknown]:
-    """Find the requests of unknown outcome of these lines, as far as the lines are under way.
+    """Find the requests of unknown outcome of those lines that are under way.
 
     Requests in a provider's batch that has not ended are not counted: their answer is to come, and nothing is sent meanwhile.
     """
@@ -177,7 +177,7 @@ def find_unknown(connection: Connection, batch_id: str, lines: list[int]) -> dic
 
 
 def sum_unknown_in_flight(connection: Connection, batch_id: str) -> int:
-    """Sum the worst cases of lost answers of runs under way, in micro-USD, beyond what the batch's counters include.
+    """Sum the worst cases of lost answers not yet in the batch's counters, in micro-USD.
 
     The request that a run has in flight is not counted: its worst case is what the line has reserved.
     """
@@ -197,8 +197,8 @@ def sum_unknown_in_flight(connection: Connection, batch_id: str) -> int:
     return max(0, int(connection.execute(lost).scalar_one()) - int(connection.execute(counted).scalar_one()))
 
 
-def _describe_bill(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
-    """Build the end of a billed line: the first entry is the bill, the last one its state, the sum what is owed."""
+def _billed_end(entries: list[RowMapping], unknown: Unknown) -> LineEnd:
+    """Build the end of a billed line from its entries: the bill first, then corrections."""
     pending = entries[-1]["kind"] == "hold"
     amounts = [entry["amount_micro_usd"] for entry in entries if entry["amount_micro_usd"] is not None]
     held = (entries[0]["ceiling_micro_usd"] or 0) if pending else 0

@@ -185,7 +185,7 @@ def describe_conflict(batch_id: str, known: str, given: str) -> str:
 
 
 def describe_other_kind(batch_id: str, *, economy: bool) -> str:
-    """Describe why a batch's id, which `economy` says the kind of, cannot be used for a batch of the other kind."""
+    """Describe why the id of a batch cannot be used for one of the other kind."""
     kind, way = (
         ("an economy batch", "with --economy")
         if economy

@@ -35,7 +35,7 @@ ASKED = IDENTITY.fingerprint
 
 
 def register(database: Database, order: BatchOrder = ORDER) -> BatchProgress:
-    """Two pages of two lines."""
+    """Register two pages of two lines."""
     batches = Batches(database)
     for page in range(batches.open(order), order.pages):
         numbers = (2 * page + 1, 2 * page + 2)
@@ -77,7 +77,7 @@ def bill(database: Database, number: int, cost: Any = CHARGE, **learned: Any) ->
 
 
 def lose(database: Database, number: int) -> Attempt:
-    """A request whose answer was lost: 250,000 micro-USD at most."""
+    """Record a request whose answer was lost, of at most 250,000 micro-USD."""
     attempt = begin_attempt(database, identify("acme", f"autumn-{number:06d}"))
     lost = replace(SUCCEEDED, outcome="unknown", finished_at=FINISHED_AT, images=None, response=None)
     AttemptLog(database).finish(attempt.attempt_id, lost)
@@ -349,7 +349,7 @@ def test_lines_checked_in_the_future_are_stale(database: Database, monkeypatch: 
     """A worker whose clock was a day ahead must not keep lines unchecked for a day."""
 
     class Ahead(datetime):
-        """The clock of that worker."""
+        """A clock that is a day ahead."""
 
         @classmethod
         def now(cls, tz: Any = None) -> Any:

@@ -33,7 +33,7 @@ CEILING = 250_000
 
 
 def register(database: Database, most: str | None = None) -> BatchLines:
-    """Four lines that wait."""
+    """Open a batch with four waiting lines."""
     Batches(database).open(ORDER.model_copy(update={"max_cost_usd": most}), 1)
     lines = [NewLine(line=number, run_id=f"image:acme:winter-{number}") for number in range(1, 5)]
     Batches(database).register("winter", 0, lines)
@@ -48,14 +48,14 @@ def price(*numbers: int) -> list[PricedLine]:
 
 
 def claim(database: Database, number: int) -> Attempt:
-    """The attempt of a line, as its part is claimed."""
+    """Claim the attempt of a line."""
     identity = replace(identify("acme", f"winter-{number}"), workflow_id=economy_workflow_id("winter"))
     new = replace(describe_attempt(identity.run_id), batch_part=PART)
     return EconomyAttempts(database).claim(identity, new, resends=1).attempt
 
 
 def begin(database: Database, *numbers: int) -> list[Attempt]:
-    """These lines at the provider."""
+    """Claim and confirm lines, and return their attempts."""
     lines = BatchLines(database, "winter", economy=True)
     lines.claim(price(*numbers))
     attempts = [claim(database, number) for number in numbers]

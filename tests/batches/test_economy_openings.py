@@ -26,7 +26,7 @@ def find(database: Database) -> BatchProgress:
 
 
 def open_with_ends(database: Database) -> None:
-    """Round 1: lines 1 and 2 have failed, 2 perhaps paid, 3 is skipped, and 4 waits."""
+    """Open round 1: lines 1 and 2 have failed, 2 may have been paid, 3 is skipped, 4 waits."""
     for page in range(Batches(database).open(ORDER, 1), ORDER.pages):
         numbers = (2 * page + 1, 2 * page + 2)
         run_ids = [None if number == 3 else f"image:acme:winter-{number}" for number in numbers]
@@ -120,8 +120,8 @@ def test_open_with_other_kind_or_other_lines_is_a_conflict(database: Database) -
     assert Batches(database).list() == before
 
 
-def test_lines_of_a_batch_under_way_are_reserved_in_the_round_that_goes_on(database: Database) -> None:
-    """What was reserved before a crash stays so when the batch is taken up again in the same round."""
+def test_claim_survives_a_resumed_round(database: Database) -> None:
+    """Lines claimed before a crash are claimed still when the batch is opened again in the same round."""
     open_with_ends(database)
     asked = [PricedLine(line=4, fingerprint="a" * 64, ceiling_micro_usd=400_000)]
     BatchLines(database, "winter", economy=True).claim(asked)

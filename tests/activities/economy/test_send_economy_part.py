@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.economy.documents import EconomyDocuments, PlannedLine
-from activities.economy.send import TOO_LATE, EconomySender, _refuse_late_creation
+from activities.economy.send import TOO_LATE, EconomySender, _check_time_left
 from gpt_image_runs.batches.economy import EconomyAttempts
 from gpt_image_runs.contracts import names
 from gpt_image_runs.contracts.economy import EconomyBatchRef, EconomyPlan, PartOrder, PlannedPart
@@ -39,9 +39,9 @@ async def test_creation_is_refused_by_the_time_that_passed_here(skew: timedelta)
         start_to_close_timeout=timedelta(minutes=10),
     )
 
-    environment.run(_refuse_late_creation, 500.0)
+    environment.run(_check_time_left, 500.0)
     with pytest.raises(ApplicationError) as refused:
-        environment.run(_refuse_late_creation, 560.0)
+        environment.run(_check_time_left, 560.0)
 
     assert refused.value.type == TOO_LATE
 

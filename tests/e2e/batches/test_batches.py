@@ -256,7 +256,7 @@ async def test_existing_run_is_attached_unless_its_content_differs(stack: Stack)
 async def start_foreign(
     stack: Stack, request: dict[str, Any], delay: timedelta = timedelta(hours=2)
 ) -> WorkflowHandle[Any, Any]:
-    """An execution under the request's id that is open, and has done nothing yet."""
+    """Start an execution under the request's id that has done nothing yet."""
     return await stack.client.start_workflow(
         names.WORKFLOW,
         {**request, "prompt": "A plate of somebody else"},
@@ -267,7 +267,7 @@ async def start_foreign(
 
 
 async def until_found_foreign(stack: Stack, batch_id: str) -> None:
-    """Until the batch has tried to start its line, beside the execution that is open."""
+    """Wait until the batch has tried to start its line beside the open execution."""
     await until(stack, batch_id, lambda progress: progress.running == 1)
     # Its second line is started together with the first, and ends.
     await until(stack, batch_id, lambda progress: progress.done == 1 or progress.failed > 0)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def outcomes(stack: Stack, requests: list[dict[str, Any]]) -> list[list[tuple[str, str | None]]]:
-    """Of each line's run: its attempts with their outcome and type of error."""
+    """List the outcomes and error types of the attempts of each line's run."""
     return [
         [(attempt.outcome, attempt.error_type) for attempt in stack.attempts(run_id)]
         for run_id in run_ids(requests)
@@ -51,7 +51,7 @@ def outcomes(stack: Stack, requests: list[dict[str, Any]]) -> list[list[tuple[st
 
 
 def paid_lines(stack: Stack, requests: list[dict[str, Any]]) -> list[str]:
-    """The lines of these that the provider has been paid for, as it tells them, each as often as that was."""
+    """List the lines that the provider charged for, each as often as it did."""
     wanted = set(run_ids(requests))
     return sorted(str(entry.custom_id) for entry in stack.simulator.books.paid if entry.custom_id in wanted)
 
@@ -200,7 +200,7 @@ async def test_batch_is_found_despite_a_wrong_clock_of_the_claiming_worker(
 ) -> None:
 
     class Skewed(datetime):
-        """The clock of the worker that claims."""
+        """A clock that is a day off."""
 
         @classmethod
         def now(cls, tz: Any = None) -> Any:
@@ -240,7 +240,7 @@ async def test_same_lines_in_two_batches_are_paid_once(stack: Stack) -> None:
 async def run_without_time(
     stack: Stack, batch_id: str, requests: list[Any]
 ) -> tuple[EconomySummary, EconomyOrder]:
-    """A round that has nothing to send, so that nobody's time moves on."""
+    """Run a round that has nothing to send, without advancing the provider's time."""
     order = await write_pages(stack.store, batch_id, requests)
     handle = await start(stack.client, order)
     async with asyncio.timeout(60):

@@ -23,7 +23,7 @@ async def type_batch(stack: Stack, folder: Path, *arguments: object) -> Ended:
 
 
 async def run_to_its_end(stack: Stack, folder: Path, *arguments: object) -> Ended:
-    """A command that watches an economy batch, whose provider's batches are let end meanwhile."""
+    """Run a command that watches an economy batch while the provider's batches end."""
     process = await start_command(stack, folder, "batch", *map(str, arguments))
     ended = asyncio.create_task(await_end(process))
     name = Path(str(arguments[1])).stem
@@ -39,7 +39,7 @@ async def run_to_its_end(stack: Stack, folder: Path, *arguments: object) -> Ende
 
 
 async def start_detached(stack: Stack, folder: Path, file: Path, *arguments: object) -> Ended:
-    """A batch that is at the provider, where no time goes by."""
+    """Start a batch that stays at the provider, whose time does not advance."""
     before = len(stack.simulator.batches.all)
     started = await type_batch(stack, folder, "run", file, "--economy", "--detach", "--json", *arguments)
     await until_sent(stack.simulator, before + 1)
@@ -48,7 +48,7 @@ async def start_detached(stack: Stack, folder: Path, file: Path, *arguments: obj
 
 
 def paid_lines(stack: Stack, batch_id: str) -> list[str]:
-    """The lines that the provider was paid for, each as often as that was."""
+    """List the lines that the provider charged for, each as often as it did."""
     return sorted(
         str(entry.custom_id)
         for entry in stack.simulator.books.paid

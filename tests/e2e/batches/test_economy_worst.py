@@ -193,7 +193,7 @@ async def test_large_result_file_is_settled_with_little_memory(tmp_path: Path) -
 
 
 def forget_the_peak() -> int:
-    """Starts the kernel's record of this process's peak anew; returns the memory that it has now, in bytes.
+    """Reset the kernel's record of this process's peak memory, and return its current memory in bytes.
 
     The kernel's, as Python's own tracing may crash where other threads work while it is turned off (CPython 3.11).
     """
@@ -202,7 +202,7 @@ def forget_the_peak() -> int:
 
 
 def read_memory(field: str) -> int:
-    """One figure of this process's status, in bytes."""
+    """Read a figure of this process's status, in bytes."""
     [line] = [
         line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:")
     ]
