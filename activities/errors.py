@@ -9,13 +9,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from gpt_image_runs.billing.attempts.call_terms import TermsRefused
 from gpt_image_runs.contracts import names
-from gpt_image_runs.database.errors import (
-    BatchConflict,
-    BudgetExceeded,
-    CorrectionRefused,
-    LedgerError,
-    RunConflict,
-)
+from gpt_image_runs.database.errors import LedgerError
 from gpt_image_runs.images.backend import StoreFailure
 from gpt_image_runs.images.input_memory import InputMemoryFull
 from gpt_image_runs.images.inputs import InputsRefused
@@ -96,7 +90,7 @@ def translate_errors() -> Iterator[None]:
             category=ApplicationErrorCategory.BENIGN,
         ) from None
     except (LedgerError, StoreFailure) as error:
-        is_refusal = isinstance(error, RunConflict | CorrectionRefused | BudgetExceeded | BatchConflict)
+        is_refusal = isinstance(error, LedgerError) and not error.retryable
         raise ApplicationError(
             shorten(str(error)),
             type=type(error).__name__,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,13 @@ CHOSEN_BY_CODE = {
     "economy.outcomes": economy_outcomes._NAMES,
 }
 OF_TEMPORAL = {"TimedOut"}
+
+
+def list_classes(kind: type[Any]) -> Iterator[type[Any]]:
+    """List the classes of a tree below its root."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from list_classes(child)
 
 
 def list_leaves(kind: type[Exception]) -> Iterator[str]:
@@ -62,6 +70,14 @@ def list_written_types(path: Path) -> Iterator[str]:
 
 def read_table() -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \|", FAILURES, re.MULTILINE))
+
+
+@pytest.mark.parametrize("tree", [ProviderFailure, LedgerError], ids=lambda tree: tree.__name__)
+def test_documented_retries_are_those_of_the_error_classes(tree: type[Any]) -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (yes|no)\b", FAILURES, re.MULTILINE)
+    documented = {kind: retried == "yes" for kind, retried in rows}
+    retried = {kind.__name__: kind().retryable for kind in list_classes(tree) if kind.__name__ in documented}
+    assert {kind: documented[kind] for kind in retried} == retried
 
 
 def test_every_failure_type_is_documented() -> None:

@@ -13,9 +13,13 @@ LedgerError
   BatchConflict        the batch's id already stands for other lines
 """
 
+from typing import ClassVar
+
 
 class LedgerError(Exception):
-    """Anything that is wrong with the ledger."""
+    """Anything that is wrong with the ledger. `retryable`: an activity that fails with it is tried again."""
+
+    retryable: ClassVar[bool] = True
 
 
 class LedgerUnavailable(LedgerError):
@@ -41,6 +45,8 @@ class LedgerBehind(LedgerError):
 class RunConflict(LedgerError):
     """A request id that already stands for something else: nothing may be sent for it."""
 
+    retryable = False
+
 
 class AttemptConflict(LedgerError):
     """An outcome that contradicts the one which an attempt already has."""
@@ -49,10 +55,16 @@ class AttemptConflict(LedgerError):
 class CorrectionRefused(LedgerError):
     """A correction that may not be made, or cannot be yet. Nothing was written."""
 
+    retryable = False
+
 
 class BudgetExceeded(LedgerError):
     """An attempt that could cost more than its tenant may spend. Nothing was written, and nothing may be sent."""
 
+    retryable = False
+
 
 class BatchConflict(LedgerError):
     """A batch whose id already stands for other lines, or a round that cannot be: nothing was started."""
+
+    retryable = False
