@@ -181,7 +181,7 @@ async def test_image_is_held_until_the_store_is_back(own_stack: Stack, tmp_path:
             return own_stack.simulator.in_progress == 1
 
         async def is_held() -> bool:
-            return any("held until it is back" in line["event"] for line in lines)
+            return any(line["event"] == "image_store_unavailable" for line in lines)
 
         await until(is_sent)
         images.rename(away)
