@@ -131,7 +131,7 @@ def _exposure_describe(
     by: str, rows: tuple[ExposureRow, ...], totals: Mapping[str, ExposureRow], found: Exposure
 ) -> tuple[RenderableType, ...]:
     view: list[RenderableType] = [
-        _exposure_tabulate(by, rows, totals) if rows else Text("No requests with an unknown outcome.")
+        _build_exposure_table(by, rows, totals) if rows else Text("No requests with an unknown outcome.")
     ]
     if found.in_flight:
         count = len(found.in_flight)
@@ -141,7 +141,7 @@ def _exposure_describe(
     return tuple(view)
 
 
-def _exposure_tabulate(by: str, rows: tuple[ExposureRow, ...], totals: Mapping[str, ExposureRow]) -> Table:
+def _build_exposure_table(by: str, rows: tuple[ExposureRow, ...], totals: Mapping[str, ExposureRow]) -> Table:
     numbers = ("Requests", "At most USD", "Without a price")
     table = make_table(by.capitalize(), *numbers, right=numbers)
     for row in rows:

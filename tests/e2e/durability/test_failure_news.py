@@ -69,7 +69,7 @@ async def test_run_waiting_for_the_provider_shows_the_failure_and_the_next_reque
     assert "RateLimited: " in pages[0]
     assert paused.last_error is not None
     assert (paused.attempts, paused.last_error.attempt_id) == (0, None)
-    assert "nothing was sent" in paused.last_error.message
+    assert "Nothing was sent" in paused.last_error.message
     assert "0 requests sent; 1 attempt failed; the next is due at" in pages[1]
     assert [(status.stage, status.last_error) for status in done] == [("completed", None)] * 2
     assert [status.attempts for status in done] == [result.provider.attempts for result in results] == [2, 1]

@@ -400,7 +400,7 @@ async def test_economy_line_with_notify_is_refused(receiver: Receiver) -> None:
     assert checker.check(payload, "", "standard").notify == Notify(url=receiver.url)
     (problem,) = checker.check(payload, "", "batch").problems
     assert problem.field == "notify.url"
-    assert problem.allowed.startswith("nothing: a line of an economy batch has no run")
+    assert problem.allowed.startswith("nothing in an economy batch: its lines have no run")
 
 
 async def test_second_destination_of_a_running_run_is_warned_about(

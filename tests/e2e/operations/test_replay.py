@@ -55,8 +55,8 @@ generated.json (ImageGeneration, 16 events) does not replay on this code.
     1. the run: check_request (local)            this code: check_request (local)
   > 2. the run: call_gpt_image                   this code: look_twice (local)
     3. the run: compute_cost (local)             this code: nothing (it waits, completes or fails)
-  Replaying ended with: [TMPRL1100] Nondeterminism error: No command scheduled for event HistoryEvent(id: 6, \
-UpsertWorkflowSearchAttributes)
+  Replaying ended with: [TMPRL1100] Nondeterminism error: No command scheduled for event HistoryEvent(id: 7, \
+ActivityTaskScheduled)
 
 {INSTRUCTIONS}"""
     )

@@ -81,7 +81,7 @@ async def test_no_receipt_is_refused_for_a_run_that_goes_on(stack: Stack, submit
     receipt, result = await start_with_other_submission(stack, run_id, sound, submitted)
 
     assert receipt["status"] == "conflict"
-    assert "goes on" in receipt["message"]
+    assert "continues with it" in receipt["message"]
     assert receipt["problems"]
     assert result["billing"]["state"] == "billed"
 
