@@ -37,24 +37,24 @@ from gpt_image_runs.contracts.batches import BatchProgress, Retry
 def pause(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
     """Start no further lines of a batch.
 
-    What runs is let finish. `batch resume` goes on.
+    Runs in progress finish. `batch resume` starts the next lines again.
     """
-    effect = "No further line is started; what runs is let finish."
+    effect = "No more lines are started. Runs in progress finish."
     _signal(batch_id, names.SIGNAL_PAUSE, "pause", effect, as_json)
 
 
 def resume(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
-    """Go on with a batch that was paused."""
+    """Start lines of a paused batch again."""
     _signal(batch_id, names.SIGNAL_RESUME, "resume", "Lines are started again.", as_json)
 
 
 def cancel(*, batch_id: BatchId, as_json: options.AsJson = False) -> None:
     """Stop a batch, so that it spends nothing more.
 
-    Nothing is started any more, and runs under way are cancelled. A request that was sent already is let finish and billed, as
-    it is paid for.
+    No more lines are started, and runs in progress are cancelled. A request that was already sent is completed and billed,
+    because it is charged anyway.
     """
-    effect = "Nothing is started any more, and what was not sent yet is cancelled."
+    effect = "No more lines are started, and requests that were not sent yet are cancelled."
     _signal(batch_id, names.SIGNAL_CANCEL, "cancel", effect, as_json)
 
 
