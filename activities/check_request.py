@@ -32,7 +32,7 @@ from gpt_image_runs.webhooks.allowlist import NO_DESTINATIONS, Destinations, des
 
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
-    """What a deployment allows: see the settings of the same names. `images_per_minute` None means no limit.
+    """The rules of a deployment: see the settings of the same names. `images_per_minute` None means no limit.
 
     `destinations` are the hosts that notifications may be sent to.
     """

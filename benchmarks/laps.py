@@ -16,7 +16,7 @@ class Lap:
 
 @dataclass(frozen=True, kw_only=True)
 class LapTimes:
-    """What the driver measured: seconds for the whole lap, and for each run."""
+    """The driver's measurements: seconds for the whole lap, and for each run."""
 
     seconds: float
     latencies: list[float] = field(repr=False)

@@ -1,4 +1,4 @@
-"""How a command can fail, with its message and exit status."""
+"""Failures of a command, each with its message and exit status."""
 
 from typing import Any
 

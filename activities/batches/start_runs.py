@@ -34,7 +34,7 @@ _AT_ONCE = 20
 
 
 class Started(NamedTuple):
-    """How many lines were started or refused. `capped`: nothing runs, and the batch's limit keeps back the next line.
+    """The number of lines that were started and refused. `capped`: nothing runs, and the batch's limit keeps back the next line.
 
     While something runs, its end may free a reservation.
     """

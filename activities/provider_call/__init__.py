@@ -1,4 +1,4 @@
-"""What `call_gpt_image` is made of.
+"""The parts of the activity `call_gpt_image`.
 
 - `attempt`: send one recorded attempt
 - `earlier_attempts`: what earlier attempts of a run mean for the next one

@@ -212,7 +212,7 @@ _OF_PROVIDER = {"provider", RateLimited.__name__}
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """What an attempt of a call receives from the one before.
+    """The state that an attempt of a call receives from the one before.
 
     `elapsed_seconds` are the seconds of retries so far, pauses included. `pending_dispatches` have to be taken before the
     next request is sent. `faults` counts the consecutive failures of each kind.

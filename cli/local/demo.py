@@ -144,7 +144,7 @@ def demo(*, as_json: options.AsJson = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """What the demo's runs need. `mark` distinguishes the runs of different demos."""
+    """The inputs of the demo's runs. `mark` distinguishes the runs of different demos."""
 
     session: Session
     client: Client

@@ -62,7 +62,7 @@ class KnownRun(NamedTuple):
 
 
 class RunsInTemporal(Protocol):
-    """What a recovery asks Temporal."""
+    """The questions that a recovery asks Temporal."""
 
     async def find(self, run_id: str) -> KnownRun:
         """Return what is known of a run."""
